@@ -1,0 +1,58 @@
+# Everything runs in .venv, which is made from nothing on first use.
+
+PYTHON ?= python3
+SEEDS ?= 1
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+INSTALL := $(PIP) install -q --progress-bar off
+
+# Pinned together: a newer torch needs a newer torchvision, and is not what the tests ran with.
+TORCH := torch==2.12.1 torchvision==0.27.1
+
+.DEFAULT_GOAL := help
+.PHONY: help env test lint demo wheel clean
+
+help:  ## Show this help.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' \
+		| awk -F'|' '{printf "%-14s%s\n", $$1, $$2}'
+
+env: $(READY)  ## Make .venv with torch, detectron2 and this package.
+
+$(READY): setup.py Makefile tools/install_detectron2.py
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; \
+		sys.exit(sys.version_info < (3, 10) and f"$(TORCH) needs Python 3.10 or newer, \
+	$(PYTHON) is {v}; name another one: make PYTHON=python3.11 ...")'
+	@echo "[1/5] making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "[2/5] installing setuptools and wheel"
+	@$(INSTALL) 'setuptools>=62.3,<81' wheel
+	@echo "[3/5] installing $(TORCH) (large, takes minutes)"
+	@$(INSTALL) $(TORCH)
+	@echo "[4/5] installing detectron2"
+	@$(BIN)/python tools/install_detectron2.py
+	@echo "[5/5] installing dense_kd and what its tests need"
+	@$(INSTALL) --no-build-isolation -e '.[test]'
+	@touch $@
+
+test: lint  ## Lint, then run the tests.
+	@echo "running the tests"
+	@$(BIN)/python -m pytest
+
+lint: $(READY)  ## Run the linter.
+	@echo "linting"
+	@$(BIN)/ruff check .
+
+demo: $(READY)  ## Train and compare on generated shapes (SEEDS=1).
+	$(BIN)/python tools/demo.py --seeds $(SEEDS)
+
+wheel: $(READY)  ## Build a wheel into dist/.
+	@rm -rf build
+	@$(PIP) wheel -q --no-deps --no-build-isolation -w dist .
+	@ls dist/*.whl
+
+clean:  ## Remove .venv, build outputs and caches (not datasets/ or output/).
+	rm -rf $(VENV) build dist projects/*.egg-info *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

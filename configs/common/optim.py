@@ -1,0 +1,17 @@
+import torch
+from detectron2.config import LazyCall as L
+from detectron2.solver.build import get_default_optimizer_params
+
+# The recipe of every dense detector in the papers: 0.01 for a batch of 16.
+SGD = L(torch.optim.SGD)(
+    params=L(get_default_optimizer_params)(weight_decay_norm=0.0),
+    lr=0.01,
+    momentum=0.9,
+    weight_decay=1e-4,
+)
+
+AdamW = L(torch.optim.AdamW)(
+    params=L(get_default_optimizer_params)(weight_decay_norm=0.0),
+    lr=2e-3,
+    weight_decay=1e-4,
+)

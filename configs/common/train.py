@@ -1,0 +1,20 @@
+"""Options of the training loop, for tools/lazyconfig_train_net.py and for detectron2's script.
+
+detectron2's script does not know `clip_grad`, `accumulate` and `amp.dtype`; it trains without
+clipping, one batch per iteration, and in fp16 where amp is enabled.
+"""
+
+train = dict(
+    output_dir="./output",
+    init_checkpoint="",
+    max_iter=90000,
+    seed=-1,  # -1 is a different one each time
+    amp=dict(enabled=False, dtype="float16"),
+    ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
+    clip_grad=None,  # dict(max_norm=35.0, norm_type=2.0)
+    accumulate=1,  # batches per iteration
+    checkpointer=dict(period=5000, max_to_keep=100),
+    eval_period=5000,
+    log_period=20,
+    device="cuda",
+)

@@ -1,0 +1,23 @@
+"""BCKD from the teacher of the demo: the student's own recipe, and two more losses."""
+
+from detectron2.config import LazyCall as L
+
+from dense_kd import BCKD, Distiller, MethodSet, Teacher
+from dense_kd.config import get_config
+
+student = get_config("quickstart/student.py")
+teacher = get_config("quickstart/teacher.py")
+
+dataloader, optimizer, lr_multiplier, train = (
+    student.dataloader,
+    student.optimizer,
+    student.lr_multiplier,
+    student.train,
+)
+train.output_dir = "output/quickstart/bckd"
+
+model = L(Distiller)(
+    student=student.model,
+    teacher=L(Teacher)(model=teacher.model, weights="output/quickstart/teacher/model_final.pth"),
+    methods=L(MethodSet)(bckd=L(BCKD)(cls_weight=4.0, loc_weight=4.0)),
+)

@@ -1,0 +1,38 @@
+"""dense_kd: knowledge distillation for dense object detectors, on Detectron2."""
+
+try:
+    import detectron2  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "dense_kd needs detectron2, which no package registry holds under that name: run "
+        "`python tools/install_detectron2.py` of the dense_kd repository, or install it from its "
+        "own"
+    ) from error
+
+from . import data
+from .config import get_config, get_config_file
+from .detectors import FCOS, RetinaNet, from_detectron2
+from .distiller import Distiller, DistillFCOS, DistillRetinaNet
+from .methods import BCKD, DistillationError, KDMethod, MethodSet
+from .teacher import Teacher
+from .yacs_config import add_dense_kd_config
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BCKD",
+    "FCOS",
+    "DistillFCOS",
+    "DistillRetinaNet",
+    "DistillationError",
+    "Distiller",
+    "KDMethod",
+    "MethodSet",
+    "RetinaNet",
+    "Teacher",
+    "add_dense_kd_config",
+    "data",
+    "from_detectron2",
+    "get_config",
+    "get_config_file",
+]

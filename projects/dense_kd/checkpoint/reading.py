@@ -1,0 +1,196 @@
+"""Read the weights of a file, without running code from it, and load them strictly."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from detectron2.utils.file_io import PathManager
+from torch import Tensor, nn
+
+METHOD_PREFIX = "kd."
+"""Before the parameters of distillation methods in the checkpoints of a run."""
+
+# Constants of the config that old detectron2 checkpoints hold among the weights.
+_ANCHOR_KEY = "anchor_generator.cell_anchors"
+_NORMALISATION_KEYS = ("pixel_mean", "pixel_std")
+# Counts batches for a momentum that is never None here; many files do not have it.
+_OPTIONAL_SUFFIX = ".num_batches_tracked"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be read, or does not belong to the model."""
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """The model's weights in a checkpoint, on the CPU.
+
+    Args:
+        path: a local file or anything detectron2's PathManager resolves (``detectron2://``,
+            ``https://``): ``.pth`` with {"model": state dict} or a bare state dict, or ``.pkl`` of
+            detectron2's model zoo.
+
+    Returns:
+        {key: tensor} without a leading "module.", and without the parameters of distillation
+        methods, so that a checkpoint of a distillation run gives its student.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or holds no weights.
+    """
+    local = _local_path(path)
+    try:
+        with open(local, "rb") as file:
+            content = _unpickle(file) if local.endswith(".pkl") else _torch_load(file)
+    except Exception as error:  # torch and pickle raise many kinds for a damaged file
+        size = os.path.getsize(local)
+        raise CheckpointError(
+            f"{path} ({size} bytes) could not be read: {type(error).__name__}: {error}. Expected "
+            "a checkpoint of torch (.pth) or of detectron2's model zoo (.pkl); if it was copied "
+            "or downloaded, it may be incomplete: fetch it again"
+        ) from error
+    weights = content.get("model", content) if isinstance(content, Mapping) else None
+    if not isinstance(weights, Mapping) or not weights:
+        found = sorted(map(str, content))[:10] if isinstance(content, Mapping) else type(content)
+        raise CheckpointError(
+            f"{path} holds no weights: expected a state dict, or one under 'model'; found {found}"
+        )
+    weights = {_without(key, "module."): _as_tensor(path, key, v) for key, v in weights.items()}
+    return {k: v for k, v in weights.items() if not k.startswith(METHOD_PREFIX)}
+
+
+def load_strictly(model: nn.Module, path: str) -> None:
+    """Load ``path`` into ``model`` so that nothing is left out on either side.
+
+    Every parameter and buffer of the model must be in the file with its shape, every key of the
+    file must be used, and every tensor must be finite afterwards. The model is filled with NaN
+    first, so that what the file does not reach cannot pass for weights.
+
+    Raises:
+        CheckpointError: lists the missing, unexpected, mis-shaped and non-finite keys. The model
+            is unusable then.
+    """
+    weights = read_weights(path)
+    expected = model.state_dict()
+    _check_normalisation(model, weights, path)
+    weights = {
+        key: value
+        for key, value in weights.items()
+        if _ANCHOR_KEY not in key and key not in _NORMALISATION_KEYS
+    }
+    missing = [k for k in expected if k not in weights and not k.endswith(_OPTIONAL_SUFFIX)]
+    unexpected = [k for k in weights if k not in expected and not k.endswith(_OPTIONAL_SUFFIX)]
+    shapes = [
+        f"{k}: expected {tuple(expected[k].shape)}, found {tuple(v.shape)}"
+        for k, v in weights.items()
+        if k in expected and expected[k].shape != v.shape
+    ]
+    not_finite = [
+        k for k, v in weights.items() if v.is_floating_point() and not torch.isfinite(v).all()
+    ]
+    problems = {
+        "missing in the file": missing,
+        "unexpected in the file": unexpected,
+        "of another shape": shapes,
+        "not finite in the file": not_finite,
+    }
+    if any(problems.values()):
+        raise CheckpointError(_mismatch(model, path, problems))
+    with torch.no_grad():
+        for tensor in expected.values():
+            if tensor.is_floating_point():
+                tensor.fill_(float("nan"))
+    model.load_state_dict(weights, strict=False)
+    unreached = [
+        key
+        for key, tensor in model.state_dict().items()
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all()
+    ]
+    if unreached:
+        raise CheckpointError(_mismatch(model, path, {"not finite after loading": unreached}))
+
+
+def _mismatch(model: nn.Module, path: str, problems: dict[str, list[str]]) -> str:
+    lines = [
+        f"{path} does not fit {type(model).__name__} ({len(model.state_dict())} tensors expected):"
+    ]
+    for what, keys in problems.items():
+        if keys:
+            shown = keys[:20] + ([f"... and {len(keys) - 20} more"] if len(keys) > 20 else [])
+            lines.append(f"  {len(keys)} {what}:")
+            lines += [f"    {key}" for key in shown]
+    lines.append("Use the config the file was trained with, or another file.")
+    return "\n".join(lines)
+
+
+def _check_normalisation(model: nn.Module, weights: Mapping[str, Tensor], path: str) -> None:
+    for key in _NORMALISATION_KEYS:
+        ours = getattr(model, key, None)
+        if key not in weights or ours is None:
+            continue
+        theirs = weights[key].flatten().float()
+        if theirs.numel() != ours.numel() or not torch.allclose(
+            theirs, ours.flatten().cpu(), rtol=1e-3
+        ):
+            raise CheckpointError(
+                f"{path} was trained with {key}={theirs.tolist()}, the config of "
+                f"{type(model).__name__} says {ours.flatten().tolist()}; use the file's values"
+            )
+
+
+def _local_path(path: str) -> str:
+    try:
+        local = PathManager.get_local_path(path)
+    except Exception as error:  # handlers raise what their transport does
+        raise CheckpointError(f"{path} could not be fetched: {error}") from error
+    if not os.path.isfile(local):
+        raise CheckpointError(
+            f"{path} does not exist (looked for the file {os.path.abspath(local)}); "
+            "expected a checkpoint, give the path of one"
+        )
+    return local
+
+
+def _torch_load(file: BinaryIO) -> Any:
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Unpickles what detectron2's model zoo files consist of: containers and numpy arrays."""
+
+    ALLOWED = {
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+        ("collections", "OrderedDict"),
+        ("_codecs", "encode"),
+    }
+    NUMPY_CORES = ("numpy.core.multiarray", "numpy._core.multiarray")
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in self.NUMPY_CORES and name in ("_reconstruct", "scalar"):
+            core = getattr(np, "_core", None) or np.core
+            return getattr(core.multiarray, name)
+        if (module, name) in self.ALLOWED:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a file of weights")
+
+
+def _unpickle(file: BinaryIO) -> Any:
+    return _ArraysOnly(file, encoding="latin1").load()
+
+
+def _without(key: str, prefix: str) -> str:
+    return key[len(prefix) :] if key.startswith(prefix) else key
+
+
+def _as_tensor(path: str, key: str, value: Any) -> Tensor:
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value)
+    if isinstance(value, Tensor):
+        return value
+    raise CheckpointError(
+        f"{path} holds no weights: {key!r} is a {type(value).__name__}, expected a tensor"
+    )

@@ -1,0 +1,127 @@
+"""Everything that depends on a version of detectron2 or torch; no other file looks at one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from detectron2.engine import launch as detectron2_launch
+from detectron2.modeling import Backbone
+from detectron2.structures import ImageList
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage, get_event_storage
+
+try:  # the class detectron2 main has for FCOS; 0.5 has neither it nor FCOS
+    from detectron2.modeling.box_regression import Box2BoxTransformLinear
+except ImportError:
+    Box2BoxTransformLinear = None
+
+try:
+    from detectron2.modeling.meta_arch.fcos import FCOS as Detectron2FCOS
+    from detectron2.modeling.meta_arch.fcos import FCOSHead as Detectron2FCOSHead
+except ImportError:
+    Detectron2FCOS = Detectron2FCOSHead = None
+
+HAS_DETECTRON2_FCOS = Detectron2FCOS is not None
+
+
+def batch_images(images: list[torch.Tensor], backbone: Backbone) -> ImageList:
+    """Pad images of (C, H, W) with zeros to one batch that ``backbone`` accepts.
+
+    ``padding_constraints`` (square inputs of plain ViTs) exist only in detectron2 after 0.6.
+    """
+    constraints = getattr(backbone, "padding_constraints", None)
+    if constraints:
+        return ImageList.from_tensors(
+            images, backbone.size_divisibility, padding_constraints=constraints
+        )
+    return ImageList.from_tensors(images, backbone.size_divisibility)
+
+
+def event_storage() -> EventStorage | None:
+    """The storage of the running trainer, or None outside of training."""
+    try:  # `has_event_storage` is not in 0.5
+        return get_event_storage()
+    except AssertionError:
+        return None
+
+
+def put_scalar(name: str, value: float) -> None:
+    """Log ``value`` if a trainer is running."""
+    storage = event_storage()
+    if storage is not None:
+        storage.put_scalar(name, value)
+
+
+@contextlib.contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Switch autocast off, so that losses are computed in the dtype of their inputs."""
+    with torch.autocast(device_type=device.type, enabled=False):
+        yield
+
+
+def grad_scaler(enabled: bool) -> Any:
+    """A gradient scaler for fp16 on the GPU (``torch.amp.GradScaler`` needs torch 2.3)."""
+    if hasattr(torch.amp, "GradScaler"):
+        return torch.amp.GradScaler("cuda", enabled=enabled)
+    return torch.cuda.amp.GradScaler(enabled=enabled)
+
+
+def launch(
+    main: Callable,
+    num_gpus_per_machine: int,
+    num_machines: int = 1,
+    machine_rank: int = 0,
+    dist_url: str | None = None,
+    args: tuple = (),
+) -> None:
+    """``detectron2.engine.launch`` that also works without a GPU, with gloo processes.
+
+    detectron2 0.5 refuses to start several processes on a machine without CUDA; main allows it.
+    There ``num_gpus_per_machine`` is the number of processes of this machine.
+    """
+    if torch.cuda.is_available() or num_gpus_per_machine * num_machines == 1:
+        detectron2_launch(
+            main, num_gpus_per_machine, num_machines, machine_rank, dist_url, args=args
+        )
+        return
+    world_size = num_gpus_per_machine * num_machines
+    torch.multiprocessing.spawn(
+        _gloo_worker,
+        nprocs=num_gpus_per_machine,
+        args=(main, world_size, num_gpus_per_machine, machine_rank, dist_url, args),
+    )
+
+
+def _gloo_worker(
+    local_rank: int,
+    main: Callable,
+    world_size: int,
+    per_machine: int,
+    machine_rank: int,
+    dist_url: str,
+    args: tuple,
+) -> None:
+    # Otherwise every process would take all the cores.
+    torch.set_num_threads(max(1, torch.get_num_threads() // per_machine))
+    torch.distributed.init_process_group(
+        "gloo",
+        init_method=dist_url,
+        world_size=world_size,
+        rank=machine_rank * per_machine + local_rank,
+    )
+    try:
+        if hasattr(comm, "create_local_process_group"):
+            comm.create_local_process_group(per_machine)
+        else:
+            for machine in range(world_size // per_machine):
+                ranks = list(range(machine * per_machine, (machine + 1) * per_machine))
+                group = torch.distributed.new_group(ranks)
+                if machine == machine_rank:
+                    comm._LOCAL_PROCESS_GROUP = group
+        comm.synchronize()
+        main(*args)
+    finally:
+        torch.distributed.destroy_process_group()

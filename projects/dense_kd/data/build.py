@@ -1,0 +1,47 @@
+"""Training datasets that say what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from detectron2.data import MetadataCatalog, get_detection_dataset_dicts
+
+
+class DatasetError(ValueError):
+    """A dataset that a detector cannot be trained on."""
+
+
+def detection_dataset(
+    names: str | Sequence[str], *, filter_empty: bool = True
+) -> list[dict[str, Any]]:
+    """The images of registered datasets, for training.
+
+    Args:
+        names: one or more names of detectron2's DatasetCatalog.
+        filter_empty: leave out images without objects, as the COCO recipes do.
+
+    Returns:
+        dicts in detectron2's standard dataset format.
+
+    Raises:
+        DatasetError: a dataset has no annotation to learn from.
+    """
+    names = [names] if isinstance(names, str) else list(names)
+    images: list[dict[str, Any]] = []
+    for name in names:
+        loaded = get_detection_dataset_dicts(name, filter_empty=False)
+        objects = sum(
+            not annotation.get("iscrowd", 0)
+            for image in loaded
+            for annotation in image.get("annotations", ())
+        )
+        if objects == 0:
+            file = getattr(MetadataCatalog.get(name), "json_file", "no json file known")
+            raise DatasetError(
+                f"the training dataset {name!r} ({file}) has {len(loaded)} images and no "
+                "annotation of an object; expected at least one. Check the file's 'annotations', "
+                "or train on another dataset (dataloader.train.dataset.names)"
+            )
+        images += get_detection_dataset_dicts(name) if filter_empty else loaded
+    return images

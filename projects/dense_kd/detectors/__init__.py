@@ -1,0 +1,22 @@
+"""Dense detectors that can be teachers and students."""
+
+from .assigners import FCOSAssigner, MaxIoUAssigner
+from .box_coders import DistanceCoder
+from .dense import DenseDetector
+from .fcos import FCOS, FCOSHead
+from .heads import HeadOutputs, TowerHead
+from .retinanet import RetinaNet
+from .stock import from_detectron2
+
+__all__ = [
+    "FCOS",
+    "DenseDetector",
+    "DistanceCoder",
+    "FCOSAssigner",
+    "FCOSHead",
+    "HeadOutputs",
+    "MaxIoUAssigner",
+    "RetinaNet",
+    "TowerHead",
+    "from_detectron2",
+]

@@ -1,0 +1,313 @@
+"""The template that every detector follows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import torch
+from detectron2.layers import batched_nms
+from detectron2.modeling import Backbone
+from detectron2.modeling.meta_arch import RetinaNet as Detectron2RetinaNet
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.utils import comm
+from torch import Tensor, nn
+
+from .. import compat
+from ..outputs import DensePass, Tap, Targets
+from .heads import HeadOutputs, TowerHead
+
+
+class DenseDetector(nn.Module, ABC):
+    """A one-stage detector that predicts at every location of a feature pyramid.
+
+    ``forward`` is a template over :meth:`preprocess_image`, :meth:`run`, :meth:`targets`,
+    :meth:`losses` and :meth:`inference`; a detector implements :meth:`assign`, :meth:`losses` and,
+    where its score is not the class score alone, :meth:`detection_scores`. It takes and returns
+    what detectron2's models do: see its tutorial "Use Models".
+    """
+
+    training_buffers: tuple[str, ...] = ("loss_normalizer",)
+    """Buffers that a resumed run needs and a trained model does not. They are not in the state
+    dict, whose keys are detectron2's own, but ``dense_kd.engine.Trainer`` saves them."""
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: TowerHead,
+        head_in_features: list[str] | None = None,
+        anchor_generator: nn.Module,
+        box2box_transform,
+        num_classes: int,
+        loss_normalizer: float,
+        loss_normalizer_momentum: float,
+        loss_normalizer_sync: bool = False,
+        test_score_thresh: float,
+        test_topk_candidates: int,
+        test_nms_thresh: float,
+        max_detections_per_image: int,
+        pixel_mean: list[float],
+        pixel_std: list[float],
+        vis_period: int = 0,
+        input_format: str = "BGR",
+    ):
+        """
+        Args:
+            backbone: gives {name: (N, C, Hl, Wl)}.
+            head: predicts from the maps ``head_in_features``.
+            head_in_features: names of the maps, finest first; all maps by default.
+            anchor_generator: gives L Boxes for L maps.
+            box2box_transform: ``get_deltas(priors, boxes)`` and ``apply_deltas(deltas, priors)``
+                on (P, 4) tensors.
+            num_classes: K.
+            loss_normalizer: start of the moving average that divides the losses.
+            loss_normalizer_momentum: of the moving average of the number of positives;
+                0 divides by the positives of the current batch.
+            loss_normalizer_sync: average the number of positives over processes.
+            test_score_thresh: detections below are dropped before NMS.
+            test_topk_candidates: kept per image and level before NMS.
+            test_nms_thresh: IoU of the class-wise NMS.
+            max_detections_per_image: kept after NMS.
+            pixel_mean, pixel_std: per channel, in the order of ``input_format``.
+            vis_period: log predictions on one training image every so many iterations; 0 is never.
+            input_format: order of the channels of the images, "BGR" or "RGB".
+        """
+        super().__init__()
+        if not isinstance(head, TowerHead):
+            raise TypeError(
+                f"head is a {type(head).__module__}.{type(head).__name__}, expected a "
+                "dense_kd TowerHead; dense_kd.detectors.from_detectron2 converts a stock model"
+            )
+        if head.num_classes != num_classes:
+            raise ValueError(
+                f"head.num_classes={head.num_classes} and num_classes={num_classes} differ; "
+                "set both to the classes of the dataset"
+            )
+        self.backbone = backbone
+        self.head = head
+        shapes = backbone.output_shape()
+        if head_in_features is None:
+            head_in_features = sorted(shapes, key=lambda name: shapes[name].stride)
+        if len(head_in_features) != head.num_levels:
+            raise ValueError(
+                f"the head was built for {head.num_levels} levels and gets {head_in_features}; "
+                "make input_shape of the head and head_in_features equally long"
+            )
+        self.head_in_features = list(head_in_features)
+        self.strides = [shapes[name].stride for name in self.head_in_features]
+        self.anchor_generator = anchor_generator
+        self.box2box_transform = box2box_transform
+        self.num_classes = num_classes
+
+        self.loss_normalizer_momentum = loss_normalizer_momentum
+        self.loss_normalizer_sync = loss_normalizer_sync
+        self.register_buffer("loss_normalizer", torch.tensor(float(loss_normalizer)), False)
+
+        self.test_score_thresh = test_score_thresh
+        self.test_topk_candidates = test_topk_candidates
+        self.test_nms_thresh = test_nms_thresh
+        self.max_detections_per_image = max_detections_per_image
+
+        self.vis_period = vis_period
+        self.input_format = input_format
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    @property
+    def num_anchors(self) -> int:
+        """A, anchors per location."""
+        return self.head.num_anchors
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+        """
+        Args:
+            batched_inputs: N dicts of detectron2's DatasetMapper: "image" (C, H, W) in
+                ``input_format``, in training "instances" with gt_boxes and gt_classes, in
+                inference optionally "height" and "width" of the output.
+
+        Returns:
+            in training {loss name: scalar}, else N dicts {"instances": Instances}.
+        """
+        if self.training:
+            ground_truth = self.ground_truth(batched_inputs)
+            dense = self.run(self.preprocess_image(batched_inputs))
+            losses = self.losses(dense, self.targets(dense, ground_truth))
+            self.visualize_training(batched_inputs, dense)
+            return losses
+        dense = self.run(self.preprocess_image(batched_inputs))
+        results = []
+        for instances, image, size in zip(self.inference(dense), batched_inputs, dense.image_sizes):
+            height, width = image.get("height", size[0]), image.get("width", size[1])
+            results.append({"instances": detector_postprocess(instances, height, width)})
+        return results
+
+    def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
+        """Move the images to the model's device, normalise them and pad them to one batch."""
+        images = [x["image"].to(self.device) for x in batched_inputs]
+        images = [(x - self.pixel_mean) / self.pixel_std for x in images]
+        return compat.batch_images(images, self.backbone)
+
+    def ground_truth(self, batched_inputs: list[dict]) -> list[Instances]:
+        """N Instances with gt_boxes and gt_classes on the model's device, checked."""
+        ground_truth = []
+        for index, image in enumerate(batched_inputs):
+            name = image.get("file_name", f"number {index} of the batch")
+            if "instances" not in image:
+                raise ValueError(
+                    f"image {name} has no 'instances' in training; use a dataset with "
+                    "annotations and a DatasetMapper with is_train=True"
+                )
+            instances = image["instances"]
+            classes = set(instances.gt_classes.tolist())
+            if not classes <= set(range(self.num_classes)):
+                raise ValueError(
+                    f"image {name} has the class ids {sorted(classes)}, expected "
+                    f"0 to {self.num_classes - 1}; set num_classes of the model to the dataset's"
+                )
+            ground_truth.append(instances.to(self.device))
+        return ground_truth
+
+    def run(self, images: ImageList, taps: Iterable[Tap] = ()) -> DensePass:
+        """Backbone and head on preprocessed images.
+
+        Args:
+            images: of :meth:`preprocess_image`.
+            taps: (branch, depth) of the tower features to keep.
+        """
+        features = self.backbone(images.tensor)
+        features = [features[name] for name in self.head_in_features]
+        outputs, collected = self.head.run(features, taps)
+        dense = self.dense_pass(features, outputs, images.image_sizes)
+        dense.taps = collected
+        return dense
+
+    def dense_pass(
+        self, features: list[Tensor], outputs: HeadOutputs, image_sizes: list[tuple[int, int]]
+    ) -> DensePass:
+        """Arrange the maps of the head, from :meth:`run` or ``head.resume``, as a DensePass."""
+        quality = [per_prediction(x, 1).squeeze(-1) for x in outputs.quality]
+        return DensePass(
+            features=features,
+            logits=[per_prediction(x, self.num_classes) for x in outputs.logits],
+            deltas=[per_prediction(x, 4) for x in outputs.deltas],
+            quality=quality or None,
+            quality_kind=self.head.quality_kind,
+            priors=[anchors.tensor for anchors in self.anchor_generator(features)],
+            strides=self.strides,
+            num_anchors=self.num_anchors,
+            image_sizes=list(image_sizes),
+            decode=self.decode,
+        )
+
+    def decode(self, deltas: Tensor, priors: Tensor) -> Tensor:
+        """Boxes (..., 4) from codes (..., 4) at priors (..., 4)."""
+        boxes = self.box2box_transform.apply_deltas(deltas.reshape(-1, 4), priors.reshape(-1, 4))
+        return boxes.view_as(deltas)
+
+    @abstractmethod
+    def assign(self, dense: DensePass, ground_truth: list[Instances]) -> tuple[Tensor, Tensor]:
+        """Labels (N, R) and matched boxes (N, R, 4), as ``Targets`` documents them."""
+
+    def targets(self, dense: DensePass, ground_truth: list[Instances]) -> Targets:
+        """Assign ground truth to predictions; in training this moves the loss normaliser on."""
+        with torch.no_grad():
+            labels, boxes = self.assign(dense, ground_truth)
+            targets = Targets(labels, boxes, self.num_classes, self.loss_normalizer)
+            num_foreground = targets.foreground.sum()
+            targets.normalizer = self._normalizer(num_foreground)
+        if compat.event_storage() is not None:  # reading the number stalls a GPU
+            compat.put_scalar("num_pos_anchors", num_foreground.item() / len(ground_truth))
+        return targets
+
+    def _normalizer(self, num_foreground: Tensor) -> Tensor:
+        count = num_foreground.to(self.loss_normalizer)
+        if self.loss_normalizer_sync:
+            count = mean_over_processes(count)
+        count = count.clamp(min=1)
+        if self.training:
+            momentum = self.loss_normalizer_momentum
+            self.loss_normalizer.mul_(momentum).add_(count * (1 - momentum))
+        return self.loss_normalizer.clone()  # the next step changes it in place
+
+    @abstractmethod
+    def losses(self, dense: DensePass, targets: Targets) -> dict[str, Tensor]:
+        """{loss name: scalar}; each keeps the graph when there is nothing to learn from."""
+
+    def detection_scores(self, dense: DensePass) -> tuple[list[Tensor], list[Tensor] | None]:
+        """Scores that select and rank detections, and a factor on those that were selected.
+
+        Returns:
+            L x (N, Hl*Wl*A, K), and L x (N, Hl*Wl*A) or None.
+        """
+        return [logits.sigmoid() for logits in dense.logits], None
+
+    def inference(self, dense: DensePass) -> list[Instances]:
+        """N Instances with pred_boxes, scores and pred_classes in the network input's pixels."""
+        scores, factors = self.detection_scores(dense)
+        results = []
+        for index, image_size in enumerate(dense.image_sizes):
+            levels = []
+            for level, priors in enumerate(dense.priors):
+                factor = None if factors is None else factors[level][index]
+                levels.append(
+                    self._detect_on_level(
+                        scores[level][index], factor, dense.deltas[level][index], priors, image_size
+                    )
+                )
+            detections = Instances.cat(levels)
+            keep = batched_nms(
+                detections.pred_boxes.tensor,
+                detections.scores,
+                detections.pred_classes,
+                self.test_nms_thresh,
+            )
+            results.append(detections[keep[: self.max_detections_per_image]])
+        return results
+
+    def _detect_on_level(
+        self,
+        scores: Tensor,  # (R_l, K)
+        factor: Tensor | None,  # (R_l,)
+        deltas: Tensor,  # (R_l, 4)
+        priors: Tensor,  # (R_l, 4)
+        image_size: tuple[int, int],
+    ) -> Instances:
+        above = scores > self.test_score_thresh
+        candidates = above.nonzero()  # (P, 2)
+        top, order = scores[above].topk(min(len(candidates), self.test_topk_candidates))
+        index, classes = candidates[order].unbind(dim=1)
+        if factor is not None:
+            top = top * factor[index]
+        boxes = Boxes(self.decode(deltas[index], priors[index]))
+        return Instances(image_size, pred_boxes=boxes, scores=top, pred_classes=classes)
+
+    def visualize_training(self, batched_inputs: list[dict], dense: DensePass) -> None:
+        """Every ``vis_period`` iterations, log one image with its truth and its detections."""
+        storage = compat.event_storage()
+        if self.vis_period <= 0 or storage is None or storage.iter % self.vis_period:
+            return
+        with torch.no_grad():
+            results = self.inference(dense)
+        Detectron2RetinaNet.visualize_training(self, batched_inputs, results)
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a scalar over all processes, without gradient."""
+    value = value.detach().clone()
+    if comm.get_world_size() > 1:
+        torch.distributed.all_reduce(value)
+        value /= comm.get_world_size()
+    return value
+
+
+def per_prediction(maps: Tensor, dim: int) -> Tensor:
+    """Arrange a map (N, A*dim, Hl, Wl) as (N, Hl*Wl*A, dim), float32."""
+    n, _, height, width = maps.shape
+    maps = maps.view(n, -1, dim, height, width).permute(0, 3, 4, 1, 2)
+    return maps.reshape(n, -1, dim).float()

@@ -1,0 +1,278 @@
+"""FCOS (Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection", ICCV 2019)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import Backbone
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+from detectron2.modeling.backbone import build_backbone
+from detectron2.structures import Instances
+from fvcore.nn import sigmoid_focal_loss_jit
+from torch import Tensor, nn
+from torchvision.ops import generalized_box_iou_loss
+
+from ..compat import full_precision
+from ..losses import elementwise_iou
+from ..outputs import DensePass, Targets
+from .assigners import FCOSAssigner
+from .box_coders import DistanceCoder
+from .dense import DenseDetector, mean_over_processes
+from .heads import TowerHead
+
+
+class Scale(nn.Module):
+    """A learnable factor, one per level."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+class FCOSHead(TowerHead):
+    """Towers with one prediction per location and a centreness branch.
+
+    The defaults are detectron2 main's ``FCOSHead`` (same parameter names).
+    """
+
+    quality_kind = "centerness"
+
+    def __init__(
+        self,
+        *,
+        input_shape: list[ShapeSpec],
+        num_classes: int,
+        conv_dims: list[int],
+        norm: str | type = "",
+        prior_prob: float = 0.01,
+        conv_bias: bool = True,
+        centerness_on: str = "bbox",
+        level_scales: bool = False,
+    ):
+        """
+        Args:
+            input_shape, num_classes, conv_dims, norm, prior_prob, conv_bias: see TowerHead.
+            centerness_on: the tower that centreness is predicted from, "cls" (the paper) or
+                "bbox" (detectron2, and mmdet's ``centerness_on_reg``).
+            level_scales: multiply the box prediction of each level by a learnable scalar.
+        """
+        super().__init__(
+            input_shape=input_shape,
+            num_classes=num_classes,
+            num_anchors=1,
+            conv_dims=conv_dims,
+            norm=norm,
+            prior_prob=prior_prob,
+            conv_bias=conv_bias,
+        )
+        if centerness_on not in ("cls", "bbox"):
+            raise ValueError(f"centerness_on={centerness_on!r}: expected 'cls' or 'bbox'")
+        self.centerness_on = centerness_on
+        self.ctrness = nn.Conv2d(conv_dims[-1], 1, kernel_size=3, padding=1)
+        nn.init.normal_(self.ctrness.weight, std=0.01)
+        nn.init.zeros_(self.ctrness.bias)
+        self.scales = nn.ModuleList(Scale() for _ in input_shape) if level_scales else None
+
+    def predict(self, level: int, cls_feature: Tensor, bbox_feature: Tensor) -> dict[str, Tensor]:
+        maps = super().predict(level, cls_feature, bbox_feature)
+        if self.scales is not None:
+            maps["deltas"] = self.scales[level](maps["deltas"])
+        on_cls = self.centerness_on == "cls"
+        maps["quality"] = self.ctrness(cls_feature if on_cls else bbox_feature)
+        return maps
+
+
+BOX_LOSSES = ("giou", "iou")
+LOSS_WEIGHTINGS = ("uniform", "centerness")
+SCORES = ("sqrt", "product")
+
+
+class FCOS(DenseDetector):
+    """FCOS; the defaults are detectron2 main's FCOS, with equal losses and detections.
+
+    Variants, and the options that make them (``head`` is an :class:`FCOSHead`):
+
+    * detectron2: the defaults; head norm "GN".
+    * the paper's plain FCOS (mmdet ``fcos_r50-caffe_fpn_gn-head_1x``): ``center_sampling_radius=
+      None``, ``box2box_transform=DistanceCoder(activation="exp", normalize_by_size=False)``,
+      ``box_reg_loss_type="iou"``, ``box_loss_weighting="centerness"``,
+      ``loss_normalizer_momentum=0``, ``loss_normalizer_sync=True``, ``assign_rule="mmdet"``,
+      ``score="product"``, ``test_score_thresh=0.05``, ``test_nms_thresh=0.5``; head
+      ``centerness_on="cls", level_scales=True, conv_bias=False``.
+    * mmdet's norm/tricks variant (``..._center-normbbox-centeronreg-giou_1x``): as plain, with
+      ``center_sampling_radius=1.5``, ``box2box_transform=DistanceCoder()``,
+      ``box_reg_loss_type="giou"``, ``test_nms_thresh=0.6``; head ``centerness_on="bbox",
+      level_scales=True, conv_bias=True``.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: FCOSHead,
+        head_in_features: list[str] | None = None,
+        box2box_transform: DistanceCoder | None = None,
+        center_sampling_radius: float | None = 1.5,
+        assign_rule: str = "detectron2",
+        focal_loss_alpha: float = 0.25,
+        focal_loss_gamma: float = 2.0,
+        box_reg_loss_type: str = "giou",
+        box_loss_weighting: str = "uniform",
+        score: str = "sqrt",
+        test_score_thresh: float = 0.2,
+        test_topk_candidates: int = 1000,
+        test_nms_thresh: float = 0.6,
+        max_detections_per_image: int = 100,
+        **dense: Any,
+    ):
+        """
+        Args:
+            backbone, head, head_in_features: see :class:`DenseDetector`.
+            box2box_transform: code of the boxes, ``DistanceCoder()`` by default.
+            center_sampling_radius: in strides around a box's centre within which points are
+                positive; None is the whole box.
+            assign_rule: see :class:`FCOSAssigner`.
+            focal_loss_alpha, focal_loss_gamma: of the class loss.
+            box_reg_loss_type: "giou", or "iou" (-log IoU, the paper).
+            box_loss_weighting: "uniform" (divided by the positives) or "centerness" (weighted by
+                its target and divided by the targets' sum over all processes).
+            score: "sqrt" thresholds and ranks by sqrt(class * centreness); "product" thresholds
+                by the class score and then multiplies with centreness (the paper).
+            test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image:
+                see :class:`DenseDetector`, as the further arguments ``dense``.
+        """
+        for name, value, expected in (
+            ("box_reg_loss_type", box_reg_loss_type, BOX_LOSSES),
+            ("box_loss_weighting", box_loss_weighting, LOSS_WEIGHTINGS),
+            ("score", score, SCORES),
+        ):
+            if value not in expected:
+                raise ValueError(f"{name}={value!r}: expected one of {expected}")
+        shapes = backbone.output_shape()
+        levels = head_in_features or sorted(shapes, key=lambda name: shapes[name].stride)
+        strides = [shapes[name].stride for name in levels]
+        dense.setdefault("loss_normalizer", 300.0)
+        dense.setdefault("loss_normalizer_momentum", 0.9)
+        super().__init__(
+            backbone=backbone,
+            head=head,
+            head_in_features=levels,
+            # A point is a square of the stride's size around it.
+            anchor_generator=DefaultAnchorGenerator(
+                sizes=[[stride] for stride in strides], aspect_ratios=[1.0], strides=strides
+            ),
+            box2box_transform=box2box_transform or DistanceCoder(),
+            test_score_thresh=test_score_thresh,
+            test_topk_candidates=test_topk_candidates,
+            test_nms_thresh=test_nms_thresh,
+            max_detections_per_image=max_detections_per_image,
+            **dense,
+        )
+        self.assigner = FCOSAssigner(
+            center_sampling_radius=center_sampling_radius, rule=assign_rule
+        )
+        self.focal_loss_alpha = focal_loss_alpha
+        self.focal_loss_gamma = focal_loss_gamma
+        self.box_reg_loss_type = box_reg_loss_type
+        self.box_loss_weighting = box_loss_weighting
+        self.score = score
+
+    @classmethod
+    def from_config(cls, cfg) -> dict[str, Any]:
+        """The constructor's arguments for a yacs config with ``add_dense_kd_config``'s keys."""
+        backbone = build_backbone(cfg)
+        fcos = cfg.MODEL.FCOS
+        shapes = backbone.output_shape()
+        head = FCOSHead(
+            input_shape=[shapes[name] for name in fcos.IN_FEATURES],
+            num_classes=fcos.NUM_CLASSES,
+            conv_dims=[shapes[fcos.IN_FEATURES[0]].channels] * fcos.NUM_CONVS,
+            norm=fcos.NORM,
+            prior_prob=fcos.PRIOR_PROB,
+        )
+        return {
+            "backbone": backbone,
+            "head": head,
+            "head_in_features": fcos.IN_FEATURES,
+            "num_classes": fcos.NUM_CLASSES,
+            "center_sampling_radius": fcos.CENTER_SAMPLING_RADIUS,
+            "focal_loss_alpha": fcos.FOCAL_LOSS_ALPHA,
+            "focal_loss_gamma": fcos.FOCAL_LOSS_GAMMA,
+            "test_score_thresh": fcos.SCORE_THRESH_TEST,
+            "test_topk_candidates": fcos.TOPK_CANDIDATES_TEST,
+            "test_nms_thresh": fcos.NMS_THRESH_TEST,
+            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "vis_period": cfg.VIS_PERIOD,
+            "input_format": cfg.INPUT.FORMAT,
+        }
+
+    def assign(self, dense: DensePass, ground_truth: list[Instances]) -> tuple[Tensor, Tensor]:
+        return self.assigner.assign(dense.priors, ground_truth, self.num_classes)
+
+    def targets(self, dense: DensePass, ground_truth: list[Instances]) -> Targets:
+        targets = super().targets(dense, ground_truth)
+        targets.quality = self._centerness(dense, targets)
+        return targets
+
+    @staticmethod
+    @torch.no_grad()
+    def _centerness(dense: DensePass, targets: Targets) -> Tensor:
+        """(N, R): equation 3 of the paper, 0 on background."""
+        coder = DistanceCoder(normalize_by_size=False)
+        distances = coder.get_deltas(torch.cat(dense.priors), targets.boxes)  # (N, R, 4)
+        horizontal, vertical = distances[..., 0::2], distances[..., 1::2]  # (N, R, 2)
+        ratio = (horizontal.amin(-1) / horizontal.amax(-1)) * (
+            vertical.amin(-1) / vertical.amax(-1)
+        )
+        return torch.where(targets.foreground, ratio, torch.zeros_like(ratio)).sqrt()
+
+    def losses(self, dense: DensePass, targets: Targets) -> dict[str, Tensor]:
+        """``loss_fcos_cls`` (focal), ``loss_fcos_loc`` and ``loss_fcos_ctr``."""
+        with full_precision(self.device):
+            foreground = targets.foreground
+            one_hot = F.one_hot(targets.labels, self.num_classes + 1)[:, :, :-1]
+            loss_cls = sigmoid_focal_loss_jit(
+                torch.cat(dense.logits, dim=1),
+                one_hot.to(dense.logits[0].dtype),
+                alpha=self.focal_loss_alpha,
+                gamma=self.focal_loss_gamma,
+                reduction="sum",
+            )
+            deltas = torch.cat(dense.deltas, dim=1)  # (N, R, 4)
+            priors = torch.cat(dense.priors).expand_as(deltas)[foreground]  # (P, 4)
+            boxes = self.decode(deltas[foreground], priors)
+            centerness = targets.quality[foreground]  # (P,)
+            loss_box = self._box_loss(boxes, targets.boxes[foreground])  # (P,)
+            if self.box_loss_weighting == "centerness":
+                total = mean_over_processes(centerness.sum()).clamp(min=1e-6)
+                loss_box = (loss_box * centerness).sum() / total
+            else:
+                loss_box = loss_box.sum() / targets.normalizer
+            loss_centerness = F.binary_cross_entropy_with_logits(
+                torch.cat(dense.quality, dim=1)[foreground], centerness, reduction="sum"
+            )
+        return {
+            "loss_fcos_cls": loss_cls / targets.normalizer,
+            "loss_fcos_loc": loss_box,
+            "loss_fcos_ctr": loss_centerness / targets.normalizer,
+        }
+
+    def _box_loss(self, boxes: Tensor, target_boxes: Tensor) -> Tensor:
+        if self.box_reg_loss_type == "giou":
+            return generalized_box_iou_loss(boxes, target_boxes)
+        return -elementwise_iou(boxes, target_boxes).clamp(min=1e-6).log()
+
+    def detection_scores(self, dense: DensePass) -> tuple[list[Tensor], list[Tensor] | None]:
+        scores = [logits.sigmoid() for logits in dense.logits]
+        centerness = [quality.sigmoid() for quality in dense.quality]
+        if self.score == "product":
+            return scores, centerness
+        return [(s * c[..., None]).sqrt() for s, c in zip(scores, centerness)], None

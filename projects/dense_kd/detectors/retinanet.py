@@ -1,0 +1,109 @@
+"""RetinaNet (Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from detectron2.modeling.matcher import Matcher
+from detectron2.modeling.meta_arch import RetinaNet as Detectron2RetinaNet
+from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
+from detectron2.structures import Instances
+from fvcore.nn import sigmoid_focal_loss_jit
+from torch import Tensor
+
+from ..compat import full_precision
+from ..losses import BOX_LOSSES, dense_box_loss
+from ..outputs import DensePass, Targets
+from .assigners import MaxIoUAssigner
+from .dense import DenseDetector
+from .heads import TowerHead
+
+
+class RetinaNet(DenseDetector):
+    """detectron2's RetinaNet: the same arguments, parameter names, losses and detections.
+
+    Checkpoints of either class load into the other. The moving average of the number of positives
+    that divides the losses starts at 100 with momentum 0.9, as detectron2's does.
+    """
+
+    def __init__(
+        self,
+        *,
+        anchor_matcher: Matcher,
+        focal_loss_alpha: float = 0.25,
+        focal_loss_gamma: float = 2.0,
+        smooth_l1_beta: float = 0.0,
+        box_reg_loss_type: str = "smooth_l1",
+        test_score_thresh: float = 0.05,
+        test_topk_candidates: int = 1000,
+        test_nms_thresh: float = 0.5,
+        max_detections_per_image: int = 100,
+        **dense: Any,
+    ):
+        """
+        Args:
+            anchor_matcher: labels the anchors by their IoU with the ground truth.
+            focal_loss_alpha, focal_loss_gamma: of the class loss.
+            smooth_l1_beta: where the box loss "smooth_l1" becomes linear; 0 is L1.
+            box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
+            test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image:
+                see :class:`DenseDetector`, as the further arguments ``dense``.
+        """
+        dense.setdefault("loss_normalizer", 100.0)
+        dense.setdefault("loss_normalizer_momentum", 0.9)
+        super().__init__(
+            test_score_thresh=test_score_thresh,
+            test_topk_candidates=test_topk_candidates,
+            test_nms_thresh=test_nms_thresh,
+            max_detections_per_image=max_detections_per_image,
+            **dense,
+        )
+        if box_reg_loss_type not in BOX_LOSSES:
+            raise ValueError(f"box_reg_loss_type={box_reg_loss_type!r}: expected {BOX_LOSSES}")
+        self.assigner = MaxIoUAssigner(anchor_matcher)
+        self.focal_loss_alpha = focal_loss_alpha
+        self.focal_loss_gamma = focal_loss_gamma
+        self.smooth_l1_beta = smooth_l1_beta
+        self.box_reg_loss_type = box_reg_loss_type
+
+    @classmethod
+    def from_config(cls, cfg) -> dict[str, Any]:
+        """The constructor's arguments for a yacs config whose keys are detectron2's own."""
+        arguments = Detectron2RetinaNet.from_config(cfg)
+        shapes = arguments["backbone"].output_shape()
+        shapes = [shapes[name] for name in arguments["head_in_features"]]
+        arguments["head"] = TowerHead(**RetinaNetHead.from_config(cfg, shapes))
+        return arguments
+
+    def assign(self, dense: DensePass, ground_truth: list[Instances]) -> tuple[Tensor, Tensor]:
+        return self.assigner.assign(dense.priors, ground_truth, self.num_classes)
+
+    def losses(self, dense: DensePass, targets: Targets) -> dict[str, Tensor]:
+        """``loss_cls`` (focal) and ``loss_box_reg``, sums divided by ``targets.normalizer``."""
+        with full_precision(self.device):
+            valid, foreground = targets.valid, targets.foreground
+            one_hot = F.one_hot(targets.labels[valid], self.num_classes + 1)[:, :-1]
+            loss_cls = sigmoid_focal_loss_jit(
+                torch.cat(dense.logits, dim=1)[valid],
+                one_hot.to(dense.logits[0].dtype),
+                alpha=self.focal_loss_alpha,
+                gamma=self.focal_loss_gamma,
+                reduction="sum",
+            )
+            deltas = torch.cat(dense.deltas, dim=1)  # (N, R, 4)
+            priors = torch.cat(dense.priors).expand_as(deltas)[foreground]  # (P, 4)
+            deltas, boxes = deltas[foreground], targets.boxes[foreground]  # (P, 4)
+            loss_box = dense_box_loss(
+                self.box_reg_loss_type,
+                deltas,
+                self.box2box_transform.get_deltas(priors, boxes),
+                self.decode(deltas, priors),
+                boxes,
+                self.smooth_l1_beta,
+            )
+        return {
+            "loss_cls": loss_cls / targets.normalizer,
+            "loss_box_reg": loss_box / targets.normalizer,
+        }

@@ -1,0 +1,147 @@
+"""The distiller: a student, its teacher and the methods between them, as one model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detectron2.config import configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+from torch import Tensor, nn
+
+from . import compat
+from .checkpoint import METHOD_PREFIX
+from .detectors import FCOS, DenseDetector, RetinaNet
+from .methods import MethodSet, Step
+from .teacher import Teacher
+
+_STUDENT = "student."
+
+
+class Distiller(nn.Module):
+    """In training, the student's losses and those of the methods; in eval mode, the student.
+
+    It trains with detectron2's own scripts. Its state dict is flat: the student's keys are bare
+    and parameters of methods stand under ``kd.<name>.``, so a checkpoint of a distillation run
+    loads into the bare student. The teacher is not in it. Attributes that it does not have are
+    the student's.
+    """
+
+    def __init__(self, *, student: DenseDetector, teacher: Teacher, methods: MethodSet):
+        """
+        Args:
+            student: the detector to train.
+            teacher: its weights are read before the first training step, not here.
+            methods: at least one; each is checked against both detectors here.
+
+        Raises:
+            DistillationError: a method cannot distil this teacher into this student.
+        """
+        super().__init__()
+        for name, value, kind in (
+            ("student", student, DenseDetector),
+            ("teacher", teacher, Teacher),
+            ("methods", methods, MethodSet),
+        ):
+            if not isinstance(value, kind):
+                raise TypeError(
+                    f"{name} is a {type(value).__module__}.{type(value).__name__}, expected a "
+                    f"dense_kd {kind.__name__}; see configs/quickstart/distill.py for an example"
+                )
+        methods.check(student, teacher.model, teacher.weights)
+        self.student = student
+        self.teacher = teacher
+        self.kd = methods
+        self.register_load_state_dict_post_hook(_report_flat_keys)
+
+    def load_teacher(self) -> None:
+        """Read the teacher's weights now; otherwise the first training step does."""
+        self.teacher.load()
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+        """As :meth:`DenseDetector.forward`; in training with the ``kd_<name>_<term>`` losses."""
+        if not self.training:
+            return self.student(batched_inputs)
+        ground_truth = self.student.ground_truth(batched_inputs)
+        images = self.student.preprocess_image(batched_inputs)
+        teacher = self.teacher.run(batched_inputs, images, self.student, self.kd.taps)
+        student = self.student.run(images, self.kd.taps)
+        targets = self.student.targets(student, ground_truth)
+        losses = dict(self.student.losses(student, targets))
+        storage = compat.event_storage()
+        step = Step(
+            targets=targets,
+            ground_truth=ground_truth,
+            iteration=0 if storage is None else storage.iter,
+            resume=self.teacher.resume,
+        )
+        losses.update(self.kd(student, teacher, step))
+        self.student.visualize_training(batched_inputs, student)
+        return losses
+
+    def state_dict(
+        self, *, destination: dict | None = None, prefix: str = "", keep_vars: bool = False
+    ) -> dict[str, Tensor]:
+        state = self.student.state_dict(destination=destination, prefix=prefix, keep_vars=keep_vars)
+        self.kd.state_dict(destination=state, prefix=prefix + METHOD_PREFIX, keep_vars=keep_vars)
+        return state
+
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # Torch asks this before it goes on to the children, whose prefixes it then looks for.
+        for key in [k for k in state_dict if k.startswith(prefix)]:
+            bare = key[len(prefix) :]
+            if not bare.startswith(METHOD_PREFIX):
+                state_dict[prefix + _STUDENT + bare] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "student":  # not yet set: do not look for it in itself
+                raise
+            return getattr(self.student, name)
+
+    def extra_repr(self) -> str:
+        return f"(teacher): {self.teacher!r}"
+
+
+def _report_flat_keys(module: nn.Module, incompatible: Any) -> None:
+    for keys in incompatible:
+        keys[:] = [k.replace(_STUDENT, "", 1) for k in keys]
+
+
+class _ConfigurableDistiller(Distiller):
+    """A Distiller that is built from a yacs config with ``add_dense_kd_config``'s keys."""
+
+    student_class: type[DenseDetector]
+
+    @configurable
+    def __init__(self, *, student: DenseDetector, teacher: Teacher, methods: MethodSet):
+        super().__init__(student=student, teacher=teacher, methods=methods)
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> dict[str, Any]:
+        from .yacs_config import build_methods, build_teacher
+
+        return {
+            "student": cls.student_class(**cls.student_class.from_config(cfg)),
+            "teacher": build_teacher(cfg),
+            "methods": build_methods(cfg),
+        }
+
+
+@META_ARCH_REGISTRY.register()
+class DistillRetinaNet(_ConfigurableDistiller):
+    """``MODEL.META_ARCHITECTURE: DistillRetinaNet``; the student is described by the same keys as
+    detectron2's RetinaNet."""
+
+    student_class = RetinaNet
+
+
+@META_ARCH_REGISTRY.register()
+class DistillFCOS(_ConfigurableDistiller):
+    """``MODEL.META_ARCHITECTURE: DistillFCOS``; the student is described by ``MODEL.FCOS``."""
+
+    student_class = FCOS

@@ -1,0 +1,138 @@
+"""What ``tools/lazyconfig_train_net.py`` does: train or evaluate what a LazyConfig describes."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import weakref
+from typing import Any
+
+import torch
+from detectron2.config import instantiate
+from detectron2.engine import default_writers, hooks
+from detectron2.engine.defaults import create_ddp_model
+from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.utils import comm
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from ..checkpoint import AtomicCheckpointer
+from ..distiller import Distiller
+from .trainer import Trainer
+
+logger = logging.getLogger("dense_kd")
+
+TRAIN_KEYS = {
+    "output_dir", "init_checkpoint", "max_iter", "amp", "ddp", "checkpointer", "eval_period",
+    "log_period", "device", "seed", "cudnn_benchmark", "clip_grad", "accumulate",
+}  # fmt: skip
+
+
+def do_test(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
+    """Evaluate ``model`` on ``cfg.dataloader.test`` and print the metrics; {task: metrics}."""
+    if "evaluator" not in cfg.dataloader:
+        raise ValueError("cfg.dataloader has no evaluator, so there is nothing to evaluate with")
+    results = inference_on_dataset(
+        model, instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
+    )
+    if comm.is_main_process():
+        print_csv_format(results)
+    return results
+
+
+def evaluate(cfg: DictConfig) -> dict[str, Any]:
+    """Evaluate ``cfg.train.init_checkpoint`` in ``cfg.model``; of a Distiller, the student."""
+    if not cfg.train.init_checkpoint:
+        raise ValueError("nothing to evaluate: give the checkpoint as train.init_checkpoint=<file>")
+    model = _parallel(cfg, _build(cfg))
+    AtomicCheckpointer(model).load(cfg.train.init_checkpoint)
+    return do_test(cfg, model)
+
+
+def evaluate_teacher(cfg: DictConfig) -> dict[str, Any]:
+    """Evaluate the teacher of ``cfg.model``: a wrong file shows here before it costs a run."""
+    if "teacher" not in cfg.model:
+        raise ValueError("cfg.model has no teacher; --eval-teacher needs a config of a Distiller")
+    teacher = instantiate(cfg.model.teacher)
+    teacher.load()
+    return do_test(cfg, teacher.model.to(cfg.train.device))
+
+
+def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
+    """Train ``cfg.model``.
+
+    Args:
+        args: with ``resume``, as of ``detectron2.engine.default_argument_parser``.
+        cfg: ``model``, ``dataloader.{train,test,evaluator}``, ``optimizer``, ``lr_multiplier``
+            and ``train``, as for detectron2's script, where ``train`` may also hold
+            ``clip_grad`` (max_norm, norm_type), ``accumulate`` (batches per iteration) and
+            ``amp.dtype``.
+
+    Returns:
+        the metrics of the last evaluation, {} if there was none.
+    """
+    _warn_of_unknown_keys(cfg)
+    model = _build(cfg)
+    logger.info(f"Model:\n{model}")
+    if isinstance(model, Distiller):
+        model.load_teacher()  # a wrong file stops the run here
+    cfg.optimizer.params.model = model
+    optimizer = instantiate(cfg.optimizer)
+    loader = instantiate(cfg.dataloader.train)
+
+    model = _parallel(cfg, model)
+    amp = cfg.train.amp
+    trainer = Trainer(
+        model,
+        loader,
+        optimizer,
+        clip_grad=cfg.train.get("clip_grad"),
+        accumulate=cfg.train.get("accumulate", 1),
+        amp_dtype=amp.get("dtype", "float16") if amp.enabled else None,
+    )
+    checkpointer = AtomicCheckpointer(model, cfg.train.output_dir, trainer=weakref.proxy(trainer))
+    main = comm.is_main_process()
+    results: dict[str, Any] = {}
+
+    def test() -> dict[str, Any]:
+        results.update(do_test(cfg, model))
+        return results
+
+    trainer.register_hooks(
+        [
+            hooks.IterationTimer(),
+            hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+            hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
+            hooks.EvalHook(cfg.train.eval_period, test),
+            hooks.PeriodicWriter(
+                default_writers(cfg.train.output_dir, cfg.train.max_iter), cfg.train.log_period
+            )
+            if main
+            else None,
+        ]
+    )
+    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
+    resumed = args.resume and checkpointer.has_checkpoint()
+    # The checkpoint holds the iteration that had just finished.
+    trainer.train(trainer.iter + 1 if resumed else 0, cfg.train.max_iter)
+    return results
+
+
+def _build(cfg: DictConfig) -> nn.Module:
+    return instantiate(cfg.model).to(cfg.train.device)
+
+
+def _parallel(cfg: DictConfig, model: nn.Module) -> nn.Module:
+    options = OmegaConf.to_container(cfg.train.ddp)
+    if torch.device(cfg.train.device).type == "cpu":
+        options["device_ids"] = None
+    return create_ddp_model(model, **options)
+
+
+def _warn_of_unknown_keys(cfg: DictConfig) -> None:
+    unknown = set(cfg.train) - TRAIN_KEYS
+    if unknown:
+        logger.warning(
+            f"cfg.train has {sorted(unknown)}, which this script does not use; "
+            f"it knows {sorted(TRAIN_KEYS)}"
+        )

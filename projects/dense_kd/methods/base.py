@@ -1,0 +1,188 @@
+"""What a distillation method is, and how several of them run together."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from detectron2.structures import Instances
+from torch import Tensor, nn
+
+from ..compat import full_precision
+from ..detectors.dense import DenseDetector
+from ..outputs import DensePass, Tap, Targets
+
+
+class DistillationError(ValueError):
+    """A combination of student, teacher and methods that cannot work."""
+
+
+@dataclass
+class Step:
+    """What a method may use of a training step, besides the two passes.
+
+    Attributes:
+        targets: what the student's assigner made of the ground truth.
+        ground_truth: N Instances with gt_boxes and gt_classes.
+        iteration: of the trainer; 0 without one.
+        resume: runs the rest of the teacher's frozen head on (taps, depth), see
+            ``Teacher.resume``; gradients reach the taps and not the teacher.
+    """
+
+    targets: Targets
+    ground_truth: list[Instances]
+    iteration: int
+    resume: Callable[..., DensePass]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method asks of student and teacher; checked once, when the Distiller is built.
+
+    Attributes:
+        taps: tower features that it reads from both passes.
+        same_priors: predictions correspond one to one: equal strides, anchors per location and
+            anchors.
+        same_classes: class scores correspond one to one.
+        distribution: both predict distributions over distances.
+    """
+
+    taps: tuple[Tap, ...] = ()
+    same_priors: bool = False
+    same_classes: bool = False
+    distribution: bool = False
+
+
+class KDMethod(nn.Module, ABC):
+    """A distillation loss. Parameters of its own are trained, saved under ``kd.<name>.`` in the
+    checkpoints of the run, and absent from the student."""
+
+    needs: Needs = Needs()
+
+    def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        """Raise ValueError, saying why, if the method cannot distil between the two.
+
+        Args:
+            student, teacher: detectors; of the teacher only the structure is looked at, its
+                weights may not be loaded yet.
+        """
+        for tap in self.needs.taps:
+            student.head.check_tap(tap)
+            teacher.head.check_tap(tap)
+        if self.needs.same_classes and student.num_classes != teacher.num_classes:
+            raise ValueError(
+                "it compares class scores and needs equal classes, but the student has "
+                f"num_classes={student.num_classes} and the teacher {teacher.num_classes}"
+            )
+        if self.needs.same_priors:
+            _check_same_priors(student, teacher)
+        if self.needs.distribution:
+            for role, detector in (("student", student), ("teacher", teacher)):
+                if not getattr(detector, "predicts_distribution", False):
+                    raise ValueError(
+                        "it compares distributions over box distances, and the "
+                        f"{role}'s {type(detector).__name__} predicts none"
+                    )
+
+    @abstractmethod
+    def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
+        """{term: scalar}, weighted, in float32, each with a graph even when it is empty."""
+
+
+def _check_same_priors(student: DenseDetector, teacher: DenseDetector) -> None:
+    found = (
+        ("level strides", student.strides, teacher.strides),
+        ("anchors per location", student.num_anchors, teacher.num_anchors),
+    )
+    for what, of_student, of_teacher in found:
+        if of_student != of_teacher:
+            raise ValueError(
+                "it compares predictions one to one, but the student has "
+                f"{what} {of_student} and the teacher {of_teacher}"
+            )
+    for level, (a, b) in enumerate(zip(_priors(student), _priors(teacher))):
+        if a.shape != b.shape or not torch.allclose(a, b, atol=1e-3):
+            raise ValueError(
+                "it compares predictions one to one, but the anchors differ: at the first cell "
+                f"of level {level} the student has {_first(a, student)} and the teacher "
+                f"{_first(b, teacher)}"
+            )
+
+
+def _priors(detector: DenseDetector) -> list[Tensor]:
+    maps = [torch.zeros(1, 1, 2, 3, device=detector.device) for _ in detector.strides]
+    return [anchors.tensor.cpu() for anchors in detector.anchor_generator(maps)]
+
+
+def _first(priors: Tensor, detector: DenseDetector) -> list:
+    return priors[: detector.num_anchors].round(decimals=1).tolist()
+
+
+class MethodSet(nn.Module):
+    """Methods by name; their losses are added up.
+
+    ``MethodSet(bckd=BCKD(), pkd=PKD())`` gives the losses ``kd_bckd_<term>``, ``kd_pkd_<term>``.
+    """
+
+    def __init__(self, **methods: KDMethod):
+        """
+        Args:
+            methods: at least one; the names are free, so one class can be used twice.
+        """
+        super().__init__()
+        if not methods:
+            raise DistillationError(
+                "MethodSet has no method, so nothing would be distilled; "
+                "give at least one, as in L(MethodSet)(bckd=L(BCKD)())"
+            )
+        for name, method in methods.items():
+            if not isinstance(method, KDMethod):
+                raise DistillationError(
+                    f"method {name!r} is a {type(method).__name__}, expected a KDMethod"
+                )
+            if hasattr(self, name):
+                raise DistillationError(f"a method cannot be named {name!r}; choose another name")
+            self.add_module(name, method)
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        """The tower features that the methods need, each once."""
+        return tuple(dict.fromkeys(t for method in self.children() for t in method.needs.taps))
+
+    def check(self, student: DenseDetector, teacher: DenseDetector, weights: str | None) -> None:
+        """Raise DistillationError if a method cannot distil between the two.
+
+        Args:
+            student, teacher: the detectors.
+            weights: the teacher's file, for the message.
+        """
+        for name, method in self.named_children():
+            try:
+                method.check(student, teacher)
+            except ValueError as error:
+                raise DistillationError(
+                    f"method {name!r} ({type(method).__name__}) cannot distil the teacher "
+                    f"{type(teacher).__name__} (weights {weights}) into the student "
+                    f"{type(student).__name__}: {error}. Change one of the two configs, "
+                    "or leave the method out."
+                ) from None
+
+    def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
+        """{``kd_<name>_<term>``: scalar}."""
+        losses: dict[str, Tensor] = {}
+        for name, method in self.named_children():
+            with full_precision(student.logits[0].device):
+                terms = method(student, teacher, step)
+            for term, loss in terms.items():
+                key = f"kd_{name}_{term}"
+                if key in losses:
+                    raise DistillationError(
+                        f"two methods give the loss {key!r}; rename one of {self._names()}"
+                    )
+                losses[key] = loss
+        return losses
+
+    def _names(self) -> list[str]:
+        return [name for name, _ in self.named_children()]

@@ -1,0 +1,115 @@
+"""What passes between a detector and a distillation method.
+
+Symbols, used in every docstring and trailing comment of this package:
+
+    N       images in the batch of this process
+    L       pyramid levels
+    Hl, Wl  height and width of level l, in cells
+    A       anchors per location; 1 for detectors that predict from points
+    R       predictions per image: the sum over levels of Hl * Wl * A
+    K       classes
+    C       channels
+
+Boxes are absolute pixels (x1, y1, x2, y2) of the padded network input. Predictions are ordered by
+level, row, column, anchor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+Tap = tuple[str, int]
+"""(branch, depth): the output of block ``depth`` (1..n) of a tower; depth 0 is its input."""
+
+
+@dataclass
+class DensePass:
+    """One forward pass of a dense detector over a batch.
+
+    Attributes:
+        features: L x (N, C, Hl, Wl), the input of the head.
+        logits: L x (N, Hl*Wl*A, K), class logits, float32.
+        deltas: L x (N, Hl*Wl*A, 4), box regression as the head codes it, float32.
+        priors: L x (Hl*Wl*A, 4), anchors; a point is a box of its stride's size around it.
+        strides: L strides in pixels.
+        num_anchors: A.
+        image_sizes: N x (height, width) of the images without padding.
+        decode: maps deltas (..., 4) and priors (..., 4) to boxes (..., 4).
+        quality: L x (N, Hl*Wl*A), logits of the centreness / IoU / objectness branch, or None.
+        quality_kind: "centerness", "iou", "objectness", or None without such a branch.
+        distribution: L x (N, Hl*Wl*A, 4, bins), logits over distances to the sides, or None.
+        taps: {(branch, depth): L x (N, C, Hl, Wl)}, the tower features that were asked for.
+    """
+
+    features: list[Tensor]
+    logits: list[Tensor]
+    deltas: list[Tensor]
+    priors: list[Tensor]
+    strides: list[int]
+    num_anchors: int
+    image_sizes: list[tuple[int, int]]
+    decode: Callable[[Tensor, Tensor], Tensor]
+    quality: list[Tensor] | None = None
+    quality_kind: str | None = None
+    distribution: list[Tensor] | None = None
+    taps: dict[Tap, list[Tensor]] = field(default_factory=dict)
+
+    @cached_property
+    def boxes(self) -> list[Tensor]:
+        """L x (N, Hl*Wl*A, 4), decoded when first asked for. They are not clipped to the image."""
+        return [
+            self.decode(deltas, priors.expand_as(deltas))
+            for deltas, priors in zip(self.deltas, self.priors)
+        ]
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.logits[0].shape[-1]
+
+    @property
+    def num_predictions(self) -> list[int]:
+        """L numbers Hl*Wl*A, whose sum is R."""
+        return [logits.shape[1] for logits in self.logits]
+
+
+@dataclass
+class Targets:
+    """What the student's assigner makes of the ground truth.
+
+    Attributes:
+        labels: (N, R) int64; -1 is ignored, 0..K-1 a class, K background.
+        boxes: (N, R, 4), the matched ground-truth box; undefined where ``foreground`` is False.
+        num_classes: K.
+        normalizer: scalar, what the detector divides its class loss by.
+        quality: (N, R) in [0, 1], the target of the quality branch, or None.
+    """
+
+    labels: Tensor
+    boxes: Tensor
+    num_classes: int
+    normalizer: Tensor
+    quality: Tensor | None = None
+
+    @cached_property
+    def foreground(self) -> Tensor:
+        """(N, R) bool: predictions that are matched with an object."""
+        return (self.labels >= 0) & (self.labels != self.num_classes)
+
+    @cached_property
+    def valid(self) -> Tensor:
+        """(N, R) bool: predictions that take part in the class loss (not ignored)."""
+        return self.labels >= 0
+
+    def level_has_foreground(self, num_predictions: list[int]) -> Tensor:
+        """(R,) bool: whether the level of each prediction has a positive in this batch."""
+        levels = [
+            level.any().expand(level.shape[1])
+            for level in self.foreground.split(num_predictions, dim=1)
+        ]
+        return torch.cat(levels)

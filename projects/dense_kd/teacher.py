@@ -1,0 +1,142 @@
+"""The teacher: a trained detector that the student learns from and that never changes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Mapping
+
+import torch
+from detectron2.structures import ImageList
+from torch import Tensor
+
+from .checkpoint import load_strictly
+from .detectors import DenseDetector
+from .outputs import DensePass, Tap
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Teacher:
+    """A frozen detector beside the model, not in it.
+
+    It is a plain object and no ``nn.Module``, so it is in no state dict, optimizer, DDP bucket or
+    EMA copy (a deep copy of what holds it shares it). It is always in eval mode, its parameters
+    never require gradient, and it follows the device of the images. Its file is read by
+    :meth:`load`, at the latest in the first training step: a distilled student is evaluated and
+    exported without it.
+    """
+
+    def __init__(self, model: DenseDetector, weights: str | None, *, precision: str | None = None):
+        """
+        Args:
+            model: a detector of ``dense_kd.detectors``.
+            weights: its checkpoint, for :func:`dense_kd.checkpoint.read_weights`; None if
+                ``model`` holds its trained parameters already.
+            precision: "float32", "bfloat16" or "float16" to run it in, whatever the student
+                does; None follows the student's autocast.
+        """
+        if not isinstance(model, DenseDetector):
+            raise TypeError(
+                f"the teacher's model is a {type(model).__module__}.{type(model).__name__}, "
+                "expected a detector of dense_kd.detectors; from_detectron2 converts stock configs"
+            )
+        if weights == "":
+            raise ValueError(
+                "the teacher has no weights (weights=''), so the student would learn from noise; "
+                "give its checkpoint, as in model.teacher.weights=output/teacher/model_final.pth"
+            )
+        if precision is not None and precision not in PRECISIONS:
+            raise ValueError(f"precision={precision!r}: expected one of {tuple(PRECISIONS)}")
+        self.model = model.eval().requires_grad_(False)
+        self.weights = weights
+        self.precision = precision
+        self.loaded = weights is None
+
+    def load(self) -> None:
+        """Read the weights, strictly, unless that is done.
+
+        Raises:
+            CheckpointError: see :func:`dense_kd.checkpoint.load_strictly`.
+        """
+        if self.loaded:
+            return
+        load_strictly(self.model, self.weights)
+        self.loaded = True
+        logger.info(f"Loaded the teacher {type(self.model).__name__} from {self.weights}")
+
+    def run(
+        self,
+        batched_inputs: list[dict],
+        images: ImageList,
+        student: DenseDetector,
+        taps: Iterable[Tap] = (),
+    ) -> DensePass:
+        """The teacher's pass over a batch, without gradient.
+
+        Args:
+            batched_inputs: the batch.
+            images: the same batch, preprocessed by ``student``.
+            student: whose preprocessed images serve if the teacher normalises alike.
+            taps: tower features to keep.
+        """
+        self.load()
+        if self.model.device != images.tensor.device:
+            self.model.to(images.tensor.device)
+        self.model.eval()
+        with torch.no_grad(), self._autocast(images.tensor.device):
+            return self.model.run(self._images(batched_inputs, images, student), taps)
+
+    def resume(
+        self,
+        features: list[Tensor],
+        taps: Mapping[str, list[Tensor]],
+        depth: int | Mapping[str, int],
+        image_sizes: list[tuple[int, int]],
+    ) -> DensePass:
+        """Predict from tower features with the frozen head; gradients reach ``taps``.
+
+        Args:
+            features: L x (N, C, Hl, Wl), whose sizes give the priors.
+            taps: {"cls": L x (N, C, Hl, Wl), "bbox": the same}.
+            depth: of the taps, see ``TowerHead.resume``.
+            image_sizes: N x (height, width).
+        """
+        with self._autocast(features[0].device):
+            return self.model.dense_pass(features, self.model.head.resume(taps, depth), image_sizes)
+
+    def _autocast(self, device: torch.device) -> contextlib.AbstractContextManager:
+        if self.precision is None:
+            return contextlib.nullcontext()
+        dtype = PRECISIONS[self.precision]
+        if dtype is torch.float32:
+            return torch.autocast(device.type, enabled=False)
+        return torch.autocast(device.type, dtype=dtype)
+
+    def _images(
+        self, batched_inputs: list[dict], images: ImageList, student: DenseDetector
+    ) -> ImageList:
+        model = self.model
+        if (
+            model.input_format == student.input_format
+            and torch.equal(model.pixel_mean, student.pixel_mean)
+            and torch.equal(model.pixel_std, student.pixel_std)
+        ):
+            return images
+        if model.input_format != student.input_format:  # BGR and RGB: the reverse of each other
+            batched_inputs = [{**x, "image": x["image"].flip(0)} for x in batched_inputs]
+        own = model.preprocess_image(batched_inputs)
+        if own.tensor.shape != images.tensor.shape:
+            raise ValueError(
+                f"the teacher pads this batch to {tuple(own.tensor.shape)}, the student to "
+                f"{tuple(images.tensor.shape)}; use backbones with equal size_divisibility"
+            )
+        return own
+
+    def __deepcopy__(self, memo: dict) -> Teacher:
+        return self
+
+    def __repr__(self) -> str:
+        return f"Teacher({type(self.model).__name__}, weights={self.weights!r})"

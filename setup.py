@@ -1,0 +1,42 @@
+"""Packaging of dense_kd: the package in ``projects/dense_kd`` and the configs in ``configs``."""
+
+from setuptools import find_packages, setup
+
+# The configs are plain files that import each other relatively (LazyConfig), not a Python package.
+# Naming their folder as one is what puts it into wheels as dense_kd/configs without a symlink or a
+# copy in the repository. An editable install does not map it; dense_kd.config then finds the
+# configs in the checkout.
+CONFIGS = "dense_kd.configs"
+
+setup(
+    name="dense_kd",
+    version="0.1.0",
+    description="Knowledge distillation of dense detectors, as a Detectron2 project",
+    license="Apache-2.0",
+    python_requires=">=3.9",
+    packages=find_packages("projects", include=["dense_kd", "dense_kd.*"]) + [CONFIGS],
+    package_dir={"dense_kd": "projects/dense_kd", CONFIGS: "configs"},
+    package_data={CONFIGS: ["**/*.py"]},
+    zip_safe=False,
+    # detectron2 itself is required too, but it cannot be named here: no registry holds it under
+    # that name, so pip could not install it. tools/install_detectron2.py does. What follows is
+    # torch and what detectron2 brings.
+    install_requires=[
+        "torch>=2.1",
+        "torchvision>=0.16",
+        "fvcore",
+        "iopath",
+        "pycocotools",
+        "numpy",
+        "Pillow",
+        "matplotlib",
+        "tensorboard",
+        "omegaconf",
+        "hydra-core",
+        "yacs",
+        "tabulate",
+        "termcolor",
+        "cloudpickle",
+    ],
+    extras_require={"test": ["pytest", "ruff"]},
+)

@@ -1,0 +1,38 @@
+#!/usr/bin/env python
+"""Train or evaluate a detector or a distillation that a LazyConfig describes.
+
+The arguments are those of detectron2's script of this name, plus --eval-teacher:
+
+    tools/lazyconfig_train_net.py --config-file configs/quickstart/distill.py \
+        model.teacher.weights=output/teacher/model_final.pth model.methods.bckd.loc_weight=2
+"""
+
+import argparse
+
+from detectron2.config import LazyConfig
+from detectron2.engine import default_argument_parser, default_setup
+
+from dense_kd import engine
+
+
+def main(args: argparse.Namespace) -> None:
+    cfg = LazyConfig.load(args.config_file)
+    cfg = LazyConfig.apply_overrides(cfg, args.opts)
+    default_setup(cfg, args)
+    if args.eval_teacher:
+        engine.evaluate_teacher(cfg)
+    elif args.eval_only:
+        engine.evaluate(cfg)
+    else:
+        engine.train(args, cfg)
+
+
+if __name__ == "__main__":
+    parser = default_argument_parser()
+    parser.add_argument(
+        "--eval-teacher", action="store_true", help="evaluate the teacher of the config only"
+    )
+    args = parser.parse_args()
+    engine.launch(
+        main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,)
+    )
