@@ -2,8 +2,7 @@
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import BCKD, Distiller, MethodSet, Teacher
-from dense_kd.config import get_config
+from dense_kd import BCKD, Distiller, MethodSet, Teacher, get_config
 
 student = get_config("quickstart/student.py")
 teacher = get_config("quickstart/teacher.py")

@@ -49,7 +49,7 @@ def generate_shapes(
     *,
     image_size: tuple[int, int] = (128, 128),
     seed: int = 0,
-    max_objects: int = 8,
+    max_objects: int = 5,
     num_workers: int = 0,
 ) -> str:
     """Write one split of the shapes dataset, unless it is there already.

@@ -15,12 +15,12 @@ CLASSES = ("circle", "square", "triangle", "star", "cross")
 _FREQUENCY_EXPONENT = 0.8
 _EMPTY_FRACTION = 0.02
 _SUPERSAMPLING = 3
-_MIN_SIDE = 8.0  # pixels
+_MIN_SIDE = 14.0  # pixels
 _MAX_SIDE = 0.7  # fraction of the shorter image side
 _MIN_INSIDE = 0.5  # fraction of an object inside the image
 _MIN_VISIBLE = 0.3  # fraction of an object that is neither outside the image nor hidden
 _MIN_VISIBLE_PIXELS = 12
-_MIN_CONTRAST = 40.0  # distance in RGB between an object and what lies under it
+_MIN_CONTRAST = 60.0  # distance in RGB between an object and what lies under it
 _MIN_OUTLINE_SIDE = 24.0  # a smaller outline is filled by its own stroke
 _TRIES = 20
 
@@ -41,7 +41,7 @@ class DrawnObject:
 
 
 def draw_image(
-    rng: np.random.Generator, height: int, width: int, max_objects: int = 8
+    rng: np.random.Generator, height: int, width: int, max_objects: int = 5
 ) -> tuple[np.ndarray, list[DrawnObject]]:
     """Draw objects on a textured, cluttered background.
 
@@ -255,7 +255,7 @@ def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray
 def _draw_clutter(rng: np.random.Generator, canvas: np.ndarray) -> None:
     """Draw open lines and blobs, which are no objects."""
     height, width = canvas.shape[:2]
-    for _ in range(rng.integers(0, 7)):
+    for _ in range(rng.integers(0, 4)):
         side = float(np.exp(rng.uniform(np.log(_MIN_SIDE), np.log(max(height, width)))))
         if rng.random() < 0.6:
             # Thin for its length, or a line would pass for a rectangle.

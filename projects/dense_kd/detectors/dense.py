@@ -154,7 +154,11 @@ class DenseDetector(nn.Module, ABC):
         return compat.batch_images(images, self.backbone)
 
     def ground_truth(self, batched_inputs: list[dict]) -> list[Instances]:
-        """N Instances with gt_boxes and gt_classes on the model's device, checked."""
+        """N Instances with gt_boxes and gt_classes on the model's device, checked.
+
+        Boxes without area are dropped: the logarithm of their size is infinite, and detectron2's
+        low-quality matches, for which any overlap is the best, would give them every anchor.
+        """
         ground_truth = []
         for index, image in enumerate(batched_inputs):
             name = image.get("file_name", f"number {index} of the batch")
@@ -170,6 +174,7 @@ class DenseDetector(nn.Module, ABC):
                     f"image {name} has the class ids {sorted(classes)}, expected "
                     f"0 to {self.num_classes - 1}; set num_classes of the model to the dataset's"
                 )
+            instances = instances[instances.gt_boxes.nonempty()]
             ground_truth.append(instances.to(self.device))
         return ground_truth
 

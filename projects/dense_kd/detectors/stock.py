@@ -43,6 +43,10 @@ def from_detectron2(model: DictConfig) -> DictConfig:
     model = copy.deepcopy(model)
     model._target_ = _counterpart(model, "model", (RetinaNet, FCOS))
     model.head._target_ = _counterpart(model.head, "model.head", (TowerHead, FCOSHead))
+    levels = model.get("head_in_features")
+    if levels is not None and len(model.head.input_shape) == 1:
+        # detectron2 0.5 gives its head the shape of one level for all.
+        model.head.input_shape = list(model.head.input_shape) * len(levels)
     transform = model.get("box2box_transform")
     if model._target_ is FCOS and transform is not None:
         transform._target_ = _counterpart(transform, "model.box2box_transform", (DistanceCoder,))
@@ -58,8 +62,9 @@ def _counterpart(config: DictConfig, place: str, ours: tuple[type, ...]) -> Any:
     counterpart = _COUNTERPARTS.get(target)
     if counterpart not in ours:
         expected = [f"{theirs.__module__}.{theirs.__name__}" for theirs in _COUNTERPARTS]
+        found = type(config) if target is None else target
         raise TypeError(
-            f"{place} is {target!r}; expected a LazyConfig of one of {', '.join(expected)}. "
+            f"{place} is {found!r}; expected a LazyConfig of one of {', '.join(expected)}. "
             "Build a subclass with the matching class of dense_kd.detectors instead."
         )
     return counterpart

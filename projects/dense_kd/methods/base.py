@@ -88,7 +88,10 @@ class KDMethod(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
-        """{term: scalar}, weighted, in float32, each with a graph even when it is empty."""
+        """{term: scalar}, weighted, in float32, each with a graph even when it is empty.
+
+        Terms are named ``loss_*``: detectron2 prints the losses that have "loss" in their name.
+        """
 
 
 def _check_same_priors(student: DenseDetector, teacher: DenseDetector) -> None:

@@ -20,14 +20,14 @@ class BCKD(KDMethod):
     With student logits s_ik and teacher logits t_ik of prediction i and class k, boxes b_s,i and
     b_t,i, and n what the detector divides its class loss by:
 
-        cls = cls_weight / n * sum_ik |sig(t_ik) - sig(s_ik)| * BCE(sig(s_ik), sig(t_ik))
-        loc = loc_weight / n * sum_i w_i * (1 - GIoU(b_s,i , b_t,i)),
-              w_i = max_k |sig(t_ik) - sig(s_ik)|
+        loss_cls = cls_weight / n * sum_ik |sig(t_ik) - sig(s_ik)| * BCE(sig(s_ik), sig(t_ik))
+        loss_loc = loc_weight / n * sum_i w_i * (1 - GIoU(b_s,i , b_t,i)),
+                   w_i = max_k |sig(t_ik) - sig(s_ik)|
 
-    (equations 5, 6 and 8 to 10). In ``cls`` both factors carry gradient to the student; in ``loc``
-    the weight w does not. i runs over all predictions of the image, foreground and background,
-    except those the student's assigner ignores, and except levels without a single positive in
-    this process's batch.
+    (equations 5, 6 and 8 to 10). Both factors of ``loss_cls`` carry gradient to the student; the
+    weight w of ``loss_loc`` does not. i runs over all predictions of the image, foreground and
+    background, except those the student's assigner ignores, and except levels without a single
+    positive in this process's batch.
 
     Where the paper and the released code differ, the default is the code, which gave the published
     numbers: it uses GIoU (paper: IoU, ``loc_loss="iou"``), divides by the number of positives
@@ -79,7 +79,7 @@ class BCKD(KDMethod):
         self.mask_ignored = mask_ignored
 
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
-        """``cls`` and ``loc``, those of them whose weight is not 0."""
+        """``loss_cls`` and ``loss_loc``, those of them whose weight is not 0."""
         selected = self._selected(student, step.targets)  # (N, R)
         logits = torch.cat(student.logits, dim=1)[selected]  # (P, K)
         teacher_logits = torch.cat(teacher.logits, dim=1)[selected]  # (P, K)
@@ -87,14 +87,14 @@ class BCKD(KDMethod):
         losses = {}
         if self.cls_weight > 0:
             loss = modulated_binary_cross_entropy(logits, teacher_logits, beta=1.0)
-            losses["cls"] = self.cls_weight * loss.sum() / normalizer
+            losses["loss_cls"] = self.cls_weight * loss.sum() / normalizer
         if self.loc_weight > 0:
             with torch.no_grad():
                 weight = (teacher_logits.sigmoid() - logits.sigmoid()).abs().amax(dim=1)  # (P,)
             boxes = torch.cat(student.boxes, dim=1)[selected]  # (P, 4)
             teacher_boxes = torch.cat(teacher.boxes, dim=1)[selected].detach()  # (P, 4)
             overlap = LOC_LOSSES[self.loc_loss](boxes, teacher_boxes)  # (P,)
-            losses["loc"] = self.loc_weight * (weight * (1 - overlap)).sum() / normalizer
+            losses["loss_loc"] = self.loc_weight * (weight * (1 - overlap)).sum() / normalizer
         return losses
 
     def _selected(self, student: DensePass, targets: Targets) -> Tensor:

@@ -1,0 +1,25 @@
+"""BCKD, RetinaNet X101 to R50, 2x."""
+
+from detectron2.config import LazyCall as L
+
+from dense_kd import BCKD, Distiller, MethodSet, Teacher, get_config
+
+student = get_config("retinanet/r50_2x.py")
+teacher = get_config("retinanet/x101_1x.py")
+
+dataloader, optimizer, lr_multiplier, train = (
+    student.dataloader,
+    student.optimizer,
+    student.lr_multiplier,
+    student.train,
+)
+train.output_dir = "output/bckd/retinanet_x101_r50_2x"
+
+model = L(Distiller)(
+    student=student.model,
+    teacher=L(Teacher)(
+        model=teacher.model,
+        weights="output/retinanet/x101_1x/model_final.pth",
+    ),
+    methods=L(MethodSet)(bckd=L(BCKD)(cls_weight=1.0, loc_weight=4.0)),
+)

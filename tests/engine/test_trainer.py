@@ -1,0 +1,134 @@
+"""One step of the trainer, and the state that a run is resumed from."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from builders import batch, tiny_fcos, tiny_retinanet
+from detectron2.utils.events import EventStorage
+
+from dense_kd import BCKD, Distiller, MethodSet, Teacher
+from dense_kd.checkpoint import AtomicCheckpointer
+from dense_kd.engine import Trainer
+
+
+def distiller(make=tiny_retinanet) -> Distiller:
+    return Distiller(
+        student=make(), teacher=Teacher(make(seed=1), None), methods=MethodSet(bckd=BCKD())
+    )
+
+
+def trainer(model, batches, lr=1e-3, **options) -> Trainer:
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    return Trainer(model, batches, optimizer, **options)
+
+
+def steps(run: Trainer, start: int, end: int) -> None:
+    run.train(start, end)
+
+
+def test_accumulating_two_batches_equals_the_mean_of_their_gradients():
+    batches = [batch(seed=0), batch(seed=1)]
+    model = distiller()
+    reference = copy.deepcopy(model)
+    expected = torch.zeros(())
+    for inputs in batches:
+        expected = expected + sum(reference(inputs).values()) / 2
+    gradients = torch.autograd.grad(expected, [p for p in reference.parameters()])
+    run = trainer(model, batches, lr=0.5, accumulate=2)
+    before = [p.detach().clone() for p in model.parameters()]
+    steps(run, 0, 1)
+    for old, new, gradient in zip(before, model.parameters(), gradients):
+        torch.testing.assert_close(new, old - 0.5 * gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_that_is_written_is_the_mean_over_accumulated_batches():
+    model = distiller()
+    reference = copy.deepcopy(model)
+    values = [reference(batch(seed=s))["kd_bckd_loss_cls"].item() for s in (0, 1)]
+    run = trainer(model, [batch(seed=0), batch(seed=1)], accumulate=2)
+    steps(run, 0, 1)
+    written = run.storage.history("kd_bckd_loss_cls").latest()
+    assert written == pytest.approx(sum(values) / 2, rel=1e-5)
+
+
+def test_clipping_bounds_the_step_and_no_clipping_does_not():
+    def step_length(**options) -> float:
+        model = distiller()
+        before = [p.detach().clone() for p in model.parameters()]
+        steps(trainer(model, [batch()], lr=1.0, **options), 0, 1)
+        return sum((p - b).square().sum() for p, b in zip(model.parameters(), before)).sqrt().item()
+
+    free = step_length()
+    assert free > 0.5
+    assert step_length(clip_grad={"max_norm": 0.1}) == pytest.approx(0.1, rel=1e-3)
+    assert step_length(clip_grad={"max_norm": 1e6}) == pytest.approx(free, rel=1e-5)
+
+
+def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path):
+    batches = [batch(seed=s) for s in range(6)]
+    whole = trainer(distiller(), batches)
+    steps(whole, 0, 6)
+
+    first = trainer(distiller(), batches[:3])
+    steps(first, 0, 3)
+    first.iter = 2  # what a checkpoint written in the third iteration holds
+    AtomicCheckpointer(first.model, str(tmp_path), trainer=first).save("model_0000002")
+
+    second = trainer(distiller(), batches[3:])
+    AtomicCheckpointer(second.model, str(tmp_path), trainer=second).resume_or_load("", resume=True)
+    assert second.iter == 2
+    assert second.model.loss_normalizer == first.model.loss_normalizer != 100
+    steps(second, 3, 6)
+    for a, b in zip(whole.model.state_dict().values(), second.model.state_dict().values()):
+        assert torch.equal(a, b)
+    assert torch.equal(whole.model.loss_normalizer, second.model.loss_normalizer)
+
+
+def test_bfloat16_autocast_trains_with_losses_close_to_full_precision():
+    losses = {}
+    for dtype in (None, "bfloat16"):
+        run = trainer(distiller(tiny_fcos), [batch()] * 2, amp_dtype=dtype)
+        steps(run, 0, 2)
+        losses[dtype] = {
+            name: history.values()
+            for name, history in run.storage.histories().items()
+            if "loss" in name or name.startswith("kd")
+        }
+    for name, values in losses[None].items():
+        for (full, _), (mixed, _) in zip(values, losses["bfloat16"][name]):
+            assert mixed == pytest.approx(full, rel=0.02), name
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"accumulate": 0}, "accumulate=0"),
+        ({"amp_dtype": "int8"}, "amp_dtype='int8'"),
+        ({"amp_dtype": "float16"}, "needs a GPU"),
+    ],
+)
+def test_bad_options_say_what_is_expected(options, message):
+    with pytest.raises(ValueError, match=message):
+        trainer(distiller(), [], **options)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    model = distiller()
+    with torch.no_grad():
+        model.student.head.cls_score.bias.fill_(float("nan"))
+    with pytest.raises(FloatingPointError):
+        steps(trainer(model, [batch()]), 0, 1)
+
+
+def test_detectron2s_own_trainer_trains_a_distiller():
+    from detectron2.engine import SimpleTrainer
+
+    model = distiller()
+    run = SimpleTrainer(model, [batch()] * 2, torch.optim.SGD(model.parameters(), lr=1e-3))
+    before = model.student.head.cls_score.weight.clone()
+    with EventStorage():
+        run.train(0, 2)
+    assert not torch.equal(before, model.student.head.cls_score.weight)

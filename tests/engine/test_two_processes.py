@@ -1,0 +1,126 @@
+"""Two processes on the CPU, with gloo and ``find_unused_parameters=False``."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from builders import batch, tiny_fcos, tiny_retinanet
+from detectron2.engine.defaults import create_ddp_model
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+
+from dense_kd import BCKD, Distiller, MethodSet, Teacher
+from dense_kd.checkpoint import AtomicCheckpointer
+from dense_kd.engine import Trainer, launch
+
+MODELS = {
+    "retinanet": lambda **kw: tiny_retinanet(**kw),
+    # Synchronised normalisers: a positive counts the same wherever it is.
+    "fcos": lambda **kw: tiny_fcos(
+        loss_normalizer_momentum=0.0,
+        loss_normalizer_sync=True,
+        box_loss_weighting="centerness",
+        **kw,
+    ),
+}
+# Which images each rank gets; the ranks have unequal numbers of objects.
+CASES = {
+    "usual": (lambda: [batch("usual")[0]], lambda: [batch("usual", seed=3)[0]]),
+    "rank 1 is empty": (lambda: [batch("usual")[0]], lambda: [batch("all empty", seed=3)[0]]),
+    "all empty": (lambda: [batch("all empty")[0]], lambda: [batch("all empty", seed=3)[0]]),
+}
+
+
+def distiller(name: str) -> Distiller:
+    # Levels without positives are skipped by the local batch only: compare without that rule.
+    return Distiller(
+        student=MODELS[name](),
+        teacher=Teacher(MODELS[name](seed=1), None),
+        methods=MethodSet(bckd=BCKD(skip_empty_levels=False)),
+    )
+
+
+def worker(output: str) -> None:
+    torch.set_num_threads(1)
+    for name in MODELS:
+        for case in CASES:
+            train(name, case, Path(output, name, case))
+
+
+def train(name: str, case: str, output: Path) -> None:
+    rank = comm.get_rank()
+    model = create_ddp_model(
+        distiller(name), device_ids=None, find_unused_parameters=False, broadcast_buffers=False
+    )
+    assert not any("teacher" in key for key in model.module.state_dict())
+    of_teacher = {id(p) for p in model.module.teacher.model.parameters()}
+    assert not of_teacher & {id(p) for p in model.parameters()}
+    with EventStorage():
+        losses = model(CASES[case][rank]())
+    sum(losses.values()).backward()
+    gradients = {n: p.grad for n, p in model.module.named_parameters() if p.requires_grad}
+    torch.save(
+        {"losses": {k: v.detach() for k, v in losses.items()}, "gradients": gradients},
+        output / f"{rank}.pth",
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    trainer = Trainer(model, [CASES[case][rank]()] * 4, optimizer, accumulate=2)
+    trainer.train(0, 2)
+    AtomicCheckpointer(model, str(output), trainer=trainer).save("model")
+    comm.synchronize()
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory) -> Path:
+    """Both processes run every model and case once: starting them takes most of the time."""
+    output = tmp_path_factory.mktemp("two_processes")
+    for name in MODELS:
+        for case in CASES:
+            (output / name / case).mkdir(parents=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launch(worker, 2, dist_url=f"tcp://127.0.0.1:{port}", args=(str(output),))
+    return output
+
+
+def ranks_of(outputs: Path, name: str, case: str) -> list[dict]:
+    return [torch.load(outputs / name / case / f"{r}.pth", weights_only=True) for r in range(2)]
+
+
+@pytest.mark.parametrize("case", ["usual", "rank 1 is empty"])
+def test_losses_and_gradients_equal_those_of_one_process_with_the_whole_batch(outputs, case):
+    ranks = ranks_of(outputs, "fcos", case)
+    model = distiller("fcos")
+    losses = model([*CASES[case][0](), *CASES[case][1]()])
+    for name, loss in losses.items():
+        mean = (ranks[0]["losses"][name] + ranks[1]["losses"][name]) / 2
+        torch.testing.assert_close(mean, loss.detach(), rtol=1e-4, atol=1e-6)
+    sum(losses.values()).backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            for rank in ranks:
+                torch.testing.assert_close(
+                    rank["gradients"][name], parameter.grad, rtol=1e-3, atol=1e-5
+                )
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("case", CASES)
+def test_every_rank_trains_without_nan_and_with_equal_gradients(outputs, name, case):
+    first, second = ranks_of(outputs, name, case)
+    assert all(torch.isfinite(loss) for rank in (first, second) for loss in rank["losses"].values())
+    for key, gradient in first["gradients"].items():
+        assert torch.isfinite(gradient).all(), key
+        torch.testing.assert_close(gradient, second["gradients"][key])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_checkpoint_of_two_processes_loads_strictly_into_the_bare_student(outputs, name):
+    saved = torch.load(outputs / name / "all empty" / "model.pth", weights_only=True)
+    MODELS[name]().load_state_dict(saved["model"], strict=True)
+    assert saved["trainer"]["iteration"] == 2
+    assert all(torch.isfinite(value).all() for value in saved["model"].values())

@@ -1,0 +1,260 @@
+"""BCKD against the original implementation, by hand, and in its edge cases."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from builders import CASES, batch, tiny_fcos, tiny_retinanet
+from torch import Tensor
+
+from dense_kd import BCKD, Distiller, MethodSet, Teacher
+from dense_kd.detectors import DistanceCoder
+from dense_kd.methods import Step
+from dense_kd.outputs import DensePass, Targets
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "bckd_gfl.npz"
+NUM_BINS = 17
+
+
+def dense_pass(logits: list[Tensor], boxes: list[Tensor]) -> DensePass:
+    """A pass that has logits and boxes only."""
+    dense = DensePass(
+        features=[],
+        logits=logits,
+        deltas=boxes,
+        priors=[torch.zeros(b.shape[1], 4) for b in boxes],
+        strides=[8 * 2**level for level in range(len(logits))],
+        num_anchors=1,
+        image_sizes=[(64, 64)] * logits[0].shape[0],
+        decode=lambda deltas, priors: deltas,
+    )
+    return dense
+
+
+def step(labels: Tensor, num_classes: int, normalizer: float) -> Step:
+    targets = Targets(
+        labels, torch.zeros(*labels.shape, 4), num_classes, torch.tensor(normalizer)
+    )
+    return Step(targets, ground_truth=[], iteration=0, resume=lambda *_: None)
+
+
+class Golden:
+    """The stored case: GFL head outputs, whose distributions are decoded to boxes here."""
+
+    def __init__(self) -> None:
+        self.data = np.load(GOLDEN)
+        self.num_levels = 5
+        self.num_classes = 5
+        config = json.loads(str(self.data["head_cfg_json"]))
+        self.cls_weight = config["loss_kd"]["loss_weight"]
+        self.loc_weight = config["loss_score_kd"]["loss_weight"]
+        self.cls = [self._maps("stu_cls", level) for level in range(5)]
+        self.reg = [self._maps("stu_reg", level) for level in range(5)]
+
+    def _maps(self, name: str, level: int) -> Tensor:
+        return torch.from_numpy(self.data[f"{name}/l{level}"]).requires_grad_()
+
+    def logits(self, maps: list[Tensor]) -> list[Tensor]:
+        return [x.permute(0, 2, 3, 1).flatten(1, 2) for x in maps]
+
+    def boxes(self, maps: list[Tensor]) -> list[Tensor]:
+        """Expected distances in strides around the anchors' centres (x * stride, y * stride)."""
+        coder = DistanceCoder(activation="identity")
+        boxes = []
+        for x in maps:
+            n, _, height, width = x.shape
+            bins = x.permute(0, 2, 3, 1).reshape(n, height * width, 4, NUM_BINS)
+            distances = bins.softmax(dim=-1) @ torch.arange(NUM_BINS, dtype=torch.float32)
+            y, col = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+            centers = torch.stack((col, y), dim=-1).view(-1, 2).float()
+            priors = torch.cat((centers - 0.5, centers + 0.5), dim=1)
+            boxes.append(coder.apply_deltas(distances, priors))
+        return boxes
+
+    def losses(self, **options) -> dict[str, Tensor]:
+        teacher_cls = [self._maps("tea_cls", level) for level in range(5)]
+        teacher_reg = [self._maps("tea_reg", level) for level in range(5)]
+        labels = torch.cat([torch.from_numpy(self.data[f"labels/l{i}"]) for i in range(5)], 1)
+        weights = torch.cat(
+            [torch.from_numpy(self.data[f"label_weights/l{i}"]) for i in range(5)], 1
+        )
+        labels[weights == 0] = -1
+        method = BCKD(cls_weight=self.cls_weight, loc_weight=self.loc_weight, **options)
+        return method(
+            dense_pass(self.logits(self.cls), self.boxes(self.reg)),
+            dense_pass(self.logits(teacher_cls), self.boxes(teacher_reg)),
+            step(labels, self.num_classes, float(self.data["num_total_pos"])),
+        )
+
+
+def test_losses_equal_the_original_implementation():
+    golden = Golden()
+    losses = golden.losses()
+    assert losses["loss_cls"].item() == pytest.approx(golden.data["loss/loss_kd"].sum(), rel=1e-5)
+    assert losses["loss_loc"].item() == pytest.approx(golden.data["loss/loss_score_kd"].sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("term, name, maps", [("loss_cls", "kd", "cls"), ("loss_loc", "score_kd", "reg")])
+def test_gradients_equal_the_original_implementation(term, name, maps):
+    golden = Golden()
+    student = golden.cls if maps == "cls" else golden.reg
+    gradients = torch.autograd.grad(golden.losses()[term], student)
+    for level, gradient in enumerate(gradients):
+        expected = torch.from_numpy(golden.data[f"grad/loss_{name}/stu_{maps}/l{level}"])
+        found = gradient[: len(expected)]  # the original keeps one image of the first level
+        tolerance = 1e-5 * expected.abs().max().item()
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=tolerance + 1e-12)
+
+
+def test_paper_variants_change_the_golden_losses_as_documented():
+    golden = Golden()
+    code = golden.losses()
+    sums = golden.losses(normalize="none")
+    n = float(golden.data["num_total_pos"])
+    for term in ("loss_cls", "loss_loc"):
+        assert sums[term].item() == pytest.approx(code[term].item() * n, rel=1e-5)
+        assert golden.losses(skip_empty_levels=False)[term] > code[term]
+        assert golden.losses(mask_ignored=False)[term] > code[term]
+    assert golden.losses(loc_loss="iou")["loss_loc"] < code["loss_loc"]  # IoU is never below GIoU
+    assert golden.losses(loc_loss="iou")["loss_cls"] == code["loss_cls"]
+
+
+def random_case(n=2, r=12, k=3, seed=0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits, teacher_logits = torch.randn(2, n, r, k, generator=generator)
+    corners = torch.rand(2, n, r, 2, generator=generator) * 20
+    sizes = 5 + torch.rand(2, n, r, 2, generator=generator) * 20
+    boxes, teacher_boxes = torch.cat((corners, corners + sizes), dim=-1)
+    return logits, teacher_logits, boxes, teacher_boxes
+
+
+def test_losses_follow_the_equations_written_out_in_loops():
+    logits, teacher_logits, boxes, teacher_boxes = random_case()
+    labels = torch.full((2, 12), 3)
+    labels[0, :4], labels[1, 2] = 1, -1
+    losses = BCKD(cls_weight=2.0, loc_weight=3.0)(
+        dense_pass([logits[:, :8], logits[:, 8:]], [boxes[:, :8], boxes[:, 8:]]),
+        dense_pass(
+            [teacher_logits[:, :8], teacher_logits[:, 8:]],
+            [teacher_boxes[:, :8], teacher_boxes[:, 8:]],
+        ),
+        step(labels, 3, 5.0),
+    )
+    cls, loc = 0.0, 0.0
+    for n in range(2):
+        for i in range(8):  # the second level has no positive
+            if labels[n, i] == -1:
+                continue
+            s = torch.sigmoid(logits[n, i]).tolist()
+            t = torch.sigmoid(teacher_logits[n, i]).tolist()
+            for p, q in zip(s, t):
+                cross_entropy = -(q * np.log(p) + (1 - q) * np.log(1 - p))
+                cls += abs(q - p) * cross_entropy
+            a, b = boxes[n, i].tolist(), teacher_boxes[n, i].tolist()
+            inter = max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(
+                0, min(a[3], b[3]) - max(a[1], b[1])
+            )
+            union = (
+                (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter
+            )
+            hull = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
+            giou = inter / union - (hull - union) / hull
+            loc += max(abs(q - p) for p, q in zip(s, t)) * (1 - giou)
+    assert losses["loss_cls"].item() == pytest.approx(2.0 * cls / 5.0, rel=1e-5)
+    assert losses["loss_loc"].item() == pytest.approx(3.0 * loc / 5.0, rel=1e-5)
+
+
+def test_the_class_weight_carries_gradient_and_the_localisation_weight_does_not():
+    logits, teacher_logits, boxes, teacher_boxes = random_case()
+    logits.requires_grad_(), boxes.requires_grad_()
+    losses = BCKD()(
+        dense_pass([logits], [boxes]),
+        dense_pass([teacher_logits], [teacher_boxes]),
+        step(torch.zeros(2, 12, dtype=torch.int64), 3, 4.0),
+    )
+    s, t = logits.sigmoid(), teacher_logits.sigmoid()
+    entropy = torch.nn.functional.binary_cross_entropy(s, t, reduction="none")
+    attached = (entropy * (t - s).abs()).sum() / 4.0
+    expected = torch.autograd.grad(attached, logits, retain_graph=True)[0]
+    found = torch.autograd.grad(losses["loss_cls"], logits, retain_graph=True)[0]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
+    on_logits, on_boxes = torch.autograd.grad(losses["loss_loc"], (logits, boxes), allow_unused=True)
+    assert on_logits is None
+    assert on_boxes.abs().sum() > 0
+
+
+def test_a_perfect_student_has_no_localisation_loss_but_class_gradients_stay_finite():
+    logits, _, boxes, _ = random_case()
+    logits.requires_grad_()
+    losses = BCKD()(
+        dense_pass([logits], [boxes]),
+        dense_pass([logits.detach()], [boxes]),
+        step(torch.zeros(2, 12, dtype=torch.int64), 3, 4.0),
+    )
+    assert losses["loss_loc"] == 0
+    assert losses["loss_cls"] == 0  # the modulating factor is 0
+    assert torch.isfinite(torch.autograd.grad(losses["loss_cls"], logits)[0]).all()
+
+
+@pytest.mark.parametrize("weight, term", [("cls_weight", "loss_loc"), ("loc_weight", "loss_cls")])
+def test_a_term_with_weight_zero_is_left_out(weight, term):
+    golden_losses = BCKD(**{weight: 0.0})(
+        *[dense_pass([x[0]], [x[1]]) for x in (random_case()[0::2], random_case()[1::2])],
+        step(torch.zeros(2, 12, dtype=torch.int64), 3, 4.0),
+    )
+    assert set(golden_losses) == {term}
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"loc_loss": "l1"}, "loc_loss='l1'"),
+        ({"normalize": "mean"}, "normalize='mean'"),
+        ({"cls_weight": -1.0}, "cls_weight=-1.0"),
+        ({"cls_weight": 0.0, "loc_weight": 0.0}, "one above it"),
+    ],
+)
+def test_bad_options_say_what_is_expected(options, message):
+    with pytest.raises(ValueError, match=message):
+        BCKD(**options)
+
+
+@pytest.mark.parametrize("build", [tiny_retinanet, tiny_fcos])
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_reach_the_whole_student_and_never_the_teacher(build, case):
+    student, teacher = build(seed=0), build(seed=1)
+    before = {k: v.clone() for k, v in teacher.state_dict().items()}
+    distiller = Distiller(
+        student=student, teacher=Teacher(teacher, None), methods=MethodSet(bckd=BCKD())
+    )
+    losses = distiller(batch(case))
+    kd = losses["kd_bckd_loss_cls"] + losses["kd_bckd_loss_loc"]
+    assert torch.isfinite(kd) and kd.requires_grad
+    assert (kd > 0) == (case != "all empty")  # without a positive every level is skipped
+    kd.backward()
+    for name, parameter in student.named_parameters():
+        quality = "ctrness" in name  # the centreness branch is not distilled
+        if parameter.requires_grad:
+            assert (parameter.grad is None) == quality, name
+    assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
+
+
+@pytest.mark.parametrize("build", [tiny_retinanet, tiny_fcos])
+def test_under_autocast_the_losses_are_float32_and_close_to_full_precision(build):
+    student, teacher = build(seed=0), build(seed=1)
+    distiller = Distiller(
+        student=student, teacher=Teacher(teacher, None), methods=MethodSet(bckd=BCKD())
+    )
+    normalizer = student.loss_normalizer.clone()
+    full = distiller(batch("usual"))
+    student.loss_normalizer.copy_(normalizer)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = distiller(batch("usual"))
+    for term in ("kd_bckd_loss_cls", "kd_bckd_loss_loc"):
+        assert mixed[term].dtype == torch.float32
+        assert mixed[term].item() == pytest.approx(full[term].item(), rel=0.02)

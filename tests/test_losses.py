@@ -1,0 +1,170 @@
+"""Losses against values of the original implementations, see golden/README.md."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from builders import assert_close, golden
+from torch import Tensor
+
+from dense_kd.losses import (
+    BOX_LOSSES,
+    dense_box_loss,
+    elementwise_giou,
+    elementwise_iou,
+    modulated_binary_cross_entropy,
+)
+
+MMDET = golden("losses_mmdet")
+CROSSKD = golden("losses_crosskd")
+IDENTICAL = 5  # a row of the golden boxes
+BOTH_OVERLAPS = pytest.mark.parametrize("overlap", [elementwise_iou, elementwise_giou])
+
+
+def iou_loss(boxes: Tensor, targets: Tensor) -> Tensor:
+    return -elementwise_iou(boxes, targets).clamp(min=1e-6).log()
+
+
+def giou_loss(boxes: Tensor, targets: Tensor) -> Tensor:
+    return 1 - elementwise_giou(boxes, targets)
+
+
+@pytest.mark.parametrize(("tag", "loss"), [("iou", iou_loss), ("giou", giou_loss)])
+def test_overlaps_give_mmdetections_losses_also_of_degenerate_boxes(tag: str, loss):
+    boxes = MMDET["box_pred"].requires_grad_(True)
+    values = loss(boxes, MMDET["box_target"])
+    torch.testing.assert_close(values, MMDET[f"{tag}_none/loss"], rtol=1e-5, atol=1e-6)
+    gradient = torch.autograd.grad(values.sum(), boxes)[0]
+    assert_close(gradient, MMDET[f"{tag}_none/grad"], 1e-4)
+    if tag == "giou":
+        assert values[IDENTICAL].item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("tag", "loss"), [("iou", iou_loss), ("giou", giou_loss)])
+def test_overlaps_give_mmdetections_weighted_losses(tag: str, loss):
+    boxes = MMDET["box_pred"].requires_grad_(True)
+    values = loss(boxes, MMDET["box_target"])
+    total = 2 * (values * MMDET["weight"]).sum() / MMDET["avg_factor"]
+    torch.testing.assert_close(total, MMDET[f"{tag}_avg_lw2/loss"], rtol=1e-5, atol=0)
+    gradient = torch.autograd.grad(total, boxes)[0]
+    assert_close(gradient, MMDET[f"{tag}_avg_lw2/grad"], 1e-4)
+
+
+def test_overlaps_of_two_boxes_by_hand():
+    """G9: squares of 16 that share 4, in a square of 36."""
+    boxes, targets = torch.tensor([[0.0, 0, 4, 4]]), torch.tensor([[2.0, 2, 6, 6]])
+    assert elementwise_iou(boxes, targets).item() == pytest.approx(4 / 28)
+    assert elementwise_giou(boxes, targets).item() == pytest.approx(4 / 28 - 8 / 36)
+
+
+@BOTH_OVERLAPS
+def test_overlaps_take_any_leading_dimensions(overlap):
+    boxes, targets = MMDET["box_pred"].detach(), MMDET["box_target"]
+    expected = overlap(boxes, targets)
+    shaped = overlap(boxes.view(4, 16, 4), targets.view(4, 16, 4))
+    assert shaped.shape == (4, 16) and torch.equal(shaped.flatten(), expected)
+    assert overlap(boxes[:0], targets[:0]).shape == (0,)
+
+
+@BOTH_OVERLAPS
+@pytest.mark.parametrize("size", [0.0, 1e-4], ids=["points", "far below a pixel"])
+def test_overlaps_of_the_smallest_boxes_have_finite_values_and_gradients(overlap, size: float):
+    boxes = torch.tensor([[1.0, 1.0, 1.0 + size, 1.0 + size]], requires_grad=True)
+    value = overlap(boxes, boxes.detach().clone())
+    value.sum().backward()
+    assert value.isfinite().all() and boxes.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("beta", [1, 2])
+def test_modulated_cross_entropy_gives_crosskds_weighted_loss(beta: int):
+    logits = CROSSKD["stu_cls"].requires_grad_(True)
+    values = modulated_binary_cross_entropy(logits, CROSSKD["tea_cls"], beta)
+    assert values.shape == logits.shape
+    total = (values.sum(dim=1) * CROSSKD["weight"]).sum() / CROSSKD["avg_factor"]
+    tag = f"kdqfl_beta{beta}_w_avg"
+    torch.testing.assert_close(total, CROSSKD[f"{tag}/loss"], rtol=1e-5, atol=0)
+    gradient = torch.autograd.grad(total, logits)[0]
+    assert_close(gradient, CROSSKD[f"{tag}/grad"], 1e-4)
+
+
+def test_modulated_cross_entropy_gives_crosskds_unweighted_loss():
+    logits = CROSSKD["stu_cls"].requires_grad_(True)
+    values = modulated_binary_cross_entropy(logits, CROSSKD["tea_cls"], 1)
+    total = 0.4 * values.sum() / CROSSKD["avg_factor"]
+    torch.testing.assert_close(total, CROSSKD["kdqfl_beta1_now_avg/loss"], rtol=1e-5, atol=0)
+    gradient = torch.autograd.grad(total, logits)[0]
+    assert_close(gradient, CROSSKD["kdqfl_beta1_now_avg/grad"], 1e-4)
+
+
+def sequence(frequency: float, phase: float, amplitude: float) -> Tensor:
+    index = torch.arange(18, dtype=torch.float64).view(6, 3)
+    return amplitude * torch.sin(frequency * index + phase)
+
+
+def test_modulated_cross_entropy_gives_the_value_of_bckds_class_loss():
+    """G1: evaluated with the official loss in float64."""
+    logits = sequence(0.7, 0.0, 2.0).requires_grad_(True)
+    values = modulated_binary_cross_entropy(logits, sequence(0.9, 0.3, 2.5), 1)
+    weights = torch.tensor([1, 1, 1, 0, 1, 1], dtype=torch.float64)
+    loss = (values * weights[:, None]).sum() / (2 + 1.19e-7)  # as mmdetection's divisions are
+    assert loss.item() == pytest.approx(4.03272096, abs=1e-8)
+    gradient = torch.autograd.grad(loss, logits)[0]
+    expected = [-0.10226076, -0.03842433, -0.01813220]
+    assert gradient[0].tolist() == pytest.approx(expected, abs=1e-7)
+    assert (gradient[3] == 0).all()
+
+
+@pytest.mark.parametrize("beta", [0, 1, 2])
+def test_modulated_cross_entropy_gives_no_gradient_to_the_teacher(beta: int):
+    student = CROSSKD["stu_cls"].detach().clone().requires_grad_(True)
+    teacher = CROSSKD["tea_cls"].clone().requires_grad_(True)
+    modulated_binary_cross_entropy(student, teacher, beta).sum().backward()
+    assert student.grad.abs().max() > 0 and teacher.grad is None
+
+
+def test_modulated_cross_entropy_of_beta_zero_is_plain():
+    student, teacher = CROSSKD["stu_cls"].detach(), CROSSKD["tea_cls"]
+    expected = F.binary_cross_entropy(student.sigmoid(), teacher.sigmoid(), reduction="none")
+    values = modulated_binary_cross_entropy(student, teacher, 0)
+    torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_modulated_cross_entropy_has_a_finite_gradient_where_both_agree():
+    logits = torch.tensor([-100.0, 0.0, 3.0, 100.0], requires_grad=True)
+    values = modulated_binary_cross_entropy(logits, logits.detach().clone(), 1)
+    assert values.tolist() == [0, 0, 0, 0]
+    values.sum().backward()
+    assert logits.grad.tolist() == [0, 0, 0, 0]
+
+
+def loss_of(kind: str, boxes: Tensor, targets: Tensor, beta: float = 0.0) -> Tensor:
+    """The codes are the boxes themselves."""
+    return dense_box_loss(kind, boxes, targets, boxes, targets, beta)
+
+
+@pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
+def test_box_losses_are_sums_of_mmdetections(kind: str):
+    boxes = MMDET["box_pred_ciou" if kind == "ciou" else "box_pred"].detach()
+    targets = MMDET["box_target"]
+    rows = (boxes[:, 2:] > boxes[:, :2]).all(1) & (targets[:, 2:] > targets[:, :2]).all(1)
+    if kind == "ciou":  # mmdetection ignores the aspect ratio up to an IoU of 0.5, torchvision not
+        rows &= elementwise_iou(boxes, targets) > 0.5
+    assert rows.sum() >= 5
+    loss = loss_of(kind, boxes[rows], targets[rows])
+    torch.testing.assert_close(loss, MMDET[f"{kind}_none/loss"][rows].sum(), rtol=1e-5, atol=0)
+
+
+def test_smooth_l1_is_quadratic_below_beta_and_l1_above():
+    boxes, targets = torch.tensor([[0.0, 1, 2, 3]]), torch.tensor([[0.5, 1, 2, 5]])
+    assert loss_of("smooth_l1", boxes, targets).item() == 2.5
+    assert loss_of("smooth_l1", boxes, targets, beta=1.0).item() == 0.125 + 1.5
+
+
+@pytest.mark.parametrize("kind", BOX_LOSSES)
+def test_box_losses_of_no_boxes_are_zero_and_keep_the_graph(kind: str):
+    boxes = torch.zeros(0, 4, requires_grad=True)
+    loss = loss_of(kind, boxes, torch.zeros(0, 4))
+    assert loss.shape == () and loss == 0
+    loss.backward()
+    assert boxes.grad.shape == (0, 4)

@@ -1,0 +1,93 @@
+"""Distillation from detectron2's yacs configs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from builders import batch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import build_model
+
+from dense_kd import BCKD, DistillationError, DistillFCOS, DistillRetinaNet, add_dense_kd_config
+from dense_kd.config import get_config_file
+from dense_kd.detectors import FCOS, RetinaNet
+
+SMALL = """
+MODEL:
+  META_ARCHITECTURE: {architecture}
+  DEVICE: cpu
+  BACKBONE: {{NAME: build_retinanet_resnet_fpn_backbone}}
+  RESNETS: {{DEPTH: 18, RES2_OUT_CHANNELS: 64, OUT_FEATURES: [res3, res4, res5]}}
+  FPN: {{IN_FEATURES: [res3, res4, res5], OUT_CHANNELS: 32}}
+  RETINANET: {{NUM_CLASSES: 4, NUM_CONVS: 1}}
+  ANCHOR_GENERATOR: {{SIZES: [[32], [64], [128], [256], [512]]}}
+"""
+
+
+def config(tmp_path, architecture: str, teacher: str = "RetinaNet") -> CfgNode:
+    """A small student, and a teacher's config file beside it."""
+    teacher_file = tmp_path / "teacher.yaml"
+    text = SMALL.format(architecture=teacher)
+    if "FCOS" in teacher:
+        text += "  FCOS: {NUM_CLASSES: 4, NUM_CONVS: 1}\n"
+    teacher_file.write_text(text)
+    cfg = get_cfg()
+    add_dense_kd_config(cfg)
+    (tmp_path / "student.yaml").write_text(SMALL.format(architecture=architecture))
+    cfg.merge_from_file(str(tmp_path / "student.yaml"))
+    cfg.MODEL.FCOS.NUM_CLASSES = 4
+    cfg.MODEL.FCOS.NUM_CONVS = 1
+    cfg.DENSE_KD.TEACHER.CONFIG_FILE = str(teacher_file)
+    cfg.DENSE_KD.TEACHER.WEIGHTS = str(tmp_path / "teacher.pth")
+    return cfg
+
+
+@pytest.mark.parametrize(
+    "architecture, teacher, model_class, student_class",
+    [
+        ("DistillRetinaNet", "RetinaNet", DistillRetinaNet, RetinaNet),
+        ("DistillFCOS", "DistillFCOS", DistillFCOS, FCOS),
+    ],
+)
+def test_build_model_gives_a_distiller_that_trains(
+    tmp_path, architecture, teacher, model_class, student_class
+):
+    cfg = config(tmp_path, architecture, teacher)
+    cfg.DENSE_KD.BCKD.LOC_WEIGHT = 2.0
+    model = build_model(cfg)
+    assert type(model) is model_class and type(model.student) is student_class
+    assert isinstance(model.kd.bckd, BCKD) and model.kd.bckd.loc_weight == 2.0
+    torch.save({"model": model.teacher.model.state_dict()}, tmp_path / "teacher.pth")
+    losses = model(batch())
+    assert {"kd_bckd_loss_cls", "kd_bckd_loss_loc"} < set(losses)
+    sum(losses.values()).backward()
+
+
+def test_the_teacher_may_be_a_lazy_config(tmp_path):
+    cfg = config(tmp_path, "DistillFCOS")
+    cfg.MODEL.FCOS.NUM_CLASSES = 5
+    cfg.MODEL.FCOS.IN_FEATURES = ["p3", "p4", "p5"]
+    cfg.DENSE_KD.TEACHER.CONFIG_FILE = get_config_file("quickstart/teacher.py")
+    model = build_model(cfg)
+    assert isinstance(model.teacher.model, FCOS)
+    assert model.teacher.weights == str(tmp_path / "teacher.pth")
+
+
+@pytest.mark.parametrize(
+    "methods, message",
+    [([], "no method"), (["BCKD", "BCKD"], "'BCKD' twice"), (["LDX"], r"'LDX', expected one of")],
+)
+def test_methods_that_cannot_be_built_are_an_error(tmp_path, methods, message):
+    cfg = config(tmp_path, "DistillRetinaNet")
+    cfg.DENSE_KD.METHODS = methods
+    with pytest.raises(DistillationError, match=message):
+        build_model(cfg)
+
+
+def test_a_teacher_config_that_does_not_exist_or_is_no_dense_detector_is_an_error(tmp_path):
+    cfg = config(tmp_path, "DistillRetinaNet", teacher="GeneralizedRCNN")
+    with pytest.raises(DistillationError, match="GeneralizedRCNN"):
+        build_model(cfg)
+    cfg.DENSE_KD.TEACHER.CONFIG_FILE = "nowhere.yaml"
+    with pytest.raises(DistillationError, match="'nowhere.yaml' does not exist"):
+        build_model(cfg)

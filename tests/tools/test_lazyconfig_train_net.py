@@ -1,0 +1,155 @@
+"""The training script, from its arguments to its files, on a few generated images."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import instantiate
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.engine import default_argument_parser
+
+from dense_kd import DistillationError, get_config, get_config_file
+from dense_kd.checkpoint import CheckpointError
+from dense_kd.data import DatasetError, generate_shapes, register_shapes
+
+SCRIPT = Path(__file__).parent.parent.parent / "tools" / "lazyconfig_train_net.py"
+
+
+def load_script():
+    spec = importlib.util.spec_from_file_location("lazyconfig_train_net", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> list[str]:
+    """Overrides that train on eight small images and test on four."""
+    root = tmp_path_factory.mktemp("shapes")
+    for name, split, count in (("tiny_train", "train", 8), ("tiny_val", "val", 4)):
+        generate_shapes(root, split, count, image_size=(64, 64))
+        register_shapes(name, root, split)
+    yield [
+        "dataloader.train.dataset.names=tiny_train",
+        "dataloader.test.dataset.names=tiny_val",
+        "dataloader.train.total_batch_size=2",
+        "train.log_period=1",
+    ]
+    for name in ("tiny_train", "tiny_val"):
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def run(config: str, overrides: list[str], *flags: str) -> None:
+    """Run the script on a config of the project, or on a file of a test."""
+    config = config if os.path.exists(config) else get_config_file(config)
+    parser = default_argument_parser()
+    parser.add_argument("--eval-teacher", action="store_true")
+    arguments = ["--config-file", config, *flags, *overrides]
+    load_script().main(parser.parse_args(arguments))
+
+
+@pytest.fixture(scope="module")
+def teacher(data, tmp_path_factory) -> str:
+    output = tmp_path_factory.mktemp("teacher")
+    run("quickstart/teacher.py", [*data, "train.max_iter=2", f"train.output_dir={output}"])
+    return str(output / "model_final.pth")
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+
+
+def overrides(data: list[str], teacher: str, output: Path, *more: str) -> list[str]:
+    return [*data, f"model.teacher.weights={teacher}", f"train.output_dir={output}", *more]
+
+
+def test_a_distillation_trains_resumes_exactly_and_is_evaluated_without_its_teacher(
+    data, teacher, tmp_path
+):
+    options = ["train.checkpointer.period=2", "model.methods.bckd.loc_weight=2"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run("quickstart/distill.py", overrides(data, teacher, whole, "train.max_iter=4", *options))
+    lines = [line for line in metrics(whole) if "total_loss" in line]
+    assert {"kd_bckd_loss_cls", "kd_bckd_loss_loc", "loss_fcos_cls", "grad_norm", "lr"} <= set(lines[0])
+    assert "bbox/AP" in metrics(whole)[-1]
+    final = torch.load(whole / "model_final.pth", weights_only=True)
+    student = instantiate(get_config("quickstart/student.py").model)
+    student.load_state_dict(final["model"], strict=True)
+
+    # The schedule depends on max_iter, so the run is cut by hiding its later checkpoints.
+    run("quickstart/distill.py", overrides(data, teacher, cut, "train.max_iter=4", *options))
+    os.remove(cut / "model_final.pth")
+    os.remove(cut / "model_0000003.pth")
+    (cut / "last_checkpoint").write_text("model_0000001.pth")
+    resumed = overrides(data, teacher, cut, "train.max_iter=4", *options)
+    run("quickstart/distill.py", resumed, "--resume")
+    state = torch.load(cut / "model_final.pth", weights_only=True)["trainer"]
+    assert state["iteration"] == final["trainer"]["iteration"]
+    assert state["training_buffers"].keys() == final["trainer"]["training_buffers"].keys()
+
+    gone = str(tmp_path / "a machine without the teacher.pth")
+    evaluate = [f"train.init_checkpoint={whole / 'model_final.pth'}"]
+    evaluated = tmp_path / "evaluated"
+    run("quickstart/distill.py", overrides(data, gone, evaluated, *evaluate), "--eval-only")
+    bare = [*data, *evaluate, f"train.output_dir={evaluated}"]
+    run("quickstart/student.py", bare, "--eval-only")
+
+
+def test_the_teacher_alone_can_be_evaluated(data, teacher, tmp_path, caplog):
+    run("quickstart/distill.py", overrides(data, teacher, tmp_path), "--eval-teacher")
+    assert "copypaste: Task: bbox" in caplog.text
+
+
+def test_what_cannot_train_stops_before_the_first_iteration(data, teacher, tmp_path):
+    def refused(error, message, *more, config="quickstart/distill.py", weights=teacher):
+        output = tmp_path / str(len(list(tmp_path.iterdir())))
+        with pytest.raises(error, match=f"(?s){message}"):
+            run(config, overrides(data, weights, output, "train.max_iter=2", *more))
+        assert not (output / "metrics.json").exists()
+
+    refused(CheckpointError, "none.pth does not exist", weights=str(tmp_path / "none.pth"))
+    other_head = "model.teacher.model.head.norm="
+    refused(CheckpointError, "does not fit FCOS.*unexpected in the file", other_head)
+    refused(DistillationError, "num_classes=5.* teacher 3", "model.teacher.model.num_classes=3")
+    no_method = tmp_path / "no_method.py"
+    text = Path(get_config_file("quickstart/distill.py")).read_text()
+    no_method.write_text(text.replace("bckd=L(BCKD)(cls_weight=4.0, loc_weight=4.0)", ""))
+    refused(DistillationError, "no method", config=str(no_method))
+
+
+def test_a_dataset_without_annotations_is_named(data, teacher, tmp_path):
+    source = MetadataCatalog.get("tiny_train").json_file
+    content = json.loads(Path(source).read_text())
+    content["annotations"] = []
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "train").mkdir()
+    (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    register_shapes("without_annotations", tmp_path, "train")
+    more = ["dataloader.train.dataset.names=without_annotations"]
+    with pytest.raises(DatasetError, match="instances_train.json.* 8 images and no annotation"):
+        run("quickstart/distill.py", overrides(data, teacher, tmp_path / "out", *more))
+
+
+def test_the_script_starts_two_processes_on_the_cpu(tmp_path, teacher):
+    root = tmp_path / "shapes"
+    generate_shapes(root, "train", 8, image_size=(64, 64))
+    generate_shapes(root, "val", 4, image_size=(64, 64))
+    command = [
+        sys.executable, str(SCRIPT), "--num-gpus", "2", "--dist-url", f"file://{tmp_path}/rendezvous",
+        "--config-file", get_config_file("quickstart/distill.py"),
+        f"model.teacher.weights={teacher}", f"train.output_dir={tmp_path / 'out'}",
+        "train.max_iter=2", "dataloader.train.total_batch_size=4", "train.log_period=1",
+    ]  # fmt: skip
+    environment = {**os.environ, "DETECTRON2_DATASETS": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "bbox/AP" in metrics(tmp_path / "out")[-1]
+    assert (tmp_path / "out" / "log.txt.rank1").exists()
