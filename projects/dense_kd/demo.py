@@ -32,7 +32,7 @@ CONFIGS = {
     "baseline": "quickstart/student.py",
     "distilled": "quickstart/distill.py",
 }
-SCORE_THRESHOLD = 0.4
+SCORE_THRESHOLD = 0.5
 NUM_PICTURES = 8
 
 

@@ -5,17 +5,16 @@ from detectron2.config import LazyCall as L
 from detectron2.data import (
     DatasetMapper,
     build_detection_test_loader,
-    build_detection_train_loader,
     get_detection_dataset_dicts,
 )
 from detectron2.evaluation import COCOEvaluator
 from omegaconf import OmegaConf
 
-from dense_kd.data import detection_dataset
+from dense_kd.data import TrainLoader, detection_dataset
 
 dataloader = OmegaConf.create()
 
-dataloader.train = L(build_detection_train_loader)(
+dataloader.train = L(TrainLoader)(
     dataset=L(detection_dataset)(names="coco_2017_train"),
     mapper=L(DatasetMapper)(
         is_train=True,

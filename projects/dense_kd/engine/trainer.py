@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 from detectron2.engine import SimpleTrainer
+from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .. import compat
+from .random_state import random_state, set_random_state
 
 AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -21,8 +23,11 @@ class Trainer(SimpleTrainer):
     """detectron2's SimpleTrainer with what its script lacks.
 
     Gradient accumulation and clipping, bf16 or fp16 autocast on any device, and a state dict that
-    also holds the gradient scaler and the training buffers of the model (the loss normalisers), so
-    that a resumed run goes on where it stopped.
+    also holds the training buffers of the model (the loss normalisers), the gradient scaler, the
+    place in the data and the random generators, so that a resumed run goes on where it stopped. It
+    does so bit for bit with one process, ``dense_kd.data.TrainLoader`` and no loader workers;
+    workers seed their augmentations anew, and of several processes only the first restores its
+    generators.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class Trainer(SimpleTrainer):
                 "float16 needs a GPU to train (its gradients are scaled there); "
                 "set train.amp.dtype=bfloat16"
             )
+        self._loader_started = False
         self.grad_scaler = compat.grad_scaler(enabled=amp_dtype == "float16")
 
     def run_step(self) -> None:
@@ -68,7 +74,7 @@ class Trainer(SimpleTrainer):
         data_time = 0.0
         for batch in range(self.accumulate):
             start = time.perf_counter()
-            data = next(self._data_loader_iter)
+            data = self._next_batch()
             data_time += time.perf_counter() - start
             last = batch + 1 == self.accumulate
             with self._gradient_sync(last):
@@ -85,6 +91,14 @@ class Trainer(SimpleTrainer):
             self.storage.put_scalar("grad_norm", norm.item())
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+
+    def _next_batch(self) -> list[dict]:
+        if self._loader_started:
+            return next(self._data_loader_iter)
+        # Starting a loader draws from torch's generator; a resumed run starts one more.
+        self._loader_started = True
+        with torch.random.fork_rng(devices=[]):
+            return next(self._data_loader_iter)
 
     def _gradient_sync(self, last: bool) -> contextlib.AbstractContextManager:
         """Processes exchange gradients once per iteration, with the last batch."""
@@ -103,13 +117,21 @@ class Trainer(SimpleTrainer):
         state["training_buffers"] = {
             name: buffer.detach().cpu().clone() for name, buffer in self._training_buffers()
         }
+        state["random"] = random_state()
+        if hasattr(self.data_loader, "state_dict"):
+            state["data_loader"] = self.data_loader.state_dict()
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         if state_dict.get("grad_scaler"):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
-        saved = state_dict.get("training_buffers", {})  # absent in detectron2's own checkpoints
+        # What follows is absent in the checkpoints of detectron2's own trainer.
+        if "data_loader" in state_dict and hasattr(self.data_loader, "load_state_dict"):
+            self.data_loader.load_state_dict(state_dict["data_loader"])
+        if "random" in state_dict and comm.is_main_process():
+            set_random_state(state_dict["random"])
+        saved = state_dict.get("training_buffers", {})
         for name, buffer in self._training_buffers():
             if name in saved:
                 buffer.copy_(saved[name])

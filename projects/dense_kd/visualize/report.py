@@ -98,8 +98,9 @@ iterations from the same seed. The distilled one also learned from the teacher's
 {_table(summary)}
 </table>
 </div>
-<p class="soft">COCO AP (0 to 100) on the validation images.{means} n/a: the dataset has no objects
-of that size. Minutes are wall-clock time of training and its evaluation.</p>
+<p class="soft">COCO AP (0 to 100) on the validation images.{means} n/a: not defined, as
+where the dataset has no objects of that size. Minutes are wall-clock time of training and its
+evaluation.</p>
 </section>
 <section>
 <h2>Training</h2>
