@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from detectron2.layers import batched_nms
 from detectron2.modeling import Backbone
-from detectron2.modeling.meta_arch import RetinaNet as Detectron2RetinaNet
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils import comm
@@ -48,6 +48,7 @@ class DenseDetector(nn.Module, ABC):
         test_topk_candidates: int,
         test_nms_thresh: float,
         max_detections_per_image: int,
+        clip_before_nms: bool = False,
         pixel_mean: list[float],
         pixel_std: list[float],
         vis_period: int = 0,
@@ -70,6 +71,8 @@ class DenseDetector(nn.Module, ABC):
             test_topk_candidates: kept per image and level before NMS.
             test_nms_thresh: IoU of the class-wise NMS.
             max_detections_per_image: kept after NMS.
+            clip_before_nms: clip boxes to the image and drop empty ones before NMS, as
+                mmdetection does; detectron2 does it after.
             pixel_mean, pixel_std: per channel, in the order of ``input_format``.
             vis_period: log predictions on one training image every so many iterations; 0 is never.
             input_format: order of the channels of the images, "BGR" or "RGB".
@@ -109,6 +112,7 @@ class DenseDetector(nn.Module, ABC):
         self.test_topk_candidates = test_topk_candidates
         self.test_nms_thresh = test_nms_thresh
         self.max_detections_per_image = max_detections_per_image
+        self.clip_before_nms = clip_before_nms
 
         self.vis_period = vis_period
         self.input_format = input_format
@@ -266,6 +270,9 @@ class DenseDetector(nn.Module, ABC):
                     )
                 )
             detections = Instances.cat(levels)
+            if self.clip_before_nms:
+                detections.pred_boxes.clip(image_size)
+                detections = detections[detections.pred_boxes.nonempty()]
             keep = batched_nms(
                 detections.pred_boxes.tensor,
                 detections.scores,
@@ -293,13 +300,27 @@ class DenseDetector(nn.Module, ABC):
         return Instances(image_size, pred_boxes=boxes, scores=top, pred_classes=classes)
 
     def visualize_training(self, batched_inputs: list[dict], dense: DensePass) -> None:
-        """Every ``vis_period`` iterations, log one image with its truth and its detections."""
+        """Every ``vis_period`` iterations, log an image: its truth, and below it detections."""
         storage = compat.event_storage()
         if self.vis_period <= 0 or storage is None or storage.iter % self.vis_period:
             return
+        # detectron2's Visualizer needs OpenCV, which is no requirement of either project.
+        from ..visualize.drawing import draw_boxes
+
         with torch.no_grad():
-            results = self.inference(dense)
-        Detectron2RetinaNet.visualize_training(self, batched_inputs, results)
+            found = self.inference(dense)[0][:20].to("cpu")
+        image, truth = batched_inputs[0]["image"], batched_inputs[0]["instances"]
+        pixels = image if self.input_format == "RGB" else image.flip(0)
+        pixels = pixels.permute(1, 2, 0).to("cpu", torch.uint8).numpy()
+        labels = [f"{c} {s:.2f}" for c, s in zip(found.pred_classes.tolist(), found.scores)]
+        names = [str(c) for c in truth.gt_classes.tolist()]
+        pictures = (
+            draw_boxes(pixels, truth.gt_boxes.tensor, names, truth.gt_classes, scale=1),
+            draw_boxes(pixels, found.pred_boxes.tensor, labels, found.pred_classes, scale=1),
+        )
+        stacked = np.vstack([np.asarray(picture) for picture in pictures])  # (2H, W, 3)
+        name = "Top: ground truth; bottom: the 20 highest scoring detections"
+        storage.put_image(name, stacked.transpose(2, 0, 1))
 
 
 def mean_over_processes(value: Tensor) -> Tensor:

@@ -103,8 +103,8 @@ class FCOS(DenseDetector):
       None``, ``box2box_transform=DistanceCoder(activation="exp", normalize_by_size=False)``,
       ``box_reg_loss_type="iou"``, ``box_loss_weighting="centerness"``,
       ``loss_normalizer_momentum=0``, ``loss_normalizer_sync=True``, ``assign_rule="mmdet"``,
-      ``score="product"``, ``test_score_thresh=0.05``, ``test_nms_thresh=0.5``; head
-      ``centerness_on="cls", level_scales=True, conv_bias=False``.
+      ``score="product"``, ``clip_before_nms=True``, ``test_score_thresh=0.05``,
+      ``test_nms_thresh=0.5``; head ``centerness_on="cls", level_scales=True, conv_bias=False``.
     * mmdet's norm/tricks variant (``..._center-normbbox-centeronreg-giou_1x``): as plain, with
       ``center_sampling_radius=1.5``, ``box2box_transform=DistanceCoder()``,
       ``box_reg_loss_type="giou"``, ``test_nms_thresh=0.6``; head ``centerness_on="bbox",
