@@ -21,7 +21,7 @@ help:  ## Show this help.
 
 env: $(READY)  ## Make .venv with torch, detectron2 and this package.
 
-$(READY): setup.py Makefile tools/install_detectron2.py
+$(READY): setup.py Makefile tools/install_detectron2.py tools/detectron2_fixes.py
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; \
 		sys.exit(sys.version_info < (3, 10) and f"$(TORCH) needs Python 3.10 or newer, \
 	$(PYTHON) is {v}; name another one: make PYTHON=python3.11 ...")'
