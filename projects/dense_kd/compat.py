@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -80,19 +81,30 @@ def launch(
     """``detectron2.engine.launch`` that also works without a GPU, with gloo processes.
 
     detectron2 0.5 refuses to start several processes on a machine without CUDA; main allows it.
-    There ``num_gpus_per_machine`` is the number of processes of this machine.
+    There ``num_gpus_per_machine`` is the number of processes of this machine, and a ``dist_url``
+    of None or "auto" is a free port of it.
     """
     if torch.cuda.is_available() or num_gpus_per_machine * num_machines == 1:
         detectron2_launch(
             main, num_gpus_per_machine, num_machines, machine_rank, dist_url, args=args
         )
         return
+    if dist_url in (None, "auto"):
+        if num_machines > 1:
+            raise ValueError(f"dist_url={dist_url!r} with {num_machines} machines: give an address")
+        dist_url = f"tcp://127.0.0.1:{_free_port()}"
     world_size = num_gpus_per_machine * num_machines
     torch.multiprocessing.spawn(
         _gloo_worker,
         nprocs=num_gpus_per_machine,
         args=(main, world_size, num_gpus_per_machine, machine_rank, dist_url, args),
     )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def _gloo_worker(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -80,10 +79,7 @@ def outputs(tmp_path_factory) -> Path:
     for name in MODELS:
         for case in CASES:
             (output / name / case).mkdir(parents=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    launch(worker, 2, dist_url=f"tcp://127.0.0.1:{port}", args=(str(output),))
+    launch(worker, 2, dist_url="auto", args=(str(output),))
     return output
 
 

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Callable
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
-from .reading import CheckpointError
+from .reading import CheckpointError, read_content
 
 
 class AtomicCheckpointer(DetectionCheckpointer):
@@ -40,6 +40,12 @@ class AtomicCheckpointer(DetectionCheckpointer):
             return
         replace_atomically(path, lambda file: file.write(last_filename_basename.encode()))
 
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        if not filename.endswith(".pth"):  # detectron2's zoo and its ImageNet weights
+            return super()._load_file(filename)
+        content = read_content(filename)  # without running code, also before torch 2.6
+        return content if "model" in content else {"model": content}
+
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         try:
             return super().load(path, *args, **kwargs)
@@ -47,8 +53,8 @@ class AtomicCheckpointer(DetectionCheckpointer):
             raise
         except Exception as error:  # torch raises many kinds for a damaged file
             raise CheckpointError(
-                f"{path} could not be loaded: {type(error).__name__}: {error}. If it is a "
-                "checkpoint of a run that was killed, give an earlier one of its folder"
+                f"{path} could not be loaded: {type(error).__name__}: {error}. Give a checkpoint "
+                "that is there and whole, such as an earlier one of the run"
             ) from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,17 +41,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is missing, truncated, or holds no weights.
     """
-    local = _local_path(path)
-    try:
-        with open(local, "rb") as file:
-            content = _unpickle(file) if local.endswith(".pkl") else _torch_load(file)
-    except Exception as error:  # torch and pickle raise many kinds for a damaged file
-        size = os.path.getsize(local)
-        raise CheckpointError(
-            f"{path} ({size} bytes) could not be read: {type(error).__name__}: {error}. Expected "
-            "a checkpoint of torch (.pth) or of detectron2's model zoo (.pkl); if it was copied "
-            "or downloaded, it may be incomplete: fetch it again"
-        ) from error
+    content = read_content(path)
     weights = content.get("model", content) if isinstance(content, Mapping) else None
     if not isinstance(weights, Mapping) or not weights:
         found = sorted(map(str, content))[:10] if isinstance(content, Mapping) else type(content)
@@ -60,6 +50,23 @@ def read_weights(path: str) -> dict[str, Tensor]:
         )
     weights = {_without(key, "module."): _as_tensor(path, key, v) for key, v in weights.items()}
     return {k: v for k, v in weights.items() if not k.startswith(METHOD_PREFIX)}
+
+
+def read_content(path: str) -> Any:
+    """What a checkpoint holds, on the CPU; see :func:`read_weights` for ``path`` and errors."""
+    local = _local_path(path)
+    try:
+        with open(local, "rb") as file:
+            if local.endswith(".pkl"):
+                return _ArraysOnly(file, encoding="latin1").load()
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and pickle raise many kinds for a damaged file
+        size = os.path.getsize(local)
+        raise CheckpointError(
+            f"{path} ({size} bytes) could not be read: {type(error).__name__}: {error}. Expected "
+            "a checkpoint of torch (.pth) or of detectron2's model zoo (.pkl); if it was copied "
+            "or downloaded, it may be incomplete: fetch it again"
+        ) from error
 
 
 def load_strictly(model: nn.Module, path: str) -> None:
@@ -154,10 +161,6 @@ def _local_path(path: str) -> str:
     return local
 
 
-def _torch_load(file: BinaryIO) -> Any:
-    return torch.load(file, map_location="cpu", weights_only=True)
-
-
 class _ArraysOnly(pickle.Unpickler):
     """Unpickles what detectron2's model zoo files consist of: containers and numpy arrays."""
 
@@ -176,10 +179,6 @@ class _ArraysOnly(pickle.Unpickler):
         if (module, name) in self.ALLOWED:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a file of weights")
-
-
-def _unpickle(file: BinaryIO) -> Any:
-    return _ArraysOnly(file, encoding="latin1").load()
 
 
 def _without(key: str, prefix: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from detectron2.data import MetadataCatalog, get_detection_dataset_dicts
+from detectron2.data.build import filter_images_with_only_crowd_annotations
 
 
 class DatasetError(ValueError):
@@ -43,5 +44,5 @@ def detection_dataset(
                 "annotation of an object; expected at least one. Check the file's 'annotations', "
                 "or train on another dataset (dataloader.train.dataset.names)"
             )
-        images += get_detection_dataset_dicts(name) if filter_empty else loaded
+        images += filter_images_with_only_crowd_annotations(loaded) if filter_empty else loaded
     return images

@@ -32,6 +32,9 @@ class DenseDetector(nn.Module, ABC):
     """Buffers that a resumed run needs and a trained model does not. They are not in the state
     dict, whose keys are detectron2's own, but ``dense_kd.engine.Trainer`` saves them."""
 
+    predicts_distribution = False
+    """Whether ``DensePass.distribution`` is filled."""
+
     def __init__(
         self,
         *,

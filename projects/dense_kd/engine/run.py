@@ -103,7 +103,7 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
             hooks.IterationTimer(),
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
             hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
-            hooks.EvalHook(cfg.train.eval_period, test),
+            hooks.EvalHook(cfg.train.eval_period, test) if "evaluator" in cfg.dataloader else None,
             hooks.PeriodicWriter(
                 default_writers(cfg.train.output_dir, cfg.train.max_iter), cfg.train.log_period
             )

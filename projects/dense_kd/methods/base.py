@@ -80,7 +80,7 @@ class KDMethod(nn.Module, ABC):
             _check_same_priors(student, teacher)
         if self.needs.distribution:
             for role, detector in (("student", student), ("teacher", teacher)):
-                if not getattr(detector, "predicts_distribution", False):
+                if not detector.predicts_distribution:
                     raise ValueError(
                         "it compares distributions over box distances, and the "
                         f"{role}'s {type(detector).__name__} predicts none"
