@@ -153,8 +153,10 @@ def test_a_dataset_without_annotations_is_named(data, teacher, tmp_path):
     (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(content))
     register_shapes("without_annotations", tmp_path, "train")
     more = ["dataloader.train.dataset.names=without_annotations"]
-    with pytest.raises(DatasetError, match="instances_train.json.* 8 images and no annotation"):
-        run("quickstart/distill.py", overrides(data, teacher, tmp_path / "out", *more))
+    stock = "dataloader.train.dataset._target_=detectron2.data.get_detection_dataset_dicts"
+    for loader in ([], [stock, "dataloader.train.dataset.filter_empty=True"]):
+        with pytest.raises(DatasetError, match="instances_train.json.* 8 images and no annotation"):
+            run("quickstart/distill.py", overrides(data, teacher, tmp_path / "out", *more, *loader))
 
 
 def test_the_script_starts_two_processes_on_the_cpu(tmp_path, teacher):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ..checkpoint import AtomicCheckpointer
+from ..data import detection_dataset
 from ..distiller import Distiller
 from .trainer import Trainer
 
@@ -78,7 +80,7 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
         model.load_teacher()  # a wrong file stops the run here
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
-    loader = instantiate(cfg.dataloader.train)
+    loader = _training_loader(cfg)
 
     model = _parallel(cfg, model)
     amp = cfg.train.amp
@@ -120,6 +122,16 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
 
 def _build(cfg: DictConfig) -> nn.Module:
     return instantiate(cfg.model).to(cfg.train.device)
+
+
+def _training_loader(cfg: DictConfig) -> Iterable:
+    try:
+        return instantiate(cfg.dataloader.train)
+    except AssertionError:  # of detectron2's own loaders, for a dataset that is empty
+        names = OmegaConf.select(cfg.dataloader.train, "dataset.names")
+        if names:
+            detection_dataset(names)  # says which, and what it lacks
+        raise
 
 
 def _parallel(cfg: DictConfig, model: nn.Module) -> nn.Module:
