@@ -63,5 +63,5 @@ def test_a_checkpoint_that_cannot_be_loaded_is_named(tmp_path, damage):
         path.write_bytes(path.read_bytes()[:200])
     else:
         path.unlink()
-    with pytest.raises(CheckpointError, match="model.pth.* could not be (loaded|read)"):
+    with pytest.raises(CheckpointError, match="model.pth could not be loaded"):
         saved.load(str(path))

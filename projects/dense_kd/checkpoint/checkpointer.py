@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Callable
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
-from .reading import CheckpointError, read_content
+from .reading import CheckpointError
 
 
 class AtomicCheckpointer(DetectionCheckpointer):
@@ -39,12 +39,6 @@ class AtomicCheckpointer(DetectionCheckpointer):
             super().tag_last_checkpoint(last_filename_basename)
             return
         replace_atomically(path, lambda file: file.write(last_filename_basename.encode()))
-
-    def _load_file(self, filename: str) -> dict[str, Any]:
-        if not filename.endswith(".pth"):  # detectron2's zoo and its ImageNet weights
-            return super()._load_file(filename)
-        content = read_content(filename)  # without running code, also before torch 2.6
-        return content if "model" in content else {"model": content}
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         try:

@@ -41,7 +41,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is missing, truncated, or holds no weights.
     """
-    content = read_content(path)
+    content = _read(path)
     weights = content.get("model", content) if isinstance(content, Mapping) else None
     if not isinstance(weights, Mapping) or not weights:
         found = sorted(map(str, content))[:10] if isinstance(content, Mapping) else type(content)
@@ -50,23 +50,6 @@ def read_weights(path: str) -> dict[str, Tensor]:
         )
     weights = {_without(key, "module."): _as_tensor(path, key, v) for key, v in weights.items()}
     return {k: v for k, v in weights.items() if not k.startswith(METHOD_PREFIX)}
-
-
-def read_content(path: str) -> Any:
-    """What a checkpoint holds, on the CPU; see :func:`read_weights` for ``path`` and errors."""
-    local = _local_path(path)
-    try:
-        with open(local, "rb") as file:
-            if local.endswith(".pkl"):
-                return _ArraysOnly(file, encoding="latin1").load()
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and pickle raise many kinds for a damaged file
-        size = os.path.getsize(local)
-        raise CheckpointError(
-            f"{path} ({size} bytes) could not be read: {type(error).__name__}: {error}. Expected "
-            "a checkpoint of torch (.pth) or of detectron2's model zoo (.pkl); if it was copied "
-            "or downloaded, it may be incomplete: fetch it again"
-        ) from error
 
 
 def load_strictly(model: nn.Module, path: str) -> None:
@@ -146,6 +129,22 @@ def _check_normalisation(model: nn.Module, weights: Mapping[str, Tensor], path: 
                 f"{path} was trained with {key}={theirs.tolist()}, the config of "
                 f"{type(model).__name__} says {ours.flatten().tolist()}; use the file's values"
             )
+
+
+def _read(path: str) -> Any:
+    local = _local_path(path)
+    try:
+        with open(local, "rb") as file:
+            if local.endswith(".pkl"):
+                return _ArraysOnly(file, encoding="latin1").load()
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and pickle raise many kinds for a damaged file
+        size = os.path.getsize(local)
+        raise CheckpointError(
+            f"{path} ({size} bytes) could not be read: {type(error).__name__}: {error}. Expected "
+            "a checkpoint of torch (.pth) or of detectron2's model zoo (.pkl); if it was copied "
+            "or downloaded, it may be incomplete: fetch it again"
+        ) from error
 
 
 def _local_path(path: str) -> str:
