@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -173,11 +175,17 @@ class _ArraysOnly(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if module in self.NUMPY_CORES and name in ("_reconstruct", "scalar"):
-            core = getattr(np, "_core", None) or np.core
-            return getattr(core.multiarray, name)
+            return getattr(_numpy_multiarray(), name)
         if (module, name) in self.ALLOWED:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a file of weights")
+
+
+def _numpy_multiarray() -> ModuleType:
+    try:
+        return importlib.import_module("numpy._core.multiarray")
+    except ImportError:  # before numpy 1.26
+        return importlib.import_module("numpy.core.multiarray")
 
 
 def _without(key: str, prefix: str) -> str:
