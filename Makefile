@@ -44,6 +44,7 @@ test: lint  ## Lint, then run the tests.
 lint: $(READY)  ## Run the linter.
 	@echo "linting"
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check -q .
 
 demo: $(READY)  ## Train and compare on generated shapes (SEEDS=1).
 	$(BIN)/python tools/demo.py --seeds $(SEEDS)

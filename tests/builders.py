@@ -185,9 +185,7 @@ def randomized(model: nn.Module, seed: int = 0) -> nn.Module:
     return model
 
 
-def instances(
-    size: tuple[int, int], boxes: list[list[float]], classes: list[int]
-) -> Instances:
+def instances(size: tuple[int, int], boxes: list[list[float]], classes: list[int]) -> Instances:
     """Ground truth of an image of ``size`` (height, width)."""
     return Instances(
         size,

@@ -3,11 +3,12 @@
 
 The arguments are those of detectron2's script of this name, plus --eval-teacher:
 
-    tools/lazyconfig_train_net.py --config-file configs/quickstart/distill.py \
+    python tools/lazyconfig_train_net.py --config-file configs/quickstart/distill.py \
         model.teacher.weights=output/teacher/model_final.pth model.methods.bckd.loc_weight=2
 """
 
 import argparse
+from typing import Any
 
 from detectron2.config import LazyConfig
 from detectron2.engine import default_argument_parser, default_setup
@@ -15,16 +16,16 @@ from detectron2.engine import default_argument_parser, default_setup
 from dense_kd import engine
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> dict[str, Any]:
+    """Do what the arguments say; returns the metrics of the (last) evaluation."""
     cfg = LazyConfig.load(args.config_file)
     cfg = LazyConfig.apply_overrides(cfg, args.opts)
     default_setup(cfg, args)
     if args.eval_teacher:
-        engine.evaluate_teacher(cfg)
-    elif args.eval_only:
-        engine.evaluate(cfg)
-    else:
-        engine.train(args, cfg)
+        return engine.evaluate_teacher(cfg)
+    if args.eval_only:
+        return engine.evaluate(cfg)
+    return engine.train(args, cfg)
 
 
 if __name__ == "__main__":

@@ -199,9 +199,7 @@ def _code_digest() -> str:
     return digest.hexdigest()
 
 
-def _summary(
-    teacher: Run, students: dict[int, dict[str, Run]], options: Options
-) -> dict[str, Any]:
+def _summary(teacher: Run, students: dict[int, dict[str, Run]], options: Options) -> dict[str, Any]:
     parameters = {
         name: _num_parameters(CONFIGS["teacher" if name == "teacher" else "baseline"])
         for name in CONFIGS

@@ -23,9 +23,7 @@ from torch import nn
 from dense_kd import compat
 from dense_kd.detectors import FCOS, from_detectron2
 
-pytestmark = pytest.mark.skipif(
-    not compat.HAS_DETECTRON2_FCOS, reason="detectron2 0.5 has no FCOS"
-)
+pytestmark = pytest.mark.skipif(not compat.HAS_DETECTRON2_FCOS, reason="detectron2 0.5 has no FCOS")
 
 
 def stock_config(normalize_by_size: bool | None = None, **options) -> DictConfig:

@@ -185,9 +185,7 @@ def test_loss_normalizer_is_a_buffer_outside_of_the_state_dict():
 
 def targets_of(model: RetinaNet, case: str = "usual") -> Targets:
     inputs = batch(case)
-    return model.targets(
-        model.run(model.preprocess_image(inputs)), model.ground_truth(inputs)
-    )
+    return model.targets(model.run(model.preprocess_image(inputs)), model.ground_truth(inputs))
 
 
 def test_loss_normalizer_moves_in_training_mode_only():

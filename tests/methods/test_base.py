@@ -37,9 +37,7 @@ class NeedsDistribution(TowerDifference):
 
 
 def distill(student, teacher, **methods) -> Distiller:
-    return Distiller(
-        student=student, teacher=Teacher(teacher, None), methods=MethodSet(**methods)
-    )
+    return Distiller(student=student, teacher=Teacher(teacher, None), methods=MethodSet(**methods))
 
 
 def test_losses_are_named_after_the_method_and_the_term():

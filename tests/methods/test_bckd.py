@@ -36,9 +36,7 @@ def dense_pass(logits: list[Tensor], boxes: list[Tensor]) -> DensePass:
 
 
 def step(labels: Tensor, num_classes: int, normalizer: float) -> Step:
-    targets = Targets(
-        labels, torch.zeros(*labels.shape, 4), num_classes, torch.tensor(normalizer)
-    )
+    targets = Targets(labels, torch.zeros(*labels.shape, 4), num_classes, torch.tensor(normalizer))
     return Step(targets, ground_truth=[], iteration=0, resume=lambda *_: None)
 
 
@@ -160,9 +158,7 @@ def test_losses_follow_the_equations_written_out_in_loops():
             inter = max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(
                 0, min(a[3], b[3]) - max(a[1], b[1])
             )
-            union = (
-                (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter
-            )
+            union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter
             hull = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
             giou = inter / union - (hull - union) / hull
             loc += max(abs(q - p) for p, q in zip(s, t)) * (1 - giou)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectron2.config import instantiate
+from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_argument_parser
+from detectron2.utils.env import seed_all_rng
 
 from dense_kd import DistillationError, get_config, get_config_file
 from dense_kd.checkpoint import CheckpointError
@@ -47,13 +48,13 @@ def data(tmp_path_factory) -> list[str]:
         MetadataCatalog.remove(name)
 
 
-def run(config: str, overrides: list[str], *flags: str) -> None:
+def run(config: str, overrides: list[str], *flags: str) -> dict:
     """Run the script on a config of the project, or on a file of a test."""
     config = config if os.path.exists(config) else get_config_file(config)
     parser = default_argument_parser()
     parser.add_argument("--eval-teacher", action="store_true")
     arguments = ["--config-file", config, *flags, *overrides]
-    load_script().main(parser.parse_args(arguments))
+    return load_script().main(parser.parse_args(arguments))
 
 
 @pytest.fixture(scope="module")
@@ -122,9 +123,12 @@ def test_a_distillation_trains_resumes_exactly_and_is_evaluated_without_its_teac
     run("quickstart/student.py", bare, "--eval-only")
 
 
-def test_the_teacher_alone_can_be_evaluated(data, teacher, tmp_path, caplog):
-    run("quickstart/distill.py", overrides(data, teacher, tmp_path), "--eval-teacher")
-    assert "copypaste: Task: bbox" in caplog.text
+def test_the_teacher_alone_can_be_evaluated(data, teacher, tmp_path):
+    gone = str(tmp_path / "none.pth")
+    with pytest.raises(CheckpointError, match="none.pth"):
+        run("quickstart/distill.py", overrides(data, gone, tmp_path), "--eval-teacher")
+    results = run("quickstart/distill.py", overrides(data, teacher, tmp_path), "--eval-teacher")
+    assert "AP" in results["bbox"]
 
 
 def test_what_cannot_train_stops_before_the_first_iteration(data, teacher, tmp_path):
@@ -174,3 +178,22 @@ def test_the_script_starts_two_processes_on_the_cpu(tmp_path, teacher):
     assert result.returncode == 0, result.stderr[-3000:]
     assert "bbox/AP" in metrics(tmp_path / "out")[-1]
     assert (tmp_path / "out" / "log.txt.rank1").exists()
+
+
+def test_with_one_seed_the_baseline_and_the_distilled_student_start_alike(data, teacher):
+    """The two of the demo differ by the losses of the method, and by nothing else."""
+    starts = []
+    for name, more in (("student", []), ("distill", [f"model.teacher.weights={teacher}"])):
+        cfg = LazyConfig.apply_overrides(get_config(f"quickstart/{name}.py"), [*data, *more])
+        seed_all_rng(1)
+        model = instantiate(cfg.model)
+        batches = iter(instantiate(cfg.dataloader.train))
+        starts.append((model.state_dict(), [next(batches) for _ in range(3)], cfg))
+    (weights, batches, cfg), (other_weights, other_batches, other_cfg) = starts
+    assert_equal(dict(weights), dict(other_weights))
+    for batch, other in zip(batches, other_batches):
+        assert [x["file_name"] for x in batch] == [x["file_name"] for x in other]
+        assert all(torch.equal(x["image"], y["image"]) for x, y in zip(batch, other))
+    for part in ("optimizer", "lr_multiplier", "dataloader"):
+        assert cfg[part] == other_cfg[part]
+    assert {**cfg.train, "output_dir": ""} == {**other_cfg.train, "output_dir": ""}

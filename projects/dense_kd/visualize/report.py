@@ -120,8 +120,12 @@ are spread evenly over those with several objects, not selected by result.</p>
 <h2>Settings</h2>
 <div class="scroll">
 <table class="settings">
-{"".join(f"<tr><th scope='row'>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>"
-         for k, v in settings.items())}
+{
+        "".join(
+            f"<tr><th scope='row'>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>"
+            for k, v in settings.items()
+        )
+    }
 </table>
 </div>
 </section>
