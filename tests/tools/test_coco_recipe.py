@@ -1,0 +1,61 @@
+"""A COCO recipe, on a folder laid out as COCO is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from detectron2.config import instantiate
+from detectron2.data import MetadataCatalog
+
+from dense_kd import get_config, get_config_file
+from dense_kd.data import generate_shapes
+
+SCRIPT = Path(__file__).parent.parent.parent / "tools" / "lazyconfig_train_net.py"
+
+
+def make_coco(root: Path) -> None:
+    """Two generated images per split, with COCO's own categories, names and folders."""
+    metadata = MetadataCatalog.get("coco_2017_val")
+    ids = {v: k for k, v in metadata.thing_dataset_id_to_contiguous_id.items()}
+    categories = [{"id": ids[i], "name": name} for i, name in enumerate(metadata.thing_classes)]
+    for split in ("train2017", "val2017"):
+        path = Path(generate_shapes(root, split, 2, image_size=(96, 128)))
+        content = json.loads(path.read_text())
+        content["categories"] = categories
+        for annotation in content["annotations"]:
+            annotation["category_id"] = ids[annotation["category_id"]]
+        path.write_text(json.dumps(content))
+
+
+def test_it_needs_the_datasets_folder_and_a_teacher_file_only(tmp_path):
+    make_coco(tmp_path / "coco")
+    teacher = tmp_path / "teacher.pth"
+    model = instantiate(get_config("retinanet/r101_2x.py").model)
+    torch.save({"model": model.state_dict()}, teacher)
+    command = [
+        *(sys.executable, str(SCRIPT)),
+        *("--config-file", get_config_file("bckd/retinanet_r101_r50_1x.py")),
+        f"model.teacher.weights={teacher}",
+        f"train.output_dir={tmp_path / 'out'}",
+        # Small enough for a CPU; ImageNet weights would be downloaded.
+        *("train.device=cpu", "train.max_iter=1", "train.init_checkpoint=''"),
+        *("dataloader.train.total_batch_size=2", "dataloader.train.num_workers=0"),
+        *("dataloader.test.num_workers=0", "train.log_period=1"),
+        "dataloader.train.mapper.augmentations.0.short_edge_length=[96]",
+        "dataloader.test.mapper.augmentations.0.short_edge_length=96",
+    ]
+    environment = {**os.environ, "DETECTRON2_DATASETS": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    lines = (tmp_path / "out" / "metrics.json").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert {"loss_cls", "loss_box_reg", "kd_bckd_loss_cls", "kd_bckd_loss_loc"} <= set(records[0])
+    assert "bbox/AP" in records[-1]
+    saved = torch.load(tmp_path / "out" / "model_final.pth", weights_only=True)["model"]
+    student = instantiate(get_config("retinanet/r50_1x.py").model)
+    student.load_state_dict(saved, strict=True)
