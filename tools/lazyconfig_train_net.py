@@ -12,6 +12,8 @@ from typing import Any
 
 from detectron2.config import LazyConfig
 from detectron2.engine import default_argument_parser, default_setup
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 
 from dense_kd import engine
 
@@ -21,6 +23,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     cfg = LazyConfig.load(args.config_file)
     cfg = LazyConfig.apply_overrides(cfg, args.opts)
     default_setup(cfg, args)
+    setup_logger(cfg.train.output_dir, comm.get_rank(), name="dense_kd")
     if args.eval_teacher:
         return engine.evaluate_teacher(cfg)
     if args.eval_only:

@@ -95,6 +95,9 @@ def test_a_distillation_trains_resumes_exactly_and_is_evaluated_without_its_teac
     options = ["train.checkpointer.period=2", "model.methods.bckd.loc_weight=2"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     run("quickstart/distill.py", overrides(data, teacher, whole, "train.max_iter=4", *options))
+    log = (whole / "log.txt").read_text()
+    assert f"Loaded the teacher FCOS from {teacher}" in log
+    assert "kd_bckd_loss_cls: " in log and "kd_bckd_loss_loc: " in log
     lines = [line for line in metrics(whole) if "total_loss" in line]
     distilled = {"kd_bckd_loss_cls", "kd_bckd_loss_loc"}
     assert distilled | {"loss_fcos_cls", "grad_norm", "lr"} <= set(lines[0])

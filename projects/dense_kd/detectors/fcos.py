@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ class FCOSHead(TowerHead):
         input_shape: list[ShapeSpec],
         num_classes: int,
         conv_dims: list[int],
-        norm: str | type = "",
+        norm: str | Callable[[int], nn.Module] = "",
         prior_prob: float = 0.01,
         conv_bias: bool = True,
         centerness_on: str = "bbox",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from detectron2.layers import ShapeSpec
@@ -48,7 +48,7 @@ class TowerHead(RetinaNetHead):
         num_classes: int,
         num_anchors: int,
         conv_dims: list[int],
-        norm: str | type = "",
+        norm: str | Callable[[int], nn.Module] = "",
         prior_prob: float = 0.01,
         conv_bias: bool = True,
     ):
