@@ -119,11 +119,7 @@ class Teacher:
         self, batched_inputs: list[dict], images: ImageList, student: DenseDetector
     ) -> ImageList:
         model = self.model
-        if (
-            model.input_format == student.input_format
-            and torch.equal(model.pixel_mean, student.pixel_mean)
-            and torch.equal(model.pixel_std, student.pixel_std)
-        ):
+        if model.image_input == student.image_input:
             return images
         if model.input_format != student.input_format:  # BGR and RGB: the reverse of each other
             batched_inputs = [{**x, "image": x["image"].flip(0)} for x in batched_inputs]

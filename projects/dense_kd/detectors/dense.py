@@ -119,6 +119,8 @@ class DenseDetector(nn.Module, ABC):
 
         self.vis_period = vis_period
         self.input_format = input_format
+        # What a batch depends on, to be compared with another detector's without asking a GPU.
+        self.image_input = (input_format, tuple(pixel_mean), tuple(pixel_std))
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
 
