@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import detectron2
 import torch
 from detectron2.engine import launch as detectron2_launch
 from detectron2.modeling import Backbone
@@ -26,6 +28,15 @@ except ImportError:
     Detectron2FCOS = Detectron2FCOSHead = None
 
 HAS_DETECTRON2_FCOS = Detectron2FCOS is not None
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on, to be recorded beside it."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "detectron2": detectron2.__version__,
+    }
 
 
 def batch_images(images: list[torch.Tensor], backbone: Backbone) -> ImageList:

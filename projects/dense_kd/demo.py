@@ -6,17 +6,15 @@ import dataclasses
 import hashlib
 import json
 import os
-import platform
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import detectron2
-import torch
 from detectron2.config import LazyConfig, instantiate
 from detectron2.data.datasets import load_coco_json
 
+from . import compat
 from .checkpoint import load_strictly, replace_atomically
 from .config import get_config, get_config_file
 from .data.shapes import CLASSES, default_shapes_root, generate_shapes
@@ -147,11 +145,7 @@ def _plan(
         "config": _text(config),
         "data": data,
         "code": _code_digest(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "detectron2": detectron2.__version__,
-        },
+        "versions": compat.versions(),
     }
     overrides.append(f"train.output_dir={folder.absolute()}")
     if name == "distilled":
