@@ -11,9 +11,11 @@ from torch import Tensor
 from dense_kd.losses import (
     BOX_LOSSES,
     dense_box_loss,
+    distribution_focal_loss,
     elementwise_giou,
     elementwise_iou,
     modulated_binary_cross_entropy,
+    quality_focal_loss,
 )
 
 MMDET = golden("losses_mmdet")
@@ -136,6 +138,47 @@ def test_modulated_cross_entropy_has_a_finite_gradient_where_both_agree():
     assert values.tolist() == [0, 0, 0, 0]
     values.sum().backward()
     assert logits.grad.tolist() == [0, 0, 0, 0]
+
+
+def soft_labels() -> Tensor:
+    """(64, 5): the golden IoU for the class of a row, 0 for others and for background."""
+    labels = F.one_hot(MMDET["cls_label"], 6)[:, :5]
+    return labels * MMDET["iou_score"][:, None]
+
+
+def test_quality_focal_loss_gives_mmdetections():
+    assert {0, 5} < set(MMDET["cls_label"].tolist())
+    for tag, beta in (("qfl_beta2_avg", 2), ("qfl_beta1_mean_lw2", 1)):
+        logits = MMDET["cls_logits"].clone().requires_grad_(True)
+        values = quality_focal_loss(logits, soft_labels(), beta).sum(dim=1)
+        if tag == "qfl_beta2_avg":
+            total = (values * MMDET["weight"]).sum() / MMDET["avg_factor"]
+        else:
+            total = 2 * values.mean()
+        torch.testing.assert_close(total, MMDET[f"{tag}/loss"], rtol=1e-6, atol=0)
+        gradient = torch.autograd.grad(total, logits)[0]
+        assert_close(gradient, MMDET[f"{tag}/grad"], 1e-5)
+
+
+def test_distribution_focal_loss_gives_mmdetections():
+    logits = MMDET["dfl_logits"].clone().requires_grad_(True)
+    values = distribution_focal_loss(logits, MMDET["dfl_target"])
+    torch.testing.assert_close(values, MMDET["dfl_none/loss"], rtol=1e-5, atol=1e-6)
+    gradient = torch.autograd.grad(values.sum(), logits, retain_graph=True)[0]
+    assert_close(gradient, MMDET["dfl_none/grad"], 1e-5)
+    total = 0.25 * (values * MMDET["weight"]).sum() / MMDET["avg_factor"]
+    torch.testing.assert_close(total, MMDET["dfl_avg/loss"], rtol=1e-6, atol=0)
+    assert_close(torch.autograd.grad(total, logits)[0], MMDET["dfl_avg/grad"], 1e-5)
+
+
+def test_distribution_focal_loss_weighs_the_two_nearest_bins():
+    logits = torch.tensor([[0.0, 1.0, 2.0]])
+    entropy = -logits.log_softmax(dim=1)[0]
+    for target, weights in ((0.0, [1, 0, 0]), (0.25, [0.75, 0.25, 0]), (2.0, [0, 0, 1])):
+        expected = (entropy * torch.tensor(weights)).sum().item()
+        found = distribution_focal_loss(logits, torch.tensor([target]))
+        assert found.tolist() == pytest.approx([expected])
+    assert distribution_focal_loss(logits[:0], torch.zeros(0)).shape == (0,)
 
 
 def loss_of(kind: str, boxes: Tensor, targets: Tensor, beta: float = 0.0) -> Tensor:

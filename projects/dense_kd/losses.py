@@ -53,25 +53,60 @@ def elementwise_giou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> Tenso
     return intersection / union - (enclosing - union) / enclosing
 
 
-def modulated_binary_cross_entropy(logits: Tensor, target_logits: Tensor, beta: float) -> Tensor:
-    """``|sigmoid(t) - sigmoid(s)|^beta * BCE(sigmoid(s), sigmoid(t))`` per element.
+def quality_focal_loss(logits: Tensor, soft_labels: Tensor, beta: float) -> Tensor:
+    """``|y - sigmoid(s)|^beta * BCE(sigmoid(s), y)`` per element.
 
-    The class loss of BCKD (equations 5 and 6) and of CrossKD. Both factors carry gradient to
-    ``logits``, none does to ``target_logits``.
+    Quality focal loss (Li et al., "Generalized Focal Loss", NeurIPS 2020, equation 5). Both factors
+    carry gradient to ``logits``.
 
     Args:
-        logits: (...) of the student, s.
-        target_logits: (...) of the teacher, t.
+        logits: (...), s.
+        soft_labels: (...) in [0, 1], y; for GFL the IoU for the class of an object, else 0.
         beta: exponent of the modulating factor; 0 is plain binary cross-entropy.
 
     Returns:
         (...)
     """
-    soft_labels = target_logits.detach().sigmoid()
     entropy = F.binary_cross_entropy_with_logits(logits, soft_labels, reduction="none")
     if beta == 0:
         return entropy
     return (soft_labels - logits.sigmoid()).abs().pow(beta) * entropy
+
+
+def modulated_binary_cross_entropy(logits: Tensor, target_logits: Tensor, beta: float) -> Tensor:
+    """:func:`quality_focal_loss` whose soft labels are the scores of a teacher.
+
+    The class loss of BCKD (equations 5 and 6) and of CrossKD. No gradient goes to
+    ``target_logits``.
+
+    Args:
+        logits: (...) of the student.
+        target_logits: (...) of the teacher.
+        beta: exponent of the modulating factor; 0 is plain binary cross-entropy.
+
+    Returns:
+        (...)
+    """
+    return quality_focal_loss(logits, target_logits.detach().sigmoid(), beta)
+
+
+def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy with the two integers around a distance, in proportion to their nearness.
+
+    Li et al., "Generalized Focal Loss", NeurIPS 2020, equation 6.
+
+    Args:
+        logits: (..., bins) over the distances 0, 1, ..., bins - 1.
+        target: (...) distances in [0, bins - 1].
+
+    Returns:
+        (...)
+    """
+    log_probability = logits.log_softmax(dim=-1)
+    low = target.long().clamp(max=logits.shape[-1] - 2)
+    nearness = torch.stack((low + 1 - target, target - low), dim=-1)  # (..., 2)
+    neighbours = log_probability.gather(-1, torch.stack((low, low + 1), dim=-1))
+    return -(nearness * neighbours).sum(dim=-1)
 
 
 BOX_LOSSES = ("smooth_l1", "giou", "diou", "ciou")
