@@ -8,6 +8,7 @@ from builders import assert_close
 
 from dense_kd import compat
 from dense_kd.detectors import DistanceCoder
+from dense_kd.detectors.box_coders import centerness
 
 
 def test_distances_are_from_the_center_to_the_sides():
@@ -28,6 +29,21 @@ def test_activations_make_distances_positive():
     distances = codes.exp()[0].tolist()
     expected = [16 - distances[0], 15, 16 + distances[2], 16 + distances[3]]
     assert boxes[0].tolist() == pytest.approx(expected)
+
+
+def test_distances_are_in_strides_for_priors_of_several_strides():
+    anchor, box = torch.tensor([[-16.0, -16, 48, 48]]), torch.tensor([[0.0, 4, 48, 40]])
+    coder = DistanceCoder(activation="identity", prior_scale=8)  # a stride of 8 pixels
+    assert coder.get_deltas(anchor, box).tolist() == [[2, 1.5, 4, 3]]
+    assert coder.apply_deltas(coder.get_deltas(anchor, box), anchor).tolist() == box.tolist()
+
+
+def test_centerness_is_the_root_of_the_ratios_of_opposite_distances():
+    priors = torch.tensor([[8.0, 8, 24, 24], [8, 8, 24, 24], [90, 90, 99, 99]])
+    boxes = torch.tensor([[8.0, 8, 24, 24], [12, 8, 32, 24], [0, 0, 10, 10]])
+    inside = torch.tensor([True, True, False])
+    assert centerness(priors, boxes, inside).tolist() == pytest.approx([1, 0.5, 0])
+    assert centerness(priors, boxes[None], inside[None]).shape == (1, 3)
 
 
 def test_an_unknown_activation_is_refused():

@@ -15,18 +15,26 @@ class DistanceCoder:
     detectron2 main is ``DistanceCoder()``; 0.5 has no such class.
     """
 
-    def __init__(self, *, activation: str = "relu", normalize_by_size: bool = True):
+    def __init__(
+        self,
+        *,
+        activation: str = "relu",
+        normalize_by_size: bool = True,
+        prior_scale: float = 1.0,
+    ):
         """
         Args:
             activation: what makes a head's output a distance: "relu" (detectron2, and mmdet's
                 ``norm_on_bbox``), "exp" (the paper), or "identity".
-            normalize_by_size: distances are in units of the prior's size, which is the stride;
-                False is pixels.
+            normalize_by_size: distances are in strides, that is in units of the prior's size
+                divided by ``prior_scale``; False is pixels.
+            prior_scale: size of a prior in strides; 1 for points, 8 for the anchors of GFL.
         """
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation={activation!r}: expected one of {ACTIVATIONS}")
         self.activation = activation
         self.normalize_by_size = normalize_by_size
+        self.prior_scale = prior_scale
 
     def get_deltas(self, priors: Tensor, boxes: Tensor) -> Tensor:
         """Distances of ``boxes`` from the centres of ``priors``; no activation is inverted.
@@ -39,7 +47,7 @@ class DistanceCoder:
         """
         centers = (priors[..., :2] + priors[..., 2:]) / 2
         distances = torch.cat((centers - boxes[..., :2], boxes[..., 2:] - centers), dim=-1)
-        return distances / _sizes(priors) if self.normalize_by_size else distances
+        return distances / self._units(priors) if self.normalize_by_size else distances
 
     def apply_deltas(self, deltas: Tensor, priors: Tensor) -> Tensor:
         """Boxes (..., 4) from head outputs ``deltas`` (..., 4) at ``priors`` (..., 4)."""
@@ -48,11 +56,29 @@ class DistanceCoder:
         elif self.activation == "exp":
             deltas = deltas.exp()
         if self.normalize_by_size:
-            deltas = deltas * _sizes(priors)
+            deltas = deltas * self._units(priors)
         centers = (priors[..., :2] + priors[..., 2:]) / 2
         return torch.cat((centers - deltas[..., :2], centers + deltas[..., 2:]), dim=-1)
 
+    def _units(self, priors: Tensor) -> Tensor:
+        sizes = (priors[..., 2:] - priors[..., :2]) / self.prior_scale
+        return torch.cat((sizes, sizes), dim=-1)
 
-def _sizes(priors: Tensor) -> Tensor:
-    sizes = priors[..., 2:] - priors[..., :2]
-    return torch.cat((sizes, sizes), dim=-1)
+
+@torch.no_grad()
+def centerness(priors: Tensor, boxes: Tensor, inside: Tensor) -> Tensor:
+    """How central the centre of a prior is in a box: 1 in the middle, 0 on a side.
+
+    Tian et al., "FCOS", ICCV 2019, equation 3; ATSS has the same.
+
+    Args:
+        priors, boxes: (..., 4), broadcast with each other.
+        inside: (...) bool, where the centre is in the box; elsewhere the result is 0.
+
+    Returns:
+        (...) in [0, 1].
+    """
+    distances = DistanceCoder(normalize_by_size=False).get_deltas(priors, boxes)  # (..., 4)
+    horizontal, vertical = distances[..., 0::2], distances[..., 1::2]  # (..., 2)
+    ratio = (horizontal.amin(-1) / horizontal.amax(-1)) * (vertical.amin(-1) / vertical.amax(-1))
+    return torch.where(inside, ratio, torch.zeros_like(ratio)).sqrt()

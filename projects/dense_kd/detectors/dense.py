@@ -93,16 +93,14 @@ class DenseDetector(nn.Module, ABC):
             )
         self.backbone = backbone
         self.head = head
-        shapes = backbone.output_shape()
-        if head_in_features is None:
-            head_in_features = sorted(shapes, key=lambda name: shapes[name].stride)
+        head_in_features, strides = pyramid_levels(backbone, head_in_features)
         if len(head_in_features) != head.num_levels:
             raise ValueError(
                 f"the head was built for {head.num_levels} levels and gets {head_in_features}; "
                 "make input_shape of the head and head_in_features equally long"
             )
-        self.head_in_features = list(head_in_features)
-        self.strides = [shapes[name].stride for name in self.head_in_features]
+        self.head_in_features = head_in_features
+        self.strides = strides
         self.anchor_generator = anchor_generator
         self.box2box_transform = box2box_transform
         self.num_classes = num_classes
@@ -233,14 +231,18 @@ class DenseDetector(nn.Module, ABC):
         with torch.no_grad():
             labels, boxes = self.assign(dense, ground_truth)
             targets = Targets(labels, boxes, self.num_classes, self.loss_normalizer)
-            num_foreground = targets.foreground.sum()
-            targets.normalizer = self._normalizer(num_foreground)
+            targets.normalizer = self._normalizer(self.count_positives(targets))
         if compat.event_storage() is not None:  # reading the number stalls a GPU
-            compat.put_scalar("num_pos_anchors", num_foreground.item() / len(ground_truth))
+            num_foreground = targets.foreground.sum().item()
+            compat.put_scalar("num_pos_anchors", num_foreground / len(ground_truth))
         return targets
 
-    def _normalizer(self, num_foreground: Tensor) -> Tensor:
-        count = num_foreground.to(self.loss_normalizer)
+    def count_positives(self, targets: Targets) -> Tensor:
+        """Scalar: what this batch adds to the loss normaliser."""
+        return targets.foreground.sum()
+
+    def _normalizer(self, count: Tensor) -> Tensor:
+        count = count.to(self.loss_normalizer)
         if self.loss_normalizer_sync:
             count = mean_over_processes(count)
         count = count.clamp(min=1)
@@ -326,6 +328,16 @@ class DenseDetector(nn.Module, ABC):
         stacked = np.vstack([np.asarray(picture) for picture in pictures])  # (2H, W, 3)
         name = "Top: ground truth; bottom: the 20 highest scoring detections"
         storage.put_image(name, stacked.transpose(2, 0, 1))
+
+
+def pyramid_levels(
+    backbone: Backbone, names: list[str] | None = None
+) -> tuple[list[str], list[int]]:
+    """Names and strides of the maps ``names`` of a backbone; of all, finest first, by default."""
+    shapes = backbone.output_shape()
+    if names is None:
+        names = sorted(shapes, key=lambda name: shapes[name].stride)
+    return list(names), [shapes[name].stride for name in names]
 
 
 def mean_over_processes(value: Tensor) -> Tensor:

@@ -20,29 +20,16 @@ from ..compat import full_precision
 from ..losses import elementwise_iou
 from ..outputs import DensePass, Targets
 from .assigners import FCOSAssigner
-from .box_coders import DistanceCoder
-from .dense import DenseDetector, mean_over_processes
-from .heads import TowerHead
+from .box_coders import DistanceCoder, centerness
+from .dense import DenseDetector, mean_over_processes, pyramid_levels
+from .heads import BRANCHES, QualityHead
 
 
-class Scale(nn.Module):
-    """A learnable factor, one per level."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(1.0))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale
-
-
-class FCOSHead(TowerHead):
+class FCOSHead(QualityHead):
     """Towers with one prediction per location and a centreness branch.
 
     The defaults are detectron2 main's ``FCOSHead`` (same parameter names).
     """
-
-    quality_kind = "centerness"
 
     def __init__(
         self,
@@ -58,35 +45,24 @@ class FCOSHead(TowerHead):
     ):
         """
         Args:
-            input_shape, num_classes, conv_dims, norm, prior_prob, conv_bias: see TowerHead.
+            input_shape, num_classes, conv_dims, norm, prior_prob, conv_bias, level_scales: see
+                TowerHead.
             centerness_on: the tower that centreness is predicted from, "cls" (the paper) or
                 "bbox" (detectron2, and mmdet's ``centerness_on_reg``).
-            level_scales: multiply the box prediction of each level by a learnable scalar.
         """
+        if centerness_on not in BRANCHES:
+            raise ValueError(f"centerness_on={centerness_on!r}: expected 'cls' or 'bbox'")
         super().__init__(
             input_shape=input_shape,
             num_classes=num_classes,
-            num_anchors=1,
             conv_dims=conv_dims,
             norm=norm,
             prior_prob=prior_prob,
             conv_bias=conv_bias,
+            level_scales=level_scales,
+            quality="centerness",
+            quality_on=centerness_on,
         )
-        if centerness_on not in ("cls", "bbox"):
-            raise ValueError(f"centerness_on={centerness_on!r}: expected 'cls' or 'bbox'")
-        self.centerness_on = centerness_on
-        self.ctrness = nn.Conv2d(conv_dims[-1], 1, kernel_size=3, padding=1)
-        nn.init.normal_(self.ctrness.weight, std=0.01)
-        nn.init.zeros_(self.ctrness.bias)
-        self.scales = nn.ModuleList(Scale() for _ in input_shape) if level_scales else None
-
-    def predict(self, level: int, cls_feature: Tensor, bbox_feature: Tensor) -> dict[str, Tensor]:
-        maps = super().predict(level, cls_feature, bbox_feature)
-        if self.scales is not None:
-            maps["deltas"] = self.scales[level](maps["deltas"])
-        on_cls = self.centerness_on == "cls"
-        maps["quality"] = self.ctrness(cls_feature if on_cls else bbox_feature)
-        return maps
 
 
 BOX_LOSSES = ("giou", "iou")
@@ -155,9 +131,7 @@ class FCOS(DenseDetector):
         ):
             if value not in expected:
                 raise ValueError(f"{name}={value!r}: expected one of {expected}")
-        shapes = backbone.output_shape()
-        levels = head_in_features or sorted(shapes, key=lambda name: shapes[name].stride)
-        strides = [shapes[name].stride for name in levels]
+        levels, strides = pyramid_levels(backbone, head_in_features)
         dense.setdefault("loss_normalizer", 300.0)
         dense.setdefault("loss_normalizer_momentum", 0.9)
         super().__init__(
@@ -220,20 +194,9 @@ class FCOS(DenseDetector):
 
     def targets(self, dense: DensePass, ground_truth: list[Instances]) -> Targets:
         targets = super().targets(dense, ground_truth)
-        targets.quality = self._centerness(dense, targets)
+        priors = torch.cat(dense.priors)
+        targets.quality = centerness(priors, targets.boxes, targets.foreground)
         return targets
-
-    @staticmethod
-    @torch.no_grad()
-    def _centerness(dense: DensePass, targets: Targets) -> Tensor:
-        """(N, R): equation 3 of the paper, 0 on background."""
-        coder = DistanceCoder(normalize_by_size=False)
-        distances = coder.get_deltas(torch.cat(dense.priors), targets.boxes)  # (N, R, 4)
-        horizontal, vertical = distances[..., 0::2], distances[..., 1::2]  # (N, R, 2)
-        ratio = (horizontal.amin(-1) / horizontal.amax(-1)) * (
-            vertical.amin(-1) / vertical.amax(-1)
-        )
-        return torch.where(targets.foreground, ratio, torch.zeros_like(ratio)).sqrt()
 
     def losses(self, dense: DensePass, targets: Targets) -> dict[str, Tensor]:
         """``loss_fcos_cls`` (focal), ``loss_fcos_loc`` and ``loss_fcos_ctr``."""
@@ -250,15 +213,15 @@ class FCOS(DenseDetector):
             deltas = torch.cat(dense.deltas, dim=1)  # (N, R, 4)
             priors = torch.cat(dense.priors).expand_as(deltas)[foreground]  # (P, 4)
             boxes = self.decode(deltas[foreground], priors)
-            centerness = targets.quality[foreground]  # (P,)
+            weights = targets.quality[foreground]  # (P,), centreness
             loss_box = self._box_loss(boxes, targets.boxes[foreground])  # (P,)
             if self.box_loss_weighting == "centerness":
-                total = mean_over_processes(centerness.sum()).clamp(min=1e-6)
-                loss_box = (loss_box * centerness).sum() / total
+                total = mean_over_processes(weights.sum()).clamp(min=1e-6)
+                loss_box = (loss_box * weights).sum() / total
             else:
                 loss_box = loss_box.sum() / targets.normalizer
             loss_centerness = F.binary_cross_entropy_with_logits(
-                torch.cat(dense.quality, dim=1)[foreground], centerness, reduction="sum"
+                torch.cat(dense.quality, dim=1)[foreground], weights, reduction="sum"
             )
         return {
             "loss_fcos_cls": loss_cls / targets.normalizer,
@@ -273,7 +236,7 @@ class FCOS(DenseDetector):
 
     def detection_scores(self, dense: DensePass) -> tuple[list[Tensor], list[Tensor] | None]:
         scores = [logits.sigmoid() for logits in dense.logits]
-        centerness = [quality.sigmoid() for quality in dense.quality]
+        factors = [quality.sigmoid() for quality in dense.quality]  # centreness
         if self.score == "product":
-            return scores, centerness
-        return [(s * c[..., None]).sqrt() for s, c in zip(scores, centerness)], None
+            return scores, factors
+        return [(s * c[..., None]).sqrt() for s, c in zip(scores, factors)], None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 from torch import Tensor, nn
@@ -22,12 +24,27 @@ class HeadOutputs:
     Attributes:
         logits: L x (N, A*K, Hl, Wl).
         deltas: L x (N, A*4, Hl, Wl), after the per-level scale where the head has one.
+            Empty for a head that predicts distributions.
         quality: L x (N, A, Hl, Wl), or empty for a head without a quality branch.
+        distribution: L x (N, A*4*bins, Hl, Wl), logits over the distances to the four sides, after
+            the per-level scale; or empty.
     """
 
     logits: list[Tensor] = field(default_factory=list)
     deltas: list[Tensor] = field(default_factory=list)
     quality: list[Tensor] = field(default_factory=list)
+    distribution: list[Tensor] = field(default_factory=list)
+
+
+class Scale(nn.Module):
+    """A learnable factor, one per level."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
 
 
 class TowerHead(RetinaNetHead):
@@ -51,6 +68,7 @@ class TowerHead(RetinaNetHead):
         norm: str | Callable[[int], nn.Module] = "",
         prior_prob: float = 0.01,
         conv_bias: bool = True,
+        level_scales: bool = False,
     ):
         """
         Args:
@@ -61,6 +79,7 @@ class TowerHead(RetinaNetHead):
             norm: norm of the blocks, as for ``detectron2.layers.get_norm``.
             prior_prob: score of every class after initialisation.
             conv_bias: whether convolutions followed by a norm have a bias, as detectron2's do.
+            level_scales: multiply the box prediction of each level by a learnable scalar.
         """
         super().__init__(
             input_shape=input_shape,
@@ -77,6 +96,7 @@ class TowerHead(RetinaNetHead):
         if norm and not conv_bias:
             for conv in self._tower_convs():
                 conv.register_parameter("bias", None)
+        self.scales = nn.ModuleList(Scale() for _ in input_shape) if level_scales else None
 
     @property
     def depth(self) -> int:
@@ -111,7 +131,10 @@ class TowerHead(RetinaNetHead):
         Returns:
             the maps of one level, by the attribute names of :class:`HeadOutputs`.
         """
-        return {"logits": self.cls_score(cls_feature), "deltas": self.bbox_pred(bbox_feature)}
+        deltas = self.bbox_pred(bbox_feature)
+        if self.scales is not None:
+            deltas = self.scales[level](deltas)
+        return {"logits": self.cls_score(cls_feature), "deltas": deltas}
 
     def run(
         self, features: list[Tensor], taps: Iterable[Tap] = ()
@@ -173,5 +196,45 @@ class TowerHead(RetinaNetHead):
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], ...]:
         """The maps of :meth:`run`, in the order of detectron2's heads."""
         outputs, _ = self.run(features)
-        maps = (outputs.logits, outputs.deltas, outputs.quality)
+        maps = (outputs.logits, outputs.deltas, outputs.distribution, outputs.quality)
         return tuple(m for m in maps if m)
+
+
+QUALITY_BRANCHES = {"centerness": "ctrness", "iou": "iou_pred"}
+"""What a quality branch predicts, and the name of its convolution."""
+
+
+class QualityHead(TowerHead):
+    """Towers with one prediction per location and a branch for how good its box is."""
+
+    def __init__(
+        self,
+        *,
+        conv_dims: list[int],
+        quality: str = "centerness",
+        quality_on: str = "bbox",
+        **tower: Any,
+    ):
+        """
+        Args:
+            conv_dims: see :class:`TowerHead`, as the further arguments ``tower``.
+            quality: what the branch predicts, "centerness" or "iou".
+            quality_on: the tower that it is predicted from, "cls" or "bbox".
+        """
+        super().__init__(num_anchors=1, conv_dims=conv_dims, **tower)
+        if quality not in QUALITY_BRANCHES:
+            raise ValueError(f"quality={quality!r}: expected one of {tuple(QUALITY_BRANCHES)}")
+        if quality_on not in BRANCHES:
+            raise ValueError(f"quality_on={quality_on!r}: expected one of {BRANCHES}")
+        self.quality_kind = quality
+        self.quality_on = quality_on
+        branch = nn.Conv2d(conv_dims[-1], 1, kernel_size=3, padding=1)
+        nn.init.normal_(branch.weight, std=0.01)
+        nn.init.zeros_(branch.bias)
+        self.add_module(QUALITY_BRANCHES[quality], branch)
+
+    def predict(self, level: int, cls_feature: Tensor, bbox_feature: Tensor) -> dict[str, Tensor]:
+        maps = super().predict(level, cls_feature, bbox_feature)
+        branch = getattr(self, QUALITY_BRANCHES[self.quality_kind])
+        maps["quality"] = branch(cls_feature if self.quality_on == "cls" else bbox_feature)
+        return maps
