@@ -6,23 +6,22 @@ centreness from the box tower, centre sampling, GIoU).
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
-from builders import GOLDEN, assert_close, golden
-from detectron2.layers import ShapeSpec
-from detectron2.modeling import Backbone
-from detectron2.structures import Boxes, ImageList, Instances
-from torch import Tensor, nn
+from builders import assert_close
+from mmdet_reference import (
+    HEAD_ARGUMENTS,
+    Reference,
+    assert_equal_detections,
+    assert_equal_gradients,
+    assert_equal_taps,
+    make_reference,
+)
 
 from dense_kd.detectors import FCOS, DistanceCoder, FCOSHead
-from dense_kd.outputs import DensePass, Targets
 
-LEVELS = ("P3", "P4", "P5", "P6", "P7")
-NUM_CLASSES = 5
 COMMON = {
     "loss_normalizer_momentum": 0.0,
     "loss_normalizer_sync": True,
@@ -54,102 +53,10 @@ HEAD_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-class StoredFeatures(Backbone):
-    """Gives the features it was made of, whatever the image."""
-
-    def __init__(self, features: dict[str, Tensor]):
-        super().__init__()
-        self.features = features
-
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        return self.features
-
-    def output_shape(self) -> dict[str, ShapeSpec]:
-        return {
-            name: ShapeSpec(channels=feature.shape[1], stride=8 * 2**level)
-            for level, (name, feature) in enumerate(self.features.items())
-        }
-
-
-@dataclass
-class Reference:
-    """A variant of FCOS with mmdetection's weights, and what mmdetection computes with it."""
-
-    name: str
-    data: dict[str, Tensor]
-    meta: dict[str, Any]
-    model: FCOS
-
-    @property
-    def features(self) -> dict[str, Tensor]:
-        return self.model.backbone.features
-
-    def run(self, taps: tuple = ()) -> DensePass:
-        return self.model.run(self.images(), taps)
-
-    def images(self) -> ImageList:
-        sizes = [tuple(self.data[f"img{i}/img_shape"].tolist()) for i in range(2)]
-        return ImageList(torch.zeros(2, 3, *self.data["batch_input_shape"].tolist()), sizes)
-
-    def ground_truth(self, case: str) -> list[Instances]:
-        return [
-            Instances(
-                size,
-                gt_boxes=Boxes(self.data[f"{case}/img{i}/gt_bboxes"]),
-                gt_classes=self.data[f"{case}/img{i}/gt_labels"],
-            )
-            for i, size in enumerate(self.images().image_sizes)
-        ]
-
-    def targets(self, dense: DensePass, case: str) -> Targets:
-        return self.model.targets(dense, self.ground_truth(case))
-
-    def per_level(self, key: str, *shape: int) -> Tensor:
-        """The arrays ``key/l0``..``key/l4``, (N*Hl*Wl, ...), as (N, R, ...)."""
-        levels = [self.data[f"{key}/l{level}"].reshape(2, -1, *shape) for level in range(5)]
-        return torch.cat(levels, dim=1)
-
-
-def our_key(key: str) -> str:
-    """The name in our head of a parameter of mmdetection's."""
-    tower, _, rest = key.partition(".")
-    if tower in ("cls_convs", "reg_convs"):
-        index, module, parameter = rest.split(".")
-        subnet = {"cls_convs": "cls_subnet", "reg_convs": "bbox_subnet"}[tower]
-        return f"{subnet}.{3 * int(index) + ('conv', 'gn').index(module)}.{parameter}"
-    renamed = {"conv_cls": "cls_score", "conv_reg": "bbox_pred", "conv_centerness": "ctrness"}
-    return f"{renamed.get(tower, tower)}.{rest}"
-
-
 @pytest.fixture(params=list(MODEL_OPTIONS))
 def reference(request) -> Reference:
-    data = golden(f"{request.param}_data")
-    backbone = StoredFeatures({f"p{level[1]}": data[f"fpn/{level}"].clone() for level in LEVELS})
-    head = FCOSHead(
-        input_shape=[ShapeSpec(channels=32)] * 5,
-        num_classes=NUM_CLASSES,
-        conv_dims=[32] * 4,
-        norm=lambda channels: nn.GroupNorm(8, channels),
-        level_scales=True,
-        **HEAD_OPTIONS[request.param],
-    )
-    checkpoint = torch.load(GOLDEN / f"{request.param}.pth", weights_only=True)
-    prefix = "bbox_head."
-    weights = {
-        our_key(key[len(prefix) :]): value
-        for key, value in checkpoint["state_dict"].items()
-        if key.startswith(prefix)
-    }
-    head.load_state_dict(weights, strict=True)
-    model = FCOS(
-        backbone=backbone,
-        head=head,
-        num_classes=NUM_CLASSES,
-        pixel_mean=[0.0, 0.0, 0.0],
-        pixel_std=[1.0, 1.0, 1.0],
-        **MODEL_OPTIONS[request.param],
-    )
-    return Reference(request.param, data, json.loads(checkpoint["meta"]["model_cfg"]), model)
+    head = FCOSHead(level_scales=True, **HEAD_ARGUMENTS, **HEAD_OPTIONS[request.param])
+    return make_reference(request.param, head, FCOS, **MODEL_OPTIONS[request.param])
 
 
 def test_options_are_those_of_the_reference(reference: Reference):
@@ -178,12 +85,7 @@ def test_head_outputs_equal_the_reference(reference: Reference):
 
 
 def test_taps_equal_the_features_of_the_reference_towers(reference: Reference):
-    depths = range(1, 5)
-    taps = reference.run([(branch, i) for branch in ("cls", "bbox") for i in depths]).taps
-    for branch, tower in (("cls", "cls_convs"), ("bbox", "reg_convs")):
-        for depth in depths:
-            expected = reference.data[f"tower/{tower}.{depth - 1}/P4"]
-            assert_close(taps[branch, depth][1], expected, 1e-4, f"{tower} {depth}")
+    assert_equal_taps(reference)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
@@ -253,30 +155,11 @@ def test_losses_equal_the_reference(reference: Reference, case: str):
 
 @pytest.mark.parametrize("case", ["a", "b"])
 def test_gradients_equal_the_reference(reference: Reference, case: str):
-    for feature in reference.features.values():
-        feature.requires_grad_()
-    dense = reference.run()
-    sum(reference.model.losses(dense, reference.targets(dense, case)).values()).backward()
-    gradients = {f"fpn_P{name[1]}": f.grad for name, f in reference.features.items()}
-    gradients |= {name: p.grad for name, p in reference.model.head.named_parameters()}
-    prefix = f"{case}/grad/"
-    keys = [key[len(prefix) :] for key in reference.data if key.startswith(prefix)]
-    assert "fpn_P5" in keys and len(keys) == (7 if case == "a" else 1)
-    for key in keys:
-        ours = key if key.startswith("fpn") else our_key(key)
-        assert_close(gradients[ours], reference.data[prefix + key], 1e-4, key)
+    assert_equal_gradients(reference, case, {"a": 7, "b": 1}[case])
 
 
-@torch.no_grad()
 def test_detections_equal_the_reference(reference: Reference):
-    model = reference.model.eval()
-    for image, detections in enumerate(model.inference(reference.run())):
-        expected = {k: reference.data[f"pred/img{image}/{k}"] for k in ("bboxes", "scores")}
-        assert len(detections) == len(expected["scores"]) == 100
-        assert_close(detections.scores, expected["scores"], 1e-4, f"scores, image {image}")
-        difference = (detections.pred_boxes.tensor - expected["bboxes"]).abs().max()
-        assert difference < 0.02, f"boxes of image {image} are off by {difference} pixels"
-        assert torch.equal(detections.pred_classes, reference.data[f"pred/img{image}/labels"])
+    assert_equal_detections(reference, (100, 100))
 
 
 @torch.no_grad()
