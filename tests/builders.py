@@ -1,8 +1,8 @@
 """Small detectors and batches for the tests: they run on the CPU in milliseconds, and are seeded.
 
-A builder gives a LazyConfig (``retinanet_config``, ``fcos_config``) or a model made of it
-(``tiny_retinanet``, ``tiny_fcos``) whose parameters are random enough that scores, boxes and
-gradients are far from trivial.
+A builder gives a LazyConfig (``retinanet_config``, ``fcos_config``, ``atss_config``,
+``gfl_config``) or a model made of it (``tiny_retinanet``, ...) whose parameters are random enough
+that scores, boxes and gradients are far from trivial.
 """
 
 from __future__ import annotations
@@ -27,7 +27,16 @@ from detectron2.structures import Boxes, Instances
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from dense_kd.detectors import FCOS, FCOSHead, RetinaNet, from_detectron2
+from dense_kd.detectors import (
+    ATSS,
+    FCOS,
+    GFL,
+    ATSSHead,
+    FCOSHead,
+    GFLHead,
+    RetinaNet,
+    from_detectron2,
+)
 
 NUM_CLASSES = 4
 GOLDEN = Path(__file__).parent / "golden"
@@ -114,7 +123,24 @@ def retinanet_config(
     return L(StockRetinaNet)(**{**arguments, **overrides})
 
 
-def fcos_config(
+def fcos_config(**options: Any) -> DictConfig:
+    """The LazyConfig of our FCOS; ``options`` as for :func:`point_config`."""
+    return point_config(FCOS, FCOSHead, **options)
+
+
+def atss_config(**options: Any) -> DictConfig:
+    """The LazyConfig of our ATSS; ``options`` as for :func:`point_config`."""
+    return point_config(ATSS, ATSSHead, **options)
+
+
+def gfl_config(**options: Any) -> DictConfig:
+    """The LazyConfig of our GFL; ``options`` as for :func:`point_config`."""
+    return point_config(GFL, GFLHead, **options)
+
+
+def point_config(
+    detector: type,
+    head_class: type,
     *,
     width: int = 8,
     channels: int = 16,
@@ -125,17 +151,20 @@ def fcos_config(
     head: dict[str, Any] | None = None,
     **overrides: Any,
 ) -> DictConfig:
-    """The LazyConfig of our FCOS; arguments as for :func:`retinanet_config`.
+    """The LazyConfig of a detector with one prediction per location.
 
     Args:
+        detector, head_class: classes of the package.
+        width, channels, num_levels, depth, num_classes: as for :func:`retinanet_config`.
         norm: "GN8" is a GroupNorm of eight groups ("GN" needs 32 channels).
         head: further arguments of the head.
+        overrides: further arguments of the model.
     """
     names = overrides.pop("head_in_features", None)
     num_inputs = len(names) if names else num_levels
     arguments: dict[str, Any] = {
         "backbone": L(tiny_backbone)(width=width, channels=channels, num_levels=num_levels),
-        "head": L(FCOSHead)(
+        "head": L(head_class)(
             input_shape=[ShapeSpec(channels=channels)] * num_inputs,
             num_classes=num_classes,
             conv_dims=[channels] * depth,
@@ -147,7 +176,7 @@ def fcos_config(
         "pixel_mean": [103.53, 116.28, 123.675],
         "pixel_std": [57.375, 57.12, 58.395],
     }
-    return L(FCOS)(**{**arguments, **overrides})
+    return L(detector)(**{**arguments, **overrides})
 
 
 def tiny_retinanet(seed: int = 0, **overrides: Any) -> RetinaNet:
@@ -158,6 +187,16 @@ def tiny_retinanet(seed: int = 0, **overrides: Any) -> RetinaNet:
 def tiny_fcos(seed: int = 0, **overrides: Any) -> FCOS:
     """Our FCOS of :func:`fcos_config` with :func:`randomized` parameters."""
     return randomized(instantiate(fcos_config(**overrides)), seed)
+
+
+def tiny_atss(seed: int = 0, **overrides: Any) -> ATSS:
+    """Our ATSS of :func:`atss_config` with :func:`randomized` parameters."""
+    return randomized(instantiate(atss_config(**overrides)), seed)
+
+
+def tiny_gfl(seed: int = 0, **overrides: Any) -> GFL:
+    """Our GFL of :func:`gfl_config` with :func:`randomized` parameters."""
+    return randomized(instantiate(gfl_config(**overrides)), seed)
 
 
 def group_norm_8(channels: int) -> nn.GroupNorm:
@@ -178,7 +217,7 @@ def randomized(model: nn.Module, seed: int = 0) -> nn.Module:
                 fan_in = tensor[0].numel()
                 tensor.copy_(noise * (0.9 / fan_in) ** 0.5)
             elif tensor.dim() == 0:
-                tensor.copy_(1 + 0.2 * noise)  # the scales of FCOS
+                tensor.copy_(1 + 0.2 * noise)  # the scales of the levels
             else:
                 tensor.copy_(0.1 * noise)
         model.head.cls_score.bias.sub_(1.5)

@@ -11,7 +11,7 @@ except ImportError as error:
 
 from . import data
 from .config import get_config, get_config_file
-from .detectors import FCOS, RetinaNet, from_detectron2
+from .detectors import ATSS, FCOS, GFL, RetinaNet, from_detectron2
 from .distiller import Distiller, DistillFCOS, DistillRetinaNet
 from .methods import BCKD, DistillationError, KDMethod, MethodSet
 from .teacher import Teacher
@@ -20,8 +20,10 @@ from .yacs_config import add_dense_kd_config
 __version__ = "0.1.0"
 
 __all__ = [
+    "ATSS",
     "BCKD",
     "FCOS",
+    "GFL",
     "DistillFCOS",
     "DistillRetinaNet",
     "DistillationError",

@@ -34,7 +34,8 @@ class DensePass:
     Attributes:
         features: L x (N, C, Hl, Wl), the input of the head.
         logits: L x (N, Hl*Wl*A, K), class logits, float32.
-        deltas: L x (N, Hl*Wl*A, 4), box regression as the head codes it, float32.
+        deltas: L x (N, Hl*Wl*A, 4), box regression as the head codes it, float32;
+            with a distribution, its expectation.
         priors: L x (Hl*Wl*A, 4), anchors; a point is a box of its stride's size around it.
         strides: L strides in pixels.
         num_anchors: A.

@@ -1,24 +1,32 @@
 """Dense detectors that can be teachers and students."""
 
 from .assigners import ATSSAssigner, FCOSAssigner, MaxIoUAssigner
+from .atss import ATSS, ATSSHead
 from .box_coders import DistanceCoder
 from .dense import DenseDetector
 from .fcos import FCOS, FCOSHead
+from .gfl import GFL, GFLHead
 from .heads import HeadOutputs, QualityHead, TowerHead
 from .retinanet import RetinaNet
+from .square_anchors import SquareAnchorDetector
 from .stock import from_detectron2
 
 __all__ = [
+    "ATSS",
     "FCOS",
+    "GFL",
     "ATSSAssigner",
+    "ATSSHead",
     "DenseDetector",
     "DistanceCoder",
     "FCOSAssigner",
     "FCOSHead",
+    "GFLHead",
     "HeadOutputs",
     "MaxIoUAssigner",
     "QualityHead",
     "RetinaNet",
+    "SquareAnchorDetector",
     "TowerHead",
     "from_detectron2",
 ]

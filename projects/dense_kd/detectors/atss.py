@@ -1,0 +1,154 @@
+"""ATSS (Zhang et al., "Bridging the Gap Between Anchor-based and Anchor-free Detection via Adaptive
+Training Sample Selection", CVPR 2020)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.structures import Instances
+from fvcore.nn import sigmoid_focal_loss_jit
+from torch import Tensor, nn
+
+from ..compat import full_precision
+from ..losses import elementwise_giou, elementwise_iou
+from ..outputs import DensePass, Targets
+from .box_coders import centerness
+from .dense import mean_over_processes
+from .heads import QUALITY_BRANCHES, QualityHead
+from .square_anchors import SquareAnchorDetector
+
+
+class ATSSHead(QualityHead):
+    """Towers with one anchor per location, a scale per level, and a quality branch.
+
+    The branch predicts from the box tower. Its convolution is ``ctrness`` or ``iou_pred``.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_shape: list[ShapeSpec],
+        num_classes: int,
+        conv_dims: list[int],
+        norm: str | Callable[[int], nn.Module] = "GN",
+        prior_prob: float = 0.01,
+        conv_bias: bool = False,
+        quality: str = "centerness",
+    ):
+        """
+        Args:
+            input_shape, num_classes, conv_dims, norm, prior_prob, conv_bias: see TowerHead.
+            quality: what the branch predicts: "centerness" (the paper), or "iou" (the baseline of
+                PGD, Yang et al., ECCV 2022).
+        """
+        super().__init__(
+            input_shape=input_shape,
+            num_classes=num_classes,
+            conv_dims=conv_dims,
+            norm=norm,
+            prior_prob=prior_prob,
+            conv_bias=conv_bias,
+            level_scales=True,
+            quality=quality,
+        )
+
+
+class ATSS(SquareAnchorDetector):
+    """ATSS; the defaults are mmdetection's ``atss_r50_fpn_1x``, with equal losses and detections.
+
+    The quality branch of the head decides two things. With "centerness", the box loss of a
+    positive is weighted by its centreness and divided by the sum of these weights; with "iou",
+    the weights are equal, and the branch learns the IoU of the box that is predicted.
+    """
+
+    def __init__(
+        self,
+        *,
+        head: QualityHead,
+        box2box_transform: Box2BoxTransform | None = None,
+        focal_loss_alpha: float = 0.25,
+        focal_loss_gamma: float = 2.0,
+        box_loss_weight: float = 2.0,
+        **square_anchors: Any,
+    ):
+        """
+        Args:
+            head: an :class:`ATSSHead`, or another with a quality branch.
+            box2box_transform: code of the boxes; by default deltas with standard deviations of
+                0.1 (centre) and 0.2 (logarithm of the size).
+            focal_loss_alpha, focal_loss_gamma: of the class loss.
+            box_loss_weight: of the GIoU loss.
+            square_anchors: further arguments of :class:`SquareAnchorDetector`.
+        """
+        if head.quality_kind not in QUALITY_BRANCHES:
+            raise ValueError(
+                f"head has the quality branch {head.quality_kind!r}: expected one of "
+                f"{tuple(QUALITY_BRANCHES)}, as an ATSSHead has"
+            )
+        super().__init__(
+            head=head,
+            box2box_transform=box2box_transform
+            or Box2BoxTransform(weights=(10.0, 10.0, 5.0, 5.0), scale_clamp=math.log(1000 / 16)),
+            **square_anchors,
+        )
+        self.focal_loss_alpha = focal_loss_alpha
+        self.focal_loss_gamma = focal_loss_gamma
+        self.box_loss_weight = box_loss_weight
+
+    def targets(self, dense: DensePass, ground_truth: list[Instances]) -> Targets:
+        targets = super().targets(dense, ground_truth)
+        if self.head.quality_kind == "centerness":
+            priors = torch.cat(dense.priors)
+            targets.quality = centerness(priors, targets.boxes, targets.foreground)
+        else:
+            targets.quality = self._overlap(dense, targets)
+        return targets
+
+    @torch.no_grad()
+    def _overlap(self, dense: DensePass, targets: Targets) -> Tensor:
+        """(N, R): IoU of predicted and matched box, 0 on background."""
+        with full_precision(self.device):
+            boxes = self.matched_boxes(dense, targets)
+            overlap = boxes.new_zeros(targets.labels.shape)
+            overlap[targets.foreground] = elementwise_iou(boxes, targets.boxes[targets.foreground])
+        return overlap
+
+    def losses(self, dense: DensePass, targets: Targets) -> dict[str, Tensor]:
+        """``loss_cls`` (focal), ``loss_box_reg`` (GIoU), ``loss_centerness`` or ``loss_iou``."""
+        with full_precision(self.device):
+            valid, foreground = targets.valid, targets.foreground
+            one_hot = F.one_hot(targets.labels[valid], self.num_classes + 1)[:, :-1]
+            loss_cls = sigmoid_focal_loss_jit(
+                torch.cat(dense.logits, dim=1)[valid],
+                one_hot.to(dense.logits[0].dtype),
+                alpha=self.focal_loss_alpha,
+                gamma=self.focal_loss_gamma,
+                reduction="sum",
+            )
+            boxes = self.matched_boxes(dense, targets)  # (P, 4)
+            quality = targets.quality[foreground]  # (P,)
+            loss_box = 1 - elementwise_giou(boxes, targets.boxes[foreground])  # (P,)
+            if self.head.quality_kind == "centerness":
+                total = mean_over_processes(quality.sum()).clamp(min=1)
+                loss_box = (loss_box * quality).sum() / total
+            else:
+                loss_box = loss_box.sum() / targets.normalizer
+            loss_quality = F.binary_cross_entropy_with_logits(
+                torch.cat(dense.quality, dim=1)[foreground], quality, reduction="sum"
+            )
+        return {
+            "loss_cls": loss_cls / targets.normalizer,
+            "loss_box_reg": self.box_loss_weight * loss_box,
+            f"loss_{self.head.quality_kind}": loss_quality / targets.normalizer,
+        }
+
+    def detection_scores(self, dense: DensePass) -> tuple[list[Tensor], list[Tensor] | None]:
+        """Class scores, and the quality they are multiplied with once they are selected."""
+        scores = [logits.sigmoid() for logits in dense.logits]
+        return scores, [quality.sigmoid() for quality in dense.quality]

@@ -1,0 +1,156 @@
+"""GFL (Li et al., "Generalized Focal Loss: Learning Qualified and Distributed Bounding Boxes for
+Dense Object Detection", NeurIPS 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from detectron2.layers import ShapeSpec
+from torch import Tensor, nn
+
+from ..compat import full_precision
+from ..losses import (
+    distribution_focal_loss,
+    elementwise_giou,
+    elementwise_iou,
+    quality_focal_loss,
+)
+from ..outputs import DensePass, Targets
+from .box_coders import DistanceCoder
+from .dense import mean_over_processes, per_prediction
+from .heads import HeadOutputs, TowerHead
+from .square_anchors import ANCHOR_SCALE, SquareAnchorDetector
+
+
+class GFLHead(TowerHead):
+    """Towers with one prediction per location; boxes are distributions over distances."""
+
+    def __init__(
+        self,
+        *,
+        input_shape: list[ShapeSpec],
+        num_classes: int,
+        conv_dims: list[int],
+        norm: str | Callable[[int], nn.Module] = "GN",
+        prior_prob: float = 0.01,
+        conv_bias: bool = False,
+        reg_max: int = 16,
+    ):
+        """
+        Args:
+            input_shape, num_classes, conv_dims, norm, prior_prob, conv_bias: see TowerHead.
+            reg_max: the largest distance in strides; a distribution has one bin more.
+        """
+        super().__init__(
+            input_shape=input_shape,
+            num_classes=num_classes,
+            num_anchors=1,
+            conv_dims=conv_dims,
+            norm=norm,
+            prior_prob=prior_prob,
+            conv_bias=conv_bias,
+            level_scales=True,
+        )
+        self.reg_max = reg_max
+        self.bbox_pred = nn.Conv2d(conv_dims[-1], 4 * (reg_max + 1), kernel_size=3, padding=1)
+        nn.init.normal_(self.bbox_pred.weight, std=0.01)
+        nn.init.zeros_(self.bbox_pred.bias)
+
+    def predict(self, level: int, cls_feature: Tensor, bbox_feature: Tensor) -> dict[str, Tensor]:
+        maps = super().predict(level, cls_feature, bbox_feature)
+        maps["distribution"] = maps.pop("deltas")
+        return maps
+
+
+class GFL(SquareAnchorDetector):
+    """GFL; the defaults are mmdetection's ``gfl_r50_fpn_1x``, with equal losses and detections.
+
+    The distance of each side from the centre of the anchor, in strides, is the expectation of a
+    distribution over 0, 1, ..., reg_max (equation 4). ``DensePass.distribution`` holds its logits
+    and ``DensePass.deltas`` the expected distances. The class score is trained to be the IoU of
+    the box, so there is no quality branch.
+    """
+
+    predicts_distribution = True
+
+    def __init__(
+        self,
+        *,
+        head: GFLHead,
+        quality_focal_loss_beta: float = 2.0,
+        box_loss_weight: float = 2.0,
+        distribution_loss_weight: float = 0.25,
+        **square_anchors: Any,
+    ):
+        """
+        Args:
+            head: predicts the distributions.
+            quality_focal_loss_beta: of the class loss.
+            box_loss_weight: of the GIoU loss.
+            distribution_loss_weight: of the distribution focal loss.
+            square_anchors: further arguments of :class:`SquareAnchorDetector`.
+        """
+        if not isinstance(head, GFLHead):
+            raise TypeError(f"head is a {type(head).__name__}, expected a GFLHead")
+        super().__init__(
+            head=head,
+            box2box_transform=DistanceCoder(activation="identity", prior_scale=ANCHOR_SCALE),
+            **square_anchors,
+        )
+        self.quality_focal_loss_beta = quality_focal_loss_beta
+        self.box_loss_weight = box_loss_weight
+        self.distribution_loss_weight = distribution_loss_weight
+
+    def dense_pass(
+        self, features: list[Tensor], outputs: HeadOutputs, image_sizes: list[tuple[int, int]]
+    ) -> DensePass:
+        dense = super().dense_pass(features, outputs, image_sizes)
+        bins = self.head.reg_max + 1
+        distances = torch.arange(bins, dtype=torch.float32, device=self.device)
+        dense.distribution = [
+            per_prediction(x, 4 * bins).unflatten(2, (4, bins)) for x in outputs.distribution
+        ]
+        with full_precision(self.device):  # autocast would round the product to half precision
+            dense.deltas = [x.softmax(dim=-1) @ distances for x in dense.distribution]
+        return dense
+
+    def losses(self, dense: DensePass, targets: Targets) -> dict[str, Tensor]:
+        """``loss_cls`` (quality focal), ``loss_box_reg`` (GIoU) and ``loss_dfl``.
+
+        The latter two are weighted by the largest class score of each positive, without gradient,
+        and divided by the sum of these weights.
+        """
+        with full_precision(self.device):
+            valid, foreground = targets.valid, targets.foreground
+            logits = torch.cat(dense.logits, dim=1)  # (N, R, K)
+            boxes = self.matched_boxes(dense, targets)  # (P, 4)
+            target_boxes = targets.boxes[foreground]  # (P, 4)
+            image, index = foreground.nonzero(as_tuple=True)
+            soft_labels = torch.zeros_like(logits)
+            soft_labels[image, index, targets.labels[foreground]] = elementwise_iou(
+                boxes.detach(), target_boxes
+            )
+            loss_cls = quality_focal_loss(
+                logits[valid], soft_labels[valid], self.quality_focal_loss_beta
+            ).sum()
+
+            weights = logits.detach()[foreground].sigmoid().amax(dim=-1)  # (P,)
+            total = mean_over_processes(weights.sum()).clamp(min=1)
+            loss_box = (weights * (1 - elementwise_giou(boxes, target_boxes))).sum()
+            loss_dfl = (weights * self._distribution_loss(dense, targets)).sum()
+        return {
+            "loss_cls": loss_cls / targets.normalizer,
+            "loss_box_reg": self.box_loss_weight * loss_box / total,
+            "loss_dfl": self.distribution_loss_weight * loss_dfl / total,
+        }
+
+    def _distribution_loss(self, dense: DensePass, targets: Targets) -> Tensor:
+        """(P,): mean over the four sides of the positives."""
+        distribution = torch.cat(dense.distribution, dim=1)[targets.foreground]  # (P, 4, bins)
+        priors = torch.cat(dense.priors)
+        distances = self.box2box_transform.get_deltas(priors, targets.boxes)[targets.foreground]
+        # 0.1 below the last bin, as in the released code.
+        distances = distances.clamp(min=0, max=self.head.reg_max - 0.1)  # (P, 4)
+        return distribution_focal_loss(distribution, distances).mean(dim=1)

@@ -1,0 +1,85 @@
+"""What the detectors with one square anchor per location share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from detectron2.modeling import Backbone
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+from detectron2.structures import Instances
+from torch import Tensor
+
+from ..outputs import DensePass, Targets
+from .assigners import ATSSAssigner
+from .dense import DenseDetector, pyramid_levels
+from .heads import TowerHead
+
+ANCHOR_SCALE = 8
+"""Side of an anchor in strides."""
+
+
+class SquareAnchorDetector(DenseDetector):
+    """A detector with one square anchor per location, labelled by ATSS.
+
+    The anchor of row y and column x is a square of 8 strides around (x * stride, y * stride), as
+    mmdetection has it. The losses are divided by the number of positives of the batch, averaged
+    over processes.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: TowerHead,
+        head_in_features: list[str] | None = None,
+        assign_topk: int = 9,
+        padding_multiple: int | None = 32,
+        test_score_thresh: float = 0.05,
+        test_topk_candidates: int = 1000,
+        test_nms_thresh: float = 0.6,
+        max_detections_per_image: int = 100,
+        **dense: Any,
+    ):
+        """
+        Args:
+            backbone, head, head_in_features: see :class:`DenseDetector`.
+            assign_topk, padding_multiple: see :class:`ATSSAssigner`.
+            test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image:
+                see :class:`DenseDetector`, as the further arguments ``dense``.
+        """
+        levels, strides = pyramid_levels(backbone, head_in_features)
+        dense.setdefault("loss_normalizer", 1.0)
+        dense.setdefault("loss_normalizer_momentum", 0.0)
+        dense.setdefault("loss_normalizer_sync", True)
+        dense.setdefault("clip_before_nms", True)
+        super().__init__(
+            backbone=backbone,
+            head=head,
+            head_in_features=levels,
+            anchor_generator=DefaultAnchorGenerator(
+                sizes=[[ANCHOR_SCALE * stride] for stride in strides],
+                aspect_ratios=[1.0],
+                strides=strides,
+                offset=0.0,
+            ),
+            test_score_thresh=test_score_thresh,
+            test_topk_candidates=test_topk_candidates,
+            test_nms_thresh=test_nms_thresh,
+            max_detections_per_image=max_detections_per_image,
+            **dense,
+        )
+        self.assigner = ATSSAssigner(topk=assign_topk, padding_multiple=padding_multiple)
+
+    def assign(self, dense: DensePass, ground_truth: list[Instances]) -> tuple[Tensor, Tensor]:
+        return self.assigner.assign(dense.priors, ground_truth, self.num_classes, dense.image_sizes)
+
+    def count_positives(self, targets: Targets) -> Tensor:
+        """Positives of the batch; an image without any counts as one, as in mmdetection."""
+        return targets.foreground.sum(dim=1).clamp(min=1).sum()
+
+    def matched_boxes(self, dense: DensePass, targets: Targets) -> Tensor:
+        """(P, 4): the predicted boxes of the positives, in the order of ``targets.foreground``."""
+        deltas = torch.cat(dense.deltas, dim=1)  # (N, R, 4)
+        priors = torch.cat(dense.priors).expand_as(deltas)
+        return self.decode(deltas[targets.foreground], priors[targets.foreground])

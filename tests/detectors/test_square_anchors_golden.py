@@ -1,0 +1,137 @@
+"""ATSS and GFL against values of mmdetection's, from the features of the pyramid on: see
+golden/README.md."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from builders import assert_close
+from mmdet_reference import (
+    HEAD_ARGUMENTS,
+    Reference,
+    assert_equal_detections,
+    assert_equal_gradients,
+    assert_equal_taps,
+    make_reference,
+)
+
+from dense_kd.detectors import ATSS, GFL, ATSSHead, GFLHead
+
+MODELS = {"det_atss": (ATSSHead, ATSS), "det_gfl": (GFLHead, GFL)}
+LOSSES = {
+    "det_atss": {
+        "loss_cls": "loss_cls",
+        "loss_box_reg": "loss_bbox",
+        "loss_centerness": "loss_centerness",
+    },
+    "det_gfl": {"loss_cls": "loss_cls", "loss_box_reg": "loss_bbox", "loss_dfl": "loss_dfl"},
+}
+CASES = pytest.mark.parametrize("case", ["a", "b"])
+
+
+@pytest.fixture(params=list(MODELS))
+def reference(request) -> Reference:
+    head, model = MODELS[request.param]
+    return make_reference(request.param, head(**HEAD_ARGUMENTS), model)
+
+
+def test_defaults_are_those_of_the_reference(reference: Reference):
+    test, head = reference.meta["test_cfg"], reference.meta["bbox_head"]
+    model = reference.model
+    assert model.test_score_thresh == test["score_thr"]
+    assert model.test_nms_thresh == test["nms"]["iou_threshold"]
+    assert model.test_topk_candidates == test["nms_pre"]
+    assert model.max_detections_per_image == test["max_per_img"]
+    assert model.strides == head["anchor_generator"]["strides"]
+    assert model.assigner.topk == reference.meta["train_cfg"]["assigner"]["topk"]
+    assert model.box_loss_weight == head["loss_bbox"]["loss_weight"]
+    if isinstance(model, GFL):
+        assert model.head.reg_max == head["reg_max"]
+        assert model.quality_focal_loss_beta == head["loss_cls"]["beta"]
+        assert model.distribution_loss_weight == head["loss_dfl"]["loss_weight"]
+    else:
+        stds = head["bbox_coder"]["target_stds"]
+        assert list(model.box2box_transform.weights) == [1 / std for std in stds]
+        assert model.focal_loss_alpha == head["loss_cls"]["alpha"]
+        assert model.focal_loss_gamma == head["loss_cls"]["gamma"]
+
+
+def test_head_outputs_equal_the_reference(reference: Reference):
+    outputs, _ = reference.model.head.run(list(reference.features.values()))
+    maps = {"cls": outputs.logits, "reg": outputs.deltas or outputs.distribution}
+    if outputs.quality:
+        maps["ctr"] = outputs.quality
+    assert len(maps) == (3 if reference.name == "det_atss" else 2)
+    for kind, levels in maps.items():
+        for level, found in enumerate(levels):
+            expected = reference.data[f"head/{kind}/l{level}"]
+            assert_close(found, expected, 2e-5, f"{kind}, level {level}")
+
+
+def test_taps_equal_the_features_of_the_reference_towers(reference: Reference):
+    assert_equal_taps(reference)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_resuming_from_the_reference_features_gives_the_reference_outputs(
+    reference: Reference, depth: int
+):
+    taps = reference.run([("cls", depth), ("bbox", depth)]).taps
+    resumed = {}
+    for branch, tower in (("cls", "cls_convs"), ("bbox", "reg_convs")):
+        resumed[branch] = list(taps[branch, depth])
+        resumed[branch][1] = reference.data[f"tower/{tower}.{depth - 1}/P4"]
+    outputs = reference.model.head.resume(resumed, depth)
+    box = outputs.deltas or outputs.distribution
+    assert_close(outputs.logits[1], reference.data["head/cls/l1"], 2e-5, "class")
+    assert_close(box[1], reference.data["head/reg/l1"], 2e-5, "box")
+
+
+def test_anchors_equal_the_reference(reference: Reference):
+    for level, priors in enumerate(reference.run().priors):
+        assert torch.equal(priors, reference.data[f"anchors/l{level}"])
+
+
+@CASES
+def test_assignment_equals_the_reference(reference: Reference, case: str):
+    targets = reference.targets(reference.run(), case)
+    weights = reference.per_level(f"{case}/label_weights")
+    expected = reference.per_level(f"{case}/labels").clone()
+    expected[weights == 0] = -1
+    assert (expected == -1).any() and targets.foreground.any()
+    assert torch.equal(targets.labels, expected)
+    assert torch.equal(targets.valid, weights > 0)
+    assert targets.normalizer == reference.data[f"{case}/avg_factor"]
+    for image in range(2):
+        matched = reference.data[f"{case}/img{image}/gt_inds"]
+        assert torch.equal(targets.valid[image], reference.data[f"{case}/img{image}/valid_flags"])
+        assert torch.equal(targets.foreground[image], matched > 0)
+        boxes = reference.data[f"{case}/img{image}/gt_bboxes"][matched[matched > 0] - 1]
+        assert torch.equal(targets.boxes[image, targets.foreground[image]], boxes)
+    of_reference = reference.per_level(f"{case}/bbox_targets", 4)
+    assert torch.equal(targets.boxes[targets.foreground], of_reference[targets.foreground])
+
+
+@CASES
+def test_losses_equal_the_reference(reference: Reference, case: str):
+    dense = reference.run()
+    losses = reference.model.losses(dense, reference.targets(dense, case))
+    names = LOSSES[reference.name]
+    assert list(losses) == list(names)
+    for ours, theirs in names.items():
+        expected = reference.data[f"{case}/loss/{theirs}"].sum()
+        assert expected > 0
+        assert_close(losses[ours], expected, 2e-6, theirs)
+    assert_close(sum(losses.values()), reference.data[f"{case}/loss_total"], 2e-6)
+
+
+@CASES
+def test_gradients_equal_the_reference(reference: Reference, case: str):
+    counts = {"det_atss": {"a": 7, "b": 1}, "det_gfl": {"a": 6, "b": 1}}
+    assert_equal_gradients(reference, case, counts[reference.name][case])
+
+
+def test_detections_equal_the_reference(reference: Reference):
+    assert_equal_detections(
+        reference, {"det_atss": (100, 100), "det_gfl": (45, 54)}[reference.name]
+    )
