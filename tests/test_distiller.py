@@ -6,7 +6,15 @@ import copy
 
 import pytest
 import torch
-from builders import CASES, batch, retinanet_config, tiny_fcos, tiny_retinanet
+from builders import (
+    CASES,
+    batch,
+    retinanet_config,
+    tiny_atss,
+    tiny_fcos,
+    tiny_gfl,
+    tiny_retinanet,
+)
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import instantiate
 from detectron2.solver.build import get_default_optimizer_params
@@ -32,7 +40,7 @@ def test_the_teacher_is_in_no_state_dict_parameter_list_or_optimizer():
     assert not any(isinstance(m, type(distiller.teacher)) for m in distiller.modules())
 
 
-@pytest.mark.parametrize("make", [tiny_retinanet, tiny_fcos])
+@pytest.mark.parametrize("make", [tiny_retinanet, tiny_fcos, tiny_atss, tiny_gfl])
 def test_training_leaves_the_teacher_bit_identical(make):
     distiller = build(make)
     teacher = distiller.teacher.model
@@ -151,7 +159,7 @@ def test_a_part_of_the_wrong_kind_is_refused_by_name(part):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_batch_with_empty_images_trains_without_nan(case):
-    for make in (tiny_retinanet, tiny_fcos):
+    for make in (tiny_retinanet, tiny_fcos, tiny_atss, tiny_gfl):
         distiller = build(make)
         losses = distiller(batch(case))
         sum(losses.values()).backward()

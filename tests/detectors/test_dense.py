@@ -13,7 +13,9 @@ from builders import (
     batch,
     instances,
     retinanet_config,
+    tiny_atss,
     tiny_fcos,
+    tiny_gfl,
     tiny_retinanet,
 )
 from detectron2.config import instantiate
@@ -21,7 +23,7 @@ from detectron2.utils.events import EventStorage
 
 from dense_kd.detectors import DenseDetector, RetinaNet, from_detectron2
 
-BUILDERS = {"RetinaNet": tiny_retinanet, "FCOS": tiny_fcos}
+BUILDERS = {"RetinaNet": tiny_retinanet, "FCOS": tiny_fcos, "ATSS": tiny_atss, "GFL": tiny_gfl}
 DETECTORS = pytest.mark.parametrize("build", BUILDERS.values(), ids=list(BUILDERS))
 
 
@@ -120,7 +122,8 @@ def test_under_autocast_the_pass_is_float32_and_losses_are_near_float32s(build):
         dense = model.run(model.preprocess_image(inputs))
         assert dense.features[0].dtype == torch.bfloat16  # autocast is at work
         losses = model.losses(dense, model.targets(dense, model.ground_truth(inputs)))
-        maps = [*dense.logits, *dense.deltas, *dense.boxes, *(dense.quality or [])]
+        maps = [*dense.logits, *dense.deltas, *dense.boxes]
+        maps += [*(dense.quality or []), *(dense.distribution or [])]
         assert all(m.dtype == torch.float32 for m in maps)
     for name, loss in losses.items():
         assert loss.dtype == torch.float32
@@ -160,8 +163,12 @@ def test_a_pass_says_what_it_holds(build):
     assert [x.shape for x in dense.deltas] == [(2, r, 4) for r in dense.num_predictions]
     assert [x.shape for x in dense.priors] == [(r, 4) for r in dense.num_predictions]
     assert list(dense.taps) == [("cls", 1)]
-    assert dense.distribution is None
-    if build is tiny_fcos:
+    assert (dense.distribution is not None) == model.predicts_distribution == (build is tiny_gfl)
+    if dense.distribution is not None:
+        assert [x.shape for x in dense.distribution] == [
+            (2, r, 4, 17) for r in dense.num_predictions
+        ]
+    if build in (tiny_fcos, tiny_atss):
         assert dense.quality_kind == "centerness"
         assert [x.shape for x in dense.quality] == [(2, r) for r in dense.num_predictions]
     else:
@@ -200,15 +207,22 @@ DIFFICULT: dict[str, list[list[float]]] = {
     "larger than the image": [[-100.0, -50.0, 400.0, 300.0]],
     "without area": [[10.0, 10.0, 10.0, 30.0], [20.0, 20.0, 20.0, 20.0]],
     "thinner than a pixel": [[10.0, 10.0, 10.001, 60.0]],
+    "two identical": [[10.0, 10.0, 50.0, 40.0]] * 2,
     "outside of the image": [[1000.0, 1000.0, 1100.0, 1100.0]],
 }
 
 
-@DETECTORS
+VARIANTS: list[tuple[Any, dict[str, Any]]] = [
+    *((build, {}) for build in BUILDERS.values()),
+    (tiny_retinanet, {"box_reg_loss_type": "giou"}),
+    (tiny_fcos, {"box_reg_loss_type": "iou"}),
+    (tiny_atss, {"head": {"quality": "iou"}}),
+]
+
+
+@pytest.mark.parametrize(("build", "options"), VARIANTS)
 @pytest.mark.parametrize("boxes", DIFFICULT.values(), ids=list(DIFFICULT))
-@pytest.mark.parametrize("box_loss", ["default", "giou"])
-def test_losses_and_gradients_of_difficult_boxes_are_finite(build, boxes: list, box_loss: str):
-    options: dict[str, Any] = {} if box_loss == "default" else {"box_reg_loss_type": box_loss}
+def test_losses_and_gradients_of_difficult_boxes_are_finite(build, options: dict, boxes: list):
     model: DenseDetector = build(**options)
     inputs = batch("usual")
     inputs[0]["instances"] = instances((64, 96), boxes, [0] * len(boxes))

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from builders import group_norm_8, tiny_fcos, tiny_retinanet
+from builders import group_norm_8, tiny_atss, tiny_fcos, tiny_gfl, tiny_retinanet
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 from torch import Tensor, nn
@@ -16,10 +16,16 @@ from dense_kd.detectors import HeadOutputs, TowerHead
 DEPTH = 3
 ALL_TAPS = [(branch, depth) for branch in ("cls", "bbox") for depth in range(DEPTH + 1)]
 
+BUILDERS = {
+    "TowerHead": tiny_retinanet,
+    "FCOSHead": tiny_fcos,
+    "ATSSHead": tiny_atss,
+    "GFLHead": tiny_gfl,
+}
+
 
 def make_head(kind: str, **options) -> TowerHead:
-    build = tiny_fcos if kind == "FCOSHead" else tiny_retinanet
-    return build(depth=DEPTH, **options).head
+    return BUILDERS[kind](depth=DEPTH, **options).head
 
 
 def features(requires_grad: bool = False) -> list[Tensor]:
@@ -31,9 +37,10 @@ def features(requires_grad: bool = False) -> list[Tensor]:
 
 
 def assert_equal(actual: HeadOutputs, expected: HeadOutputs) -> None:
-    for name in ("logits", "deltas", "quality"):
+    assert len(expected.logits) == 3 == len(expected.deltas or expected.distribution)
+    for name in ("logits", "deltas", "quality", "distribution"):
         ours, theirs = getattr(actual, name), getattr(expected, name)
-        assert len(ours) == len(theirs) in ((0, 3) if name == "quality" else (3,))
+        assert len(ours) == len(theirs) in (0, 3)
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs)), name
 
 
@@ -46,8 +53,21 @@ HEADS = pytest.mark.parametrize(
         ("FCOSHead", {}),
         ("FCOSHead", {"head": {"centerness_on": "cls", "level_scales": True}}),
         ("FCOSHead", {"head": {"conv_bias": False}}),
+        ("ATSSHead", {}),
+        ("ATSSHead", {"head": {"quality": "iou"}}),
+        ("GFLHead", {}),
     ],
-    ids=["plain", "GN", "BN", "FCOS", "FCOS with scales", "FCOS without conv bias"],
+    ids=[
+        "plain",
+        "GN",
+        "BN",
+        "FCOS",
+        "FCOS with scales",
+        "FCOS without conv bias",
+        "ATSS",
+        "ATSS with IoU",
+        "GFL",
+    ],
 )
 
 
@@ -104,12 +124,12 @@ def test_the_tap_of_depth_zero_is_the_feature_of_the_pyramid():
         assert all(tap is feature for tap, feature in zip(taps[branch, 0], inputs))
 
 
-@pytest.mark.parametrize("kind", ["TowerHead", "FCOSHead"])
+@pytest.mark.parametrize("kind", list(BUILDERS))
 def test_resume_of_a_frozen_head_gives_gradient_to_the_taps_only(kind: str):
     head = make_head(kind).eval().requires_grad_(False)
     inputs = features(requires_grad=True)
     outputs = head.resume({"cls": inputs, "bbox": inputs}, 1)
-    maps = [*outputs.logits, *outputs.deltas, *outputs.quality]
+    maps = [*outputs.logits, *outputs.deltas, *outputs.quality, *outputs.distribution]
     sum(m.square().sum() for m in maps).backward()
     assert all(feature.grad.abs().max() > 0 for feature in inputs)
     assert all(parameter.grad is None for parameter in head.parameters())

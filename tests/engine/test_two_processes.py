@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import batch, tiny_fcos, tiny_retinanet
+from builders import batch, tiny_atss, tiny_fcos, tiny_gfl, tiny_retinanet
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
@@ -24,6 +24,8 @@ MODELS = {
         box_loss_weighting="centerness",
         **kw,
     ),
+    "atss": lambda **kw: tiny_atss(**kw),
+    "gfl": lambda **kw: tiny_gfl(**kw),
 }
 # Which images each rank gets; the ranks have unequal numbers of objects.
 CASES = {
@@ -87,20 +89,21 @@ def ranks_of(outputs: Path, name: str, case: str) -> list[dict]:
     return [torch.load(outputs / name / case / f"{r}.pth", weights_only=True) for r in range(2)]
 
 
+@pytest.mark.parametrize("name", ["fcos", "atss", "gfl"])
 @pytest.mark.parametrize("case", ["usual", "rank 1 is empty"])
-def test_losses_and_gradients_equal_those_of_one_process_with_the_whole_batch(outputs, case):
-    ranks = ranks_of(outputs, "fcos", case)
-    model = distiller("fcos")
+def test_losses_and_gradients_equal_those_of_one_process_with_the_whole_batch(outputs, name, case):
+    ranks = ranks_of(outputs, name, case)
+    model = distiller(name)
     losses = model([*CASES[case][0](), *CASES[case][1]()])
-    for name, loss in losses.items():
-        mean = (ranks[0]["losses"][name] + ranks[1]["losses"][name]) / 2
+    for key, loss in losses.items():
+        mean = (ranks[0]["losses"][key] + ranks[1]["losses"][key]) / 2
         torch.testing.assert_close(mean, loss.detach(), rtol=1e-4, atol=1e-6)
     sum(losses.values()).backward()
-    for name, parameter in model.named_parameters():
+    for key, parameter in model.named_parameters():
         if parameter.requires_grad:
             for rank in ranks:
                 torch.testing.assert_close(
-                    rank["gradients"][name], parameter.grad, rtol=1e-3, atol=1e-5
+                    rank["gradients"][key], parameter.grad, rtol=1e-3, atol=1e-5
                 )
 
 

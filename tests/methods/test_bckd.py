@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import CASES, batch, tiny_fcos, tiny_retinanet
+from builders import CASES, batch, tiny_atss, tiny_fcos, tiny_gfl, tiny_retinanet
 from torch import Tensor
 
 from dense_kd import BCKD, Distiller, MethodSet, Teacher
@@ -222,7 +222,7 @@ def test_bad_options_say_what_is_expected(options, message):
         BCKD(**options)
 
 
-@pytest.mark.parametrize("build", [tiny_retinanet, tiny_fcos])
+@pytest.mark.parametrize("build", [tiny_retinanet, tiny_fcos, tiny_atss, tiny_gfl])
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_reach_the_whole_student_and_never_the_teacher(build, case):
     student, teacher = build(seed=0), build(seed=1)
@@ -243,7 +243,7 @@ def test_gradients_reach_the_whole_student_and_never_the_teacher(build, case):
     assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
 
 
-@pytest.mark.parametrize("build", [tiny_retinanet, tiny_fcos])
+@pytest.mark.parametrize("build", [tiny_retinanet, tiny_fcos, tiny_atss, tiny_gfl])
 def test_under_autocast_the_losses_are_float32_and_close_to_full_precision(build):
     student, teacher = build(seed=0), build(seed=1)
     distiller = Distiller(
