@@ -2,6 +2,7 @@
 
 from .assigners import ATSSAssigner, FCOSAssigner, MaxIoUAssigner
 from .atss import ATSS, ATSSHead
+from .backbones import FrozenStatisticsBatchNorm, LastLevelP6P7OptionalReLU
 from .box_coders import DistanceCoder
 from .dense import DenseDetector
 from .fcos import FCOS, FCOSHead
@@ -21,8 +22,10 @@ __all__ = [
     "DistanceCoder",
     "FCOSAssigner",
     "FCOSHead",
+    "FrozenStatisticsBatchNorm",
     "GFLHead",
     "HeadOutputs",
+    "LastLevelP6P7OptionalReLU",
     "MaxIoUAssigner",
     "QualityHead",
     "RetinaNet",
