@@ -1,13 +1,18 @@
 """Checkpoints: safe reading, strict loading, atomic writing."""
 
 from .checkpointer import AtomicCheckpointer, replace_atomically
-from .reading import METHOD_PREFIX, CheckpointError, load_strictly, read_weights
+from .errors import CheckpointError
+from .mmdet import convert_mmdet, is_mmdet
+from .reading import METHOD_PREFIX, load_strictly, read_content, read_weights
 
 __all__ = [
     "METHOD_PREFIX",
     "AtomicCheckpointer",
     "CheckpointError",
+    "convert_mmdet",
+    "is_mmdet",
     "load_strictly",
+    "read_content",
     "read_weights",
     "replace_atomically",
 ]

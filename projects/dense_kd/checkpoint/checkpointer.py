@@ -8,14 +8,15 @@ from typing import Any, BinaryIO, Callable
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
-from .reading import CheckpointError
+from .errors import CheckpointError
+from .mmdet import convert_mmdet, is_mmdet
 
 
 class AtomicCheckpointer(DetectionCheckpointer):
     """detectron2's checkpointer, writing to a temporary name first.
 
     A run that is killed while it saves leaves the previous checkpoint and ``last_checkpoint``
-    as they were. Reading errors name the file.
+    as they were. Reading errors name the file. Checkpoints of mmdetection are converted.
     """
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -50,6 +51,12 @@ class AtomicCheckpointer(DetectionCheckpointer):
                 f"{path} could not be loaded: {type(error).__name__}: {error}. Give a checkpoint "
                 "that is there and whole, such as an earlier one of the run"
             ) from error
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        loaded = super()._load_file(filename)
+        if is_mmdet(loaded["model"]):  # where detectron2 puts what has no "model"
+            loaded["model"] = convert_mmdet(loaded["model"]["state_dict"], source=filename)
+        return loaded
 
 
 def replace_atomically(path: str, write: Callable[[BinaryIO], Any]) -> None:

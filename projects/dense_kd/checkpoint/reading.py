@@ -14,6 +14,9 @@ import torch
 from detectron2.utils.file_io import PathManager
 from torch import Tensor, nn
 
+from .errors import CheckpointError, listed
+from .mmdet import convert_mmdet, is_mmdet
+
 METHOD_PREFIX = "kd."
 """Before the parameters of distillation methods in the checkpoints of a run."""
 
@@ -24,26 +27,26 @@ _NORMALISATION_KEYS = ("pixel_mean", "pixel_std")
 _OPTIONAL_SUFFIX = ".num_batches_tracked"
 
 
-class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be read, or does not belong to the model."""
-
-
 def read_weights(path: str) -> dict[str, Tensor]:
     """The model's weights in a checkpoint, on the CPU.
 
     Args:
         path: a local file or anything detectron2's PathManager resolves (``detectron2://``,
-            ``https://``): ``.pth`` with {"model": state dict} or a bare state dict, or ``.pkl`` of
-            detectron2's model zoo.
+            ``https://``): ``.pth`` with {"model": state dict} or a bare state dict, ``.pkl`` of
+            detectron2's model zoo, or ``.pth`` of mmdetection, which is converted.
 
     Returns:
         {key: tensor} without a leading "module.", and without the parameters of distillation
         methods, so that a checkpoint of a distillation run gives its student.
 
     Raises:
-        CheckpointError: the file is missing, truncated, or holds no weights.
+        CheckpointError: the file is missing, truncated, holds no weights, or is mmdetection's and
+            of a detector that we do not have.
     """
-    content = _read(path)
+    content = read_content(path)
+    if is_mmdet(content):
+        weights = {k: _as_tensor(path, k, v) for k, v in content["state_dict"].items()}
+        return convert_mmdet(weights, source=path)
     weights = content.get("model", content) if isinstance(content, Mapping) else None
     if not isinstance(weights, Mapping) or not weights:
         found = sorted(map(str, content))[:10] if isinstance(content, Mapping) else type(content)
@@ -111,9 +114,8 @@ def _mismatch(model: nn.Module, path: str, problems: dict[str, list[str]]) -> st
     ]
     for what, keys in problems.items():
         if keys:
-            shown = keys[:20] + ([f"... and {len(keys) - 20} more"] if len(keys) > 20 else [])
             lines.append(f"  {len(keys)} {what}:")
-            lines += [f"    {key}" for key in shown]
+            lines += [f"    {key}" for key in listed(keys)]
     lines.append("Use the config the file was trained with, or another file.")
     return "\n".join(lines)
 
@@ -133,7 +135,12 @@ def _check_normalisation(model: nn.Module, weights: Mapping[str, Tensor], path: 
             )
 
 
-def _read(path: str) -> Any:
+def read_content(path: str) -> Any:
+    """All that a file holds: containers, plain values and tensors or arrays, on the CPU.
+
+    Args:
+        path: as for :func:`read_weights`.
+    """
     local = _local_path(path)
     try:
         with open(local, "rb") as file:

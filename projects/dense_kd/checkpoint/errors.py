@@ -1,0 +1,13 @@
+"""The error of this folder."""
+
+from __future__ import annotations
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be read, or does not belong to the model."""
+
+
+def listed(keys: list[str], limit: int = 20) -> list[str]:
+    """``keys`` for an error message: the first ``limit``, and how many more there are."""
+    more = [f"... and {len(keys) - limit} more"] if len(keys) > limit else []
+    return keys[:limit] + more

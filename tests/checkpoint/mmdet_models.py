@@ -1,0 +1,156 @@
+"""Our detectors with the sizes and options of mmdetection's in ``tests/golden``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from builders import GOLDEN, golden, group_norm_8
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import FPN, ResNet
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
+from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.modeling.matcher import Matcher
+from detectron2.structures import ImageList
+
+from dense_kd.detectors import (
+    FCOS,
+    DenseDetector,
+    DistanceCoder,
+    FCOSHead,
+    LastLevelP6P7OptionalReLU,
+    RetinaNet,
+    TowerHead,
+)
+
+NUM_CLASSES = 5
+STRIDES = [8, 16, 32, 64, 128]
+IN_FEATURES = ["res3", "res4", "res5"]
+LEVELS = ["p3", "p4", "p5", "p6", "p7"]
+PIXELS = {"pixel_mean": [0.0, 0.0, 0.0], "pixel_std": [1.0, 1.0, 1.0]}  # inputs are normalised
+
+
+def resnet18(norm: Any = "BN") -> ResNet:
+    """Two basic blocks per stage, 8 channels in the first."""
+    stages = [
+        ResNet.make_stage(
+            BasicBlock,
+            2,
+            stride_per_block=[1 if stage == 0 else 2, 1],
+            in_channels=8 * 2 ** max(stage - 1, 0),
+            out_channels=8 * 2**stage,
+            norm=norm,
+        )
+        for stage in range(4)
+    ]
+    return ResNet(BasicStem(3, 8, norm=norm), stages, out_features=IN_FEATURES)
+
+
+def resnet50(stride_in_1x1: bool) -> ResNet:
+    """Bottleneck blocks, 16 channels in the first stage."""
+    stages = [
+        ResNet.make_stage(
+            BottleneckBlock,
+            num_blocks,
+            stride_per_block=[1 if stage == 0 else 2] + [1] * (num_blocks - 1),
+            in_channels=4 if stage == 0 else 8 * 2**stage,
+            bottleneck_channels=4 * 2**stage,
+            out_channels=16 * 2**stage,
+            stride_in_1x1=stride_in_1x1,
+            norm="FrozenBN",
+        )
+        for stage, num_blocks in enumerate([3, 4, 6, 3])
+    ]
+    return ResNet(BasicStem(3, 4, norm="FrozenBN"), stages, out_features=IN_FEATURES)
+
+
+def fpn(bottom_up: ResNet, channels: int, extra_levels_from: str, relu: bool) -> FPN:
+    in_channels = bottom_up.output_shape()["res5"].channels
+    if extra_levels_from == "p5":
+        in_channels = channels
+    top_block = LastLevelP6P7OptionalReLU(in_channels, channels, extra_levels_from, relu=relu)
+    return FPN(bottom_up, IN_FEATURES, channels, top_block=top_block)
+
+
+def retinanet(norm: Any = "BN", **overrides: Any) -> RetinaNet:
+    """For ``det_retinanet``."""
+    num_classes = overrides.pop("num_classes", NUM_CLASSES)
+    scales = [2 ** (i / 3) for i in range(3)]
+    return RetinaNet(
+        backbone=fpn(resnet18(norm), 32, "res5", relu=False),
+        head=TowerHead(
+            input_shape=[ShapeSpec(channels=32)] * 5,
+            num_classes=num_classes,
+            num_anchors=9,
+            conv_dims=[32] * 4,
+        ),
+        head_in_features=LEVELS,
+        anchor_generator=DefaultAnchorGenerator(
+            sizes=[[4 * stride * scale for scale in scales] for stride in STRIDES],
+            aspect_ratios=[0.5, 1.0, 2.0],
+            strides=STRIDES,
+            offset=0.0,
+        ),
+        box2box_transform=Box2BoxTransform(weights=[1.0, 1.0, 1.0, 1.0]),
+        anchor_matcher=Matcher(
+            thresholds=[0.4, 0.5], labels=[0, -1, 1], allow_low_quality_matches=True
+        ),
+        num_classes=num_classes,
+        loss_normalizer_momentum=0.0,
+        clip_before_nms=True,
+        **{**PIXELS, **overrides},
+    )
+
+
+def fcos(tricks: bool, norm: Any = "BN", **overrides: Any) -> FCOS:
+    """For ``det_fcos``, or ``det_fcos_tricks``."""
+    coder = DistanceCoder(activation="exp", normalize_by_size=False)
+    return FCOS(
+        backbone=fpn(resnet18(norm), 32, "p5", relu=True),
+        head=FCOSHead(
+            input_shape=[ShapeSpec(channels=32)] * 5,
+            num_classes=NUM_CLASSES,
+            conv_dims=[32] * 4,
+            norm=group_norm_8,
+            level_scales=True,
+            conv_bias=tricks,
+            centerness_on="bbox" if tricks else "cls",
+        ),
+        head_in_features=LEVELS,
+        box2box_transform=DistanceCoder() if tricks else coder,
+        num_classes=NUM_CLASSES,
+        score="product",
+        clip_before_nms=True,
+        test_score_thresh=0.05,
+        test_nms_thresh=0.6 if tricks else 0.5,
+        **{**PIXELS, **overrides},
+    )
+
+
+DETECTORS = {
+    "det_retinanet": retinanet,
+    "det_fcos": lambda **options: fcos(False, **options),
+    "det_fcos_tricks": lambda **options: fcos(True, **options),
+}
+"""{name of a checkpoint in tests/golden: builder of our detector for it}"""
+
+INPUTS = {
+    "det_retinanet": "batch_imagenet_rgb",
+    "det_fcos": "batch_caffe1_bgr",
+    "det_fcos_tricks": "batch_caffe2_bgr",
+}
+
+
+def checkpoint_path(name: str) -> str:
+    return str(GOLDEN / f"{name}.pth")
+
+
+def stored_images(name: str) -> ImageList:
+    """The batch that mmdetection's detector ``name`` has seen."""
+    data = golden(f"{name}_data")
+    sizes = [tuple(data[f"img{i}/img_shape"].tolist()) for i in range(2)]
+    return ImageList(golden("det_inputs")[INPUTS[name]], sizes)
+
+
+def detector(name: str, **options: Any) -> DenseDetector:
+    return DETECTORS[name](**options)

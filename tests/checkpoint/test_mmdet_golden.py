@@ -1,0 +1,209 @@
+"""Detectors with mmdetection's weights against what mmdetection computes: see golden/README.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from builders import assert_close, golden
+from detectron2.structures import Boxes, Instances
+from mmdet_models import (
+    DETECTORS,
+    LEVELS,
+    NUM_CLASSES,
+    checkpoint_path,
+    detector,
+    fpn,
+    resnet50,
+    stored_images,
+)
+from torch import Tensor
+
+from dense_kd import Teacher
+from dense_kd.checkpoint import read_weights
+from dense_kd.detectors import DenseDetector, FrozenStatisticsBatchNorm, RetinaNet
+from dense_kd.outputs import DensePass, Targets
+
+TOLERANCE = 1e-5
+"""Relative to the largest element; mmdetection's own noise is 5e-6."""
+
+
+def size_major(x: Tensor, dim: int, size: int = 1) -> Tensor:
+    """The (A, ``size``) of dimension ``dim`` from mmdetection's order to detectron2's."""
+    dim %= x.dim()
+    split = x.unflatten(dim, (-1, 3, 3, size))  # rows of (ratio, scale, size)
+    return split.transpose(dim + 1, dim + 2).flatten(dim, dim + 3)
+
+
+@dataclass
+class Loaded:
+    """A detector with mmdetection's weights, and mmdetection's values."""
+
+    name: str
+    model: DenseDetector
+    data: dict[str, Tensor]
+
+    @torch.no_grad()
+    def run(self) -> DensePass:
+        return self.model.run(stored_images(self.name))
+
+
+@pytest.fixture(params=list(DETECTORS))
+def loaded(request) -> Loaded:
+    teacher = Teacher(detector(request.param), checkpoint_path(request.param))
+    teacher.load()
+    return Loaded(request.param, teacher.model, golden(f"{request.param}_data"))
+
+
+@torch.no_grad()
+def test_features_equal_the_reference(loaded: Loaded):
+    images = stored_images(loaded.name)
+    stages = loaded.model.backbone.bottom_up(images.tensor)
+    levels = loaded.model.backbone(images.tensor)
+    for i in (3, 4, 5):
+        assert_close(stages[f"res{i}"], loaded.data[f"backbone/C{i}"], TOLERANCE, f"C{i}")
+    for name in LEVELS:
+        assert_close(levels[name], loaded.data[f"fpn/{name.upper()}"], TOLERANCE, name)
+
+
+@torch.no_grad()
+def test_head_outputs_equal_the_reference(loaded: Loaded):
+    features = loaded.model.backbone(stored_images(loaded.name).tensor)
+    outputs, _ = loaded.model.head.run([features[name] for name in LEVELS])
+    for level in range(5):
+        logits, deltas = outputs.logits[level], outputs.deltas[level]
+        expected = {
+            kind: loaded.data[f"head/{kind}/l{level}"]
+            for kind in ("cls", "reg", "ctr")
+            if f"head/{kind}/l{level}" in loaded.data
+        }
+        if isinstance(loaded.model, RetinaNet):
+            expected["cls"] = size_major(expected["cls"], 1, NUM_CLASSES)
+            expected["reg"] = size_major(expected["reg"], 1, 4)
+        else:
+            exp = loaded.model.box2box_transform.activation == "exp"
+            deltas = deltas.exp() if exp else deltas.relu()
+            assert_close(outputs.quality[level], expected["ctr"], TOLERANCE, f"ctr {level}")
+        assert_close(logits, expected["cls"], TOLERANCE, f"class, level {level}")
+        assert_close(deltas, expected["reg"], TOLERANCE, f"box, level {level}")
+
+
+@torch.no_grad()
+def test_detections_equal_the_reference(loaded: Loaded):
+    for image, found in enumerate(loaded.model.inference(loaded.run())):
+        expected = {
+            key: loaded.data[f"pred/img{image}/{key}"] for key in ("bboxes", "scores", "labels")
+        }
+        assert_close(found.scores, expected["scores"], 1e-4, f"scores, image {image}")
+        assert (found.pred_boxes.tensor - expected["bboxes"]).abs().max() < 0.02
+        assert torch.equal(found.pred_classes, expected["labels"])
+
+
+@pytest.mark.parametrize(
+    "style, stride_in_1x1, extra_levels_from, relu",
+    [("pytorch", False, "res5", False), ("caffe", True, "p5", True)],
+)
+@torch.no_grad()
+def test_bottleneck_backbones_equal_the_reference(style, stride_in_1x1, extra_levels_from, relu):
+    name = f"backbone_r50tiny_{style}"
+    model = fpn(resnet50(stride_in_1x1), 16, extra_levels_from, relu)
+    weights = read_weights(checkpoint_path(name))
+    prefix = "backbone."
+    assert all(key.startswith(prefix) for key in weights)
+    model.load_state_dict({key[len(prefix) :]: value for key, value in weights.items()})
+    data = golden(name)
+    stages = model.bottom_up(data["x"])
+    levels = model(data["x"])
+    for i in (3, 4, 5):
+        assert_close(stages[f"res{i}"], data[f"C{i}"], TOLERANCE, f"C{i}")
+    for level in LEVELS:
+        assert_close(levels[level], data[level.upper()], TOLERANCE, level)
+
+    model.top_block.relu = not relu
+    assert (model(data["x"])["p7"] - data["P7"]).abs().max() > 0.01 * data["P7"].abs().max()
+
+
+@torch.no_grad()
+def test_training_does_not_change_the_features_with_frozen_statistics():
+    name = "det_retinanet"
+    teacher = Teacher(detector(name, norm=FrozenStatisticsBatchNorm), checkpoint_path(name))
+    teacher.load()
+    model = teacher.model.train()
+    levels = model.backbone(stored_images(name).tensor)
+    data = golden(f"{name}_data")
+    for level in LEVELS:
+        assert_close(levels[level], data[f"fpn/{level.upper()}"], TOLERANCE, level)
+
+
+class RetinaNetTargets:
+    """mmdetection's assignment for RetinaNet in a training case, with anchors in our order."""
+
+    def __init__(self, case: str):
+        self.data = golden("det_retinanet_data")
+        self.case = case
+        teacher = Teacher(detector("det_retinanet"), checkpoint_path("det_retinanet"))
+        teacher.load()
+        self.loaded = Loaded("det_retinanet", teacher.model, self.data)
+        self.dense = self.loaded.run()
+
+    def ground_truth(self) -> list[Instances]:
+        return [
+            Instances(
+                size,
+                gt_boxes=Boxes(self.data[f"{self.case}/img{i}/gt_bboxes"]),
+                gt_classes=self.data[f"{self.case}/img{i}/gt_labels"],
+            )
+            for i, size in enumerate(stored_images("det_retinanet").image_sizes)
+        ]
+
+    def levels(self, key: str) -> Tensor:
+        """The arrays ``key/l0``..``key/l4``, (N, Rl, ...), as (N, R, ...)."""
+        arrays = [self.data[f"{self.case}/{key}/l{level}"] for level in range(5)]
+        return size_major(torch.cat(arrays, dim=1), 1)
+
+    def inside(self) -> Tensor:
+        """(N, R): anchors whose location is not in the padding of their image."""
+        flags = [self.data[f"{self.case}/img{i}/valid_flags"] for i in range(2)]
+        return size_major(torch.stack(flags), 1)
+
+    def targets(self) -> Targets:
+        return self.loaded.model.targets(self.dense, self.ground_truth())
+
+
+def test_anchors_equal_the_reference():
+    reference = RetinaNetTargets("a")
+    for level, priors in enumerate(reference.dense.priors):
+        expected = size_major(reference.data[f"anchors/l{level}"], 0)
+        assert_close(priors, expected, 1e-6, f"level {level}")
+
+
+@pytest.mark.parametrize("case", ["a", "b"])
+def test_assignment_equals_the_reference_outside_of_the_padding(case: str):
+    reference = RetinaNetTargets(case)
+    targets, inside = reference.targets(), reference.inside()
+    ignored = reference.levels("label_weights") == 0
+    expected = reference.levels("labels").masked_fill(ignored, -1)
+    assert torch.equal(targets.labels[inside], expected[inside])
+    assert (expected[~inside] == -1).all()  # ours have a label there, as detectron2's have
+    foreground = targets.foreground & inside
+    assert foreground.any()
+    priors = torch.cat(reference.dense.priors).expand_as(targets.boxes)
+    deltas = reference.loaded.model.box2box_transform.get_deltas(
+        priors[foreground], targets.boxes[foreground]
+    )
+    assert_close(deltas, reference.levels("bbox_targets")[foreground], 1e-5)
+
+
+@pytest.mark.parametrize("case", ["a", "b"])
+def test_losses_equal_the_reference_given_its_ignored_padding_and_divisor(case: str):
+    reference = RetinaNetTargets(case)
+    targets = reference.targets()
+    labels = targets.labels.masked_fill(~reference.inside(), -1)
+    divisor = reference.data[f"{case}/avg_factor"]  # counts an image without positives as one
+    mmdet = Targets(labels, targets.boxes, NUM_CLASSES, divisor)
+    losses = reference.loaded.model.losses(reference.dense, mmdet)
+    for ours, theirs in (("cls", "cls"), ("box_reg", "bbox")):
+        expected = reference.data[f"{case}/loss/loss_{theirs}"].sum()
+        assert_close(losses[f"loss_{ours}"], expected, 1e-5, ours)
+    assert_close(sum(losses.values()), reference.data[f"{case}/loss_total"], 1e-5)
