@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import Callable
 
 import pytest
@@ -235,6 +236,14 @@ def test_a_file_that_does_not_fit_is_refused_with_its_name_and_the_keys(tmp_path
     for part in ["mmdet.pth", *parts]:
         assert part in str(error.value)
     assert not teacher.loaded
+
+
+def test_a_checkpoint_of_mmdetections_training_is_refused_with_what_to_do(tmp_path):
+    """It holds the logger's objects; those of the model zoo do not."""
+    path = tmp_path / "epoch_12.pth"
+    torch.save({"state_dict": stored("det_fcos"), "message_hub": Fraction(1, 2)}, path)
+    with pytest.raises(CheckpointError, match="epoch_12.pth holds a fractions.Fraction.*state_di"):
+        read_weights(str(path))
 
 
 @pytest.mark.parametrize("name", list(DETECTORS))

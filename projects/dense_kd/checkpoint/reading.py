@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pickle
+import re
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,8 @@ _ANCHOR_KEY = "anchor_generator.cell_anchors"
 _NORMALISATION_KEYS = ("pixel_mean", "pixel_std")
 # Counts batches for a momentum that is never None here; many files do not have it.
 _OPTIONAL_SUFFIX = ".num_batches_tracked"
+# In the errors of torch.load(weights_only=True), of torch 2.1 and of later ones.
+_REFUSED_CLASS = re.compile(r"Unsupported (?:class|global: GLOBAL) ([\w.]+)")
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
@@ -149,6 +152,13 @@ def read_content(path: str) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle raise many kinds for a damaged file
         size = os.path.getsize(local)
+        refused = _REFUSED_CLASS.search(str(error))
+        if refused:
+            raise CheckpointError(
+                f"{path} holds a {refused[1]}, expected weights and plain values: reading anything "
+                "else could run code. Save its weights alone where it was made, as in "
+                "torch.save({'state_dict': checkpoint['state_dict']}, file)"
+            ) from error
         raise CheckpointError(
             f"{path} ({size} bytes) could not be read: {type(error).__name__}: {error}. Expected "
             "a checkpoint of torch (.pth) or of detectron2's model zoo (.pkl); if it was copied "
