@@ -21,7 +21,7 @@ from mmdet_models import (
 from torch import Tensor
 
 from dense_kd import Teacher
-from dense_kd.checkpoint import read_weights
+from dense_kd.checkpoint import convert_mmdet, read_weights
 from dense_kd.detectors import DenseDetector, FrozenStatisticsBatchNorm, RetinaNet
 from dense_kd.outputs import DensePass, Targets
 
@@ -44,7 +44,6 @@ class Loaded:
     model: DenseDetector
     data: dict[str, Tensor]
 
-    @torch.no_grad()
     def run(self) -> DensePass:
         return self.model.run(stored_images(self.name))
 
@@ -144,7 +143,7 @@ class RetinaNetTargets:
         self.case = case
         teacher = Teacher(detector("det_retinanet"), checkpoint_path("det_retinanet"))
         teacher.load()
-        self.loaded = Loaded("det_retinanet", teacher.model, self.data)
+        self.loaded = Loaded("det_retinanet", teacher.model.requires_grad_(), self.data)
         self.dense = self.loaded.run()
 
     def ground_truth(self) -> list[Instances]:
@@ -196,14 +195,28 @@ def test_assignment_equals_the_reference_outside_of_the_padding(case: str):
 
 
 @pytest.mark.parametrize("case", ["a", "b"])
-def test_losses_equal_the_reference_given_its_ignored_padding_and_divisor(case: str):
+def test_losses_and_gradients_equal_the_reference_given_its_ignored_padding_and_divisor(case: str):
     reference = RetinaNetTargets(case)
+    dense, data = reference.dense, reference.data
     targets = reference.targets()
     labels = targets.labels.masked_fill(~reference.inside(), -1)
-    divisor = reference.data[f"{case}/avg_factor"]  # counts an image without positives as one
+    divisor = data[f"{case}/avg_factor"]  # counts an image without positives as one
     mmdet = Targets(labels, targets.boxes, NUM_CLASSES, divisor)
-    losses = reference.loaded.model.losses(reference.dense, mmdet)
+    losses = reference.loaded.model.losses(dense, mmdet)
     for ours, theirs in (("cls", "cls"), ("box_reg", "bbox")):
-        expected = reference.data[f"{case}/loss/loss_{theirs}"].sum()
-        assert_close(losses[f"loss_{ours}"], expected, 1e-5, ours)
-    assert_close(sum(losses.values()), reference.data[f"{case}/loss_total"], 1e-5)
+        expected = data[f"{case}/loss/loss_{theirs}"].sum()
+        assert_close(losses[f"loss_{ours}"], expected, TOLERANCE, ours)
+    assert_close(sum(losses.values()), data[f"{case}/loss_total"], TOLERANCE)
+
+    for feature in dense.features:
+        feature.retain_grad()
+    sum(losses.values()).backward()
+    gradients = {f"fpn_P{level[1]}": f.grad for level, f in zip(LEVELS, dense.features)}
+    gradients |= {name: p.grad for name, p in reference.loaded.model.named_parameters()}
+    prefix = f"{case}/grad/"
+    expected = {key[len(prefix) :]: value for key, value in data.items() if key.startswith(prefix)}
+    assert len(expected) == (6 if case == "a" else 1)
+    features = {key: value for key, value in expected.items() if key.startswith("fpn_")}
+    head = {f"bbox_head.{key}": expected[key] for key in expected.keys() - features.keys()}
+    for key, value in {**features, **convert_mmdet(head)}.items():
+        assert_close(gradients[key], value, TOLERANCE, key)
