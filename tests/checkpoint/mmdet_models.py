@@ -14,10 +14,14 @@ from detectron2.modeling.matcher import Matcher
 from detectron2.structures import ImageList
 
 from dense_kd.detectors import (
+    ATSS,
     FCOS,
+    GFL,
+    ATSSHead,
     DenseDetector,
     DistanceCoder,
     FCOSHead,
+    GFLHead,
     LastLevelP6P7OptionalReLU,
     RetinaNet,
     TowerHead,
@@ -127,10 +131,28 @@ def fcos(tricks: bool, norm: Any = "BN", **overrides: Any) -> FCOS:
     )
 
 
+def square_anchors(detector: type, head: type, norm: Any = "BN", **overrides: Any) -> DenseDetector:
+    """For ``det_atss`` and ``det_gfl``."""
+    return detector(
+        backbone=fpn(resnet18(norm), 32, "p5", relu=False),
+        head=head(
+            input_shape=[ShapeSpec(channels=32)] * 5,
+            num_classes=NUM_CLASSES,
+            conv_dims=[32] * 4,
+            norm=group_norm_8,
+        ),
+        head_in_features=LEVELS,
+        num_classes=NUM_CLASSES,
+        **{**PIXELS, **overrides},
+    )
+
+
 DETECTORS = {
     "det_retinanet": retinanet,
     "det_fcos": lambda **options: fcos(False, **options),
     "det_fcos_tricks": lambda **options: fcos(True, **options),
+    "det_atss": lambda **options: square_anchors(ATSS, ATSSHead, **options),
+    "det_gfl": lambda **options: square_anchors(GFL, GFLHead, **options),
 }
 """{name of a checkpoint in tests/golden: builder of our detector for it}"""
 
@@ -138,6 +160,8 @@ INPUTS = {
     "det_retinanet": "batch_imagenet_rgb",
     "det_fcos": "batch_caffe1_bgr",
     "det_fcos_tricks": "batch_caffe2_bgr",
+    "det_atss": "batch_imagenet_rgb",
+    "det_gfl": "batch_imagenet_rgb",
 }
 
 

@@ -171,7 +171,7 @@ def test_the_script_starts_two_processes_on_the_cpu(tmp_path, teacher):
     generate_shapes(root, "train", 8, image_size=(64, 64))
     generate_shapes(root, "val", 4, image_size=(64, 64))
     command = [
-        sys.executable, str(SCRIPT), "--num-gpus", "2", "--dist-url", f"file://{tmp_path}/rendezvous",
+        sys.executable, str(SCRIPT), "--num-gpus", "2", "--dist-url", "auto",
         "--config-file", get_config_file("quickstart/distill.py"),
         f"model.teacher.weights={teacher}", f"train.output_dir={tmp_path / 'out'}",
         "train.max_iter=2", "dataloader.train.total_batch_size=4", "train.log_period=1",

@@ -19,7 +19,7 @@ PARTS = ("student", "teacher")
 PREDICTIONS: dict[str, dict[str, str]] = {
     "RetinaNet": {"retina_cls": "cls_score", "retina_reg": "bbox_pred"},
     "GFL": {"gfl_cls": "cls_score", "gfl_reg": "bbox_pred"},
-    "DDOD": {"atss_cls": "cls_score", "atss_reg": "bbox_pred", "atss_iou": "ctrness"},
+    "DDOD": {"atss_cls": "cls_score", "atss_reg": "bbox_pred", "atss_iou": "iou_pred"},
     "ATSS": {"atss_cls": "cls_score", "atss_reg": "bbox_pred", "atss_centerness": "ctrness"},
     "AutoAssign": {
         "conv_cls": "cls_score",
@@ -36,7 +36,7 @@ PREDICTIONS: dict[str, dict[str, str]] = {
 }
 """{detector: {name in its bbox_head: name in our head}} of what follows the towers.
 
-The quality branch is ``ctrness`` in all our heads, also where it predicts IoU or objectness.
+"DDOD" is also the head of PGD's ATSS with an IoU branch.
 """
 
 _ROOTS = ("backbone.", "neck.", "bbox_head.")
