@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from fvcore.nn import smooth_l1_loss
+from fvcore.nn import sigmoid_focal_loss_jit, smooth_l1_loss
 from torch import Tensor
 from torchvision.ops import (
     complete_box_iou_loss,
@@ -51,6 +51,27 @@ def elementwise_giou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> Tenso
     high = torch.maximum(boxes[..., 2:], targets[..., 2:])
     enclosing = (high - low).clamp(min=0).prod(dim=-1).clamp(min=eps)
     return intersection / union - (enclosing - union) / enclosing
+
+
+def focal_loss(logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:
+    """Sum of the focal loss over all predictions that are not ignored.
+
+    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, equation 5, by fvcore.
+
+    Args:
+        logits: (N, R, K).
+        labels: (N, R) in {-1 ignored, 0..K-1, K background}.
+        alpha: weight of the label's class; the others have 1 - alpha.
+        gamma: exponent of the modulating factor.
+
+    Returns:
+        scalar
+    """
+    valid = labels >= 0
+    one_hot = F.one_hot(labels[valid], logits.shape[-1] + 1)[:, :-1]  # background is no class
+    return sigmoid_focal_loss_jit(
+        logits[valid], one_hot.to(logits.dtype), alpha=alpha, gamma=gamma, reduction="sum"
+    )
 
 
 def quality_focal_loss(logits: Tensor, soft_labels: Tensor, beta: float) -> Tensor:

@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.structures import Instances
-from fvcore.nn import sigmoid_focal_loss_jit
 from torch import Tensor, nn
 
 from ..compat import full_precision
-from ..losses import elementwise_giou, elementwise_iou
+from ..losses import elementwise_giou, elementwise_iou, focal_loss
 from ..outputs import DensePass, Targets
 from .box_coders import centerness
 from .dense import mean_over_processes
@@ -122,14 +121,12 @@ class ATSS(SquareAnchorDetector):
     def losses(self, dense: DensePass, targets: Targets) -> dict[str, Tensor]:
         """``loss_cls`` (focal), ``loss_box_reg`` (GIoU), ``loss_centerness`` or ``loss_iou``."""
         with full_precision(self.device):
-            valid, foreground = targets.valid, targets.foreground
-            one_hot = F.one_hot(targets.labels[valid], self.num_classes + 1)[:, :-1]
-            loss_cls = sigmoid_focal_loss_jit(
-                torch.cat(dense.logits, dim=1)[valid],
-                one_hot.to(dense.logits[0].dtype),
-                alpha=self.focal_loss_alpha,
-                gamma=self.focal_loss_gamma,
-                reduction="sum",
+            foreground = targets.foreground
+            loss_cls = focal_loss(
+                torch.cat(dense.logits, dim=1),
+                targets.labels,
+                self.focal_loss_alpha,
+                self.focal_loss_gamma,
             )
             boxes = self.matched_boxes(dense, targets)  # (P, 4)
             quality = targets.quality[foreground]  # (P,)

@@ -12,12 +12,11 @@ from detectron2.modeling import Backbone
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.backbone import build_backbone
 from detectron2.structures import Instances
-from fvcore.nn import sigmoid_focal_loss_jit
 from torch import Tensor, nn
 from torchvision.ops import generalized_box_iou_loss
 
 from ..compat import full_precision
-from ..losses import elementwise_iou
+from ..losses import elementwise_iou, focal_loss
 from ..outputs import DensePass, Targets
 from .assigners import FCOSAssigner
 from .box_coders import DistanceCoder, centerness
@@ -202,13 +201,11 @@ class FCOS(DenseDetector):
         """``loss_fcos_cls`` (focal), ``loss_fcos_loc`` and ``loss_fcos_ctr``."""
         with full_precision(self.device):
             foreground = targets.foreground
-            one_hot = F.one_hot(targets.labels, self.num_classes + 1)[:, :, :-1]
-            loss_cls = sigmoid_focal_loss_jit(
+            loss_cls = focal_loss(
                 torch.cat(dense.logits, dim=1),
-                one_hot.to(dense.logits[0].dtype),
-                alpha=self.focal_loss_alpha,
-                gamma=self.focal_loss_gamma,
-                reduction="sum",
+                targets.labels,
+                self.focal_loss_alpha,
+                self.focal_loss_gamma,
             )
             deltas = torch.cat(dense.deltas, dim=1)  # (N, R, 4)
             priors = torch.cat(dense.priors).expand_as(deltas)[foreground]  # (P, 4)

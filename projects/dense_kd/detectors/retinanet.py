@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.meta_arch import RetinaNet as Detectron2RetinaNet
 from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 from detectron2.structures import Instances
-from fvcore.nn import sigmoid_focal_loss_jit
 from torch import Tensor
 
 from ..compat import full_precision
-from ..losses import BOX_LOSSES, dense_box_loss
+from ..losses import BOX_LOSSES, dense_box_loss, focal_loss
 from ..outputs import DensePass, Targets
 from .assigners import MaxIoUAssigner
 from .dense import DenseDetector
@@ -83,14 +81,12 @@ class RetinaNet(DenseDetector):
     def losses(self, dense: DensePass, targets: Targets) -> dict[str, Tensor]:
         """``loss_cls`` (focal) and ``loss_box_reg``, sums divided by ``targets.normalizer``."""
         with full_precision(self.device):
-            valid, foreground = targets.valid, targets.foreground
-            one_hot = F.one_hot(targets.labels[valid], self.num_classes + 1)[:, :-1]
-            loss_cls = sigmoid_focal_loss_jit(
-                torch.cat(dense.logits, dim=1)[valid],
-                one_hot.to(dense.logits[0].dtype),
-                alpha=self.focal_loss_alpha,
-                gamma=self.focal_loss_gamma,
-                reduction="sum",
+            foreground = targets.foreground
+            loss_cls = focal_loss(
+                torch.cat(dense.logits, dim=1),
+                targets.labels,
+                self.focal_loss_alpha,
+                self.focal_loss_gamma,
             )
             deltas = torch.cat(dense.deltas, dim=1)  # (N, R, 4)
             priors = torch.cat(dense.priors).expand_as(deltas)[foreground]  # (P, 4)
