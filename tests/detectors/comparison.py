@@ -14,7 +14,7 @@ from torch import nn
 def assert_equal_training(
     ours: nn.Module, stock: nn.Module, batches: list[list[dict]], tolerance: float = 1e-5
 ) -> None:
-    """Train both; losses and all gradients of every step are equal, and so are buffers after it."""
+    """Train both; losses, gradients and the state after every step are equal."""
     optimizers = [torch.optim.SGD(m.parameters(), lr=0.01) for m in (ours, stock)]
     for step, inputs in enumerate(batches):
         with EventStorage(step) as storage:
@@ -41,9 +41,11 @@ def assert_equal_training(
         for optimizer in optimizers:
             optimizer.step()
         assert ours.loss_normalizer.item() == pytest.approx(stock.loss_normalizer, rel=1e-6)
-    references = stock.state_dict()
-    for name, tensor in ours.state_dict().items():
-        assert_close(tensor, references[name], 10 * tolerance, name)
+        state = stock.state_dict()
+        for name, tensor in ours.state_dict().items():
+            assert_close(tensor, state[name], tolerance, name)
+        # A rounding error that is carried on can switch a ReLU on or off in a later step.
+        ours.load_state_dict(state)
 
 
 @torch.no_grad()
