@@ -237,6 +237,12 @@ class DenseDetector(nn.Module, ABC):
             compat.put_scalar("num_pos_anchors", num_foreground / len(ground_truth))
         return targets
 
+    def matched_boxes(self, dense: DensePass, targets: Targets) -> Tensor:
+        """(P, 4): the predicted boxes of the positives, in the order of ``targets.foreground``."""
+        deltas = torch.cat(dense.deltas, dim=1)  # (N, R, 4)
+        priors = torch.cat(dense.priors).expand_as(deltas)
+        return self.decode(deltas[targets.foreground], priors[targets.foreground])
+
     def count_positives(self, targets: Targets) -> Tensor:
         """Scalar: what this batch adds to the loss normaliser."""
         return targets.foreground.sum()

@@ -207,9 +207,7 @@ class FCOS(DenseDetector):
                 self.focal_loss_alpha,
                 self.focal_loss_gamma,
             )
-            deltas = torch.cat(dense.deltas, dim=1)  # (N, R, 4)
-            priors = torch.cat(dense.priors).expand_as(deltas)[foreground]  # (P, 4)
-            boxes = self.decode(deltas[foreground], priors)
+            boxes = self.matched_boxes(dense, targets)  # (P, 4)
             weights = targets.quality[foreground]  # (P,), centreness
             loss_box = self._box_loss(boxes, targets.boxes[foreground])  # (P,)
             if self.box_loss_weighting == "centerness":

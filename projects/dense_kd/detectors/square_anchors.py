@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from detectron2.modeling import Backbone
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.structures import Instances
@@ -77,9 +76,3 @@ class SquareAnchorDetector(DenseDetector):
     def count_positives(self, targets: Targets) -> Tensor:
         """Positives of the batch; an image without any counts as one, as in mmdetection."""
         return targets.foreground.sum(dim=1).clamp(min=1).sum()
-
-    def matched_boxes(self, dense: DensePass, targets: Targets) -> Tensor:
-        """(P, 4): the predicted boxes of the positives, in the order of ``targets.foreground``."""
-        deltas = torch.cat(dense.deltas, dim=1)  # (N, R, 4)
-        priors = torch.cat(dense.priors).expand_as(deltas)
-        return self.decode(deltas[targets.foreground], priors[targets.foreground])
