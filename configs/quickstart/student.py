@@ -1,7 +1,7 @@
 """The student of the demo without a teacher: the baseline."""
 
 from ..common.data.shapes import dataloader
-from ..common.models.small_fcos import small_fcos
+from ..common.models.small import small_fcos
 from ..common.optim import AdamW as optimizer
 from ..common.schedule import one_cycle
 from ..common.train import train

@@ -1,6 +1,6 @@
 """The teacher of the demo: twice as wide as the student, trained half as long again."""
 
-from ..common.models.small_fcos import small_fcos
+from ..common.models.small import small_fcos
 from .student import dataloader, lr_multiplier, optimizer, train
 
 model = small_fcos(width=32)

@@ -1,0 +1,8 @@
+"""GFL on the generated shapes, in the recipe of the demo's student."""
+
+from ..common.models.small import small_gfl
+from .student import dataloader, lr_multiplier, optimizer, train
+
+model = small_gfl(width=16)
+
+train.output_dir = "output/quickstart/gfl"

@@ -1,0 +1,8 @@
+"""RetinaNet on the generated shapes, in the recipe of the demo's student."""
+
+from ..common.models.small import small_retinanet
+from .student import dataloader, lr_multiplier, optimizer, train
+
+model = small_retinanet(width=16)
+
+train.output_dir = "output/quickstart/retinanet"
