@@ -63,6 +63,13 @@ def test_build_model_gives_a_distiller_that_trains(
     sum(losses.values()).backward()
 
 
+def test_the_student_may_inherit_from_the_teacher(tmp_path):
+    cfg = config(tmp_path, "DistillRetinaNet")
+    assert not build_model(cfg).init_student
+    cfg.DENSE_KD.INIT_STUDENT = True
+    assert build_model(cfg).init_student
+
+
 def test_the_teacher_may_be_a_lazy_config(tmp_path):
     cfg = config(tmp_path, "DistillFCOS")
     cfg.MODEL.FCOS.NUM_CLASSES = 5

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
@@ -11,8 +13,11 @@ from torch import Tensor, nn
 from . import compat
 from .checkpoint import METHOD_PREFIX
 from .detectors import FCOS, DenseDetector, RetinaNet
-from .methods import MethodSet, Step
+from .inheritance import inherit, inherited_state
+from .methods import DistillationError, MethodSet, Step
 from .teacher import Teacher
+
+logger = logging.getLogger(__name__)
 
 _STUDENT = "student."
 
@@ -26,15 +31,27 @@ class Distiller(nn.Module):
     the student's.
     """
 
-    def __init__(self, *, student: DenseDetector, teacher: Teacher, methods: MethodSet):
+    def __init__(
+        self,
+        *,
+        student: DenseDetector,
+        teacher: Teacher,
+        methods: MethodSet,
+        init_student: bool = False,
+    ):
         """
         Args:
             student: the detector to train.
             teacher: its weights are read before the first training step, not here.
             methods: at least one; each is checked against both detectors here.
+            init_student: before the first training step, and after ``train.init_checkpoint`` is
+                loaded, copy the teacher's FPN and head into the student where names and shapes
+                agree ("inheriting"), and log what was copied and what not. Checkpoints remember
+                it, in ``kd.student_initialized``, so that a resumed run does not do it again.
 
         Raises:
-            DistillationError: a method cannot distil this teacher into this student.
+            DistillationError: a method cannot distil this teacher into this student, or the
+                student can inherit nothing from it.
         """
         super().__init__()
         for name, value, kind in (
@@ -51,16 +68,43 @@ class Distiller(nn.Module):
         self.student = student
         self.teacher = teacher
         self.kd = methods
+        self.init_student = init_student
+        self._prepared = False
+        if init_student:
+            _check_inheritable(student, teacher)
+            methods.register_buffer("student_initialized", torch.tensor(False))
         self.register_load_state_dict_post_hook(_report_flat_keys)
 
     def load_teacher(self) -> None:
-        """Read the teacher's weights now; otherwise the first training step does."""
+        """Read the teacher's weights now; otherwise :meth:`prepare_training` does."""
         self.teacher.load()
+
+    def prepare_training(self) -> None:
+        """Read the teacher's weights, and let the student inherit them if it has not.
+
+        The first training step does this, if nobody did before it. The student's own weights
+        (``train.init_checkpoint``) must be loaded by then.
+        """
+        self._prepared = True
+        self.teacher.load()
+        if not self.init_student:
+            return
+        if self.kd.student_initialized:
+            logger.info("The student has inherited FPN and head before; they are left as loaded")
+            return
+        result = inherit(self.student, self.teacher.model)
+        self.kd.student_initialized.fill_(True)
+        logger.info(
+            f"The student inherits {len(result.copied)} tensors ({result.num_elements:,} numbers) "
+            f"of FPN and head from the teacher:\n{result.report()}"
+        )
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
         """As :meth:`DenseDetector.forward`; in training with the ``kd_<name>_<term>`` losses."""
         if not self.training:
             return self.student(batched_inputs)
+        if not self._prepared:
+            self.prepare_training()
         ground_truth = self.student.ground_truth(batched_inputs)
         images = self.student.preprocess_image(batched_inputs)
         teacher = self.teacher.run(batched_inputs, images, self.student, self.kd.taps)
@@ -107,6 +151,18 @@ class Distiller(nn.Module):
         return f"(teacher): {self.teacher!r}"
 
 
+def _check_inheritable(student: DenseDetector, teacher: Teacher) -> None:
+    ours, theirs = inherited_state(student), inherited_state(teacher.model)
+    shapes = {key: value.shape for key, value in ours.items() if value.dim() > 1}
+    if not any(key in theirs and theirs[key].shape == shapes[key] for key in shapes):
+        raise DistillationError(
+            f"init_student=True, but no convolution in the FPN or head of the student "
+            f"{type(student).__name__} has the name and shape of one of the teacher "
+            f"{type(teacher.model).__name__}; build both with the same width and kind of head, or "
+            "leave init_student out"
+        )
+
+
 def _report_flat_keys(module: nn.Module, incompatible: Any) -> None:
     for keys in incompatible:
         keys[:] = [k.replace(_STUDENT, "", 1) for k in keys]
@@ -118,8 +174,8 @@ class _ConfigurableDistiller(Distiller):
     student_class: type[DenseDetector]
 
     @configurable
-    def __init__(self, *, student: DenseDetector, teacher: Teacher, methods: MethodSet):
-        super().__init__(student=student, teacher=teacher, methods=methods)
+    def __init__(self, **parts: Any):
+        super().__init__(**parts)
 
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:
@@ -129,6 +185,7 @@ class _ConfigurableDistiller(Distiller):
             "student": cls.student_class(**cls.student_class.from_config(cfg)),
             "teacher": build_teacher(cfg),
             "methods": build_methods(cfg),
+            "init_student": cfg.DENSE_KD.INIT_STUDENT,
         }
 
 

@@ -29,6 +29,8 @@ def add_dense_kd_config(cfg: CfgNode) -> None:
     # A yacs .yaml of a RetinaNet or FCOS, or a LazyConfig .py with `model`.
     cfg.DENSE_KD.TEACHER.CONFIG_FILE = ""
     cfg.DENSE_KD.TEACHER.WEIGHTS = ""
+    # Whether the student starts with the teacher's FPN and head.
+    cfg.DENSE_KD.INIT_STUDENT = False
     # Names of the methods to combine; each has a node of options below.
     cfg.DENSE_KD.METHODS = ["BCKD"]
     cfg.DENSE_KD.BCKD = CfgNode()

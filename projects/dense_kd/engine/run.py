@@ -76,8 +76,9 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
     _warn_of_unknown_keys(cfg)
     model = _build(cfg)
     logger.info(f"Model:\n{model}")
-    if isinstance(model, Distiller):
-        model.load_teacher()  # a wrong file stops the run here
+    distiller = model if isinstance(model, Distiller) else None
+    if distiller:
+        distiller.load_teacher()  # a wrong file stops the run here
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
     loader = _training_loader(cfg)
@@ -115,6 +116,8 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
     )
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
     resumed = args.resume and checkpointer.has_checkpoint()
+    if distiller:
+        distiller.prepare_training()
     # The checkpoint holds the iteration that had just finished.
     trainer.train(trainer.iter + 1 if resumed else 0, cfg.train.max_iter)
     return results

@@ -1,0 +1,166 @@
+"""Inheriting: what a student takes over from its teacher, when, and what is said about it."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from builders import batch, tiny_atss, tiny_fcos, tiny_gfl, tiny_retinanet
+from detectron2.checkpoint import DetectionCheckpointer
+from torch import nn
+
+from dense_kd import BCKD, DistillationError, Distiller, MethodSet, Teacher
+from dense_kd.inheritance import inherit
+from dense_kd.methods import KDMethod
+
+
+class FeatureMSE(KDMethod):
+    """Runs between any two detectors with equal pyramids."""
+
+    def forward(self, student, teacher, step):
+        pairs = zip(student.features, teacher.features)
+        return {"loss_feature": sum((s - t).square().mean() for s, t in pairs)}
+
+
+def build(student: nn.Module, teacher: nn.Module, **options) -> Distiller:
+    methods = MethodSet(mse=FeatureMSE())
+    options = {"init_student": True, **options}
+    return Distiller(student=student, teacher=Teacher(teacher, None), methods=methods, **options)
+
+
+def is_fpn_or_head(key: str) -> bool:
+    return key.startswith("head.") or not key.startswith("backbone.bottom_up.")
+
+
+@pytest.mark.parametrize("make", [tiny_retinanet, tiny_fcos, tiny_atss, tiny_gfl])
+def test_fpn_and_head_become_the_teachers_and_the_backbone_stays(make):
+    student, teacher = make(seed=0, num_levels=5), make(seed=1, num_levels=5)
+    before = {key: value.clone() for key, value in student.state_dict().items()}
+    model = build(student, teacher)
+    assert all(torch.equal(v, before[k]) for k, v in student.state_dict().items())
+    model.prepare_training()
+    after, source = student.state_dict(), teacher.state_dict()
+    copied = [key for key in after if torch.equal(after[key], source[key])]
+    kept = [key for key in after if torch.equal(after[key], before[key])]
+    anchors = {key for key in after if "cell_anchors" in key}
+    assert {key for key in copied if key.endswith("weight")} >= {
+        "backbone.fpn_lateral3.weight",
+        "backbone.fpn_output5.weight",
+        "backbone.top_block.p6.weight",
+        "head.cls_subnet.0.weight",
+        "head.cls_score.weight",
+        "head.bbox_pred.weight",
+    }
+    assert set(copied) == {k for k in after if is_fpn_or_head(k)} | anchors
+    assert set(kept) == {k for k in after if not is_fpn_or_head(k)} | anchors
+
+
+def test_what_does_not_fit_is_left_as_it_was_and_reported():
+    # A wider backbone: other inputs of the laterals; more classes: another class prediction.
+    student, teacher = tiny_fcos(), tiny_fcos(seed=1, width=16, num_classes=7)
+    before = {key: value.clone() for key, value in student.state_dict().items()}
+    result = inherit(student, teacher)
+    assert result.of_another_shape == {
+        "backbone.fpn_lateral3.weight": ((16, 16, 1, 1), (16, 32, 1, 1)),
+        "backbone.fpn_lateral4.weight": ((16, 32, 1, 1), (16, 64, 1, 1)),
+        "backbone.fpn_lateral5.weight": ((16, 64, 1, 1), (16, 128, 1, 1)),
+        "head.cls_score.weight": ((4, 16, 3, 3), (7, 16, 3, 3)),
+        "head.cls_score.bias": ((4,), (7,)),
+    }
+    assert result.only_in_student == result.only_in_teacher == []
+    state = student.state_dict()
+    assert all(torch.equal(state[key], before[key]) for key in result.of_another_shape)
+    assert all(torch.equal(state[key], teacher.state_dict()[key]) for key in result.copied)
+    assert result.num_elements == sum(state[key].numel() for key in result.copied)
+    lines = result.report().splitlines()
+    (line,) = [line for line in lines if "head.cls_score.weight" in line]
+    assert "(4, 16, 3, 3) in the student, (7, 16, 3, 3) in the teacher" in line
+    assert line.endswith("NOT copied")
+    (line,) = [line for line in lines if line.startswith("head.cls_subnet")]
+    assert "tensors" in line and "NOT" not in line
+
+
+def test_heads_of_different_detectors_share_what_has_one_name_and_shape():
+    student, teacher = tiny_gfl(), tiny_fcos(seed=1)
+    result = inherit(student, teacher)
+    assert "head.cls_score.weight" in result.copied
+    assert list(result.of_another_shape) == ["head.bbox_pred.weight", "head.bbox_pred.bias"]
+    assert "head.scales.0.scale" in result.only_in_student
+    assert {"head.ctrness.weight", "head.ctrness.bias"} <= set(result.only_in_teacher)
+    report = result.report()
+    assert "only in the student" in report and "only in the teacher" in report
+
+
+def test_the_first_training_step_inherits_and_says_so_and_later_ones_do_not(caplog):
+    model = build(tiny_atss(), tiny_atss(seed=1))
+    caplog.set_level(logging.INFO, "dense_kd.distiller")
+    losses = model(batch())
+    assert losses["kd_mse_loss_feature"] > 0  # the backbones differ
+    state = model.teacher.model.state_dict()
+    ours = model.student.head.state_dict()
+    assert all(torch.equal(value, state[f"head.{key}"]) for key, value in ours.items())
+    assert caplog.text.count("The student inherits") == 1
+    assert "head.cls_score" in caplog.text
+    with torch.no_grad():
+        model.student.head.cls_score.weight.fill_(0.5)
+    model(batch())
+    assert (model.student.head.cls_score.weight == 0.5).all()
+
+
+def test_evaluation_alone_inherits_nothing():
+    student = tiny_fcos()
+    before = {key: value.clone() for key, value in student.state_dict().items()}
+    build(student, tiny_fcos(seed=1)).eval()(batch())
+    assert all(torch.equal(v, before[k]) for k, v in student.state_dict().items())
+
+
+def test_a_resumed_run_keeps_what_it_has_learnt(tmp_path, caplog):
+    model = build(tiny_fcos(), tiny_fcos(seed=1))
+    model.prepare_training()
+    with torch.no_grad():
+        model.student.head.cls_score.weight.fill_(0.5)
+    DetectionCheckpointer(model, str(tmp_path)).save("model")
+
+    resumed = build(tiny_fcos(seed=2), tiny_fcos(seed=1))
+    assert not resumed.kd.student_initialized
+    DetectionCheckpointer(resumed, str(tmp_path)).resume_or_load("", resume=True)
+    caplog.set_level(logging.INFO, "dense_kd.distiller")
+    resumed(batch())
+    assert (resumed.student.head.cls_score.weight == 0.5).all()
+    assert "has inherited FPN and head before" in caplog.text
+
+
+def test_weights_to_start_from_are_overwritten_by_the_inherited_ones(tmp_path):
+    DetectionCheckpointer(tiny_fcos(seed=5), str(tmp_path)).save("start")
+    model = build(tiny_fcos(), tiny_fcos(seed=1))
+    DetectionCheckpointer(model).load(str(tmp_path / "start.pth"))
+    model.prepare_training()
+    state = model.student.state_dict()
+    for key, value in tiny_fcos(seed=5).state_dict().items():
+        if key.startswith("backbone.bottom_up."):
+            assert torch.equal(state[key], value), key
+    assert torch.equal(state["head.cls_score.bias"], tiny_fcos(seed=1).head.cls_score.bias)
+
+
+def test_its_checkpoint_loads_strictly_into_the_bare_student():
+    model = build(tiny_fcos(), tiny_fcos(seed=1))
+    model(batch())
+    state = model.state_dict()
+    assert state.pop("kd.student_initialized")
+    tiny_fcos(seed=3).load_state_dict(state, strict=True)
+
+
+def test_without_the_option_nothing_is_inherited_and_nothing_more_is_saved():
+    student = tiny_fcos()
+    model = Distiller(
+        student=student, teacher=Teacher(tiny_fcos(seed=1), None), methods=MethodSet(bckd=BCKD())
+    )
+    model(batch())
+    assert not torch.equal(student.head.cls_score.weight, tiny_fcos(seed=1).head.cls_score.weight)
+    assert set(model.state_dict()) == set(student.state_dict())
+
+
+def test_a_teacher_that_has_nothing_to_inherit_is_refused_when_the_model_is_built():
+    with pytest.raises(DistillationError, match="init_student=True(.|\n)*FCOS(.|\n)*same width"):
+        build(tiny_fcos(), tiny_fcos(seed=1, channels=24, num_classes=3))
