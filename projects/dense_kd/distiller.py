@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import Any
 
@@ -64,7 +65,7 @@ class Distiller(nn.Module):
                     f"{name} is a {type(value).__module__}.{type(value).__name__}, expected a "
                     f"dense_kd {kind.__name__}; see configs/quickstart/distill.py for an example"
                 )
-        methods.check(student, teacher.model, teacher.weights)
+        methods.prepare(student, teacher.model, teacher.weights)
         self.student = student
         self.teacher = teacher
         self.kd = methods
@@ -117,6 +118,7 @@ class Distiller(nn.Module):
             ground_truth=ground_truth,
             iteration=0 if storage is None else storage.iter,
             resume=self.teacher.resume,
+            assign=functools.partial(self.teacher.assign, teacher, ground_truth),
         )
         losses.update(self.kd(student, teacher, step))
         self.student.visualize_training(batched_inputs, student)

@@ -24,7 +24,10 @@ import torch
 from torch import Tensor
 
 Tap = tuple[str, int]
-"""(branch, depth): the output of block ``depth`` (1..n) of a tower; depth 0 is its input."""
+"""(branch, depth): the output of block ``depth`` (1..n) of a tower; depth 0 is its input.
+
+The branches are "cls" and "bbox", and "cls_pre_relu" and "bbox_pre_relu" for a block's output
+before its ReLU."""
 
 
 @dataclass

@@ -7,12 +7,12 @@ import logging
 from collections.abc import Iterable, Mapping
 
 import torch
-from detectron2.structures import ImageList
+from detectron2.structures import ImageList, Instances
 from torch import Tensor
 
 from .checkpoint import load_strictly
 from .detectors import DenseDetector
-from .outputs import DensePass, Tap
+from .outputs import DensePass, Tap, Targets
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +106,29 @@ class Teacher:
         """
         with self._autocast(features[0].device):
             return self.model.dense_pass(features, self.model.head.resume(taps, depth), image_sizes)
+
+    @torch.no_grad()
+    def assign(self, dense: DensePass, ground_truth: list[Instances]) -> Targets:
+        """What the teacher's assigner makes of the student's ground truth.
+
+        For methods whose two sides both come from the teacher's head, so that the student's own
+        targets do not fit. Classes may differ between the two, so all objects count as class 0:
+        only ``foreground``, ``valid`` and ``boxes`` mean something. ``normalizer`` is that of the
+        batch.
+
+        Args:
+            dense: of :meth:`run`.
+            ground_truth: N Instances with gt_boxes and gt_classes.
+        """
+        objects = []
+        for instances in ground_truth:
+            zeros = torch.zeros_like(instances.gt_classes)
+            objects.append(
+                Instances(instances.image_size, gt_boxes=instances.gt_boxes, gt_classes=zeros)
+            )
+        targets = self.model.targets(dense, objects)
+        targets.normalizer = self.model.batch_normalizer(targets)
+        return targets
 
     def _autocast(self, device: torch.device) -> contextlib.AbstractContextManager:
         if self.precision is None:

@@ -127,6 +127,10 @@ def assert_equal_taps(reference: Reference) -> None:
         for depth in depths:
             expected = reference.data[f"tower/{tower}.{depth - 1}/P4"]
             assert_close(taps[branch, depth][1], expected, 1e-4, f"{tower} {depth}")
+    before = reference.run([("cls_pre_relu", 3), ("bbox_pre_relu", 3)]).taps
+    for branch, tower in (("cls", "cls_convs"), ("bbox", "reg_convs")):
+        expected = reference.data[f"tower_preact/{tower}.2/P4"]
+        assert_close(before[f"{branch}_pre_relu", 3][1], expected, 1e-4, f"{tower} before ReLU")
 
 
 def assert_equal_gradients(reference: Reference, case: str, count: int) -> None:

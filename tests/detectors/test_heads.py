@@ -117,6 +117,19 @@ def test_taps_are_the_outputs_of_blocks_after_their_relu(norm):
             assert min(tap.min() for tap in taps[branch, depth]) == 0
 
 
+@pytest.mark.parametrize("kind", ["TowerHead", "FCOSHead"])
+def test_a_tap_before_the_relu_gives_that_after_it(kind):
+    before = [(f"{branch}_pre_relu", depth) for branch in ("cls", "bbox") for depth in (1, 2, 3)]
+    expected, after = make_head(kind).run(features(), ALL_TAPS)
+    outputs, taps = make_head(kind).run(features(), before)
+    assert list(taps) == before
+    for name, depth in before:
+        for level, feature in enumerate(taps[name, depth]):
+            assert feature.min() < 0
+            assert torch.equal(feature.relu(), after[name.removesuffix("_pre_relu"), depth][level])
+    assert all(torch.equal(a, b) for a, b in zip(outputs.logits, expected.logits))
+
+
 def test_the_tap_of_depth_zero_is_the_feature_of_the_pyramid():
     inputs = features()
     _, taps = make_head("TowerHead").run(inputs, [("cls", 0), ("bbox", 0)])
@@ -160,7 +173,9 @@ def test_batch_norm_of_each_level_is_used_when_resuming():
         assert_equal(head.resume(maps, {"cls": 1, "bbox": 2}), expected)
 
 
-@pytest.mark.parametrize("tap", [("cls", 4), ("bbox", -1), ("reg", 1)])
+@pytest.mark.parametrize(
+    "tap", [("cls", 4), ("bbox", -1), ("reg", 1), ("cls_pre_relu", 0), ("cls_pre_relu", 4)]
+)
 def test_a_tap_that_the_head_has_not_is_refused(tap):
     with pytest.raises(ValueError, match=rf"tap \('{tap[0]}', {tap[1]}\).*'cls', 'bbox'.*to 3"):
         make_head("TowerHead").run(features(), [tap])

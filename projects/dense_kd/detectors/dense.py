@@ -44,6 +44,7 @@ class DenseDetector(nn.Module, ABC):
         anchor_generator: nn.Module,
         box2box_transform,
         num_classes: int,
+        class_names: list[str] | None = None,
         loss_normalizer: float,
         loss_normalizer_momentum: float,
         loss_normalizer_sync: bool = False,
@@ -66,6 +67,7 @@ class DenseDetector(nn.Module, ABC):
             box2box_transform: ``get_deltas(priors, boxes)`` and ``apply_deltas(deltas, priors)``
                 on (P, 4) tensors.
             num_classes: K.
+            class_names: of the K classes, for methods that distil between different classes.
             loss_normalizer: start of the moving average that divides the losses.
             loss_normalizer_momentum: of the moving average of the number of positives;
                 0 divides by the positives of the current batch.
@@ -104,6 +106,7 @@ class DenseDetector(nn.Module, ABC):
         self.anchor_generator = anchor_generator
         self.box2box_transform = box2box_transform
         self.num_classes = num_classes
+        self.class_names = _checked_names(class_names, num_classes)
 
         self.loss_normalizer_momentum = loss_normalizer_momentum
         self.loss_normalizer_sync = loss_normalizer_sync
@@ -231,8 +234,8 @@ class DenseDetector(nn.Module, ABC):
         with torch.no_grad():
             labels, boxes = self.assign(dense, ground_truth)
             targets = Targets(labels, boxes, self.num_classes, self.loss_normalizer)
-            targets.normalizer = self._normalizer(self.count_positives(targets))
-        if compat.event_storage() is not None:  # reading the number stalls a GPU
+            targets.normalizer = self._normalizer(self.batch_normalizer(targets))
+        if self.training and compat.event_storage() is not None:  # reading it stalls a GPU
             num_foreground = targets.foreground.sum().item()
             compat.put_scalar("num_pos_anchors", num_foreground / len(ground_truth))
         return targets
@@ -247,11 +250,14 @@ class DenseDetector(nn.Module, ABC):
         """Scalar: what this batch adds to the loss normaliser."""
         return targets.foreground.sum()
 
-    def _normalizer(self, count: Tensor) -> Tensor:
-        count = count.to(self.loss_normalizer)
+    def batch_normalizer(self, targets: Targets) -> Tensor:
+        """Scalar: the loss normaliser of this batch, at least 1, without a moving average."""
+        count = self.count_positives(targets).to(self.loss_normalizer)
         if self.loss_normalizer_sync:
             count = mean_over_processes(count)
-        count = count.clamp(min=1)
+        return count.clamp(min=1)
+
+    def _normalizer(self, count: Tensor) -> Tensor:
         if self.training:
             momentum = self.loss_normalizer_momentum
             self.loss_normalizer.mul_(momentum).add_(count * (1 - momentum))
@@ -360,3 +366,15 @@ def per_prediction(maps: Tensor, dim: int) -> Tensor:
     n, _, height, width = maps.shape
     maps = maps.view(n, -1, dim, height, width).permute(0, 3, 4, 1, 2)
     return maps.reshape(n, -1, dim).float()
+
+
+def _checked_names(names: list[str] | None, num_classes: int) -> list[str] | None:
+    if names is None:
+        return None
+    names = list(names)
+    if len(names) != num_classes or len(set(names)) != len(names):
+        raise ValueError(
+            f"class_names has {len(names)} names, {len(set(names))} of them different; expected "
+            f"{num_classes} different ones, as num_classes says"
+        )
+    return names

@@ -16,6 +16,9 @@ from ..outputs import Tap
 BRANCHES = ("cls", "bbox")
 """The two towers; a :data:`Tap` names one of them."""
 
+PRE_RELU = "_pre_relu"
+"""Appended to a branch, it names the output of a block before its ReLU."""
+
 
 @dataclass
 class HeadOutputs:
@@ -52,8 +55,10 @@ class TowerHead(RetinaNetHead):
 
     A tower is a sequence of blocks C1..Cn of convolution, norm (if any) and ReLU.
     ``tap (branch, i)`` is the output of block Ci of the tower ``branch``, after its ReLU;
-    ``(branch, 0)`` is the feature of the pyramid. :meth:`run` hands out taps, :meth:`resume`
-    takes them and goes on from there: the pair is all that CrossKD needs.
+    ``(branch, 0)`` is the feature of the pyramid, and ``("cls_pre_relu", i)`` or
+    ``("bbox_pre_relu", i)`` the output of Ci before its ReLU. :meth:`run` hands out taps,
+    :meth:`resume` takes those after the ReLU and goes on from there: the pair is all that CrossKD
+    needs.
     """
 
     quality_kind: str | None = None
@@ -115,10 +120,13 @@ class TowerHead(RetinaNetHead):
     def check_tap(self, tap: Tap) -> None:
         """Raise ValueError unless ``tap`` is (branch, depth) of this head."""
         branch, depth = tap
-        if branch not in BRANCHES or not 0 <= depth <= self.depth:
+        before_relu = branch.endswith(PRE_RELU)
+        known = branch.removesuffix(PRE_RELU) in BRANCHES
+        if not known or not before_relu <= depth <= self.depth:
             raise ValueError(
                 f"tap {tap!r}: {type(self).__name__} has the branches {BRANCHES} and the depths "
-                f"0 (input) to {self.depth} (last block); ask for one of these"
+                f"0 (input) to {self.depth} (last block), with {PRE_RELU!r} after the branch 1 to "
+                f"{self.depth}; ask for one of these"
             )
 
     def predict(self, level: int, cls_feature: Tensor, bbox_feature: Tensor) -> dict[str, Tensor]:
@@ -187,7 +195,12 @@ class TowerHead(RetinaNetHead):
                     if (branch, done) in collected:
                         collected[branch, done].append(feature)
                     if done < self.depth:
-                        feature = blocks[branch][done](feature)
+                        *layers, relu = blocks[branch][done]
+                        for layer in layers:
+                            feature = layer(feature)
+                        if (branch + PRE_RELU, done + 1) in collected:
+                            collected[branch + PRE_RELU, done + 1].append(feature)
+                        feature = relu(feature)
                 towers[branch] = feature
             for name, prediction in self.predict(level, towers["cls"], towers["bbox"]).items():
                 getattr(outputs, name).append(prediction)

@@ -2,5 +2,6 @@
 
 from .base import DistillationError, KDMethod, MethodSet, Needs, Step
 from .bckd import BCKD
+from .class_maps import ClassMap
 
-__all__ = ["BCKD", "DistillationError", "KDMethod", "MethodSet", "Needs", "Step"]
+__all__ = ["BCKD", "ClassMap", "DistillationError", "KDMethod", "MethodSet", "Needs", "Step"]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..compat import full_precision
 from ..detectors.dense import DenseDetector
 from ..outputs import DensePass, Tap, Targets
+from .class_maps import ClassMap, class_pairs
 
 
 class DistillationError(ValueError):
@@ -29,12 +30,14 @@ class Step:
         iteration: of the trainer; 0 without one.
         resume: runs the rest of the teacher's frozen head on (taps, depth), see
             ``Teacher.resume``; gradients reach the taps and not the teacher.
+        assign: what the teacher's assigner makes of the ground truth, see ``Teacher.assign``.
     """
 
     targets: Targets
     ground_truth: list[Instances]
     iteration: int
     resume: Callable[..., DensePass]
+    assign: Callable[[], Targets]
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Needs:
         taps: tower features that it reads from both passes.
         same_priors: predictions correspond one to one: equal strides, anchors per location and
             anchors.
-        same_classes: class scores correspond one to one.
+        same_classes: it compares class scores; ``class_map`` says which correspond.
         distribution: both predict distributions over distances.
     """
 
@@ -60,6 +63,8 @@ class KDMethod(nn.Module, ABC):
     checkpoints of the run, and absent from the student."""
 
     needs: Needs = Needs()
+    class_map: ClassMap = None
+    """Which classes correspond, for methods whose ``needs`` have ``same_classes``."""
 
     def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
         """Raise ValueError, saying why, if the method cannot distil between the two.
@@ -71,13 +76,10 @@ class KDMethod(nn.Module, ABC):
         for tap in self.needs.taps:
             student.head.check_tap(tap)
             teacher.head.check_tap(tap)
-        if self.needs.same_classes and student.num_classes != teacher.num_classes:
-            raise ValueError(
-                "it compares class scores and needs equal classes, but the student has "
-                f"num_classes={student.num_classes} and the teacher {teacher.num_classes}"
-            )
+        if self.needs.same_classes:
+            class_pairs(self.class_map, student, teacher)
         if self.needs.same_priors:
-            _check_same_priors(student, teacher)
+            check_same_priors(student, teacher)
         if self.needs.distribution:
             for role, detector in (("student", student), ("teacher", teacher)):
                 if not detector.predicts_distribution:
@@ -85,6 +87,26 @@ class KDMethod(nn.Module, ABC):
                         "it compares distributions over box distances, and the "
                         f"{role}'s {type(detector).__name__} predicts none"
                     )
+
+    def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        """Make what depends on both detectors, such as adapters; called once, after :meth:`check`
+        and before an optimizer exists."""
+        pairs = class_pairs(self.class_map, student, teacher) if self.needs.same_classes else None
+        if pairs is not None:
+            ours, theirs = torch.tensor(pairs, device=student.device).unbind(dim=1)
+            self.register_buffer("student_classes", ours, persistent=False)
+            self.register_buffer("teacher_classes", theirs, persistent=False)
+
+    def comparable_logits(
+        self, student: DensePass, teacher: DensePass
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Class logits of both, each L x (N, Hl*Wl*A, K'), of the K' classes that correspond."""
+        if getattr(self, "student_classes", None) is None:
+            return student.logits, teacher.logits
+        return (
+            [logits[..., self.student_classes] for logits in student.logits],
+            [logits[..., self.teacher_classes] for logits in teacher.logits],
+        )
 
     @abstractmethod
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
@@ -94,7 +116,8 @@ class KDMethod(nn.Module, ABC):
         """
 
 
-def _check_same_priors(student: DenseDetector, teacher: DenseDetector) -> None:
+def check_same_priors(student: DenseDetector, teacher: DenseDetector) -> None:
+    """Raise ValueError, saying where they differ, unless both predict from the same anchors."""
     found = (
         ("level strides", student.strides, teacher.strides),
         ("anchors per location", student.num_anchors, teacher.num_anchors),
@@ -154,12 +177,15 @@ class MethodSet(nn.Module):
         """The tower features that the methods need, each once."""
         return tuple(dict.fromkeys(t for method in self.children() for t in method.needs.taps))
 
-    def check(self, student: DenseDetector, teacher: DenseDetector, weights: str | None) -> None:
-        """Raise DistillationError if a method cannot distil between the two.
+    def prepare(self, student: DenseDetector, teacher: DenseDetector, weights: str | None) -> None:
+        """Check every method against both detectors, and let it make what depends on them.
 
         Args:
             student, teacher: the detectors.
             weights: the teacher's file, for the message.
+
+        Raises:
+            DistillationError: a method cannot distil between the two.
         """
         for name, method in self.named_children():
             try:
@@ -171,6 +197,7 @@ class MethodSet(nn.Module):
                     f"{type(student).__name__}: {error}. Change one of the two configs, "
                     "or leave the method out."
                 ) from None
+            method.prepare(student, teacher)
 
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """{``kd_<name>_<term>``: scalar}."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..losses import elementwise_giou, elementwise_iou, modulated_binary_cross_entropy
 from ..outputs import DensePass, Targets
 from .base import KDMethod, Needs, Step
+from .class_maps import ClassMap
 
 LOC_LOSSES = {"giou": elementwise_giou, "iou": elementwise_iou}
 NORMALIZERS = ("positives", "none")
@@ -51,6 +52,7 @@ class BCKD(KDMethod):
         normalize: str = "positives",
         skip_empty_levels: bool = True,
         mask_ignored: bool = True,
+        class_map: ClassMap = None,
     ):
         """
         Args:
@@ -60,6 +62,8 @@ class BCKD(KDMethod):
             normalize: "positives" (code) or "none" (paper).
             skip_empty_levels: leave out levels without a positive (code).
             mask_ignored: leave out predictions that the assigner ignores (code).
+            class_map: which classes correspond, where those of student and teacher differ, see
+                :data:`ClassMap`.
         """
         super().__init__()
         if loc_loss not in LOC_LOSSES:
@@ -77,12 +81,14 @@ class BCKD(KDMethod):
         self.normalize = normalize
         self.skip_empty_levels = skip_empty_levels
         self.mask_ignored = mask_ignored
+        self.class_map = class_map
 
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """``loss_cls`` and ``loss_loc``, those of them whose weight is not 0."""
         selected = self._selected(student, step.targets)  # (N, R)
-        logits = torch.cat(student.logits, dim=1)[selected]  # (P, K)
-        teacher_logits = torch.cat(teacher.logits, dim=1)[selected]  # (P, K)
+        ours, theirs = self.comparable_logits(student, teacher)
+        logits = torch.cat(ours, dim=1)[selected]  # (P, K)
+        teacher_logits = torch.cat(theirs, dim=1)[selected]  # (P, K)
         normalizer = step.targets.normalizer if self.normalize == "positives" else 1.0
         losses = {}
         if self.cls_weight > 0:
