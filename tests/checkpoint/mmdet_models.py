@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from builders import GOLDEN, golden, group_norm_8
+from detectron2.config import LazyConfig, instantiate
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import FPN, ResNet
-from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
-from detectron2.modeling.box_regression import Box2BoxTransform
-from detectron2.modeling.matcher import Matcher
 from detectron2.structures import ImageList
 
+from dense_kd import get_config_file
 from dense_kd.detectors import (
     ATSS,
     FCOS,
@@ -24,11 +23,9 @@ from dense_kd.detectors import (
     GFLHead,
     LastLevelP6P7OptionalReLU,
     RetinaNet,
-    TowerHead,
 )
 
 NUM_CLASSES = 5
-STRIDES = [8, 16, 32, 64, 128]
 IN_FEATURES = ["res3", "res4", "res5"]
 LEVELS = ["p3", "p4", "p5", "p6", "p7"]
 PIXELS = {"pixel_mean": [0.0, 0.0, 0.0], "pixel_std": [1.0, 1.0, 1.0]}  # inputs are normalised
@@ -78,32 +75,11 @@ def fpn(bottom_up: ResNet, channels: int, extra_levels_from: str, relu: bool) ->
 
 def retinanet(norm: Any = "BN", **overrides: Any) -> RetinaNet:
     """For ``det_retinanet``."""
-    num_classes = overrides.pop("num_classes", NUM_CLASSES)
-    scales = [2 ** (i / 3) for i in range(3)]
-    return RetinaNet(
-        backbone=fpn(resnet18(norm), 32, "res5", relu=False),
-        head=TowerHead(
-            input_shape=[ShapeSpec(channels=32)] * 5,
-            num_classes=num_classes,
-            num_anchors=9,
-            conv_dims=[32] * 4,
-        ),
-        head_in_features=LEVELS,
-        anchor_generator=DefaultAnchorGenerator(
-            sizes=[[4 * stride * scale for scale in scales] for stride in STRIDES],
-            aspect_ratios=[0.5, 1.0, 2.0],
-            strides=STRIDES,
-            offset=0.0,
-        ),
-        box2box_transform=Box2BoxTransform(weights=[1.0, 1.0, 1.0, 1.0]),
-        anchor_matcher=Matcher(
-            thresholds=[0.4, 0.5], labels=[0, -1, 1], allow_low_quality_matches=True
-        ),
-        num_classes=num_classes,
-        loss_normalizer_momentum=0.0,
-        clip_before_nms=True,
-        **{**PIXELS, **overrides},
-    )
+    make = LazyConfig.load(get_config_file("common/models/retinanet.py"), "mmdet_retinanet")
+    config = make(fpn(resnet18(norm), 32, "res5", relu=False))
+    config.head.update(input_shape=[ShapeSpec(channels=32)] * 5, conv_dims=[32] * 4)
+    config.update({"num_classes": NUM_CLASSES, "input_format": "BGR", **PIXELS, **overrides})
+    return instantiate(config)
 
 
 def fcos(tricks: bool, norm: Any = "BN", **overrides: Any) -> FCOS:

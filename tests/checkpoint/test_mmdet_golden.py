@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import pytest
 import torch
 from builders import assert_close, golden
-from detectron2.structures import Boxes, Instances
 from mmdet_models import (
     DETECTORS,
     LEVELS,
@@ -21,9 +20,9 @@ from mmdet_models import (
 from torch import Tensor
 
 from dense_kd import Teacher
-from dense_kd.checkpoint import convert_mmdet, read_weights
+from dense_kd.checkpoint import read_weights
 from dense_kd.detectors import DenseDetector, FrozenStatisticsBatchNorm, RetinaNet
-from dense_kd.outputs import DensePass, Targets
+from dense_kd.outputs import DensePass
 
 TOLERANCE = 1e-5
 """Relative to the largest element; mmdetection's own noise is 5e-6."""
@@ -135,90 +134,3 @@ def test_training_does_not_change_the_features_with_frozen_statistics():
     data = golden(f"{name}_data")
     for level in LEVELS:
         assert_close(levels[level], data[f"fpn/{level.upper()}"], TOLERANCE, level)
-
-
-class RetinaNetTargets:
-    """mmdetection's assignment for RetinaNet in a training case, with anchors in our order."""
-
-    def __init__(self, case: str):
-        self.data = golden("det_retinanet_data")
-        self.case = case
-        teacher = Teacher(detector("det_retinanet"), checkpoint_path("det_retinanet"))
-        teacher.load()
-        self.loaded = Loaded("det_retinanet", teacher.model.requires_grad_(), self.data)
-        self.dense = self.loaded.run()
-
-    def ground_truth(self) -> list[Instances]:
-        return [
-            Instances(
-                size,
-                gt_boxes=Boxes(self.data[f"{self.case}/img{i}/gt_bboxes"]),
-                gt_classes=self.data[f"{self.case}/img{i}/gt_labels"],
-            )
-            for i, size in enumerate(stored_images("det_retinanet").image_sizes)
-        ]
-
-    def levels(self, key: str) -> Tensor:
-        """The arrays ``key/l0``..``key/l4``, (N, Rl, ...), as (N, R, ...)."""
-        arrays = [self.data[f"{self.case}/{key}/l{level}"] for level in range(5)]
-        return size_major(torch.cat(arrays, dim=1), 1)
-
-    def inside(self) -> Tensor:
-        """(N, R): anchors whose location is not in the padding of their image."""
-        flags = [self.data[f"{self.case}/img{i}/valid_flags"] for i in range(2)]
-        return size_major(torch.stack(flags), 1)
-
-    def targets(self) -> Targets:
-        return self.loaded.model.targets(self.dense, self.ground_truth())
-
-
-def test_anchors_equal_the_reference():
-    reference = RetinaNetTargets("a")
-    for level, priors in enumerate(reference.dense.priors):
-        expected = size_major(reference.data[f"anchors/l{level}"], 0)
-        assert_close(priors, expected, 1e-6, f"level {level}")
-
-
-@pytest.mark.parametrize("case", ["a", "b"])
-def test_assignment_equals_the_reference_outside_of_the_padding(case: str):
-    reference = RetinaNetTargets(case)
-    targets, inside = reference.targets(), reference.inside()
-    ignored = reference.levels("label_weights") == 0
-    expected = reference.levels("labels").masked_fill(ignored, -1)
-    assert torch.equal(targets.labels[inside], expected[inside])
-    assert (expected[~inside] == -1).all()  # ours have a label there, as detectron2's have
-    foreground = targets.foreground & inside
-    assert foreground.any()
-    priors = torch.cat(reference.dense.priors).expand_as(targets.boxes)
-    deltas = reference.loaded.model.box2box_transform.get_deltas(
-        priors[foreground], targets.boxes[foreground]
-    )
-    assert_close(deltas, reference.levels("bbox_targets")[foreground], 1e-5)
-
-
-@pytest.mark.parametrize("case", ["a", "b"])
-def test_losses_and_gradients_equal_the_reference_given_its_ignored_padding_and_divisor(case: str):
-    reference = RetinaNetTargets(case)
-    dense, data = reference.dense, reference.data
-    targets = reference.targets()
-    labels = targets.labels.masked_fill(~reference.inside(), -1)
-    divisor = data[f"{case}/avg_factor"]  # counts an image without positives as one
-    mmdet = Targets(labels, targets.boxes, NUM_CLASSES, divisor)
-    losses = reference.loaded.model.losses(dense, mmdet)
-    for ours, theirs in (("cls", "cls"), ("box_reg", "bbox")):
-        expected = data[f"{case}/loss/loss_{theirs}"].sum()
-        assert_close(losses[f"loss_{ours}"], expected, TOLERANCE, ours)
-    assert_close(sum(losses.values()), data[f"{case}/loss_total"], TOLERANCE)
-
-    for feature in dense.features:
-        feature.retain_grad()
-    sum(losses.values()).backward()
-    gradients = {f"fpn_P{level[1]}": f.grad for level, f in zip(LEVELS, dense.features)}
-    gradients |= {name: p.grad for name, p in reference.loaded.model.named_parameters()}
-    prefix = f"{case}/grad/"
-    expected = {key[len(prefix) :]: value for key, value in data.items() if key.startswith(prefix)}
-    assert len(expected) == (6 if case == "a" else 1)
-    features = {key: value for key, value in expected.items() if key.startswith("fpn_")}
-    head = {f"bbox_head.{key}": expected[key] for key in expected.keys() - features.keys()}
-    for key, value in {**features, **convert_mmdet(head)}.items():
-        assert_close(gradients[key], value, TOLERANCE, key)

@@ -16,9 +16,78 @@ def test_anchors_are_labelled_by_their_overlap():
     assigner = MaxIoUAssigner(Matcher([0.4, 0.5], [0, -1, 1], allow_low_quality_matches=False))
     anchors = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 4.5], [0, 0, 10, 3], [50, 50, 60, 60.0]])
     truth = [instances((64, 64), [[0, 0, 10, 10]], [2]), instances((64, 64), [], [])]
-    labels, boxes = assigner.assign([anchors[:1], anchors[1:]], truth, num_classes=3)
+    labels, boxes = assigner.assign([anchors[:1], anchors[1:]], truth, 3, [(64, 64)] * 2)
     assert labels.tolist() == [[2, -1, 3, 3], [3, 3, 3, 3]]
     assert boxes[0, 0].tolist() == [0, 0, 10, 10]
+
+
+def test_all_best_anchors_of_a_box_are_positive_however_little_they_overlap_it():
+    anchors = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10], [13, 20, 17, 30], [50, 50, 60, 60]])
+    box = [8.0, 0, 22, 10]  # IoU 20 / 220 with the first two, 0 with the others
+    for options in ({}, {"reassign_best_anchors": True}):
+        assigner = MaxIoUAssigner(Matcher([0.4, 0.5], [0, -1, 1], True), **options)
+        labels, _ = assigner.assign([anchors], [instances((64, 64), [box], [1])], 3, [(64, 64)])
+        assert labels.tolist() == [[1, 1, 3, 3]]
+
+
+@pytest.mark.parametrize(("reassign", "expected"), [(False, [0, 2, 0]), (True, [1, 2, 0])])
+def test_an_anchor_serves_the_box_it_overlaps_most_or_the_box_it_is_the_best_of(reassign, expected):
+    # IoU of the first anchor with the boxes is 1, 0.7 and 0; the others have their own box each,
+    # but the third overlaps the first box with 0.5 and is the best of none.
+    anchors = torch.tensor([[0.0, 0, 10, 10], [40, 40, 50, 50], [0, 0, 10, 5]])
+    truth = instances((64, 64), [[0, 0, 10, 10], [0, 3, 10, 10], [40, 40, 50, 50]], [0, 1, 2])
+    assigner = MaxIoUAssigner(
+        Matcher([0.4, 0.5], [0, -1, 1], allow_low_quality_matches=True),
+        reassign_best_anchors=reassign,
+    )
+    labels, boxes = assigner.assign([anchors], [truth], 3, [(64, 64)])
+    assert labels.tolist() == [expected]
+    assert torch.equal(boxes[0], truth.gt_boxes.tensor[expected])
+
+
+def test_reassigning_best_anchors_needs_low_quality_matches():
+    with pytest.raises(ValueError, match="reassign_best_anchors=True.*allow_low_quality_matches"):
+        MaxIoUAssigner(Matcher([0.5], [0, 1], False), reassign_best_anchors=True)
+
+
+def nine_anchors(height: int, width: int, strides: list[int]) -> list[Tensor]:
+    """RetinaNet's anchors on an image, level by level."""
+    generator = DefaultAnchorGenerator(
+        sizes=[[4 * stride * 2 ** (i / 3) for i in range(3)] for stride in strides],
+        aspect_ratios=[0.5, 1.0, 2.0],
+        strides=strides,
+        offset=0.0,
+    )
+    maps = [torch.zeros(1, 1, -(-height // s), -(-width // s)) for s in strides]
+    return [boxes.tensor for boxes in generator(maps)]
+
+
+def test_anchors_of_any_shape_are_ignored_where_their_location_is_in_the_padding():
+    height, width = 800, 1344
+    priors = nine_anchors(height, width, [8, 16, 32, 64, 128])
+    assigner = MaxIoUAssigner(Matcher([0.4, 0.5], [0, -1, 1], True), padding_multiple=32)
+    # 90 x 1001 is padded to 96 x 1024.
+    labels, _ = assigner.assign(priors, [instances((90, 1001), [], [])], 3, [(90, 1001)])
+    for stride, label in zip([8, 16, 32, 64, 128], labels[0].split([len(p) for p in priors])):
+        valid = (label >= 0).view(-(-height // stride), -(-width // stride), 9)
+        expected = torch.zeros_like(valid)
+        expected[: -(-96 // stride), : -(-1024 // stride)] = True
+        assert torch.equal(valid, expected)
+    everywhere = MaxIoUAssigner(Matcher([0.4, 0.5], [0, -1, 1], True))
+    assert (
+        everywhere.assign(priors, [instances((90, 1001), [], [])], 3, [(90, 1001)])[0] == 3
+    ).all()
+
+
+def test_anchors_in_the_padding_are_the_best_of_no_box():
+    # The last anchor overlaps the box most, but lies beyond the 32 x 32 of the image.
+    anchors = torch.tensor([[0.0, 0, 20, 20], [20, 20, 24, 24], [20, 20, 46, 46]])
+    truth = instances((32, 32), [[18.0, 18, 32, 32]], [2])
+    matcher = Matcher([0.4, 0.5], [0, -1, 1], allow_low_quality_matches=True)
+    for multiple, expected in ((None, [3, 3, 2]), (32, [3, 2, -1])):
+        assigner = MaxIoUAssigner(matcher, padding_multiple=multiple)
+        labels, _ = assigner.assign([anchors], [truth], 3, [(32, 32)])
+        assert labels.tolist() == [expected]
 
 
 def points(shapes: list[tuple[int, int]]) -> list[Tensor]:

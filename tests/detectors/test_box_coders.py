@@ -1,14 +1,66 @@
-"""Codes of boxes as distances, by hand and against detectron2 main."""
+"""Codes of boxes, by hand and against detectron2's."""
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
-from builders import assert_close
+from builders import assert_close, tiny_atss
+from detectron2.modeling.box_regression import Box2BoxTransform
 
 from dense_kd import compat
-from dense_kd.detectors import DistanceCoder
+from dense_kd.detectors import DeltaCoder, DistanceCoder
 from dense_kd.detectors.box_coders import centerness
+
+
+def test_sizes_are_bounded_from_both_sides():
+    anchors = torch.tensor([[100.0, 200.0, 260.0, 520.0]] * 2)  # 160 x 320
+    deltas = torch.tensor([[0.5, 0.0, -30.0, -30.0], [0.0, 0.0, 30.0, 0.0]])
+    small, large = DeltaCoder().apply_deltas(deltas, anchors)
+    # The smallest box is 16 / 1000 of the anchor: 2.56 x 5.12 around (180 + 0.5 * 160, 360).
+    assert small.tolist() == pytest.approx([258.72, 357.44, 261.28, 362.56], abs=1e-3)
+    assert large.tolist() == pytest.approx([180 - 5000, 200, 180 + 5000, 520], rel=1e-5)
+    without = Box2BoxTransform((1.0, 1.0, 1.0, 1.0)).apply_deltas(deltas, anchors)
+    assert (without[0, 2:] - without[0, :2]).max() < 1e-4
+
+
+def test_the_bound_holds_for_the_logarithm_of_the_size_whatever_the_weights():
+    anchor = torch.tensor([[0.0, 0.0, 1000.0, 1000.0]])
+    coder = DeltaCoder(weights=(10.0, 10.0, 5.0, 2.0))
+    for delta in (-30.0, -1000.0):
+        box = coder.apply_deltas(torch.tensor([[0.0, 0.0, delta, delta]]), anchor)[0]
+        assert (box[2] - box[0]).item() == pytest.approx(max(1000 * math.exp(delta / 5), 16), 1e-4)
+        assert (box[3] - box[1]).item() == pytest.approx(16, 1e-4)
+
+
+def test_a_size_beyond_the_bound_has_no_gradient():
+    deltas = torch.tensor([[0.0, 0.0, -30.0, -1.0]], requires_grad=True)
+    anchor = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+    box = DeltaCoder().apply_deltas(deltas, anchor)
+    (box[:, 2:] - box[:, :2]).sum().backward()
+    assert deltas.grad[0, 2] == 0 and deltas.grad[0, 3] > 0
+
+
+def test_between_the_bounds_deltas_are_detectron2s():
+    generator = torch.Generator().manual_seed(0)
+    low = torch.rand(50, 2, generator=generator) * 50
+    anchors = torch.cat((low, low + 16), dim=1)
+    boxes = torch.cat((low - 5, low + 40 * torch.rand(50, 2, generator=generator)), dim=1)
+    weights = (10.0, 10.0, 5.0, 5.0)
+    deltas = 4 * torch.randn(50, 4, generator=generator)
+    ours, stock = DeltaCoder(weights), Box2BoxTransform(weights)
+    assert torch.equal(ours.get_deltas(anchors, boxes), stock.get_deltas(anchors, boxes))
+    assert torch.equal(ours.apply_deltas(deltas, anchors), stock.apply_deltas(deltas, anchors))
+
+
+def test_atss_bounds_sizes_from_both_sides_by_default():
+    model = tiny_atss()
+    assert type(model.box2box_transform) is DeltaCoder
+    anchor = torch.tensor([[0.0, 0.0, 64.0, 64.0]])
+    box = model.decode(torch.tensor([[0.0, 0.0, -30.0, -30.0]]), anchor)
+    # exp(-30 * 0.2) = 0.0025 is below the bound 0.016.
+    assert (box[0, 2] - box[0, 0]).item() == pytest.approx(64 * 0.016, 1e-4)
 
 
 def test_distances_are_from_the_center_to_the_sides():

@@ -1,4 +1,4 @@
-"""RetinaNet on COCO, as in detectron2's model zoo."""
+"""RetinaNet on COCO, as in the model zoos of detectron2 and mmdetection."""
 
 from detectron2.config import LazyCall as L
 from detectron2.layers import ShapeSpec
@@ -6,9 +6,21 @@ from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 
-from dense_kd.detectors import RetinaNet, TowerHead
+from dense_kd.detectors import DeltaCoder, RetinaNet, TowerHead
 
 from .backbones import MSRA_INPUT, TORCHVISION_INPUT, resnet_fpn
+
+# Where mmdetection's RetinaNet differs from detectron2's: in very small predicted boxes, anchors in
+# the padding, anchors that are the best of a box but overlap another more, what divides the losses,
+# and when detections are clipped.
+MMDET_OPTIONS = dict(
+    box2box_transform=L(DeltaCoder)(weights=[1.0, 1.0, 1.0, 1.0]),
+    padding_multiple=32,
+    reassign_best_anchors=True,
+    loss_normalizer_momentum=0.0,
+    count_empty_images=True,
+    clip_before_nms=True,
+)
 
 
 def retinanet(backbone, image_input):
@@ -34,6 +46,13 @@ def retinanet(backbone, image_input):
         num_classes=80,
         **image_input,
     )
+
+
+def mmdet_retinanet(backbone, image_input=TORCHVISION_INPUT):
+    """mmdetection's retinanet_*_fpn_*_coco; its FPN has no ReLU between P6 and P7."""
+    model = retinanet(backbone, image_input)
+    model.update(MMDET_OPTIONS)
+    return model
 
 
 def retinanet_r50():

@@ -3,7 +3,7 @@
 from .assigners import ATSSAssigner, FCOSAssigner, MaxIoUAssigner
 from .atss import ATSS, ATSSHead
 from .backbones import FrozenStatisticsBatchNorm, LastLevelP6P7OptionalReLU
-from .box_coders import DistanceCoder
+from .box_coders import DeltaCoder, DistanceCoder
 from .dense import DenseDetector
 from .fcos import FCOS, FCOSHead
 from .gfl import GFL, GFLHead
@@ -18,6 +18,7 @@ __all__ = [
     "GFL",
     "ATSSAssigner",
     "ATSSHead",
+    "DeltaCoder",
     "DenseDetector",
     "DistanceCoder",
     "FCOSAssigner",

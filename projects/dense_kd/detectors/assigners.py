@@ -9,42 +9,83 @@ from torch import Tensor
 
 
 class MaxIoUAssigner:
-    """Match anchors with the box they overlap most (RetinaNet), through detectron2's Matcher."""
+    """Match anchors with the box they overlap most (RetinaNet), through detectron2's Matcher.
 
-    def __init__(self, matcher: Matcher):
+    The defaults are detectron2's rules; the options make them mmdetection's.
+    """
+
+    def __init__(
+        self,
+        matcher: Matcher,
+        *,
+        padding_multiple: int | None = None,
+        reassign_best_anchors: bool = False,
+    ):
         """
         Args:
-            matcher: its thresholds on IoU decide what is background, ignored and foreground.
+            matcher: its thresholds on IoU decide what is background, ignored and foreground, and
+                its low-quality matches make the best anchors of every box foreground.
+            padding_multiple: see :class:`ATSSAssigner`; 32 is mmdetection's rule.
+            reassign_best_anchors: such a best anchor serves the box that it is the best of, even
+                if it overlaps another more, and the last if several boxes share it: mmdetection's
+                rule. In detectron2 it serves the box it overlaps most, so that a box may be left
+                without an anchor.
         """
+        if reassign_best_anchors and not matcher.allow_low_quality_matches:
+            raise ValueError(
+                "reassign_best_anchors=True with a Matcher of allow_low_quality_matches=False, in "
+                "which the best anchor of a box need not be positive; make both True or both False"
+            )
         self.matcher = matcher
+        self.padding_multiple = padding_multiple
+        self.reassign_best_anchors = reassign_best_anchors
 
     @torch.no_grad()
     def assign(
-        self, priors: list[Tensor], ground_truth: list[Instances], num_classes: int
+        self,
+        priors: list[Tensor],
+        ground_truth: list[Instances],
+        num_classes: int,
+        image_sizes: list[tuple[int, int]],
     ) -> tuple[Tensor, Tensor]:
         """
         Args:
             priors: L x (Hl*Wl*A, 4).
             ground_truth: N Instances with gt_boxes and gt_classes.
             num_classes: K, the label of background.
+            image_sizes: N x (height, width) without padding.
 
         Returns:
             labels (N, R) in {-1 ignored, 0..K-1, K background} and matched boxes (N, R, 4).
         """
         anchors = Boxes(torch.cat(priors))  # (R, 4)
         labels, boxes = [], []
-        for instances in ground_truth:
-            matched, match = self.matcher(pairwise_iou(instances.gt_boxes, anchors))  # (R,) both
+        for instances, image_size in zip(ground_truth, image_sizes):
+            keep = not_in_padding(anchors.tensor, image_size, self.padding_multiple)  # (R,)
+            # An overlap of 0 is below all others: an anchor in the padding is the best of no box.
+            overlaps = pairwise_iou(instances.gt_boxes, anchors).masked_fill(~keep, 0)  # (M, R)
+            matched, match = self._match(overlaps)  # (R,) both
             if len(instances) == 0:
-                labels.append(torch.full_like(matched, num_classes))
-                boxes.append(torch.zeros_like(anchors.tensor))
-                continue
-            label = instances.gt_classes[matched]
-            label[match == 0] = num_classes
-            label[match == -1] = -1
-            labels.append(label)
-            boxes.append(instances.gt_boxes.tensor[matched])
+                label = torch.full_like(matched, num_classes)
+                box = torch.zeros_like(anchors.tensor)
+            else:
+                label = instances.gt_classes[matched]
+                label[match == 0] = num_classes
+                label[match == -1] = -1
+                box = instances.gt_boxes.tensor[matched]
+            labels.append(label.masked_fill(~keep, -1))
+            boxes.append(box)
         return torch.stack(labels), torch.stack(boxes)
+
+    def _match(self, overlaps: Tensor) -> tuple[Tensor, Tensor]:
+        """(R,) index of a box, and (R,) whether it is 1 foreground, 0 background, -1 ignored."""
+        matched, match = self.matcher(overlaps)
+        if self.reassign_best_anchors and len(overlaps) > 0:
+            is_best = overlaps == overlaps.amax(dim=1, keepdim=True)  # (M, R)
+            number = torch.arange(1, len(overlaps) + 1, device=overlaps.device)[:, None]
+            last = (is_best * number).amax(dim=0) - 1  # (R,), -1 for the best of no box
+            matched = torch.where(last >= 0, last, matched)
+        return matched, match
 
 
 class FCOSAssigner:
@@ -154,14 +195,10 @@ class ATSSAssigner:
         num_classes: int,
         image_sizes: list[tuple[int, int]],
     ) -> tuple[Tensor, Tensor]:
-        """As :meth:`MaxIoUAssigner.assign`, with
-
-        Args:
-            image_sizes: N x (height, width) without padding.
-        """
+        """As :meth:`MaxIoUAssigner.assign`."""
         labels, boxes = [], []
         for instances, image_size in zip(ground_truth, image_sizes):
-            valid = [self._valid(anchors, image_size) for anchors in priors]
+            valid = [not_in_padding(a, image_size, self.padding_multiple) for a in priors]
             keep = torch.cat(valid)  # (R,)
             label = torch.full_like(keep, -1, dtype=torch.int64)
             box = priors[0].new_zeros(len(keep), 4)
@@ -175,14 +212,6 @@ class ATSSAssigner:
             labels.append(label)
             boxes.append(box)
         return torch.stack(labels), torch.stack(boxes)
-
-    def _valid(self, anchors: Tensor, image_size: tuple[int, int]) -> Tensor:
-        """(Hl*Wl*A,) bool: anchors that are not in the padding."""
-        if self.padding_multiple is None:
-            return anchors.new_ones(len(anchors), dtype=torch.bool)
-        height, width = (-(-x // self.padding_multiple) * self.padding_multiple for x in image_size)
-        centers = _centers(anchors)
-        return (centers[:, 0] < width) & (centers[:, 1] < height)
 
     def _match(self, levels: list[Tensor], gt_boxes: Boxes) -> Tensor:
         """(R,): index of the box of each anchor, or -1."""
@@ -206,6 +235,26 @@ class ATSSAssigner:
         claims.scatter_(1, index, torch.where(positive, near, torch.full_like(near, -1.0)))
         best, matched = claims.max(dim=0)
         return torch.where(best >= 0, matched, torch.full_like(matched, -1))
+
+
+def not_in_padding(
+    anchors: Tensor, image_size: tuple[int, int], padding_multiple: int | None
+) -> Tensor:
+    """Which anchors have their centre on the image's own size rounded up to a multiple.
+
+    Args:
+        anchors: (R, 4).
+        image_size: (height, width) without padding.
+        padding_multiple: pixels; None keeps all anchors.
+
+    Returns:
+        (R,) bool
+    """
+    if padding_multiple is None:
+        return anchors.new_ones(len(anchors), dtype=torch.bool)
+    height, width = (-(-x // padding_multiple) * padding_multiple for x in image_size)
+    centers = _centers(anchors) + 0.01  # the corners of an anchor on the border are rounded
+    return (centers[:, 0] < width) & (centers[:, 1] < height)
 
 
 def _centers(boxes: Tensor) -> Tensor:

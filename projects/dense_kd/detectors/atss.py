@@ -3,7 +3,6 @@ Training Sample Selection", CVPR 2020)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from ..compat import full_precision
 from ..losses import elementwise_giou, elementwise_iou, focal_loss
 from ..outputs import DensePass, Targets
-from .box_coders import centerness
+from .box_coders import DeltaCoder, centerness
 from .dense import mean_over_processes
 from .heads import QUALITY_BRANCHES, QualityHead
 from .square_anchors import SquareAnchorDetector
@@ -79,8 +78,8 @@ class ATSS(SquareAnchorDetector):
         """
         Args:
             head: an :class:`ATSSHead`, or another with a quality branch.
-            box2box_transform: code of the boxes; by default deltas with standard deviations of
-                0.1 (centre) and 0.2 (logarithm of the size).
+            box2box_transform: code of the boxes; by default a :class:`DeltaCoder` with standard
+                deviations of 0.1 (centre) and 0.2 (logarithm of the size).
             focal_loss_alpha, focal_loss_gamma: of the class loss.
             box_loss_weight: of the GIoU loss.
             square_anchors: further arguments of :class:`SquareAnchorDetector`.
@@ -92,8 +91,7 @@ class ATSS(SquareAnchorDetector):
             )
         super().__init__(
             head=head,
-            box2box_transform=box2box_transform
-            or Box2BoxTransform(weights=(10.0, 10.0, 5.0, 5.0), scale_clamp=math.log(1000 / 16)),
+            box2box_transform=box2box_transform or DeltaCoder(weights=(10.0, 10.0, 5.0, 5.0)),
             **square_anchors,
         )
         self.focal_loss_alpha = focal_loss_alpha

@@ -1,11 +1,42 @@
-"""Codes of boxes as distances from a point to the four sides."""
+"""Codes of boxes: deltas of centre and size, and distances from a point to the four sides."""
 
 from __future__ import annotations
 
+import math
+
 import torch
+from detectron2.modeling.box_regression import Box2BoxTransform
 from torch import Tensor
 
 ACTIVATIONS = ("relu", "exp", "identity")
+
+
+class DeltaCoder(Box2BoxTransform):
+    """detectron2's deltas of R-CNN, with predicted sizes bounded from both sides.
+
+    The logarithms dw and dh of a box's size in units of its anchor's are clamped to
+    ``+-scale_clamp`` when a box is decoded, as mmdetection does; ``Box2BoxTransform`` clamps them
+    from above only, so that a strongly negative one gives a box without area.
+    """
+
+    def __init__(
+        self,
+        weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
+        scale_clamp: float = math.log(1000 / 16),
+    ):
+        """
+        Args:
+            weights: of (dx, dy, dw, dh): the reciprocals of mmdetection's ``target_stds``.
+            scale_clamp: largest absolute logarithm of a size in units of the anchor's.
+        """
+        super().__init__(weights, scale_clamp)
+
+    def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
+        """Boxes (P, 4) from head outputs ``deltas`` (P, 4) at anchors ``boxes`` (P, 4)."""
+        dx, dy, dw, dh = deltas.float().unbind(dim=1)
+        dw = dw.clamp(min=-self.scale_clamp * self.weights[2])
+        dh = dh.clamp(min=-self.scale_clamp * self.weights[3])
+        return super().apply_deltas(torch.stack((dx, dy, dw, dh), dim=1), boxes)
 
 
 class DistanceCoder:

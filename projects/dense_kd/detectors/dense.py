@@ -48,6 +48,7 @@ class DenseDetector(nn.Module, ABC):
         loss_normalizer: float,
         loss_normalizer_momentum: float,
         loss_normalizer_sync: bool = False,
+        count_empty_images: bool = False,
         test_score_thresh: float,
         test_topk_candidates: int,
         test_nms_thresh: float,
@@ -72,6 +73,8 @@ class DenseDetector(nn.Module, ABC):
             loss_normalizer_momentum: of the moving average of the number of positives;
                 0 divides by the positives of the current batch.
             loss_normalizer_sync: average the number of positives over processes.
+            count_empty_images: an image without positives counts as one in their number, as in
+                mmdetection's detectors with anchors; otherwise only a batch without any does.
             test_score_thresh: detections below are dropped before NMS.
             test_topk_candidates: kept per image and level before NMS.
             test_nms_thresh: IoU of the class-wise NMS.
@@ -110,6 +113,7 @@ class DenseDetector(nn.Module, ABC):
 
         self.loss_normalizer_momentum = loss_normalizer_momentum
         self.loss_normalizer_sync = loss_normalizer_sync
+        self.count_empty_images = count_empty_images
         self.register_buffer("loss_normalizer", torch.tensor(float(loss_normalizer)), False)
 
         self.test_score_thresh = test_score_thresh
@@ -248,7 +252,8 @@ class DenseDetector(nn.Module, ABC):
 
     def count_positives(self, targets: Targets) -> Tensor:
         """Scalar: what this batch adds to the loss normaliser."""
-        return targets.foreground.sum()
+        per_image = targets.foreground.sum(dim=1)  # (N,)
+        return (per_image.clamp(min=1) if self.count_empty_images else per_image).sum()
 
     def batch_normalizer(self, targets: Targets) -> Tensor:
         """Scalar: the loss normaliser of this batch, at least 1, without a moving average."""

@@ -24,12 +24,18 @@ class RetinaNet(DenseDetector):
 
     Checkpoints of either class load into the other. The moving average of the number of positives
     that divides the losses starts at 100 with momentum 0.9, as detectron2's does.
+
+    mmdetection's RetinaNet (``retinanet_r50_fpn_1x``), with equal losses and detections:
+    ``box2box_transform=DeltaCoder()``, ``padding_multiple=32``, ``reassign_best_anchors=True``,
+    ``count_empty_images=True``, ``loss_normalizer_momentum=0``, ``clip_before_nms=True``.
     """
 
     def __init__(
         self,
         *,
         anchor_matcher: Matcher,
+        padding_multiple: int | None = None,
+        reassign_best_anchors: bool = False,
         focal_loss_alpha: float = 0.25,
         focal_loss_gamma: float = 2.0,
         smooth_l1_beta: float = 0.0,
@@ -43,6 +49,7 @@ class RetinaNet(DenseDetector):
         """
         Args:
             anchor_matcher: labels the anchors by their IoU with the ground truth.
+            padding_multiple, reassign_best_anchors: see :class:`MaxIoUAssigner`.
             focal_loss_alpha, focal_loss_gamma: of the class loss.
             smooth_l1_beta: where the box loss "smooth_l1" becomes linear; 0 is L1.
             box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
@@ -60,7 +67,11 @@ class RetinaNet(DenseDetector):
         )
         if box_reg_loss_type not in BOX_LOSSES:
             raise ValueError(f"box_reg_loss_type={box_reg_loss_type!r}: expected {BOX_LOSSES}")
-        self.assigner = MaxIoUAssigner(anchor_matcher)
+        self.assigner = MaxIoUAssigner(
+            anchor_matcher,
+            padding_multiple=padding_multiple,
+            reassign_best_anchors=reassign_best_anchors,
+        )
         self.focal_loss_alpha = focal_loss_alpha
         self.focal_loss_gamma = focal_loss_gamma
         self.smooth_l1_beta = smooth_l1_beta
@@ -76,7 +87,7 @@ class RetinaNet(DenseDetector):
         return arguments
 
     def assign(self, dense: DensePass, ground_truth: list[Instances]) -> tuple[Tensor, Tensor]:
-        return self.assigner.assign(dense.priors, ground_truth, self.num_classes)
+        return self.assigner.assign(dense.priors, ground_truth, self.num_classes, dense.image_sizes)
 
     def losses(self, dense: DensePass, targets: Targets) -> dict[str, Tensor]:
         """``loss_cls`` (focal) and ``loss_box_reg``, sums divided by ``targets.normalizer``."""

@@ -9,7 +9,7 @@ from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.structures import Instances
 from torch import Tensor
 
-from ..outputs import DensePass, Targets
+from ..outputs import DensePass
 from .assigners import ATSSAssigner
 from .dense import DenseDetector, pyramid_levels
 from .heads import TowerHead
@@ -23,7 +23,7 @@ class SquareAnchorDetector(DenseDetector):
 
     The anchor of row y and column x is a square of 8 strides around (x * stride, y * stride), as
     mmdetection has it. The losses are divided by the number of positives of the batch, averaged
-    over processes.
+    over processes; an image without any counts as one.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class SquareAnchorDetector(DenseDetector):
         dense.setdefault("loss_normalizer", 1.0)
         dense.setdefault("loss_normalizer_momentum", 0.0)
         dense.setdefault("loss_normalizer_sync", True)
+        dense.setdefault("count_empty_images", True)
         dense.setdefault("clip_before_nms", True)
         super().__init__(
             backbone=backbone,
@@ -72,7 +73,3 @@ class SquareAnchorDetector(DenseDetector):
 
     def assign(self, dense: DensePass, ground_truth: list[Instances]) -> tuple[Tensor, Tensor]:
         return self.assigner.assign(dense.priors, ground_truth, self.num_classes, dense.image_sizes)
-
-    def count_positives(self, targets: Targets) -> Tensor:
-        """Positives of the batch; an image without any counts as one, as in mmdetection."""
-        return targets.foreground.sum(dim=1).clamp(min=1).sum()

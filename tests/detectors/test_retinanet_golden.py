@@ -1,0 +1,195 @@
+"""RetinaNet with mmdetection's options against values of mmdetection's, from the features of the
+pyramid on: see golden/README.md."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from builders import GOLDEN, assert_close, golden
+from detectron2.config import LazyCall as L
+from detectron2.config import LazyConfig, instantiate
+from mmdet_reference import (
+    HEAD_ARGUMENTS,
+    LEVELS,
+    NUM_CLASSES,
+    Reference,
+    StoredFeatures,
+    assert_equal_detections,
+    assert_equal_taps,
+)
+from torch import Tensor
+
+from dense_kd import get_config_file
+from dense_kd.checkpoint import convert_mmdet
+from dense_kd.detectors import DeltaCoder
+
+CASES = pytest.mark.parametrize("case", ["a", "b"])
+
+
+def size_major(x: Tensor, dim: int, size: int = 1) -> Tensor:
+    """The (A, ``size``) of dimension ``dim`` from mmdetection's order to detectron2's."""
+    split = x.unflatten(dim, (-1, 3, 3, size))  # rows of (ratio, scale, size)
+    return split.transpose(dim + 1, dim + 2).flatten(dim, dim + 3)
+
+
+@pytest.fixture
+def reference() -> Reference:
+    """The model of our config, with smaller towers."""
+    data = golden("det_retinanet_data")
+    features = {f"p{level[1]}": data[f"fpn/{level}"].clone() for level in LEVELS}
+    make = LazyConfig.load(get_config_file("common/models/retinanet.py"), "mmdet_retinanet")
+    config = make(L(StoredFeatures)(features=features))
+    config.num_classes = NUM_CLASSES
+    config.head.update(
+        input_shape=HEAD_ARGUMENTS["input_shape"], conv_dims=HEAD_ARGUMENTS["conv_dims"]
+    )
+    model = instantiate(config)
+    model.backbone.features = features  # a config copies tensors
+    checkpoint = torch.load(GOLDEN / "det_retinanet.pth", weights_only=True)
+    weights = checkpoint["state_dict"]
+    head = convert_mmdet({k: v for k, v in weights.items() if k.startswith("bbox_head.")})
+    model.head.load_state_dict({k[len("head.") :]: v for k, v in head.items()}, strict=True)
+    meta = json.loads(checkpoint["meta"]["model_cfg"])
+    return Reference("det_retinanet", data, meta, model)
+
+
+def ordered(reference: Reference, key: str, *shape: int) -> Tensor:
+    """The arrays ``key/l0``..``key/l4`` as (N, R, ...), anchors in our order."""
+    return size_major(reference.per_level(key, *shape), 1)
+
+
+def test_options_are_those_of_the_reference(reference: Reference):
+    test, head = reference.meta["test_cfg"], reference.meta["bbox_head"]
+    assigner = reference.meta["train_cfg"]["assigner"]
+    model = reference.model
+    assert model.test_score_thresh == test["score_thr"]
+    assert model.test_nms_thresh == test["nms"]["iou_threshold"]
+    assert model.test_topk_candidates == test["nms_pre"]
+    assert model.max_detections_per_image == test["max_per_img"]
+    assert model.strides == head["anchor_generator"]["strides"]
+    assert model.assigner.matcher.thresholds[1:-1] == [
+        assigner["neg_iou_thr"],
+        assigner["pos_iou_thr"],
+    ]
+    assert model.assigner.matcher.allow_low_quality_matches and assigner["min_pos_iou"] == 0
+    stds = head["bbox_coder"]["target_stds"]
+    assert list(model.box2box_transform.weights) == [1 / std for std in stds]
+    assert model.focal_loss_alpha == head["loss_cls"]["alpha"]
+    assert model.focal_loss_gamma == head["loss_cls"]["gamma"]
+    assert head["loss_bbox"] == {"type": "L1Loss", "loss_weight": 1.0}
+    assert model.box_reg_loss_type == "smooth_l1" and model.smooth_l1_beta == 0
+    assert type(model.box2box_transform) is DeltaCoder
+    assert model.input_format == "RGB"
+
+
+def test_head_outputs_equal_the_reference(reference: Reference):
+    outputs, _ = reference.model.head.run(list(reference.features.values()))
+    for kind, levels, size in (("cls", outputs.logits, NUM_CLASSES), ("reg", outputs.deltas, 4)):
+        for level, found in enumerate(levels):
+            expected = size_major(reference.data[f"head/{kind}/l{level}"], 1, size)
+            assert_close(found, expected, 2e-5, f"{kind}, level {level}")
+
+
+def test_taps_equal_the_features_of_the_reference_towers(reference: Reference):
+    assert_equal_taps(reference)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_resuming_from_the_reference_features_gives_the_reference_outputs(
+    reference: Reference, depth: int
+):
+    taps = reference.run([("cls", depth), ("bbox", depth)]).taps
+    resumed = {}
+    for branch, tower in (("cls", "cls_convs"), ("bbox", "reg_convs")):
+        resumed[branch] = list(taps[branch, depth])
+        resumed[branch][1] = reference.data[f"tower/{tower}.{depth - 1}/P4"]
+    outputs = reference.model.head.resume(resumed, depth)
+    expected = {
+        kind: size_major(reference.data[f"head/{kind}/l1"], 1, size)
+        for kind, size in (("cls", NUM_CLASSES), ("reg", 4))
+    }
+    assert_close(outputs.logits[1], expected["cls"], 2e-5, "class")
+    assert_close(outputs.deltas[1], expected["reg"], 2e-5, "box")
+
+
+def test_anchors_equal_the_reference(reference: Reference):
+    for level, priors in enumerate(reference.run().priors):
+        expected = size_major(reference.data[f"anchors/l{level}"], 0)
+        assert_close(priors, expected, 1e-6, f"level {level}")  # other roundings of the sizes
+
+
+@CASES
+def test_assignment_equals_the_reference(reference: Reference, case: str):
+    dense = reference.run()
+    targets = reference.targets(dense, case)
+    weights = ordered(reference, f"{case}/label_weights")
+    expected = ordered(reference, f"{case}/labels").masked_fill(weights == 0, -1)
+    assert targets.foreground.any()
+    assert torch.equal(targets.labels, expected)
+    assert torch.equal(targets.valid, weights > 0)
+    assert targets.normalizer == reference.data[f"{case}/avg_factor"]
+    for image in range(2):
+        matched = size_major(reference.data[f"{case}/img{image}/gt_inds"], 0)
+        inside = size_major(reference.data[f"{case}/img{image}/valid_flags"], 0)
+        foreground = targets.foreground[image]
+        assert torch.equal(~inside, matched == -2)
+        assert torch.equal(targets.valid[image], matched >= 0)
+        assert torch.equal(foreground, matched > 0)
+        boxes = reference.data[f"{case}/img{image}/gt_bboxes"][matched[matched > 0] - 1]
+        assert torch.equal(targets.boxes[image, foreground], boxes)
+    priors = torch.cat(dense.priors).expand_as(targets.boxes)[targets.foreground]
+    deltas = reference.model.box2box_transform.get_deltas(priors, targets.boxes[targets.foreground])
+    of_reference = ordered(reference, f"{case}/bbox_targets", 4)[targets.foreground]
+    assert_close(deltas, of_reference, 1e-5, "deltas")
+
+
+def test_the_cases_hold_what_the_options_are_for(reference: Reference):
+    dense = reference.run()
+    expected = {case: reference.targets(dense, case) for case in "ab"}
+    matched = torch.stack([reference.data[f"a/img{image}/gt_inds"] for image in range(2)])
+    assert (matched == -2).any() and (matched == -1).any()
+    reference.model.assigner.padding_multiple = None
+    assert not torch.equal(reference.targets(dense, "a").labels, expected["a"].labels)
+    # Low-quality matches: the best anchors of a box, each of the same overlap with it.
+    for case, count in (("a", 4), ("b", 5)):
+        overlaps = reference.data[f"{case}/img0/max_overlaps"]
+        positive = reference.data[f"{case}/img0/gt_inds"] > 0
+        assert (positive & (overlaps < 0.4)).sum() == count
+    reference.model.count_empty_images = False
+    assert reference.targets(dense, "b").normalizer != expected["b"].normalizer
+
+
+@CASES
+def test_losses_equal_the_reference(reference: Reference, case: str):
+    dense = reference.run()
+    losses = reference.model.losses(dense, reference.targets(dense, case))
+    names = {"loss_cls": "loss_cls", "loss_box_reg": "loss_bbox"}
+    assert list(losses) == list(names)
+    for ours, theirs in names.items():
+        expected = reference.data[f"{case}/loss/{theirs}"].sum()
+        assert expected > 0
+        assert_close(losses[ours], expected, 2e-6, theirs)
+    assert_close(sum(losses.values()), reference.data[f"{case}/loss_total"], 2e-6)
+
+
+@CASES
+def test_gradients_equal_the_reference(reference: Reference, case: str):
+    for feature in reference.features.values():
+        feature.requires_grad_()
+    dense = reference.run()
+    sum(reference.model.losses(dense, reference.targets(dense, case)).values()).backward()
+    gradients = {f"fpn_P{name[1]}": f.grad for name, f in reference.features.items()}
+    gradients |= {f"head.{name}": p.grad for name, p in reference.model.head.named_parameters()}
+    prefix = f"{case}/grad/"
+    stored = {k[len(prefix) :]: v for k, v in reference.data.items() if k.startswith(prefix)}
+    assert len(stored) == {"a": 6, "b": 1}[case]
+    features = {key: value for key, value in stored.items() if key.startswith("fpn_")}
+    head = {f"bbox_head.{key}": stored[key] for key in stored.keys() - features.keys()}
+    for key, expected in {**features, **convert_mmdet(head)}.items():
+        assert_close(gradients[key], expected, 1e-4, key)
+
+
+def test_detections_equal_the_reference(reference: Reference):
+    assert_equal_detections(reference, (100, 100))
