@@ -1,6 +1,7 @@
 """Dense detectors that can be teachers and students."""
 
-from .assigners import ATSSAssigner, FCOSAssigner, MaxIoUAssigner
+from .adaptive_assigners import ATSSAssigner, DDODAssigner
+from .assigners import FCOSAssigner, MaxIoUAssigner
 from .atss import ATSS, ATSSHead
 from .backbones import FrozenStatisticsBatchNorm, LastLevelP6P7OptionalReLU
 from .box_coders import DeltaCoder, DistanceCoder
@@ -18,6 +19,7 @@ __all__ = [
     "GFL",
     "ATSSAssigner",
     "ATSSHead",
+    "DDODAssigner",
     "DeltaCoder",
     "DenseDetector",
     "DistanceCoder",

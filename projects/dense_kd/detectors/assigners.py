@@ -163,80 +163,6 @@ class FCOSAssigner:
         return match / areas[:, None].clamp(min=torch.finfo(areas.dtype).tiny)
 
 
-class ATSSAssigner:
-    """Match anchors that are near a box and overlap it more than is usual for those near it.
-
-    Zhang et al., "Bridging the Gap Between Anchor-based and Anchor-free Detection via Adaptive
-    Training Sample Selection", CVPR 2020, algorithm 1. The candidates of a box are the ``topk``
-    anchors of each level whose centres are nearest to its own. Positive are those whose IoU is at
-    least mean plus (unbiased) standard deviation of all candidates' and whose centre is in the
-    box; an anchor that several boxes claim goes to the one it overlaps most.
-    """
-
-    MARGIN = 0.01
-    """Pixels that a centre must be inside a box, as in the released code and mmdetection."""
-
-    def __init__(self, *, topk: int = 9, padding_multiple: int | None = 32):
-        """
-        Args:
-            topk: candidates per box and level.
-            padding_multiple: anchors with a centre beyond the image's own size rounded up to a
-                multiple of this are ignored, and candidates of no box. The sizes of other images
-                in the batch then do not matter. 32 is mmdetection's rule; None keeps all anchors.
-        """
-        self.topk = topk
-        self.padding_multiple = padding_multiple
-
-    @torch.no_grad()
-    def assign(
-        self,
-        priors: list[Tensor],
-        ground_truth: list[Instances],
-        num_classes: int,
-        image_sizes: list[tuple[int, int]],
-    ) -> tuple[Tensor, Tensor]:
-        """As :meth:`MaxIoUAssigner.assign`."""
-        labels, boxes = [], []
-        for instances, image_size in zip(ground_truth, image_sizes):
-            valid = [not_in_padding(a, image_size, self.padding_multiple) for a in priors]
-            keep = torch.cat(valid)  # (R,)
-            label = torch.full_like(keep, -1, dtype=torch.int64)
-            box = priors[0].new_zeros(len(keep), 4)
-            label[keep] = num_classes
-            if len(instances) > 0:
-                gt_boxes = instances.gt_boxes
-                matched = self._match([a[v] for a, v in zip(priors, valid)], gt_boxes)
-                gt_classes = instances.gt_classes[matched]
-                label[keep] = torch.where(matched < 0, num_classes, gt_classes)
-                box[keep] = gt_boxes.tensor[matched]
-            labels.append(label)
-            boxes.append(box)
-        return torch.stack(labels), torch.stack(boxes)
-
-    def _match(self, levels: list[Tensor], gt_boxes: Boxes) -> Tensor:
-        """(R,): index of the box of each anchor, or -1."""
-        anchors = torch.cat(levels)
-        centers = _centers(anchors)  # (R, 2)
-        overlaps = pairwise_iou(gt_boxes, Boxes(anchors))  # (M, R)
-        offsets = centers[None] - _centers(gt_boxes.tensor)[:, None]  # (M, R, 2)
-        distances = offsets.pow(2).sum(dim=2).sqrt()  # (M, R)
-        candidates, start = [], 0
-        for of_level in distances.split([len(level) for level in levels], dim=1):
-            count = min(self.topk, of_level.shape[1])
-            candidates.append(of_level.topk(count, dim=1, largest=False).indices + start)
-            start += of_level.shape[1]
-        index = torch.cat(candidates, dim=1)  # (M, candidates)
-        near = overlaps.gather(1, index)
-        threshold = near.mean(dim=1, keepdim=True) + near.std(dim=1, keepdim=True)  # (M, 1)
-        box = gt_boxes.tensor[:, None]  # (M, 1, 4)
-        sides = torch.cat((centers[index] - box[..., :2], box[..., 2:] - centers[index]), dim=2)
-        positive = (near >= threshold) & (sides.amin(dim=2) > self.MARGIN)
-        claims = torch.full_like(overlaps, -1.0)
-        claims.scatter_(1, index, torch.where(positive, near, torch.full_like(near, -1.0)))
-        best, matched = claims.max(dim=0)
-        return torch.where(best >= 0, matched, torch.full_like(matched, -1))
-
-
 def not_in_padding(
     anchors: Tensor, image_size: tuple[int, int], padding_multiple: int | None
 ) -> Tensor:
@@ -253,9 +179,10 @@ def not_in_padding(
     if padding_multiple is None:
         return anchors.new_ones(len(anchors), dtype=torch.bool)
     height, width = (-(-x // padding_multiple) * padding_multiple for x in image_size)
-    centers = _centers(anchors) + 0.01  # the corners of an anchor on the border are rounded
+    centers = box_centers(anchors) + 0.01  # the corners of an anchor on the border are rounded
     return (centers[:, 0] < width) & (centers[:, 1] < height)
 
 
-def _centers(boxes: Tensor) -> Tensor:
+def box_centers(boxes: Tensor) -> Tensor:
+    """(..., 2) of (..., 4)."""
     return (boxes[..., :2] + boxes[..., 2:]) / 2

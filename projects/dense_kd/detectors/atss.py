@@ -9,14 +9,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from ..compat import full_precision
 from ..losses import elementwise_giou, elementwise_iou, focal_loss
 from ..outputs import DensePass, Targets
-from .box_coders import DeltaCoder, centerness
+from .box_coders import centerness
 from .dense import mean_over_processes
 from .heads import QUALITY_BRANCHES, QualityHead
 from .square_anchors import SquareAnchorDetector
@@ -69,7 +68,6 @@ class ATSS(SquareAnchorDetector):
         self,
         *,
         head: QualityHead,
-        box2box_transform: Box2BoxTransform | None = None,
         focal_loss_alpha: float = 0.25,
         focal_loss_gamma: float = 2.0,
         box_loss_weight: float = 2.0,
@@ -78,8 +76,6 @@ class ATSS(SquareAnchorDetector):
         """
         Args:
             head: an :class:`ATSSHead`, or another with a quality branch.
-            box2box_transform: code of the boxes; by default a :class:`DeltaCoder` with standard
-                deviations of 0.1 (centre) and 0.2 (logarithm of the size).
             focal_loss_alpha, focal_loss_gamma: of the class loss.
             box_loss_weight: of the GIoU loss.
             square_anchors: further arguments of :class:`SquareAnchorDetector`.
@@ -89,11 +85,7 @@ class ATSS(SquareAnchorDetector):
                 f"head has the quality branch {head.quality_kind!r}: expected one of "
                 f"{tuple(QUALITY_BRANCHES)}, as an ATSSHead has"
             )
-        super().__init__(
-            head=head,
-            box2box_transform=box2box_transform or DeltaCoder(weights=(10.0, 10.0, 5.0, 5.0)),
-            **square_anchors,
-        )
+        super().__init__(head=head, **square_anchors)
         self.focal_loss_alpha = focal_loss_alpha
         self.focal_loss_gamma = focal_loss_gamma
         self.box_loss_weight = box_loss_weight
@@ -142,8 +134,3 @@ class ATSS(SquareAnchorDetector):
             "loss_box_reg": self.box_loss_weight * loss_box,
             f"loss_{self.head.quality_kind}": loss_quality / targets.normalizer,
         }
-
-    def detection_scores(self, dense: DensePass) -> tuple[list[Tensor], list[Tensor] | None]:
-        """Class scores, and the quality they are multiplied with once they are selected."""
-        scores = [logits.sigmoid() for logits in dense.logits]
-        return scores, [quality.sigmoid() for quality in dense.quality]

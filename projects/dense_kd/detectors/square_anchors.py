@@ -10,7 +10,8 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from ..outputs import DensePass
-from .assigners import ATSSAssigner
+from .adaptive_assigners import ATSSAssigner
+from .box_coders import DeltaCoder, DistanceCoder
 from .dense import DenseDetector, pyramid_levels
 from .heads import TowerHead
 
@@ -32,6 +33,7 @@ class SquareAnchorDetector(DenseDetector):
         backbone: Backbone,
         head: TowerHead,
         head_in_features: list[str] | None = None,
+        box2box_transform: DeltaCoder | DistanceCoder | None = None,
         assign_topk: int = 9,
         padding_multiple: int | None = 32,
         test_score_thresh: float = 0.05,
@@ -43,6 +45,8 @@ class SquareAnchorDetector(DenseDetector):
         """
         Args:
             backbone, head, head_in_features: see :class:`DenseDetector`.
+            box2box_transform: code of the boxes; by default a :class:`DeltaCoder` with standard
+                deviations of 0.1 (centre) and 0.2 (logarithm of the size).
             assign_topk, padding_multiple: see :class:`ATSSAssigner`.
             test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image:
                 see :class:`DenseDetector`, as the further arguments ``dense``.
@@ -63,6 +67,7 @@ class SquareAnchorDetector(DenseDetector):
                 strides=strides,
                 offset=0.0,
             ),
+            box2box_transform=box2box_transform or DeltaCoder(weights=(10.0, 10.0, 5.0, 5.0)),
             test_score_thresh=test_score_thresh,
             test_topk_candidates=test_topk_candidates,
             test_nms_thresh=test_nms_thresh,
@@ -73,3 +78,8 @@ class SquareAnchorDetector(DenseDetector):
 
     def assign(self, dense: DensePass, ground_truth: list[Instances]) -> tuple[Tensor, Tensor]:
         return self.assigner.assign(dense.priors, ground_truth, self.num_classes, dense.image_sizes)
+
+    def detection_scores(self, dense: DensePass) -> tuple[list[Tensor], list[Tensor] | None]:
+        """Class scores, and the quality (if any) they are multiplied with once selected."""
+        scores, _ = super().detection_scores(dense)
+        return scores, dense.quality and [quality.sigmoid() for quality in dense.quality]
