@@ -65,7 +65,8 @@ def load_strictly(model: nn.Module, path: str) -> None:
 
     Every parameter and buffer of the model must be in the file with its shape, every key of the
     file must be used, and every tensor must be finite afterwards. The model is filled with NaN
-    first, so that what the file does not reach cannot pass for weights.
+    first, so that what the file does not reach cannot pass for weights. What a module names in
+    ``optional_buffers`` (see ``DenseDetector``) may be absent and then keeps its value.
 
     Raises:
         CheckpointError: lists the missing, unexpected, mis-shaped and non-finite keys. The model
@@ -79,7 +80,8 @@ def load_strictly(model: nn.Module, path: str) -> None:
         for key, value in weights.items()
         if _ANCHOR_KEY not in key and key not in _NORMALISATION_KEYS
     }
-    missing = [k for k in expected if k not in weights and not k.endswith(_OPTIONAL_SUFFIX)]
+    optional = _optional_keys(model)
+    missing = [k for k in expected if k not in weights and k not in optional]
     unexpected = [k for k in weights if k not in expected and not k.endswith(_OPTIONAL_SUFFIX)]
     shapes = [
         f"{k}: expected {tuple(expected[k].shape)}, found {tuple(v.shape)}"
@@ -98,8 +100,8 @@ def load_strictly(model: nn.Module, path: str) -> None:
     if any(problems.values()):
         raise CheckpointError(_mismatch(model, path, problems))
     with torch.no_grad():
-        for tensor in expected.values():
-            if tensor.is_floating_point():
+        for key, tensor in expected.items():
+            if tensor.is_floating_point() and (key in weights or key not in optional):
                 tensor.fill_(float("nan"))
     model.load_state_dict(weights, strict=False)
     unreached = [
@@ -109,6 +111,15 @@ def load_strictly(model: nn.Module, path: str) -> None:
     ]
     if unreached:
         raise CheckpointError(_mismatch(model, path, {"not finite after loading": unreached}))
+
+
+def _optional_keys(model: nn.Module) -> set[str]:
+    declared = {
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, module in model.named_modules()
+        for name in getattr(type(module), "optional_buffers", ())
+    }
+    return declared | {key for key in model.state_dict() if key.endswith(_OPTIONAL_SUFFIX)}
 
 
 def _mismatch(model: nn.Module, path: str, problems: dict[str, list[str]]) -> str:

@@ -32,6 +32,9 @@ class DenseDetector(nn.Module, ABC):
     """Buffers that a resumed run needs and a trained model does not. They are not in the state
     dict, whose keys are detectron2's own, but ``dense_kd.engine.Trainer`` saves them."""
 
+    optional_buffers: tuple[str, ...] = ()
+    """Buffers in the state dict that a file of weights may lack; they keep their values then."""
+
     predicts_distribution = False
     """Whether ``DensePass.distribution`` is filled."""
 
@@ -238,7 +241,7 @@ class DenseDetector(nn.Module, ABC):
         with torch.no_grad():
             labels, boxes = self.assign(dense, ground_truth)
             targets = Targets(labels, boxes, self.num_classes, self.loss_normalizer)
-            targets.normalizer = self._normalizer(self.batch_normalizer(targets))
+            targets.normalizer = self._moving_average(targets, self.loss_normalizer)
         if self.training and compat.event_storage() is not None:  # reading it stalls a GPU
             num_foreground = targets.foreground.sum().item()
             compat.put_scalar("num_pos_anchors", num_foreground / len(ground_truth))
@@ -262,11 +265,13 @@ class DenseDetector(nn.Module, ABC):
             count = mean_over_processes(count)
         return count.clamp(min=1)
 
-    def _normalizer(self, count: Tensor) -> Tensor:
+    def _moving_average(self, targets: Targets, average: Tensor) -> Tensor:
+        """In training, move the buffer ``average`` towards this batch's; returns a copy of it."""
         if self.training:
+            count = self.batch_normalizer(targets)
             momentum = self.loss_normalizer_momentum
-            self.loss_normalizer.mul_(momentum).add_(count * (1 - momentum))
-        return self.loss_normalizer.clone()  # the next step changes it in place
+            average.mul_(momentum).add_(count * (1 - momentum))
+        return average.clone()  # the next step changes it in place
 
     @abstractmethod
     def losses(self, dense: DensePass, targets: Targets) -> dict[str, Tensor]:
