@@ -1,8 +1,8 @@
 """Small detectors and batches for the tests: they run on the CPU in milliseconds, and are seeded.
 
 A builder gives a LazyConfig (``retinanet_config``, ``fcos_config``, ``atss_config``,
-``gfl_config``) or a model made of it (``tiny_retinanet``, ...) whose parameters are random enough
-that scores, boxes and gradients are far from trivial.
+``ddod_config``, ``gfl_config``) or a model made of it (``tiny_retinanet``, ...) whose parameters
+are random enough that scores, boxes and gradients are far from trivial.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ from torch import Tensor, nn
 
 from dense_kd.detectors import (
     ATSS,
+    DDOD,
     FCOS,
     GFL,
     ATSSHead,
+    DDODHead,
     FCOSHead,
     GFLHead,
     RetinaNet,
@@ -133,6 +135,11 @@ def atss_config(**options: Any) -> DictConfig:
     return point_config(ATSS, ATSSHead, **options)
 
 
+def ddod_config(**options: Any) -> DictConfig:
+    """The LazyConfig of our DDOD; ``options`` as for :func:`point_config`."""
+    return point_config(DDOD, DDODHead, **options)
+
+
 def gfl_config(**options: Any) -> DictConfig:
     """The LazyConfig of our GFL; ``options`` as for :func:`point_config`."""
     return point_config(GFL, GFLHead, **options)
@@ -192,6 +199,11 @@ def tiny_fcos(seed: int = 0, **overrides: Any) -> FCOS:
 def tiny_atss(seed: int = 0, **overrides: Any) -> ATSS:
     """Our ATSS of :func:`atss_config` with :func:`randomized` parameters."""
     return randomized(instantiate(atss_config(**overrides)), seed)
+
+
+def tiny_ddod(seed: int = 0, **overrides: Any) -> DDOD:
+    """Our DDOD of :func:`ddod_config` with :func:`randomized` parameters."""
+    return randomized(instantiate(ddod_config(**overrides)), seed)
 
 
 def tiny_gfl(seed: int = 0, **overrides: Any) -> GFL:

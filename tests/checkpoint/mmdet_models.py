@@ -14,9 +14,11 @@ from detectron2.structures import ImageList
 from dense_kd import get_config_file
 from dense_kd.detectors import (
     ATSS,
+    DDOD,
     FCOS,
     GFL,
     ATSSHead,
+    DDODHead,
     DenseDetector,
     DistanceCoder,
     FCOSHead,
@@ -108,7 +110,7 @@ def fcos(tricks: bool, norm: Any = "BN", **overrides: Any) -> FCOS:
 
 
 def square_anchors(detector: type, head: type, norm: Any = "BN", **overrides: Any) -> DenseDetector:
-    """For ``det_atss`` and ``det_gfl``."""
+    """For ``det_atss``, ``det_ddod`` and ``det_gfl``."""
     return detector(
         backbone=fpn(resnet18(norm), 32, "p5", relu=False),
         head=head(
@@ -128,6 +130,7 @@ DETECTORS = {
     "det_fcos": lambda **options: fcos(False, **options),
     "det_fcos_tricks": lambda **options: fcos(True, **options),
     "det_atss": lambda **options: square_anchors(ATSS, ATSSHead, **options),
+    "det_ddod": lambda **options: square_anchors(DDOD, DDODHead, **options),
     "det_gfl": lambda **options: square_anchors(GFL, GFLHead, **options),
 }
 """{name of a checkpoint in tests/golden: builder of our detector for it}"""
@@ -137,6 +140,7 @@ INPUTS = {
     "det_fcos": "batch_caffe1_bgr",
     "det_fcos_tricks": "batch_caffe2_bgr",
     "det_atss": "batch_imagenet_rgb",
+    "det_ddod": "batch_imagenet_rgb",
     "det_gfl": "batch_imagenet_rgb",
 }
 

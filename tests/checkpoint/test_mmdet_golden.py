@@ -73,7 +73,7 @@ def test_head_outputs_equal_the_reference(loaded: Loaded):
         logits, boxes = outputs.logits[level], (outputs.deltas or outputs.distribution)[level]
         expected = {
             kind: loaded.data[f"head/{kind}/l{level}"]
-            for kind in ("cls", "reg", "ctr")
+            for kind in ("cls", "reg", "ctr", "iou")
             if f"head/{kind}/l{level}" in loaded.data
         }
         if isinstance(loaded.model, RetinaNet):
@@ -83,8 +83,9 @@ def test_head_outputs_equal_the_reference(loaded: Loaded):
             # mmdetection's head of FCOS applies the function that our code of boxes does.
             activation = getattr(loaded.model.box2box_transform, "activation", "identity")
             boxes = {"exp": torch.exp, "relu": torch.relu}.get(activation, lambda x: x)(boxes)
-        if "ctr" in expected:
-            assert_close(outputs.quality[level], expected["ctr"], TOLERANCE, f"ctr {level}")
+        assert bool(outputs.quality) == (len(expected) == 3)
+        for kind in {"ctr", "iou"} & expected.keys():
+            assert_close(outputs.quality[level], expected[kind], TOLERANCE, f"{kind} {level}")
         assert_close(logits, expected["cls"], TOLERANCE, f"class, level {level}")
         assert_close(boxes, expected["reg"], TOLERANCE, f"box, level {level}")
 

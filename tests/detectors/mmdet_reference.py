@@ -87,10 +87,15 @@ def our_key(key: str) -> str:
     """The name in our head of a parameter of mmdetection's."""
     module, _, rest = key.partition(".")
     if module in ("cls_convs", "reg_convs"):
-        index, layer, parameter = rest.split(".")
+        index, layer, parameter = rest.split(".", 2)
         subnet = {"cls_convs": "cls_subnet", "reg_convs": "bbox_subnet"}[module]
         return f"{subnet}.{3 * int(index) + ('conv', 'gn').index(layer)}.{parameter}"
-    predictions = {"cls": "cls_score", "reg": "bbox_pred", "centerness": "ctrness"}
+    predictions = {
+        "cls": "cls_score",
+        "reg": "bbox_pred",
+        "centerness": "ctrness",
+        "iou": "iou_pred",
+    }
     return f"{predictions.get(module.partition('_')[2], module)}.{rest}"
 
 

@@ -1,5 +1,5 @@
-"""ATSS and GFL against values of mmdetection's, from the features of the pyramid on: see
-golden/README.md."""
+"""ATSS, DDOD and GFL against values of mmdetection's, from the features of the pyramid on:
+see golden/README.md."""
 
 from __future__ import annotations
 
@@ -15,15 +15,21 @@ from mmdet_reference import (
     make_reference,
 )
 
-from dense_kd.detectors import ATSS, GFL, ATSSHead, GFLHead
+from dense_kd.detectors import ATSS, DDOD, GFL, ATSSHead, DDODHead, GFLHead
+from dense_kd.outputs import Targets
 
-MODELS = {"det_atss": (ATSSHead, ATSS), "det_gfl": (GFLHead, GFL)}
+MODELS = {
+    "det_atss": (ATSSHead, ATSS),
+    "det_ddod": (DDODHead, DDOD),
+    "det_gfl": (GFLHead, GFL),
+}
 LOSSES = {
     "det_atss": {
         "loss_cls": "loss_cls",
         "loss_box_reg": "loss_bbox",
         "loss_centerness": "loss_centerness",
     },
+    "det_ddod": {"loss_cls": "loss_cls", "loss_box_reg": "loss_bbox", "loss_iou": "loss_iou"},
     "det_gfl": {"loss_cls": "loss_cls", "loss_box_reg": "loss_bbox", "loss_dfl": "loss_dfl"},
 }
 CASES = pytest.mark.parametrize("case", ["a", "b"])
@@ -60,8 +66,8 @@ def test_head_outputs_equal_the_reference(reference: Reference):
     outputs, _ = reference.model.head.run(list(reference.features.values()))
     maps = {"cls": outputs.logits, "reg": outputs.deltas or outputs.distribution}
     if outputs.quality:
-        maps["ctr"] = outputs.quality
-    assert len(maps) == (3 if reference.name == "det_atss" else 2)
+        maps[{"det_atss": "ctr", "det_ddod": "iou"}[reference.name]] = outputs.quality
+    assert len(maps) == (2 if reference.name == "det_gfl" else 3)
     for kind, levels in maps.items():
         for level, found in enumerate(levels):
             expected = reference.data[f"head/{kind}/l{level}"]
@@ -95,21 +101,36 @@ def test_anchors_equal_the_reference(reference: Reference):
 @CASES
 def test_assignment_equals_the_reference(reference: Reference, case: str):
     targets = reference.targets(reference.run(), case)
-    weights = reference.per_level(f"{case}/label_weights")
-    expected = reference.per_level(f"{case}/labels").clone()
+    if reference.name == "det_ddod":
+        assert_equal_assignment(reference, case, targets, "cls_")
+        assert_equal_assignment(reference, case, targets.regression, "reg_")
+        assert (targets.labels != targets.regression.labels).any()
+    else:
+        assert_equal_assignment(reference, case, targets, "")
+
+
+def assert_equal_assignment(reference: Reference, case: str, targets: Targets, prefix: str) -> None:
+    weights = reference.per_level(f"{case}/{prefix}label_weights")
+    expected = reference.per_level(f"{case}/{prefix}labels").clone()
     expected[weights == 0] = -1
     assert (expected == -1).any() and targets.foreground.any()
     assert torch.equal(targets.labels, expected)
     assert torch.equal(targets.valid, weights > 0)
-    assert targets.normalizer == reference.data[f"{case}/avg_factor"]
+    assert targets.normalizer == reference.data[f"{case}/{prefix}avg_factor"]
     for image in range(2):
-        matched = reference.data[f"{case}/img{image}/gt_inds"]
+        matched = reference.data[f"{case}/img{image}/{prefix}gt_inds"]
         assert torch.equal(targets.valid[image], reference.data[f"{case}/img{image}/valid_flags"])
         assert torch.equal(targets.foreground[image], matched > 0)
         boxes = reference.data[f"{case}/img{image}/gt_bboxes"][matched[matched > 0] - 1]
         assert torch.equal(targets.boxes[image, targets.foreground[image]], boxes)
-    of_reference = reference.per_level(f"{case}/bbox_targets", 4)
-    assert torch.equal(targets.boxes[targets.foreground], of_reference[targets.foreground])
+    boxes = targets.boxes[targets.foreground]
+    of_reference = reference.per_level(f"{case}/{prefix}bbox_targets", 4)[targets.foreground]
+    if prefix:  # DDOD's are encoded
+        priors = torch.cat(reference.run().priors).expand_as(targets.boxes)[targets.foreground]
+        deltas = reference.model.box2box_transform.get_deltas(priors, boxes)
+        assert_close(deltas, of_reference, 1e-6)
+    else:
+        assert torch.equal(boxes, of_reference)
 
 
 @CASES
@@ -127,11 +148,10 @@ def test_losses_equal_the_reference(reference: Reference, case: str):
 
 @CASES
 def test_gradients_equal_the_reference(reference: Reference, case: str):
-    counts = {"det_atss": {"a": 7, "b": 1}, "det_gfl": {"a": 6, "b": 1}}
-    assert_equal_gradients(reference, case, counts[reference.name][case])
+    count = 1 if case == "b" else {"det_gfl": 6}.get(reference.name, 7)
+    assert_equal_gradients(reference, case, count)
 
 
 def test_detections_equal_the_reference(reference: Reference):
-    assert_equal_detections(
-        reference, {"det_atss": (100, 100), "det_gfl": (45, 54)}[reference.name]
-    )
+    counts = (45, 54) if reference.name == "det_gfl" else (100, 100)
+    assert_equal_detections(reference, counts)

@@ -6,14 +6,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import batch, tiny_atss, tiny_fcos, tiny_gfl, tiny_retinanet
+from builders import batch, tiny_atss, tiny_ddod, tiny_fcos, tiny_gfl, tiny_retinanet
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
 from dense_kd import BCKD, Distiller, MethodSet, Teacher
 from dense_kd.checkpoint import AtomicCheckpointer
+from dense_kd.detectors import DDOD
 from dense_kd.engine import Trainer, launch
+
+
+def long_trained_ddod(**options) -> DDOD:
+    """The counts of DDOD are local: here they are so large that a batch changes no weight."""
+    model = tiny_ddod(**options)
+    model.level_positives[0] = torch.tensor([4, 3, 1]) * 10**9
+    return model
+
 
 MODELS = {
     "retinanet": lambda **kw: tiny_retinanet(**kw),
@@ -25,6 +34,7 @@ MODELS = {
         **kw,
     ),
     "atss": lambda **kw: tiny_atss(**kw),
+    "ddod": lambda **kw: long_trained_ddod(**kw),
     "gfl": lambda **kw: tiny_gfl(**kw),
 }
 # Which images each rank gets; the ranks have unequal numbers of objects.
@@ -63,10 +73,12 @@ def train(name: str, case: str, output: Path) -> None:
         losses = model(CASES[case][rank]())
     sum(losses.values()).backward()
     gradients = {n: p.grad for n, p in model.module.named_parameters() if p.requires_grad}
-    torch.save(
-        {"losses": {k: v.detach() for k, v in losses.items()}, "gradients": gradients},
-        output / f"{rank}.pth",
-    )
+    content = {
+        "losses": {k: v.detach() for k, v in losses.items()},
+        "gradients": gradients,
+        "buffers": dict(model.module.student.named_buffers()),
+    }
+    torch.save(content, output / f"{rank}.pth")
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     trainer = Trainer(model, [CASES[case][rank]()] * 4, optimizer, accumulate=2)
     trainer.train(0, 2)
@@ -89,7 +101,7 @@ def ranks_of(outputs: Path, name: str, case: str) -> list[dict]:
     return [torch.load(outputs / name / case / f"{r}.pth", weights_only=True) for r in range(2)]
 
 
-@pytest.mark.parametrize("name", ["fcos", "atss", "gfl"])
+@pytest.mark.parametrize("name", ["fcos", "atss", "ddod", "gfl"])
 @pytest.mark.parametrize("case", ["usual", "rank 1 is empty"])
 def test_losses_and_gradients_equal_those_of_one_process_with_the_whole_batch(outputs, name, case):
     ranks = ranks_of(outputs, name, case)
@@ -105,6 +117,21 @@ def test_losses_and_gradients_equal_those_of_one_process_with_the_whole_batch(ou
                 torch.testing.assert_close(
                     rank["gradients"][key], parameter.grad, rtol=1e-3, atol=1e-5
                 )
+
+
+def test_counts_of_levels_are_of_each_process_and_normalizers_are_means(outputs):
+    ranks = [r["buffers"] for r in ranks_of(outputs, "ddod", "usual")]
+    alone = []
+    for images in CASES["usual"]:
+        student = distiller("ddod").student
+        student(images())
+        alone.append(dict(student.named_buffers()))
+    for rank, expected in zip(ranks, alone):
+        assert torch.equal(rank["level_positives"], expected["level_positives"])
+    for name in ("loss_normalizer", "regression_normalizer"):
+        assert ranks[0][name] == ranks[1][name] == (alone[0][name] + alone[1][name]) / 2
+        assert alone[0][name] != alone[1][name]
+    assert not torch.equal(alone[0]["level_positives"], alone[1]["level_positives"])
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import CASES, batch, tiny_atss, tiny_fcos, tiny_gfl, tiny_retinanet
+from builders import CASES, batch, tiny_atss, tiny_ddod, tiny_fcos, tiny_gfl, tiny_retinanet
 from torch import Tensor
 
 from dense_kd import BCKD, Distiller, MethodSet, Teacher
@@ -18,6 +18,7 @@ from dense_kd.outputs import DensePass, Targets
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "bckd_gfl.npz"
 NUM_BINS = 17
+BUILDERS = [tiny_retinanet, tiny_fcos, tiny_atss, tiny_ddod, tiny_gfl]
 
 
 def dense_pass(logits: list[Tensor], boxes: list[Tensor]) -> DensePass:
@@ -226,7 +227,7 @@ def test_bad_options_say_what_is_expected(options, message):
         BCKD(**options)
 
 
-@pytest.mark.parametrize("build", [tiny_retinanet, tiny_fcos, tiny_atss, tiny_gfl])
+@pytest.mark.parametrize("build", BUILDERS)
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_reach_the_whole_student_and_never_the_teacher(build, case):
     student, teacher = build(seed=0), build(seed=1)
@@ -240,14 +241,14 @@ def test_gradients_reach_the_whole_student_and_never_the_teacher(build, case):
     assert (kd > 0) == (case != "all empty")  # without a positive every level is skipped
     kd.backward()
     for name, parameter in student.named_parameters():
-        quality = "ctrness" in name  # the centreness branch is not distilled
+        quality = "ctrness" in name or "iou_pred" in name  # that branch is not distilled
         if parameter.requires_grad:
             assert (parameter.grad is None) == quality, name
     assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
     assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
 
 
-@pytest.mark.parametrize("build", [tiny_retinanet, tiny_fcos, tiny_atss, tiny_gfl])
+@pytest.mark.parametrize("build", BUILDERS)
 def test_under_autocast_the_losses_are_float32_and_close_to_full_precision(build):
     student, teacher = build(seed=0), build(seed=1)
     distiller = Distiller(
@@ -255,9 +256,13 @@ def test_under_autocast_the_losses_are_float32_and_close_to_full_precision(build
     )
     normalizer = student.loss_normalizer.clone()
     full = distiller(batch("usual"))
+    full_normalizer = student.loss_normalizer.clone()
     student.loss_normalizer.copy_(normalizer)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = distiller(batch("usual"))
+    # DDOD's positives depend on its predictions, so their number may change with the precision.
+    scale = (student.loss_normalizer / full_normalizer).item()
+    assert build is tiny_ddod or scale == 1
     for term in ("kd_bckd_loss_cls", "kd_bckd_loss_loc"):
         assert mixed[term].dtype == torch.float32
-        assert mixed[term].item() == pytest.approx(full[term].item(), rel=0.02)
+        assert scale * mixed[term].item() == pytest.approx(full[term].item(), rel=0.02)

@@ -23,15 +23,23 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.parametrize("name", ["det_fcos", "det_fcos_tricks", "det_retinanet"])
-def test_what_it_writes_loads_like_the_original(tmp_path, name):
+@pytest.mark.parametrize(
+    "name, head",
+    [
+        ("det_fcos", "FCOS"),
+        ("det_fcos_tricks", "FCOS"),
+        ("det_retinanet", "RetinaNet"),
+        ("det_ddod", "DDOD"),
+    ],
+)
+def test_what_it_writes_loads_like_the_original(tmp_path, name, head):
     source, target = GOLDEN / f"{name}.pth", tmp_path / "converted.pth"
     conversion = convert_file(str(source), str(target))
     original, converted = read_weights(str(source)), read_weights(str(target))
     assert list(torch.load(target, weights_only=True)) == ["model"]
     assert list(original) == list(converted)
     assert all(torch.equal(original[key], converted[key]) for key in original)
-    assert conversion.detector == ("RetinaNet" if name == "det_retinanet" else "FCOS")
+    assert conversion.detector == head
     assert os.listdir(tmp_path) == ["converted.pth"]
 
 

@@ -5,6 +5,8 @@ from .assigners import FCOSAssigner, MaxIoUAssigner
 from .atss import ATSS, ATSSHead
 from .backbones import FrozenStatisticsBatchNorm, LastLevelP6P7OptionalReLU
 from .box_coders import DeltaCoder, DistanceCoder
+from .ddod import DDOD, DDODHead, DDODTargets
+from .deform_conv import DeformConv2d
 from .dense import DenseDetector
 from .fcos import FCOS, FCOSHead
 from .gfl import GFL, GFLHead
@@ -15,11 +17,15 @@ from .stock import from_detectron2
 
 __all__ = [
     "ATSS",
+    "DDOD",
     "FCOS",
     "GFL",
     "ATSSAssigner",
     "ATSSHead",
     "DDODAssigner",
+    "DDODHead",
+    "DDODTargets",
+    "DeformConv2d",
     "DeltaCoder",
     "DenseDetector",
     "DistanceCoder",
