@@ -63,7 +63,7 @@ class MaxIoUAssigner:
         for instances, image_size in zip(ground_truth, image_sizes):
             keep = not_in_padding(anchors.tensor, image_size, self.padding_multiple)  # (R,)
             # An overlap of 0 is below all others: an anchor in the padding is the best of no box.
-            overlaps = pairwise_iou(instances.gt_boxes, anchors).masked_fill(~keep, 0)  # (M, R)
+            overlaps = pairwise_iou(instances.gt_boxes, anchors).masked_fill_(~keep, 0)  # (M, R)
             matched, match = self._match(overlaps)  # (R,) both
             if len(instances) == 0:
                 label = torch.full_like(matched, num_classes)
@@ -81,9 +81,9 @@ class MaxIoUAssigner:
         """(R,) index of a box, and (R,) whether it is 1 foreground, 0 background, -1 ignored."""
         matched, match = self.matcher(overlaps)
         if self.reassign_best_anchors and len(overlaps) > 0:
-            is_best = overlaps == overlaps.amax(dim=1, keepdim=True)  # (M, R)
-            number = torch.arange(1, len(overlaps) + 1, device=overlaps.device)[:, None]
-            last = (is_best * number).amax(dim=0) - 1  # (R,), -1 for the best of no box
+            best = overlaps.amax(dim=1, keepdim=True)  # (M, 1)
+            box, anchor = (overlaps == best).nonzero(as_tuple=True)
+            last = torch.full_like(matched, -1).scatter_reduce(0, anchor, box, "amax")  # (R,)
             matched = torch.where(last >= 0, last, matched)
         return matched, match
 

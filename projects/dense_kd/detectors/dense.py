@@ -191,6 +191,14 @@ class DenseDetector(nn.Module, ABC):
                     f"image {name} has the class ids {sorted(classes)}, expected "
                     f"0 to {self.num_classes - 1}; set num_classes of the model to the dataset's"
                 )
+            boxes = instances.gt_boxes.tensor
+            wrong = boxes[~boxes.isfinite().all(dim=1)]
+            if len(wrong) > 0:
+                raise ValueError(
+                    f"image {name} has {len(wrong)} ground-truth box(es) with coordinates that "
+                    f"are not finite, such as {wrong[0].tolist()}; correct its annotations or the "
+                    "augmentation that moves its boxes"
+                )
             instances = instances[instances.gt_boxes.nonempty()]
             ground_truth.append(instances.to(self.device))
         return ground_truth
