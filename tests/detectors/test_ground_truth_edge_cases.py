@@ -13,6 +13,7 @@ from builders import (
     batch,
     instances,
     tiny_atss,
+    tiny_ddod,
     tiny_fcos,
     tiny_gfl,
     tiny_retinanet,
@@ -35,8 +36,8 @@ class Variant:
         build: of ``builders``.
         options: of ``build``.
         winner: whose the anchors (points) of two identical boxes are: the "first" box's; "mixed",
-            the last box's where they overlap it most and else the first's; or "any" of both, which
-            depends on what is predicted.
+            the last box's where they overlap it most and else the first's; "predicted", that of
+            the box whose class fits what is predicted; or "any" of both.
     """
 
     build: Callable[..., DenseDetector]
@@ -52,6 +53,7 @@ def mmdet_fcos(name: str) -> dict[str, Any]:
 
 
 MMDET_RETINANET = LazyConfig.load(get_config_file("common/models/retinanet.py"), "MMDET_OPTIONS")
+PGD_DDOD = {"cost_rule": "pgd", "separate_level_counts": True}
 VARIANTS = {
     "RetinaNet": Variant(tiny_retinanet),
     "RetinaNet with GIoU": Variant(tiny_retinanet, {"box_reg_loss_type": "giou"}),
@@ -62,6 +64,10 @@ VARIANTS = {
     "ATSS": Variant(tiny_atss),
     "ATSS with IoU": Variant(tiny_atss, {"head": {"quality": "iou"}}),
     "GFL": Variant(tiny_gfl),
+    "DDOD": Variant(tiny_ddod, winner="predicted"),
+    "PGD's DDOD": Variant(
+        tiny_ddod, {"cost_rule": "pgd", "separate_level_counts": True}, winner="predicted"
+    ),
 }
 EVERY_VARIANT = pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
 
@@ -201,9 +207,16 @@ def test_which_of_identical_boxes_of_two_classes_is_served(variant: Variant, cla
     foreground = targets.foreground[0]
     labels = targets.labels[0, foreground]
     assert set(labels.tolist()) <= set(classes) and foreground.any()
-    if variant.winner != "any":
-        alone = targets_of(variant.model(), inputs_with([SOME_BOX], [classes[0]]))
-        assert torch.equal(foreground, alone.foreground[0])
+    alone = [
+        targets_of(variant.model(), inputs_with([SOME_BOX], [label])).foreground[0]
+        for label in classes
+    ]
+    if variant.winner == "predicted":
+        assert torch.equal(foreground, alone[0] | alone[1])
+        for mine, other, label in ((*alone, classes[0]), (*alone[::-1], classes[1])):
+            assert (targets.labels[0, mine & ~other] == label).all()
+    elif variant.winner != "any":
+        assert torch.equal(foreground, alone[0])
         expected = torch.full_like(labels, classes[0])
         if variant.winner == "mixed":
             anchors = torch.cat(dense.priors)[foreground]

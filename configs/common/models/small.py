@@ -8,7 +8,18 @@ from detectron2.modeling.backbone.resnet import BasicBlock
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 
-from dense_kd.detectors import ATSS, FCOS, GFL, ATSSHead, FCOSHead, GFLHead, RetinaNet, TowerHead
+from dense_kd.detectors import (
+    ATSS,
+    DDOD,
+    FCOS,
+    GFL,
+    ATSSHead,
+    DDODHead,
+    FCOSHead,
+    GFLHead,
+    RetinaNet,
+    TowerHead,
+)
 
 
 def small_backbone(width, channels):
@@ -60,6 +71,10 @@ def small_fcos(width, **options):
 
 def small_atss(width, **options):
     return small_detector(ATSS, ATSSHead, width, **options)
+
+
+def small_ddod(width, **options):
+    return small_detector(DDOD, DDODHead, width, **options)
 
 
 def small_gfl(width, **options):
