@@ -18,7 +18,7 @@ from ..outputs import DensePass, Targets
 from .adaptive_assigners import DDODAssigner
 from .atss import ATSSHead
 from .deform_conv import DeformConv2d
-from .heads import QualityHead
+from .heads import BRANCHES, QualityHead
 from .square_anchors import SquareAnchorDetector
 
 BOX_ALPHAS = {"mmdet": 0.5, "pgd": 0.6}
@@ -89,10 +89,10 @@ class DDOD(SquareAnchorDetector):
 
     The weights of the levels depend on how many positives each had since training began. These
     counts are in the state dict (``level_positives``), so every checkpoint of a run has them;
-    mmdetection's files have none, and training from one counts from zero. They are of
-    this process and not summed over processes, as in the original; a checkpoint has those of the
-    first process, with which all continue. :meth:`targets` moves them on in training, as it
-    does the normalisers; for further labels, from another pass, call :meth:`assign`.
+    mmdetection's files have none, and training from one counts from zero. They are of this process
+    and not summed over processes, as in the original; a checkpoint has those of the first process,
+    with which all continue. :meth:`targets` moves them on in training, as it does the normalisers;
+    for further labels, from another pass, call :meth:`assign`.
     """
 
     training_buffers = ("loss_normalizer", "regression_normalizer")
@@ -155,8 +155,10 @@ class DDOD(SquareAnchorDetector):
             ground_truth: N Instances with gt_boxes and gt_classes.
             branch: "cls" or "bbox", whose assigner it is.
         """
-        assigner = {"cls": self.assigner, "bbox": self.regression_assigner}[branch]
-        with torch.no_grad(), full_precision(self.device):
+        if branch not in BRANCHES:
+            raise ValueError(f"branch={branch!r}: expected one of {BRANCHES}")
+        assigner = self.assigner if branch == "cls" else self.regression_assigner
+        with torch.no_grad():
             deltas = torch.cat(dense.deltas, dim=1)  # (N, R, 4)
             # Not dense.boxes: without gradient they must not be kept there.
             boxes = dense.decode(deltas, torch.cat(dense.priors).expand_as(deltas))
