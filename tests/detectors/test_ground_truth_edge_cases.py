@@ -91,7 +91,6 @@ WITHOUT_AREA: dict[str, Coordinates] = {
     "both, the product of whose sides is positive": [[30.0, 40.0, 20.0, 30.0]],
 }
 BOXES: dict[str, Coordinates] = {
-    **WITHOUT_AREA,
     "500 boxes": crowd(70),
     "larger than the image": [LARGE_BOX],
     "larger than the image and off its centre": [[-100.0, -50.0, 400.0, 300.0]],
@@ -160,7 +159,7 @@ def test_boxes_without_area_change_no_loss(variant: Variant, boxes: Coordinates)
 def test_an_image_of_boxes_without_area_is_one_without_boxes(variant: Variant):
     expected = variant.model()(inputs_with([]))
     boxes = [box for boxes in WITHOUT_AREA.values() for box in boxes]
-    assert variant.model()(inputs_with(boxes)) == expected
+    assert assert_trains_and_detects(variant.model(), inputs_with(boxes)) == expected
 
 
 @EVERY_VARIANT
@@ -245,8 +244,7 @@ def test_class_ids_at_both_ends_of_the_range_are_taken(variant: Variant):
 
 
 @EVERY_VARIANT
-@pytest.mark.parametrize("wrong", ["nan", "inf", "-inf"])
-@pytest.mark.parametrize("side", range(4))
+@pytest.mark.parametrize(("wrong", "side"), [("nan", 0), ("-inf", 1), ("inf", 2), ("nan", 3)])
 def test_a_coordinate_that_is_not_finite_names_the_image_and_the_box(
     variant: Variant, wrong: str, side: int
 ):

@@ -81,10 +81,9 @@ class MaxIoUAssigner:
         """(R,) index of a box, and (R,) whether it is 1 foreground, 0 background, -1 ignored."""
         matched, match = self.matcher(overlaps)
         if self.reassign_best_anchors and len(overlaps) > 0:
-            best = overlaps.amax(dim=1, keepdim=True)  # (M, 1)
-            box, anchor = (overlaps == best).nonzero(as_tuple=True)
-            last = torch.full_like(matched, -1).scatter_reduce(0, anchor, box, "amax")  # (R,)
-            matched = torch.where(last >= 0, last, matched)
+            is_best = overlaps == overlaps.amax(dim=1, keepdim=True)  # (M, R)
+            found, from_last = is_best.flip(0).byte().max(dim=0)  # (R,) both; the first of equals
+            matched = torch.where(found > 0, len(overlaps) - 1 - from_last, matched)
         return matched, match
 
 
