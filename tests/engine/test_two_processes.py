@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import batch, tiny_atss, tiny_ddod, tiny_fcos, tiny_gfl, tiny_retinanet
+from builders import assert_close, batch, tiny_atss, tiny_ddod, tiny_fcos, tiny_gfl, tiny_retinanet
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
 from dense_kd import BCKD, Distiller, MethodSet, Teacher
 from dense_kd.checkpoint import AtomicCheckpointer
-from dense_kd.detectors import DDOD
+from dense_kd.detectors import DDOD, MobileNetV2
 from dense_kd.engine import Trainer, launch
 
 
@@ -59,6 +59,7 @@ def worker(output: str) -> None:
     for name in MODELS:
         for case in CASES:
             train(name, case, Path(output, name, case))
+    normalise(Path(output, f"norm_{comm.get_rank()}.pth"))
 
 
 def train(name: str, case: str, output: Path) -> None:
@@ -150,3 +151,52 @@ def test_the_checkpoint_of_two_processes_loads_strictly_into_the_bare_student(ou
     MODELS[name]().load_state_dict(saved["model"], strict=True)
     assert saved["trainer"]["iteration"] == 2
     assert all(torch.isfinite(value).all() for value in saved["model"].values())
+
+
+def mobilenet(norm: str) -> MobileNetV2:
+    torch.manual_seed(0)
+    return MobileNetV2(width_mult=0.1, last_conv=False, norm=norm).double().train()
+
+
+def images_to_normalise() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(4, 3, 64, 64, dtype=torch.float64, generator=generator)
+
+
+def normalise(output: Path) -> None:
+    """Run a backbone with synchronised batch norm on the rank's half of the images."""
+    images = images_to_normalise().chunk(2)[comm.get_rank()]
+    with pytest.raises(ValueError, match="SyncBatchNorm expected input tensor to be on GPU"):
+        mobilenet("SyncBN")(images)
+    model = mobilenet("naiveSyncBN")
+    parallel = create_ddp_model(model, device_ids=None, broadcast_buffers=False)
+    outputs = parallel(images)
+    sum(feature.square().mean() for feature in outputs.values()).backward()
+    result = {
+        "outputs": {key: value.detach() for key, value in outputs.items()},
+        "gradients": {key: value.grad for key, value in model.named_parameters()},
+        "state": model.state_dict(),
+    }
+    torch.save(result, output)
+
+
+def test_batch_norm_of_two_processes_equals_that_of_one_with_the_whole_batch(outputs):
+    ranks = [torch.load(outputs / f"norm_{r}.pth", weights_only=True) for r in range(2)]
+    model = mobilenet("BN")
+    features = model(images_to_normalise())
+    sum(feature.square().mean() for feature in features.values()).backward()
+    for name, feature in features.items():
+        assert_close(torch.cat([rank["outputs"][name] for rank in ranks]), feature, 1e-8, name)
+    gradients = {key: parameter.grad for key, parameter in model.named_parameters()}
+    # What comes before a norm has gradients that are rounding only.
+    scale = 1e-3 * max(gradient.abs().max().item() for gradient in gradients.values())
+    state = model.state_dict()
+    for rank in ranks:
+        for key, gradient in gradients.items():
+            assert_close(rank["gradients"][key], gradient, 1e-8, key, scale=scale)
+        for key in (key for key in state if key.endswith("running_mean")):
+            assert_close(rank["state"][key], state[key], 1e-8, key, scale=0.01)
+        # The running variance lacks Bessel's correction, here of 4 x 32 x 32 elements.
+        key, count = "features.0.1.running_var", 4 * 32 * 32
+        expected = 0.9 + (state[key] - 0.9) * (count - 1) / count
+        assert_close(rank["state"][key], expected, 1e-8, key)

@@ -3,7 +3,12 @@
 from .adaptive_assigners import ATSSAssigner, DDODAssigner
 from .assigners import FCOSAssigner, MaxIoUAssigner
 from .atss import ATSS, ATSSHead
-from .backbones import FrozenStatisticsBatchNorm, LastLevelP6P7OptionalReLU
+from .backbones import (
+    FrozenStatisticsBatchNorm,
+    LastLevelP6P7OptionalReLU,
+    MobileNetV2,
+    SwinTransformer,
+)
 from .box_coders import DeltaCoder, DistanceCoder
 from .ddod import DDOD, DDODHead, DDODTargets
 from .deform_conv import DeformConv2d
@@ -36,9 +41,11 @@ __all__ = [
     "HeadOutputs",
     "LastLevelP6P7OptionalReLU",
     "MaxIoUAssigner",
+    "MobileNetV2",
     "QualityHead",
     "RetinaNet",
     "SquareAnchorDetector",
+    "SwinTransformer",
     "TowerHead",
     "from_detectron2",
 ]
