@@ -216,6 +216,14 @@ def group_norm_8(channels: int) -> nn.GroupNorm:
 
 
 def randomized(model: nn.Module, seed: int = 0) -> nn.Module:
+    """:func:`fill_randomly`, with low scores."""
+    fill_randomly(model, seed)
+    with torch.no_grad():
+        model.head.cls_score.bias.sub_(1.5)
+    return model
+
+
+def fill_randomly(model: nn.Module, seed: int = 0) -> None:
     """Give every parameter and statistic a value that matters; a fresh head predicts constants."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -232,8 +240,6 @@ def randomized(model: nn.Module, seed: int = 0) -> nn.Module:
                 tensor.copy_(1 + 0.2 * noise)  # the scales of the levels
             else:
                 tensor.copy_(0.1 * noise)
-        model.head.cls_score.bias.sub_(1.5)
-    return model
 
 
 def instances(size: tuple[int, int], boxes: list[list[float]], classes: list[int]) -> Instances:

@@ -1,21 +1,31 @@
-"""Checkpoints: safe reading, strict loading, atomic writing."""
+"""Checkpoints: safe reading, strict loading, atomic writing.
+
+Importing this package teaches detectron2's PathManager the names of :mod:`.zoo`.
+"""
 
 from .checkpointer import AtomicCheckpointer, replace_atomically
-from .conversion import Conversion, convert_file
+from .conversion import convert_file
 from .errors import CheckpointError
+from .formats import Conversion, convert
 from .mmdet import convert_mmdet, is_mmdet
 from .reading import METHOD_PREFIX, load_strictly, read_content, read_weights
+from .torchvision import convert_torchvision, torchvision_model
+from .zoo import ZooHandler
 
 __all__ = [
     "METHOD_PREFIX",
     "AtomicCheckpointer",
     "CheckpointError",
     "Conversion",
+    "ZooHandler",
+    "convert",
     "convert_file",
     "convert_mmdet",
+    "convert_torchvision",
     "is_mmdet",
     "load_strictly",
     "read_content",
     "read_weights",
     "replace_atomically",
+    "torchvision_model",
 ]

@@ -9,14 +9,15 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
 from .errors import CheckpointError
-from .mmdet import convert_mmdet, is_mmdet
+from .formats import convert
 
 
 class AtomicCheckpointer(DetectionCheckpointer):
     """detectron2's checkpointer, writing to a temporary name first.
 
     A run that is killed while it saves leaves the previous checkpoint and ``last_checkpoint``
-    as they were. Reading errors name the file. Checkpoints of mmdetection are converted.
+    as they were. Reading errors name the file. Checkpoints of mmdetection and torchvision are
+    converted.
     """
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -54,8 +55,9 @@ class AtomicCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         loaded = super()._load_file(filename)
-        if is_mmdet(loaded["model"]):  # where detectron2 puts what has no "model"
-            loaded["model"] = convert_mmdet(loaded["model"]["state_dict"], source=filename)
+        conversion = convert(loaded["model"], source=filename)  # or all of a file without "model"
+        if conversion is not None:
+            loaded["model"] = conversion.weights
         return loaded
 
 

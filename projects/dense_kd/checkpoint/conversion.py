@@ -1,76 +1,53 @@
-"""Turn a file of mmdetection's into one of ours, and say what became of its keys."""
+"""Turn a file of mmdetection's or torchvision's into one of ours."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
-
 import torch
-from tabulate import tabulate
-from torch import Tensor
+from torch import nn
 
 from .checkpointer import replace_atomically
-from .errors import CheckpointError
-from .mmdet import convert_mmdet, is_dropped, is_mmdet, mmdet_detector, select_part
-from .reading import read_content
-
-GROUPS = {
-    "backbone": "backbone.bottom_up.",
-    "fpn": ("backbone.fpn_", "backbone.top_block."),
-    "head": "head.",
-}
-"""{group of the coverage table: how its keys begin}"""
+from .errors import CheckpointError, listed
+from .formats import Conversion, convert
+from .reading import load_strictly, read_content
 
 
-@dataclass
-class Conversion:
-    """What :func:`convert_file` did.
-
-    Attributes:
-        detector: of mmdetection; None if the file holds no head.
-        weights: what was written.
-        dropped: keys without a counterpart, because they hold nothing that is learned.
-    """
-
-    detector: str | None
-    weights: dict[str, Tensor]
-    dropped: list[str]
-
-    def table(self) -> str:
-        """Tensors and their elements per group, and the kinds of keys that were dropped."""
-        rows = []
-        for group, begin in GROUPS.items():
-            tensors = [v for k, v in self.weights.items() if k.startswith(begin)]
-            rows.append((group, len(tensors), sum(v.numel() for v in tensors)))
-        rows.append(("all", len(self.weights), sum(v.numel() for v in self.weights.values())))
-        table = tabulate(rows, headers=("group", "tensors", "elements"), intfmt=",")
-        kinds = Counter(key.rpartition(".")[2] for key in self.dropped)
-        dropped = ", ".join(f"{kind} x {count}" for kind, count in kinds.items())
-        return f"{table}\ndropped: {dropped or 'nothing'}"
-
-
-def convert_file(source: str, target: str, part: str | None = None) -> Conversion:
-    """Read a checkpoint of mmdetection and write {"model": weights with our keys}.
+def convert_file(
+    source: str,
+    target: str,
+    part: str | None = None,
+    *,
+    background: bool = True,
+    model: nn.Module | None = None,
+) -> Conversion:
+    """Read a checkpoint of another project and write {"model": weights with our keys}.
 
     Args:
         source: anything :func:`read_weights` takes.
         target: a local path; it is written whole or not at all.
-        part: "student" or "teacher" of a distiller's checkpoint.
+        part: "student" or "teacher" of the checkpoint of a distiller of mmdetection.
+        background: see :func:`convert_torchvision`.
+        model: a model that the weights must fit; it holds them afterwards.
 
     Raises:
-        CheckpointError: ``source`` cannot be read, or is of no detector that we know.
+        CheckpointError: ``source`` cannot be read, is of no model that we know, lacks part of its
+            head, or does not fit ``model``. Nothing is written then.
     """
     content = read_content(source)
-    if not is_mmdet(content):
+    conversion = convert(content, part=part, background=background, source=source)
+    if conversion is None:
         found = sorted(map(str, content))[:10] if isinstance(content, dict) else type(content)
         raise CheckpointError(
-            f"{source} is no checkpoint of a detector of mmdetection: expected 'state_dict' with "
-            f"keys under backbone., neck. and bbox_head., found {found}; detectron2's files and "
-            "ours need no conversion"
+            f"{source} is no checkpoint of mmdetection ('state_dict' with keys under backbone., "
+            f"neck. and bbox_head.) or torchvision: found {found}; detectron2's files and ours "
+            "need no conversion"
         )
-    state_dict = content["state_dict"]
-    weights = convert_mmdet(state_dict, part=part, source=source)
-    replace_atomically(target, lambda file: torch.save({"model": weights}, file))
-    kept = select_part(state_dict, part, source)
-    dropped = [key for key in kept if is_dropped(key)]
-    return Conversion(mmdet_detector(kept), weights, dropped)
+    if model is not None:
+        load_strictly(model, source, conversion.weights)
+    missing = conversion.missing_in_head()
+    if missing:
+        raise CheckpointError(
+            f"the head of {source}, {conversion.project}'s {conversion.model}, is incomplete; it "
+            f"lacks what would be our keys {', '.join(listed(missing))}"
+        )
+    replace_atomically(target, lambda file: torch.save({"model": conversion.weights}, file))
+    return conversion

@@ -6,12 +6,13 @@ Known are ResNet and ResNeXt backbones, the FPN, and the heads of :data:`PREDICT
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from .errors import CheckpointError, listed
+from .errors import CheckpointError
+from .keys import Rule, reorder_anchors, resnet_rules, translate
 
 PARTS = ("student", "teacher")
 """Before the keys of the two models in the checkpoints of mmdetection's distillers."""
@@ -40,8 +41,6 @@ PREDICTIONS: dict[str, dict[str, str]] = {
 """
 
 _ROOTS = ("backbone.", "neck.", "bbox_head.")
-_NORM = r"(weight|bias|running_mean|running_var)"
-_RATIOS = _SCALES = 3  # of mmdetection's RetinaNet
 
 
 def is_mmdet(content: Any) -> bool:
@@ -119,59 +118,20 @@ def convert_mmdet(
     """
     state_dict = select_part(state_dict, part, source)
     detector = mmdet_detector(state_dict)
-    rules = _backbone_rules() + _neck_rules(state_dict) + _head_rules(state_dict, detector)
-    weights: dict[str, Tensor] = {}
-    unknown = []
-    for key, value in state_dict.items():
-        if is_dropped(key):
-            continue
-        ours = _translate(key, rules)
-        if ours is None:
-            unknown.append(key)
-        else:
-            weights[ours] = value
-    if unknown:
-        found = f"with the head of {detector}" if detector else "with a head of none of these"
-        lines = [
-            f"{source} looks like a checkpoint of mmdetection, but {len(unknown)} of its "
-            f"{len(state_dict)} keys are unknown:",
-            *(f"    {key}" for key in listed(unknown)),
-            f"Known are ResNet and ResNeXt with an FPN, and the heads of {', '.join(PREDICTIONS)}; "
-            f"this one is {found}",
-        ]
-        raise CheckpointError("\n".join(lines))
+    rules = resnet_rules(r"backbone\.") + _neck_rules(state_dict)
+    rules += _head_rules(state_dict, detector)
+    found = f"with the head of {detector}" if detector else "with a head of none of these"
+    known = (
+        "Known are ResNet and ResNeXt with an FPN (without a deep stem, 'backbone.stem.', or "
+        f"deformable convolutions), and the heads of {', '.join(PREDICTIONS)}; this one is {found}"
+    )
+    dropped = filter(is_dropped, state_dict)
+    weights = translate(
+        state_dict, rules, dropped, project="mmdetection", known=known, source=source
+    )
     if detector == "RetinaNet":
-        _reorder_anchors(weights, source)
+        reorder_anchors(weights, source)
     return weights
-
-
-Rule = tuple[str, Callable[[re.Match], str]]
-"""(pattern of a whole key of mmdetection's, our key for a match)."""
-
-
-def _translate(key: str, rules: list[Rule]) -> str | None:
-    for pattern, ours in rules:
-        match = re.fullmatch(pattern, key)
-        if match:
-            return ours(match)
-    return None
-
-
-def _backbone_rules() -> list[Rule]:
-    root = "backbone.bottom_up"
-    block = r"backbone\.layer([1-4])\.(\d+)"
-
-    def stage(match: re.Match) -> str:
-        return f"{root}.res{int(match[1]) + 1}.{match[2]}"
-
-    return [
-        (r"backbone\.conv1\.weight", lambda m: f"{root}.stem.conv1.weight"),
-        (rf"backbone\.bn1\.{_NORM}", lambda m: f"{root}.stem.conv1.norm.{m[1]}"),
-        (rf"{block}\.conv([1-3])\.weight", lambda m: f"{stage(m)}.conv{m[3]}.weight"),
-        (rf"{block}\.bn([1-3])\.{_NORM}", lambda m: f"{stage(m)}.conv{m[3]}.norm.{m[4]}"),
-        (rf"{block}\.downsample\.0\.weight", lambda m: f"{stage(m)}.shortcut.weight"),
-        (rf"{block}\.downsample\.1\.{_NORM}", lambda m: f"{stage(m)}.shortcut.norm.{m[3]}"),
-    ]
 
 
 def _neck_rules(state_dict: Mapping[str, Any]) -> list[Rule]:
@@ -221,22 +181,3 @@ def _head_rules(state_dict: Mapping[str, Any], detector: str | None) -> list[Rul
     if detector != "RetinaNet":
         rules.append((r"bbox_head\.scales\.(\d+)\.scale", lambda m: f"head.scales.{m[1]}.scale"))
     return rules
-
-
-def _reorder_anchors(weights: dict[str, Tensor], source: str) -> None:
-    """Make the first axis of the prediction convolutions, (A, K) or (A, 4), size-major."""
-    keys = [k for k in weights if re.fullmatch(r"head\.(cls_score|bbox_pred)\.(weight|bias)", k)]
-    boxes = next((weights[k].shape[0] for k in keys if "bbox_pred" in k), 0)
-    num_anchors, rest = divmod(boxes, 4)
-    if num_anchors <= 1 and not rest:
-        return
-    for key in keys:
-        size = weights[key].shape[0]
-        if rest or num_anchors != _RATIOS * _SCALES or size % num_anchors:
-            raise CheckpointError(
-                f"{source} has {boxes} channels for the boxes of a location and {size} in {key}, "
-                f"expected {4 * _RATIOS * _SCALES} and a multiple of {_RATIOS * _SCALES}: the "
-                f"order of RetinaNet's anchors is known for {_RATIOS} ratios x {_SCALES} scales"
-            )
-        anchors = weights[key].unflatten(0, (_RATIOS, _SCALES, -1))
-        weights[key] = anchors.transpose(0, 1).flatten(0, 2).contiguous()

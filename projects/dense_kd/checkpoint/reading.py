@@ -16,7 +16,7 @@ from detectron2.utils.file_io import PathManager
 from torch import Tensor, nn
 
 from .errors import CheckpointError, listed
-from .mmdet import convert_mmdet, is_mmdet
+from .formats import convert
 
 METHOD_PREFIX = "kd."
 """Before the parameters of distillation methods in the checkpoints of a run."""
@@ -35,21 +35,23 @@ def read_weights(path: str) -> dict[str, Tensor]:
 
     Args:
         path: a local file or anything detectron2's PathManager resolves (``detectron2://``,
-            ``https://``): ``.pth`` with {"model": state dict} or a bare state dict, ``.pkl`` of
-            detectron2's model zoo, or ``.pth`` of mmdetection, which is converted.
+            ``https://``) or :mod:`dense_kd.checkpoint.zoo` adds (``mmdet://``,
+            ``torchvision://``): ``.pth`` with {"model": state dict} or a bare state dict, ``.pkl``
+            of detectron2's model zoo, or ``.pth`` of mmdetection or torchvision, which are
+            converted.
 
     Returns:
         {key: tensor} without a leading "module.", and without the parameters of distillation
         methods, so that a checkpoint of a distillation run gives its student.
 
     Raises:
-        CheckpointError: the file is missing, truncated, holds no weights, or is mmdetection's and
-            of a detector that we do not have.
+        CheckpointError: the file is missing, truncated, holds no weights, or is another project's
+            and of a model that we do not have.
     """
     content = read_content(path)
-    if is_mmdet(content):
-        weights = {k: _as_tensor(path, k, v) for k, v in content["state_dict"].items()}
-        return convert_mmdet(weights, source=path)
+    conversion = convert(content, source=path)
+    if conversion is not None:
+        return conversion.weights
     weights = content.get("model", content) if isinstance(content, Mapping) else None
     if not isinstance(weights, Mapping) or not weights:
         found = sorted(map(str, content))[:10] if isinstance(content, Mapping) else type(content)
@@ -60,7 +62,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
     return {k: v for k, v in weights.items() if not k.startswith(METHOD_PREFIX)}
 
 
-def load_strictly(model: nn.Module, path: str) -> None:
+def load_strictly(model: nn.Module, path: str, weights: Mapping[str, Tensor] | None = None) -> None:
     """Load ``path`` into ``model`` so that nothing is left out on either side.
 
     Every parameter and buffer of the model must be in the file with its shape, every key of the
@@ -68,12 +70,18 @@ def load_strictly(model: nn.Module, path: str) -> None:
     first, so that what the file does not reach cannot pass for weights. What a module names in
     ``optional_buffers`` (see ``DenseDetector``) may be absent and then keeps its value.
 
+    Args:
+        model: where to.
+        path: see :func:`read_weights`.
+        weights: of ``path``, if they were read already.
+
     Raises:
         CheckpointError: lists the missing, unexpected, mis-shaped and non-finite keys. The model
             is unusable then.
     """
-    weights = read_weights(path)
+    weights = read_weights(path) if weights is None else weights
     expected = model.state_dict()
+    _check_head(model, weights, path)
     _check_normalisation(model, weights, path)
     weights = {
         key: value
@@ -134,6 +142,19 @@ def _mismatch(model: nn.Module, path: str, problems: dict[str, list[str]]) -> st
     return "\n".join(lines)
 
 
+def _check_head(model: nn.Module, weights: Mapping[str, Tensor], path: str) -> None:
+    if (
+        any(k.startswith("head.") for k in model.state_dict())
+        and weights
+        and all(k.startswith("backbone.bottom_up.") for k in weights)
+    ):
+        raise CheckpointError(
+            f"{path} holds a backbone alone ({len(weights)} tensors), which is no detector: it has "
+            "no FPN and no head. Expected the checkpoint of a trained detector; a backbone's "
+            "ImageNet weights are for train.init_checkpoint"
+        )
+
+
 def _check_normalisation(model: nn.Module, weights: Mapping[str, Tensor], path: str) -> None:
     for key in _NORMALISATION_KEYS:
         ours = getattr(model, key, None)
@@ -180,6 +201,8 @@ def read_content(path: str) -> Any:
 def _local_path(path: str) -> str:
     try:
         local = PathManager.get_local_path(path)
+    except CheckpointError:
+        raise
     except Exception as error:  # handlers raise what their transport does
         raise CheckpointError(f"{path} could not be fetched: {error}") from error
     if not os.path.isfile(local):

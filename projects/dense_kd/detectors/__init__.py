@@ -19,6 +19,7 @@ from .heads import HeadOutputs, QualityHead, TowerHead
 from .retinanet import RetinaNet
 from .square_anchors import SquareAnchorDetector
 from .stock import from_detectron2
+from .torchvision import TorchvisionAnchorGenerator, frozen_batch_norm
 
 __all__ = [
     "ATSS",
@@ -46,6 +47,8 @@ __all__ = [
     "RetinaNet",
     "SquareAnchorDetector",
     "SwinTransformer",
+    "TorchvisionAnchorGenerator",
     "TowerHead",
     "from_detectron2",
+    "frozen_batch_norm",
 ]

@@ -93,6 +93,7 @@ class FCOS(DenseDetector):
         backbone: Backbone,
         head: FCOSHead,
         head_in_features: list[str] | None = None,
+        anchor_generator: nn.Module | None = None,
         box2box_transform: DistanceCoder | None = None,
         center_sampling_radius: float | None = 1.5,
         assign_rule: str = "detectron2",
@@ -110,6 +111,8 @@ class FCOS(DenseDetector):
         """
         Args:
             backbone, head, head_in_features: see :class:`DenseDetector`.
+            anchor_generator: of one prior per location, whose centre is the point; by default a
+                square of the stride's size in the middle of the cell.
             box2box_transform: code of the boxes, ``DistanceCoder()`` by default.
             center_sampling_radius: in strides around a box's centre within which points are
                 positive; None is the whole box.
@@ -133,14 +136,15 @@ class FCOS(DenseDetector):
         levels, strides = pyramid_levels(backbone, head_in_features)
         dense.setdefault("loss_normalizer", 300.0)
         dense.setdefault("loss_normalizer_momentum", 0.9)
+        if anchor_generator is None:
+            anchor_generator = DefaultAnchorGenerator(
+                sizes=[[stride] for stride in strides], aspect_ratios=[1.0], strides=strides
+            )
         super().__init__(
             backbone=backbone,
             head=head,
             head_in_features=levels,
-            # A point is a square of the stride's size around it.
-            anchor_generator=DefaultAnchorGenerator(
-                sizes=[[stride] for stride in strides], aspect_ratios=[1.0], strides=strides
-            ),
+            anchor_generator=anchor_generator,
             box2box_transform=box2box_transform or DistanceCoder(),
             test_score_thresh=test_score_thresh,
             test_topk_candidates=test_topk_candidates,

@@ -1,0 +1,134 @@
+"""Whose checkpoint a file is; its weights under our keys."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tabulate import tabulate
+from torch import Tensor
+
+from .errors import CheckpointError
+from .mmdet import PREDICTIONS, convert_mmdet, is_dropped, is_mmdet, mmdet_detector, select_part
+from .torchvision import (
+    DETECTORS,
+    convert_torchvision,
+    object_classes,
+    torchvision_dropped,
+    torchvision_model,
+)
+
+GROUPS = {
+    "backbone": "backbone.bottom_up.",
+    "fpn": ("backbone.fpn_", "backbone.top_block."),
+    "head": "head.",
+}
+"""{group of the coverage table: how its keys begin}"""
+
+
+@dataclass
+class Conversion:
+    """What became of the checkpoint of another project.
+
+    Attributes:
+        project: "mmdetection" or "torchvision".
+        model: the project's name of the kind of model, None if nothing but a backbone and a neck
+            is known of it.
+        weights: under our keys.
+        predictions: our names of the head's prediction layers, empty for a backbone.
+        dropped: {key, or part of the values of a key: why it is not in ``weights``}.
+    """
+
+    project: str
+    model: str | None
+    weights: dict[str, Tensor]
+    predictions: tuple[str, ...] = ()
+    dropped: dict[str, str] = field(default_factory=dict)
+
+    def table(self) -> str:
+        """Tensors and their elements per group, and what was dropped and why."""
+        rows = []
+        for group, begin in GROUPS.items():
+            tensors = [v for k, v in self.weights.items() if k.startswith(begin)]
+            rows.append((group, len(tensors), sum(v.numel() for v in tensors)))
+        rows.append(("all", len(self.weights), sum(v.numel() for v in self.weights.values())))
+        table = tabulate(rows, headers=("group", "tensors", "elements"), intfmt=",")
+        kinds = Counter((key.rpartition(".")[2], why) for key, why in self.dropped.items())
+        lines = [f"dropped: {kind} x {count} ({why})" for (kind, why), count in kinds.items()]
+        return "\n".join([table, *(lines or ["dropped: nothing"])])
+
+    def missing_in_head(self) -> list[str]:
+        """Keys that its own prediction layers and towers lack, as a damaged file may.
+
+        Each prediction layer has a weight and a bias (AutoAssign's prior a mean and a sigma), and
+        the two towers have the same layers. The backbone and the FPN are for a model to check.
+        """
+        expected = set()
+        for name in self.predictions:
+            kinds = ("mean", "sigma") if name == "center_prior" else ("weight", "bias")
+            expected.update(f"head.{name}.{kind}" for kind in kinds)
+        if self.predictions:
+            towers = {
+                k.partition("_subnet.")[2]
+                for k in self.weights
+                if "_subnet." in k and "conv_offset" not in k  # of one of DDOD's towers
+            }
+            expected.update(f"head.{b}_subnet.{k}" for b in ("cls", "bbox") for k in towers)
+        return sorted(expected.difference(self.weights))
+
+
+def convert(
+    content: Any, *, part: str | None = None, background: bool = True, source: str
+) -> Conversion | None:
+    """Convert the checkpoint of another project; None if the keys are none of theirs.
+
+    Args:
+        content: of a file, or what it has under "model".
+        part: see ``convert_mmdet``.
+        background: see ``convert_torchvision``.
+        source: named in errors.
+
+    Raises:
+        CheckpointError: lists the keys that are unknown.
+    """
+    if is_mmdet(content):
+        state_dict = content["state_dict"]
+        weights = convert_mmdet(state_dict, part=part, source=source)
+        kept = select_part(state_dict, part, source)
+        detector = mmdet_detector(kept)
+        predictions = tuple(PREDICTIONS[detector].values()) if detector else ()
+        dropped = {key: "nothing learned" for key in kept if is_dropped(key)}
+        return Conversion("mmdetection", detector, weights, predictions, dropped)
+    state_dict = content.get("model", content) if isinstance(content, Mapping) else None
+    model = torchvision_model(state_dict)
+    if model is None:
+        return None
+    if part is not None:
+        raise CheckpointError(
+            f"{source} is a checkpoint of torchvision; expected one of a distiller to take the "
+            f"{part} out of"
+        )
+    weights = convert_torchvision(state_dict, background=background, source=source)
+    dropped = torchvision_dropped(state_dict)
+    if model not in DETECTORS:
+        return Conversion("torchvision", model, weights, dropped=dropped)
+    predictions = ("cls_score", "bbox_pred") + (("ctrness",) if model == "FCOS" else ())
+    dropped.update(_dropped_classes(state_dict, weights))
+    return Conversion("torchvision", model, weights, predictions, dropped)
+
+
+def _dropped_classes(
+    state_dict: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+) -> dict[str, str]:
+    """What ``convert_torchvision`` left out of a class prediction, for people to read."""
+    theirs = state_dict.get("head.classification_head.cls_logits.bias")
+    ours = weights.get("head.cls_score.bias")
+    boxes = weights.get("head.bbox_pred.bias")
+    if theirs is None or boxes is None or theirs.numel() == ours.numel():
+        return {}
+    num_outputs = 4 * theirs.numel() // boxes.numel()
+    classes = sorted(set(range(num_outputs)).difference(object_classes(num_outputs)))
+    listed = ", ".join(map(str, classes))
+    return {f"class outputs {listed} of {num_outputs}": "the background and ids without a class"}
