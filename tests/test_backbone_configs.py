@@ -113,8 +113,7 @@ def test_weights_of_a_classifier_fit_a_detector(name, classifier):
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-@pytest.mark.parametrize("source", ["res5", "p5"])
-@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("source, relu", [("res5", False), ("p5", True), ("p5", False)])
 def test_extra_levels_have_the_source_and_the_relu_that_are_asked_for(name, source, relu):
     with torch.device("meta"):
         fpn = instantiate(BACKBONES[name](source, relu_before_p7=relu))
@@ -132,7 +131,7 @@ def test_res5_of_mobilenet_can_be_the_last_block():
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_a_detector_on_each_trains_with_five_levels(name):
+def test_a_detector_on_each_has_five_levels_and_gradients_everywhere(name):
     torch.manual_seed(0)
     config = fcos(18)
     config.backbone = BACKBONES[name]()
@@ -145,14 +144,11 @@ def test_a_detector_on_each_trains_with_five_levels(name):
     assert dense.strides == [8, 16, 32, 64, 128]
     assert [tuple(x.shape) for x in dense.features] == [(1, 256, side, side) for side in sides]
 
+    losses = model([{"image": image, "instances": truth}])
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(parameters, lr=1e-3)
-    before = sum(model([{"image": image, "instances": truth}]).values())
-    before.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in parameters)
-    optimizer.step()
-    with torch.no_grad():
-        assert sum(model([{"image": image, "instances": truth}]).values()).isfinite()
 
 
 @pytest.mark.parametrize("norm", ["FrozenBN", FrozenStatisticsBatchNorm, "BN", "SyncBN"], ids=str)
