@@ -203,6 +203,10 @@ REFUSED: dict[str, tuple[str, str, Callable[[Weights], Weights], list[str]]] = {
         "det_retinanet", "det_retinanet", with_key("rpn_head.rpn_cls.weight"),
         ["1 of its 157 keys are unknown", "rpn_head.rpn_cls.weight", "ResNet"],
     ),
+    "a deep stem": (
+        "det_retinanet", "det_retinanet", with_key("backbone.stem.0.weight"),
+        ["backbone.stem.0.weight", "without a deep stem"],
+    ),
     "keys of two heads": (
         "det_fcos", "det_fcos", with_key("bbox_head.gfl_cls.weight"),
         ["bbox_head.gfl_cls.weight", "the head of FCOS"],

@@ -178,13 +178,21 @@ def test_a_detector_of_torchvision_is_converted_with_a_table(tmp_path):
     assert weights["head.cls_score.weight"].shape == (80, 4, 3, 3)
 
 
-@pytest.mark.parametrize("what", ["bbox_head.conv_reg.bias", "bbox_head.reg_convs.3.gn.weight"])
-def test_an_incomplete_head_is_refused_without_a_config(tmp_path, what):
+@pytest.mark.parametrize(
+    "theirs, ours",
+    [
+        ("bbox_head.conv_reg.bias", "head.bbox_pred.bias"),
+        ("bbox_head.reg_convs.3.gn.weight", "head.bbox_subnet.10.weight"),
+        ("bbox_head.scales.4.scale", "head.scales.4.scale"),
+    ],
+)
+def test_an_incomplete_head_is_refused_without_a_config(tmp_path, theirs, ours):
     content = torch.load(FCOS, weights_only=True)
-    del content["state_dict"][what]
+    del content["state_dict"][theirs]
     torch.save(content, tmp_path / "in.pth")
-    ours = {"conv_reg": "head.bbox_pred.bias", "reg_convs": "head.bbox_subnet.10.weight"}
-    with pytest.raises(CheckpointError, match=f"in.pth.*lacks.*{ours[what.split('.')[1]]}$"):
+    with pytest.raises(
+        CheckpointError, match=f"in.pth.*FCOS.*lacks what would be our keys {ours}$"
+    ):
         convert_file(str(tmp_path / "in.pth"), str(tmp_path / "out.pth"))
     assert os.listdir(tmp_path) == ["in.pth"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ GROUPS = {
     "head": "head.",
 }
 """{group of the coverage table: how its keys begin}"""
+
+_OUTPUT_OF_FPN = r"backbone\.(fpn_output|top_block\.p)\d\.weight"
 
 
 @dataclass
@@ -62,20 +65,22 @@ class Conversion:
     def missing_in_head(self) -> list[str]:
         """Keys that its own prediction layers and towers lack, as a damaged file may.
 
-        Each prediction layer has a weight and a bias (AutoAssign's prior a mean and a sigma), and
-        the two towers have the same layers. The backbone and the FPN are for a model to check.
+        Each prediction layer has a weight and a bias (AutoAssign's prior a mean and a sigma), the
+        two towers have the same layers, and mmdetection's heads but RetinaNet's a scale for each
+        level. The backbone and the FPN are for a model to check.
         """
-        expected = set()
+        if not self.predictions:
+            return []
+        # The tower of DDOD's classes alone has a conv_offset.
+        keys = [k for k in self.weights if "_subnet." in k and "conv_offset" not in k]
+        layers = {key.partition("_subnet.")[2] for key in keys}
+        expected = {f"head.{branch}_subnet.{k}" for branch in ("cls", "bbox") for k in layers}
         for name in self.predictions:
             kinds = ("mean", "sigma") if name == "center_prior" else ("weight", "bias")
             expected.update(f"head.{name}.{kind}" for kind in kinds)
-        if self.predictions:
-            towers = {
-                k.partition("_subnet.")[2]
-                for k in self.weights
-                if "_subnet." in k and "conv_offset" not in k  # of one of DDOD's towers
-            }
-            expected.update(f"head.{b}_subnet.{k}" for b in ("cls", "bbox") for k in towers)
+        if self.project == "mmdetection" and self.model != "RetinaNet":
+            levels = [k for k in self.weights if re.fullmatch(_OUTPUT_OF_FPN, k)]
+            expected.update(f"head.scales.{index}.scale" for index in range(len(levels)))
         return sorted(expected.difference(self.weights))
 
 
