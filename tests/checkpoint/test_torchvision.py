@@ -25,6 +25,7 @@ from dense_kd.checkpoint import (
     torchvision_model,
 )
 from dense_kd.checkpoint.torchvision import object_classes
+from dense_kd.detectors import MobileNetV2, SwinTransformer
 
 BODY = "backbone.bottom_up."
 
@@ -72,6 +73,7 @@ def test_a_resnet_is_the_same_function(name):
     assert {k for k, why in conversion.dropped.items() if why == "the classifier"} == {
         "fc.weight", "fc.bias",
     }  # fmt: skip
+    assert "dropped: fc.weight, fc.bias (the classifier)" in conversion.table().splitlines()
     assert conversion.predictions == () and conversion.model == "ResNet"
     image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -83,8 +85,8 @@ def test_a_resnet_is_the_same_function(name):
     assert_close(maps["res5"], res5, 1e-5, "res5")
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "swin_t"])
-def test_the_features_of_a_classifier_keep_their_names(name):
+@pytest.mark.parametrize("name, ours", [("mobilenet_v2", MobileNetV2), ("swin_t", SwinTransformer)])
+def test_the_features_of_a_classifier_keep_their_names(name, ours):
     theirs = getattr(torchvision.models, name)(weights=None).state_dict()
     conversion = convert({"model": theirs, "epoch": 3}, source=name)
     features = {k: v for k, v in theirs.items() if k.startswith("features.")}
@@ -92,6 +94,8 @@ def test_the_features_of_a_classifier_keep_their_names(name):
     assert list(conversion.weights) == [f"{BODY}{key}" for key in features]
     assert all(conversion.weights[f"{BODY}{key}"] is value for key, value in features.items())
     assert set(conversion.dropped) == set(theirs) - set(features)
+    expected = {k for k in ours().state_dict() if k.startswith("features.")}
+    assert set(features) == {k for k in expected if not k.endswith("num_batches_tracked")}
 
 
 def test_the_91_outputs_of_coco_weights_are_the_ids_of_its_classes_in_detectron2s_order():

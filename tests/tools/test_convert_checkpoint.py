@@ -173,7 +173,7 @@ def test_a_detector_of_torchvision_is_converted_with_a_table(tmp_path):
     assert (conversion.project, conversion.model) == ("torchvision", "FCOS")
     table = [line.split() for line in conversion.table().splitlines()]
     assert table[2:5] == [["backbone", "1", "4"], ["fpn", "1", "4"], ["head", "8", "3,153"]]
-    assert table[6] == "dropped: num_batches_tracked x 1 (nothing learned)".split()
+    assert table[6] == "dropped: backbone.body.bn1.num_batches_tracked (nothing learned)".split()
     weights = torch.load(tmp_path / "out.pth", weights_only=True)["model"]
     assert weights["head.cls_score.weight"].shape == (80, 4, 3, 3)
 

@@ -3,6 +3,7 @@
 Same predictions and detections as torchvision's for the same padded image. Resizing is the
 dataset's: torchvision's is short side 800, long side up to 1333. What decides about training is
 the default of our detector (the normaliser of the losses, say), not torchvision's recipe.
+A method that compares predictions one to one needs a student with these anchors, too.
 
 `num_classes` does not count torchvision's background; see dense_kd.checkpoint.convert_torchvision.
 """

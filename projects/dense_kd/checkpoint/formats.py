@@ -58,8 +58,13 @@ class Conversion:
             rows.append((group, len(tensors), sum(v.numel() for v in tensors)))
         rows.append(("all", len(self.weights), sum(v.numel() for v in self.weights.values())))
         table = tabulate(rows, headers=("group", "tensors", "elements"), intfmt=",")
-        kinds = Counter((key.rpartition(".")[2], why) for key, why in self.dropped.items())
-        lines = [f"dropped: {kind} x {count} ({why})" for (kind, why), count in kinds.items()]
+        lines = []
+        for why in dict.fromkeys(self.dropped.values()):
+            keys = [key for key, reason in self.dropped.items() if reason == why]
+            if len(keys) > 4:
+                kinds = Counter(key.rpartition(".")[2] for key in keys)
+                keys = [f"{kind} x {count}" for kind, count in kinds.items()]
+            lines.append(f"dropped: {', '.join(keys)} ({why})")
         return "\n".join([table, *(lines or ["dropped: nothing"])])
 
     def missing_in_head(self) -> list[str]:

@@ -1,8 +1,10 @@
 """Names for public weights: ``mmdet://<model>`` and ``torchvision://<model>``.
 
 They are known wherever detectron2's PathManager resolves a path: in ``Teacher(weights=...)``,
-``train.init_checkpoint`` and ``tools/convert_checkpoint.py``. The file is downloaded once into
-iopath's cache (``$FVCORE_CACHE``, or ``~/.torch/iopath_cache``) and checked at every use.
+``train.init_checkpoint`` and ``tools/convert_checkpoint.py``, which convert what they read.
+detectron2's own checkpointer does not: give it what ``tools/convert_checkpoint.py`` writes. The
+file is downloaded once into iopath's cache (``$FVCORE_CACHE``, or ``~/.torch/iopath_cache``) and
+checked at every use.
 """
 
 from __future__ import annotations
