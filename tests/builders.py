@@ -1,8 +1,8 @@
 """Small detectors and batches for the tests: they run on the CPU in milliseconds, and are seeded.
 
 A builder gives a LazyConfig (``retinanet_config``, ``fcos_config``, ``atss_config``,
-``ddod_config``, ``gfl_config``) or a model made of it (``tiny_retinanet``, ...) whose parameters
-are random enough that scores, boxes and gradients are far from trivial.
+``ddod_config``, ``gfl_config``, ``autoassign_config``) or a model made of it (``tiny_retinanet``,
+...) whose parameters are random enough that scores, boxes and gradients are far from trivial.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from dense_kd.detectors import (
     FCOS,
     GFL,
     ATSSHead,
+    AutoAssign,
+    AutoAssignHead,
     DDODHead,
     FCOSHead,
     GFLHead,
@@ -145,6 +147,11 @@ def gfl_config(**options: Any) -> DictConfig:
     return point_config(GFL, GFLHead, **options)
 
 
+def autoassign_config(**options: Any) -> DictConfig:
+    """The LazyConfig of our AutoAssign; ``options`` as for :func:`point_config`."""
+    return point_config(AutoAssign, AutoAssignHead, **options)
+
+
 def point_config(
     detector: type,
     head_class: type,
@@ -211,6 +218,11 @@ def tiny_gfl(seed: int = 0, **overrides: Any) -> GFL:
     return randomized(instantiate(gfl_config(**overrides)), seed)
 
 
+def tiny_autoassign(seed: int = 0, **overrides: Any) -> AutoAssign:
+    """Our AutoAssign of :func:`autoassign_config` with :func:`randomized` parameters."""
+    return randomized(instantiate(autoassign_config(**overrides)), seed)
+
+
 def group_norm_8(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(8, channels)
 
@@ -236,8 +248,8 @@ def fill_randomly(model: nn.Module, seed: int = 0) -> None:
             elif tensor.dim() == 4:
                 fan_in = tensor[0].numel()
                 tensor.copy_(noise * (0.9 / fan_in) ** 0.5)
-            elif tensor.dim() == 0:
-                tensor.copy_(1 + 0.2 * noise)  # the scales of the levels
+            elif tensor.dim() == 0 or name.endswith("center_prior.sigma"):
+                tensor.copy_(1 + 0.2 * noise)  # scales of levels, deviations
             else:
                 tensor.copy_(0.1 * noise)
 

@@ -11,7 +11,7 @@ except ImportError as error:
 
 from . import data
 from .config import get_config, get_config_file
-from .detectors import ATSS, FCOS, GFL, RetinaNet, from_detectron2
+from .detectors import ATSS, FCOS, GFL, AutoAssign, RetinaNet, from_detectron2
 from .distiller import Distiller, DistillFCOS, DistillRetinaNet
 from .methods import BCKD, DistillationError, KDMethod, MethodSet
 from .teacher import Teacher
@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ATSS",
+    "AutoAssign",
     "BCKD",
     "FCOS",
     "GFL",

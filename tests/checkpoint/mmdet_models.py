@@ -18,6 +18,8 @@ from dense_kd.detectors import (
     FCOS,
     GFL,
     ATSSHead,
+    AutoAssign,
+    AutoAssignHead,
     DDODHead,
     DenseDetector,
     DistanceCoder,
@@ -109,10 +111,21 @@ def fcos(tricks: bool, norm: Any = "BN", **overrides: Any) -> FCOS:
     )
 
 
+def autoassign(norm: Any = "BN", **overrides: Any) -> AutoAssign:
+    """For ``det_autoassign``."""
+    backbone = fpn(resnet18(norm), 32, "res5", relu=True)
+    return one_per_location(AutoAssign, AutoAssignHead, backbone, **overrides)
+
+
 def square_anchors(detector: type, head: type, norm: Any = "BN", **overrides: Any) -> DenseDetector:
     """For ``det_atss``, ``det_ddod`` and ``det_gfl``."""
+    backbone = fpn(resnet18(norm), 32, "p5", relu=False)
+    return one_per_location(detector, head, backbone, **overrides)
+
+
+def one_per_location(detector: type, head: type, backbone: FPN, **overrides: Any) -> DenseDetector:
     return detector(
-        backbone=fpn(resnet18(norm), 32, "p5", relu=False),
+        backbone=backbone,
         head=head(
             input_shape=[ShapeSpec(channels=32)] * 5,
             num_classes=NUM_CLASSES,
@@ -132,6 +145,7 @@ DETECTORS = {
     "det_atss": lambda **options: square_anchors(ATSS, ATSSHead, **options),
     "det_ddod": lambda **options: square_anchors(DDOD, DDODHead, **options),
     "det_gfl": lambda **options: square_anchors(GFL, GFLHead, **options),
+    "det_autoassign": autoassign,
 }
 """{name of a checkpoint in tests/golden: builder of our detector for it}"""
 
@@ -142,6 +156,7 @@ INPUTS = {
     "det_atss": "batch_imagenet_rgb",
     "det_ddod": "batch_imagenet_rgb",
     "det_gfl": "batch_imagenet_rgb",
+    "det_autoassign": "batch_caffe1_bgr",
 }
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dense_kd import Teacher
 from dense_kd.checkpoint import read_weights
-from dense_kd.detectors import DenseDetector, FrozenStatisticsBatchNorm, RetinaNet
+from dense_kd.detectors import AutoAssign, DenseDetector, FrozenStatisticsBatchNorm, RetinaNet
 from dense_kd.outputs import DensePass
 
 TOLERANCE = 1e-5
@@ -73,7 +73,7 @@ def test_head_outputs_equal_the_reference(loaded: Loaded):
         logits, boxes = outputs.logits[level], (outputs.deltas or outputs.distribution)[level]
         expected = {
             kind: loaded.data[f"head/{kind}/l{level}"]
-            for kind in ("cls", "reg", "ctr", "iou")
+            for kind in ("cls", "reg", "ctr", "iou", "obj")
             if f"head/{kind}/l{level}" in loaded.data
         }
         if isinstance(loaded.model, RetinaNet):
@@ -83,8 +83,10 @@ def test_head_outputs_equal_the_reference(loaded: Loaded):
             # mmdetection's head of FCOS applies the function that our code of boxes does.
             activation = getattr(loaded.model.box2box_transform, "activation", "identity")
             boxes = {"exp": torch.exp, "relu": torch.relu}.get(activation, lambda x: x)(boxes)
+        if isinstance(loaded.model, AutoAssign):  # there it gives pixels
+            boxes = boxes * loaded.model.strides[level]
         assert bool(outputs.quality) == (len(expected) == 3)
-        for kind in {"ctr", "iou"} & expected.keys():
+        for kind in {"ctr", "iou", "obj"} & expected.keys():
             assert_close(outputs.quality[level], expected[kind], TOLERANCE, f"{kind} {level}")
         assert_close(logits, expected["cls"], TOLERANCE, f"class, level {level}")
         assert_close(boxes, expected["reg"], TOLERANCE, f"box, level {level}")

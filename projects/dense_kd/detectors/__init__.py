@@ -3,6 +3,7 @@
 from .adaptive_assigners import ATSSAssigner, DDODAssigner
 from .assigners import FCOSAssigner, MaxIoUAssigner
 from .atss import ATSS, ATSSHead
+from .autoassign import AutoAssign, AutoAssignHead, AutoAssignTargets
 from .backbones import (
     FrozenStatisticsBatchNorm,
     LastLevelP6P7OptionalReLU,
@@ -33,6 +34,9 @@ __all__ = [
     "DDODTargets",
     "DeformConv2d",
     "DeltaCoder",
+    "AutoAssign",
+    "AutoAssignHead",
+    "AutoAssignTargets",
     "DenseDetector",
     "DistanceCoder",
     "FCOSAssigner",

@@ -17,8 +17,11 @@ from ..losses import elementwise_giou, elementwise_iou, focal_loss
 from ..outputs import DensePass, Targets
 from .box_coders import centerness
 from .dense import mean_over_processes
-from .heads import QUALITY_BRANCHES, QualityHead
+from .heads import QualityHead
 from .square_anchors import SquareAnchorDetector
+
+QUALITIES = ("centerness", "iou")
+"""What the quality branch may predict: the kinds that ATSS has a target for."""
 
 
 class ATSSHead(QualityHead):
@@ -75,15 +78,15 @@ class ATSS(SquareAnchorDetector):
     ):
         """
         Args:
-            head: an :class:`ATSSHead`, or another with a quality branch.
+            head: an :class:`ATSSHead`, or another with one of these branches.
             focal_loss_alpha, focal_loss_gamma: of the class loss.
             box_loss_weight: of the GIoU loss.
             square_anchors: further arguments of :class:`SquareAnchorDetector`.
         """
-        if head.quality_kind not in QUALITY_BRANCHES:
+        if head.quality_kind not in QUALITIES:
             raise ValueError(
-                f"head has the quality branch {head.quality_kind!r}: expected one of "
-                f"{tuple(QUALITY_BRANCHES)}, as an ATSSHead has"
+                f"head has the quality branch {head.quality_kind!r}: expected one of {QUALITIES}, "
+                "as an ATSSHead has"
             )
         super().__init__(head=head, **square_anchors)
         self.focal_loss_alpha = focal_loss_alpha

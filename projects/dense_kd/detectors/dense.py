@@ -250,10 +250,14 @@ class DenseDetector(nn.Module, ABC):
             labels, boxes = self.assign(dense, ground_truth)
             targets = Targets(labels, boxes, self.num_classes, self.loss_normalizer)
             targets.normalizer = self._moving_average(targets, self.loss_normalizer)
+        self.log_positives(targets)
+        return targets
+
+    def log_positives(self, targets: Targets) -> None:
+        """Log the positives per image as ``num_pos_anchors`` if this is a training run."""
         if self.training and compat.event_storage() is not None:  # reading it stalls a GPU
             num_foreground = targets.foreground.sum().item()
-            compat.put_scalar("num_pos_anchors", num_foreground / len(ground_truth))
-        return targets
+            compat.put_scalar("num_pos_anchors", num_foreground / len(targets.labels))
 
     def matched_boxes(self, dense: DensePass, targets: Targets) -> Tensor:
         """(P, 4): the predicted boxes of the positives, in the order of ``targets.foreground``."""

@@ -126,6 +126,11 @@ class FCOS(DenseDetector):
             test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image:
                 see :class:`DenseDetector`, as the further arguments ``dense``.
         """
+        if head.quality_kind != "centerness":
+            raise ValueError(
+                f"head has the quality branch {head.quality_kind!r}: expected 'centerness', as an "
+                "FCOSHead has"
+            )
         for name, value, expected in (
             ("box_reg_loss_type", box_reg_loss_type, BOX_LOSSES),
             ("box_loss_weighting", box_loss_weighting, LOSS_WEIGHTINGS),

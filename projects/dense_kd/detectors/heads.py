@@ -213,7 +213,7 @@ class TowerHead(RetinaNetHead):
         return tuple(m for m in maps if m)
 
 
-QUALITY_BRANCHES = {"centerness": "ctrness", "iou": "iou_pred"}
+QUALITY_BRANCHES = {"centerness": "ctrness", "iou": "iou_pred", "objectness": "ctrness"}
 """What a quality branch predicts, and the name of its convolution."""
 
 
@@ -231,7 +231,7 @@ class QualityHead(TowerHead):
         """
         Args:
             conv_dims: see :class:`TowerHead`, as the further arguments ``tower``.
-            quality: what the branch predicts, "centerness" or "iou".
+            quality: what the branch predicts, "centerness", "iou" or "objectness".
             quality_on: the tower that it is predicted from, "cls" or "bbox".
         """
         super().__init__(num_anchors=1, conv_dims=conv_dims, **tower)
