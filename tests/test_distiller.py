@@ -11,6 +11,7 @@ from builders import (
     batch,
     retinanet_config,
     tiny_atss,
+    tiny_autoassign,
     tiny_fcos,
     tiny_gfl,
     tiny_retinanet,
@@ -22,6 +23,8 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from dense_kd import BCKD, Distiller, MethodSet, Teacher
+
+DETECTORS = [tiny_retinanet, tiny_fcos, tiny_atss, tiny_gfl, tiny_autoassign]
 
 
 def build(make=tiny_retinanet, **teacher_options) -> Distiller:
@@ -40,7 +43,7 @@ def test_the_teacher_is_in_no_state_dict_parameter_list_or_optimizer():
     assert not any(isinstance(m, type(distiller.teacher)) for m in distiller.modules())
 
 
-@pytest.mark.parametrize("make", [tiny_retinanet, tiny_fcos, tiny_atss, tiny_gfl])
+@pytest.mark.parametrize("make", DETECTORS)
 def test_training_leaves_the_teacher_bit_identical(make):
     distiller = build(make)
     teacher = distiller.teacher.model
@@ -159,7 +162,7 @@ def test_a_part_of_the_wrong_kind_is_refused_by_name(part):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_batch_with_empty_images_trains_without_nan(case):
-    for make in (tiny_retinanet, tiny_fcos, tiny_atss, tiny_gfl):
+    for make in DETECTORS:
         distiller = build(make)
         losses = distiller(batch(case))
         sum(losses.values()).backward()

@@ -13,6 +13,7 @@ from builders import (
     instances,
     retinanet_config,
     tiny_atss,
+    tiny_autoassign,
     tiny_fcos,
     tiny_gfl,
     tiny_retinanet,
@@ -22,7 +23,13 @@ from detectron2.utils.events import EventStorage
 
 from dense_kd.detectors import RetinaNet, from_detectron2
 
-BUILDERS = {"RetinaNet": tiny_retinanet, "FCOS": tiny_fcos, "ATSS": tiny_atss, "GFL": tiny_gfl}
+BUILDERS = {
+    "RetinaNet": tiny_retinanet,
+    "FCOS": tiny_fcos,
+    "ATSS": tiny_atss,
+    "GFL": tiny_gfl,
+    "AutoAssign": tiny_autoassign,
+}
 DETECTORS = pytest.mark.parametrize("build", BUILDERS.values(), ids=list(BUILDERS))
 
 
@@ -152,8 +159,9 @@ def test_a_pass_says_what_it_holds(build):
         assert [x.shape for x in dense.distribution] == [
             (2, r, 4, 17) for r in dense.num_predictions
         ]
-    if build in (tiny_fcos, tiny_atss):
-        assert dense.quality_kind == "centerness"
+    kinds = {tiny_fcos: "centerness", tiny_atss: "centerness", tiny_autoassign: "objectness"}
+    if build in kinds:
+        assert dense.quality_kind == kinds[build]
         assert [x.shape for x in dense.quality] == [(2, r) for r in dense.num_predictions]
     else:
         assert dense.quality is None and dense.quality_kind is None

@@ -6,7 +6,14 @@ import itertools
 
 import pytest
 import torch
-from builders import group_norm_8, tiny_atss, tiny_fcos, tiny_gfl, tiny_retinanet
+from builders import (
+    group_norm_8,
+    tiny_atss,
+    tiny_autoassign,
+    tiny_fcos,
+    tiny_gfl,
+    tiny_retinanet,
+)
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 from torch import Tensor, nn
@@ -21,6 +28,7 @@ BUILDERS = {
     "FCOSHead": tiny_fcos,
     "ATSSHead": tiny_atss,
     "GFLHead": tiny_gfl,
+    "AutoAssignHead": tiny_autoassign,
 }
 
 
@@ -56,6 +64,7 @@ HEADS = pytest.mark.parametrize(
         ("ATSSHead", {}),
         ("ATSSHead", {"head": {"quality": "iou"}}),
         ("GFLHead", {}),
+        ("AutoAssignHead", {}),
     ],
     ids=[
         "plain",
@@ -67,6 +76,7 @@ HEADS = pytest.mark.parametrize(
         "ATSS",
         "ATSS with IoU",
         "GFL",
+        "AutoAssign",
     ],
 )
 

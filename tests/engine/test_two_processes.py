@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import assert_close, batch, tiny_atss, tiny_ddod, tiny_fcos, tiny_gfl, tiny_retinanet
+from builders import (
+    assert_close,
+    batch,
+    tiny_atss,
+    tiny_autoassign,
+    tiny_ddod,
+    tiny_fcos,
+    tiny_gfl,
+    tiny_retinanet,
+)
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
@@ -36,6 +45,7 @@ MODELS = {
     "atss": lambda **kw: tiny_atss(**kw),
     "ddod": lambda **kw: long_trained_ddod(**kw),
     "gfl": lambda **kw: tiny_gfl(**kw),
+    "autoassign": lambda **kw: tiny_autoassign(**kw),
 }
 # Which images each rank gets; the ranks have unequal numbers of objects.
 CASES = {
@@ -102,7 +112,7 @@ def ranks_of(outputs: Path, name: str, case: str) -> list[dict]:
     return [torch.load(outputs / name / case / f"{r}.pth", weights_only=True) for r in range(2)]
 
 
-@pytest.mark.parametrize("name", ["fcos", "atss", "ddod", "gfl"])
+@pytest.mark.parametrize("name", ["fcos", "atss", "ddod", "gfl", "autoassign"])
 @pytest.mark.parametrize("case", ["usual", "rank 1 is empty"])
 def test_losses_and_gradients_equal_those_of_one_process_with_the_whole_batch(outputs, name, case):
     ranks = ranks_of(outputs, name, case)
@@ -115,8 +125,10 @@ def test_losses_and_gradients_equal_those_of_one_process_with_the_whole_batch(ou
     for key, parameter in model.named_parameters():
         if parameter.requires_grad:
             for rank in ranks:
+                # Sums in another order round in proportion to the largest terms.
+                rounding = max(1e-5, 2e-5 * parameter.grad.abs().max().item())
                 torch.testing.assert_close(
-                    rank["gradients"][key], parameter.grad, rtol=1e-3, atol=1e-5
+                    rank["gradients"][key], parameter.grad, rtol=1e-3, atol=rounding
                 )
 
 

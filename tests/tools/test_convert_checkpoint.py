@@ -78,6 +78,7 @@ def test_it_is_a_script(tmp_path):
         ("det_fcos", "FCOS"),
         ("det_fcos_tricks", "FCOS"),
         ("det_retinanet", "RetinaNet"),
+        ("det_autoassign", "AutoAssign"),
         ("det_ddod", "DDOD"),
     ],
 )
