@@ -32,8 +32,9 @@ def truth(*boxes: list[float], classes: list[int]) -> Instances:
 
 def test_a_point_on_a_side_is_not_inside():
     priors = row_of_points(4)
-    boxes = torch.tensor([[8.0, 0, 20, 20], [-1, 7, 9, 9], [0, 8, 30, 20], [9, 0, 15, 20]])
-    expected = [[0, 1, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    left, top, right, bottom = [8, 0, 20, 20], [-1, 8, 9, 20], [-1, 0, 8, 20], [-1, 0, 30, 8]
+    boxes = torch.tensor([left, top, right, bottom, [-1, 7, 9, 9]]).float()
+    expected = [[0, 0, 1, 0, 1], [0, 0, 0, 0, 1], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0]]
     assert points_inside(priors, boxes).int().tolist() == expected
     assert points_inside(priors, boxes[:0]).shape == (4, 0)
 

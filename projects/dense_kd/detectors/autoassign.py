@@ -199,7 +199,8 @@ class AutoAssign(DenseDetector):
         return torch.stack(labels), torch.stack(boxes)
 
     def targets(self, dense: DensePass, ground_truth: list[Instances]) -> AutoAssignTargets:
-        """See :meth:`assign`; the normaliser is the number of boxes, averaged over processes."""
+        """See :meth:`assign`; the normaliser is that of ``loss_pos``: the number of boxes, averaged
+        over processes, of at least 1."""
         with torch.no_grad():
             labels, boxes = self.assign(dense, ground_truth)
             count = boxes.new_tensor(float(sum(len(instances) for instances in ground_truth)))
@@ -218,11 +219,10 @@ class AutoAssign(DenseDetector):
 
         * ``loss_pos``: :func:`positive_loss` by the number of boxes.
         * ``loss_neg``: :func:`negative_loss` by the sum of G.
-        * ``loss_center``: the number of boxes by the sum of G, averaged over images. It is in the
-          released code and in mmdetection, and keeps G from vanishing; an image without a location
-          in a box has none.
+        * ``loss_center``: the number of boxes by the sum of G of their image, averaged over images.
+          It keeps G from vanishing. An image without a location in a box has none.
 
-        Both divisors are averages over processes, without gradient, of at least 1.
+        The divisors of the first two are averages over processes, without gradient, of at least 1.
         """
         if not isinstance(targets, AutoAssignTargets):
             raise TypeError(

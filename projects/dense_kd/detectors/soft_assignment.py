@@ -57,7 +57,7 @@ def positive_loss(log_confidence: Tensor, log_prior: Tensor, objects: Tensor) ->
 
     ("confidence weighting" of the paper with the temperature 1/3; gradients go through w, too.)
     Computed from logarithms, so that no score or prior underflows. A box that no location is in
-    has no loss; mmdetection adds the constant 100 for it.
+    has no loss.
 
     Args:
         log_confidence: (P,), log of p of each pair of a location and a box.
