@@ -228,15 +228,16 @@ def test_an_image_without_boxes_halves_the_centre_loss_of_two():
     assert_close(losses_of(model, inputs)["loss_center"], alone / 2)
 
 
-def test_a_box_without_a_location_counts_in_the_divisors_only():
+def test_a_box_without_a_location_adds_a_constant_and_counts_in_the_divisors():
     model, box, empty = tiny_autoassign(), [10, 10, 50, 50], [1, 1, 3, 3]
     expected = losses_of(model, with_boxes(box))
     losses = losses_of(model, with_boxes(box, empty))
-    assert_close(losses["loss_pos"], expected["loss_pos"] / 2)
+    constant = 0.25 * 100
+    assert_close(losses["loss_pos"], (expected["loss_pos"] + constant) / 2)
     assert_close(losses["loss_neg"], expected["loss_neg"])
     assert_close(losses["loss_center"], expected["loss_center"] * 2)  # 2 / sum(G)
     nothing = losses_of(model, with_boxes(empty))
-    assert nothing["loss_pos"] == 0 == nothing["loss_center"]
+    assert nothing["loss_pos"] == constant and nothing["loss_center"] == 0
 
 
 def test_two_identical_boxes_have_the_losses_of_one():

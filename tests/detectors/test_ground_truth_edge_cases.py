@@ -13,6 +13,7 @@ from builders import (
     batch,
     instances,
     tiny_atss,
+    tiny_autoassign,
     tiny_ddod,
     tiny_fcos,
     tiny_gfl,
@@ -65,6 +66,7 @@ VARIANTS = {
     "ATSS with IoU": Variant(tiny_atss, {"head": {"quality": "iou"}}),
     "GFL": Variant(tiny_gfl),
     "DDOD": Variant(tiny_ddod, winner="predicted"),
+    "AutoAssign": Variant(tiny_autoassign, winner="any"),
     "PGD's DDOD": Variant(
         tiny_ddod, {"cost_rule": "pgd", "separate_level_counts": True}, winner="predicted"
     ),

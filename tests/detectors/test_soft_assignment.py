@@ -11,6 +11,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from dense_kd.detectors.soft_assignment import (
+    LOSS_WITHOUT_LOCATION,
     Pairs,
     grouped_logsumexp,
     negative_loss,
@@ -64,7 +65,7 @@ def test_the_positive_loss_of_two_boxes_worked_out_by_hand():
     # Box 1 has one location, whose weight is 1 whatever its prior; box 4 has two.
     first, second = math.exp(1.5) * 1.0, math.exp(0.6) * 0.5
     expected = -math.log(0.9) - math.log((first * 0.5 + second * 0.2) / (first + second))
-    loss = positive_loss(p.log(), prior.log(), objects)
+    loss = positive_loss(p.log(), prior.log(), objects, 2)
     assert loss.item() == pytest.approx(expected, rel=1e-6)
     assert naive_positive_loss(p, prior, objects).item() == pytest.approx(expected, rel=1e-6)
 
@@ -74,7 +75,7 @@ def test_gradients_of_the_positive_loss_go_through_its_weights():
     p, prior = torch.rand(2, 40, generator=generator, dtype=torch.float64).requires_grad_()
     objects = torch.randint(0, 6, (40,), generator=generator)
     expected = torch.autograd.grad(naive_positive_loss(p, prior, objects), (p, prior))
-    found = torch.autograd.grad(positive_loss(p.log(), prior.log(), objects), (p, prior))
+    found = torch.autograd.grad(positive_loss(p.log(), prior.log(), objects, 6), (p, prior))
     for gradient, reference in zip(found, expected):
         assert reference.abs().max() > 0.1
         assert_close(gradient, reference, 1e-10)
@@ -83,7 +84,7 @@ def test_gradients_of_the_positive_loss_go_through_its_weights():
 def test_scores_and_priors_that_underflow_give_finite_losses_and_gradients():
     confidence = torch.tensor([-200.0, -300.0]).requires_grad_()
     prior = torch.tensor([-500.0, -501.0]).requires_grad_()
-    loss = positive_loss(confidence, prior, torch.tensor([0, 0]))
+    loss = positive_loss(confidence, prior, torch.tensor([0, 0]), 1)
     # p underflows, so the weights are those of the priors: e and 1 by e + 1.
     assert loss.item() == pytest.approx(200 - math.log(math.e / (1 + math.e)), rel=1e-6)
     gradients = torch.autograd.grad(loss, (confidence, prior))
@@ -93,9 +94,19 @@ def test_scores_and_priors_that_underflow_give_finite_losses_and_gradients():
 
 def test_the_positive_loss_without_locations_keeps_the_graph():
     confidence, prior = torch.zeros(2, 0, requires_grad=True)
-    loss = positive_loss(confidence, prior, torch.zeros(0, dtype=torch.int64))
+    loss = positive_loss(confidence, prior, torch.zeros(0, dtype=torch.int64), 0)
     assert loss == 0 and loss.requires_grad
     loss.backward()
+
+
+def test_boxes_without_a_location_add_100_each_which_nothing_learns_from():
+    p, prior = torch.tensor([0.5, 0.2], requires_grad=True), torch.tensor([1.0, 0.5])
+    losses = [positive_loss(p.log(), prior.log(), torch.tensor([0, 0]), count) for count in (1, 4)]
+    assert (losses[1] - losses[0]).item() == pytest.approx(300, rel=1e-6)
+    gradients = [torch.autograd.grad(loss, p)[0] for loss in losses]
+    assert torch.equal(*gradients) and gradients[0].abs().min() > 0
+    bound = torch.nn.functional.binary_cross_entropy(torch.zeros(1), torch.ones(1))
+    assert bound == LOSS_WITHOUT_LOCATION == 100
 
 
 def test_grouped_logsumexp_is_that_of_each_group():

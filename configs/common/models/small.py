@@ -14,6 +14,8 @@ from dense_kd.detectors import (
     FCOS,
     GFL,
     ATSSHead,
+    AutoAssign,
+    AutoAssignHead,
     DDODHead,
     FCOSHead,
     GFLHead,
@@ -71,6 +73,10 @@ def small_fcos(width, **options):
 
 def small_atss(width, **options):
     return small_detector(ATSS, ATSSHead, width, **options)
+
+
+def small_autoassign(width, **options):
+    return small_detector(AutoAssign, AutoAssignHead, width, **options)
 
 
 def small_ddod(width, **options):

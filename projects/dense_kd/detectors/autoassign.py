@@ -243,7 +243,9 @@ class AutoAssign(DenseDetector):
                     logits[index], objectness[index], boxes[index], pairs
                 )
                 weights = negative_weights(boxes[index], instances.gt_boxes, pairs, logits.shape[2])
-                positive.append(positive_loss(log_confidence, log_prior, pairs.objects))
+                positive.append(
+                    positive_loss(log_confidence, log_prior, pairs.objects, len(instances))
+                )
                 negative.append(negative_loss(logits[index], objectness[index, :, None], weights))
                 prior.append(log_prior.exp().sum())
                 count = len(instances) if len(pairs.points) > 0 else 0

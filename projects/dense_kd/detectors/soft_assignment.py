@@ -10,6 +10,7 @@ from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import Tensor
 
 EPS = 1e-12
+LOSS_WITHOUT_LOCATION = 100.0
 BOXES_AT_ONCE = 64
 """Boxes that all locations are compared with at once, which bounds the memory this takes."""
 
@@ -50,24 +51,29 @@ def points_inside(priors: Tensor, boxes: Tensor) -> Tensor:
     return (x > x1) & (y > y1) & (x < x2) & (y < y2)
 
 
-def positive_loss(log_confidence: Tensor, log_prior: Tensor, objects: Tensor) -> Tensor:
+def positive_loss(
+    log_confidence: Tensor, log_prior: Tensor, objects: Tensor, num_objects: int
+) -> Tensor:
     """Sum over the boxes of an image of -log(sum_i w_i p_i), i running over the locations in it.
 
         w_i = exp(3 p_i) G_i / sum_j exp(3 p_j) G_j
 
     ("confidence weighting" of the paper with the temperature 1/3; gradients go through w, too.)
     Computed from logarithms, so that no score or prior underflows. A box that no location is in
-    has no loss.
+    adds a constant, which nothing learns from: 100, at which torch's binary cross-entropy bounds
+    -log(0), and so mmdetection's loss.
 
     Args:
         log_confidence: (P,), log of p of each pair of a location and a box.
         log_prior: (P,), log of G.
         objects: (P,), indices of the boxes.
+        num_objects: M, all boxes of the image.
     """
     found, groups = objects.unique(return_inverse=True)
     log_weight = 3 * log_confidence.exp() + log_prior
     total = grouped_logsumexp(log_weight, groups, len(found))
-    return (total - grouped_logsumexp(log_weight + log_confidence, groups, len(found))).sum()
+    loss = total - grouped_logsumexp(log_weight + log_confidence, groups, len(found))  # (found,)
+    return loss.sum() + LOSS_WITHOUT_LOCATION * (num_objects - len(found))
 
 
 def grouped_logsumexp(values: Tensor, groups: Tensor, num_groups: int) -> Tensor:
