@@ -17,6 +17,7 @@ import pytest
 import torch
 import torchvision
 from builders import GOLDEN, fill_randomly, tiny_fcos
+from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
 from mmdet_models import detector
 from torchvision.models.resnet import BasicBlock
@@ -165,8 +166,8 @@ def test_an_unknown_name_is_answered_with_those_like_it():
 
 
 DIGITS = (
-    "c2398f9e fdb43119 7a93545f 5560aee8 366f5af1 022c2187 821213aa d92ceeea 0a0d75a8 0e37b982 "
-    "511424d6 985f7bd0 dfcadd6f 25944287 37bb1edc dd12f847 29b2fc67 5e17991f"
+    "c2398f9e fdb43119 7a93545f 5560aee8 5c8b7ec4 366f5af1 022c2187 821213aa d92ceeea 0a0d75a8 "
+    "0e37b982 511424d6 985f7bd0 dfcadd6f 25944287 37bb1edc dd12f847 29b2fc67 5e17991f"
 ).split()
 """Of the files that CrossKD, LD, BCKD, PKD, MGD and FGD name, or that a table of AP is of."""
 
@@ -208,6 +209,29 @@ def test_a_students_start_is_named(server, monkeypatch, tmp_path):
     checkpointer = AtomicCheckpointer(student, str(tmp_path))
     checkpointer.load("torchvision://resnet10@IMAGENET1K_V1")
     assert torch.equal(student.backbone.bottom_up.stem.conv1.weight, model.conv1.weight)
+
+
+def test_detectron2s_own_checkpointer_reads_a_name_too(server, monkeypatch, tmp_path):
+    content = (GOLDEN / "det_fcos.pth").read_bytes()
+    monkeypatch.setitem(zoo.MMDET_URLS, "fcos", server.add(content))
+    student = detector("det_fcos")
+    incompatible = DetectionCheckpointer(student, str(tmp_path)).load("mmdet://fcos")
+    assert incompatible == {}
+    for key, value in read_weights(str(GOLDEN / "det_fcos.pth")).items():
+        assert torch.equal(student.state_dict()[key], value), key
+
+
+def test_what_a_name_resolves_to_is_converted_once_for_each_converter(server, monkeypatch):
+    content = (GOLDEN / "det_fcos.pth").read_bytes()
+    monkeypatch.setitem(zoo.MMDET_URLS, "fcos", server.add(content))
+    first = Path(PathManager.get_local_path("mmdet://fcos"))
+    written = first.stat().st_mtime_ns
+    assert PathManager.get_local_path("mmdet://fcos") == str(first)
+    assert first.stat().st_mtime_ns == written
+    monkeypatch.setattr(zoo, "_CONVERTER", "another")
+    other = Path(PathManager.get_local_path("mmdet://fcos"))
+    assert other != first and other.parent == first.parent
+    assert len(server.requests) == 1
 
 
 def test_a_students_start_with_an_unknown_name_is_an_error(tmp_path):

@@ -1,23 +1,28 @@
 """Names for public weights: ``mmdet://<model>`` and ``torchvision://<model>``.
 
 They are known wherever detectron2's PathManager resolves a path: in ``Teacher(weights=...)``,
-``train.init_checkpoint`` and ``tools/convert_checkpoint.py``, which convert what they read.
-detectron2's own checkpointer does not: give it what ``tools/convert_checkpoint.py`` writes. The
-file is downloaded once into iopath's cache (``$FVCORE_CACHE``, or ``~/.torch/iopath_cache``) and
-checked at every use.
+``train.init_checkpoint`` and detectron2's own scripts. The file is downloaded once into iopath's
+cache (``$FVCORE_CACHE``, or ``~/.torch/iopath_cache``) and checked at every use; what the name
+resolves to is a file beside it with the same weights under our keys, so that detectron2's
+checkpointer reads it, too.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import IO, Any
 
 import torchvision
 from detectron2.utils.file_io import PathHandler, PathManager
 
+from . import formats, keys, mmdet
+from . import torchvision as torchvision_files
+from .conversion import convert_file
 from .errors import CheckpointError
 
 MMDET = "https://download.openmmlab.com/mmdetection/v2.0"
@@ -28,6 +33,7 @@ _MMDET_FILES = {
     "retinanet_r50_fpn_2x_coco": "retinanet/{0}/{0}_20200131-fdb43119.pth",
     "retinanet_r101_fpn_1x_coco": "retinanet/{0}/{0}_20200130-7a93545f.pth",
     "retinanet_r101_fpn_2x_coco": "retinanet/{0}/{0}_20200131-5560aee8.pth",
+    "retinanet_x101_32x4d_fpn_1x_coco": "retinanet/{0}/{0}_20200130-5c8b7ec4.pth",
     "retinanet_x101_64x4d_fpn_1x_coco": "retinanet/{0}/{0}_20200130-366f5af1.pth",
     "retinanet_x101_64x4d_fpn_mstrain_3x_coco": ("retinanet/{0}/{0}_20210719_051838-022c2187.pth"),
     "fcos_r50_caffe_fpn_gn-head_1x_coco": "fcos/{0}/{0}-821213aa.pth",
@@ -146,6 +152,27 @@ def _check_digits(local: str, url: str) -> None:
         )
 
 
+class ConvertingZooHandler(ZooHandler):
+    """Resolves a name to what :func:`convert_file` makes of its file."""
+
+    def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
+        local = super()._get_local_path(path, force=force, **kwargs)
+        converted = f"{local}.{_CONVERTER}.pth"
+        if force or not os.path.isfile(converted):
+            convert_file(local, converted)
+        return converted
+
+
+def _digest_of_converter() -> str:
+    """A name for the code that converts, so that a file of an older one is not taken for its."""
+    sha = hashlib.sha256()
+    for module in (formats, keys, mmdet, torchvision_files):
+        sha.update(Path(module.__file__).read_bytes())
+    return sha.hexdigest()[:8]
+
+
+_CONVERTER = _digest_of_converter()
+
 # Registering again, as a reloaded module does, replaces a handler.
 for prefix, urls in (("mmdet://", MMDET_URLS), ("torchvision://", TORCHVISION_URLS)):
-    PathManager.register_handler(ZooHandler(prefix, urls), allow_override=True)
+    PathManager.register_handler(ConvertingZooHandler(prefix, urls), allow_override=True)
