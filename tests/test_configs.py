@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.evaluation import COCOEvaluator
 
 from dense_kd import Distiller, get_config_file
+from dense_kd.checkpoint import zoo
 
 ROOT = Path(get_config_file("quickstart/student.py")).parent.parent
 RUNS = sorted(
@@ -69,10 +71,36 @@ def test_no_two_configs_write_to_the_same_folder():
 @pytest.mark.parametrize("name", [n for n in RUNS if not n.startswith("quickstart/")])
 def test_a_schedule_of_coco_drops_where_its_name_says(name):
     cfg = LazyConfig.load(str(ROOT / name))
-    epochs = {"1x": 12, "2x": 24}[name.removesuffix(".py").rsplit("_", 1)[1]]
-    assert cfg.train.max_iter == epochs * 7500
-    assert cfg.dataloader.train.total_batch_size == 16
+    schedule = name.removesuffix(".py").removesuffix("_ms").rsplit("_", 1)[1]
+    epochs = {"1x": 12, "2x": 24, "3x": 36}[schedule]
+    images = cfg.train.max_iter * cfg.dataloader.train.total_batch_size
+    assert images == epochs * 7500 * 16
+    assert cfg.optimizer.lr in (0.01 * cfg.dataloader.train.total_batch_size / 16, 1e-4)
     multiplier = instantiate(cfg.lr_multiplier)
     assert multiplier(0.6) == pytest.approx(1.0)
-    assert multiplier(0.7) == pytest.approx(0.1)
+    assert multiplier(0.79 if schedule == "3x" else 0.7) == pytest.approx(0.1)
     assert multiplier(0.95) == pytest.approx(0.01)
+    resize = cfg.dataloader.train.mapper.augmentations[0]
+    assert (len(resize.short_edge_length) > 1) >= name.endswith("_ms.py")
+
+
+@pytest.mark.parametrize("name", [n for n in RUNS if not n.startswith("quickstart/")])
+def test_the_images_are_those_that_the_weights_to_start_from_expect(name):
+    cfg = LazyConfig.load(str(ROOT / name))
+    student = cfg.model.student if "student" in cfg.model else cfg.model
+    source = cfg.train.init_checkpoint
+    if "MSRA" in source:
+        assert student.input_format == "BGR" and list(student.pixel_std) == [1.0, 1.0, 1.0]
+    else:
+        assert student.input_format == "RGB" and student.pixel_std[0] == 58.395
+
+
+@pytest.mark.parametrize("name", [n for n in RUNS if not n.startswith("quickstart/")])
+def test_the_weights_to_start_from_have_a_name_that_is_known(name):
+    source = LazyConfig.load(str(ROOT / name)).train.init_checkpoint
+    prefix, _, weights = source.partition("://")
+    if prefix == "detectron2":
+        assert re.fullmatch(r"ImageNetPretrained/MSRA/R-(50|101)\.pkl", weights)
+    else:
+        urls = {"mmdet": zoo.MMDET_URLS, "torchvision": zoo.TORCHVISION_URLS}[prefix]
+        assert weights in urls

@@ -10,8 +10,34 @@ SGD = L(torch.optim.SGD)(
     weight_decay=1e-4,
 )
 
+# mmdetection's, with weight decay on the factors of norms, too.
+mmdet_SGD = L(torch.optim.SGD)(
+    params=L(get_default_optimizer_params)(),
+    lr=0.01,
+    momentum=0.9,
+    weight_decay=1e-4,
+)
+
+# mmdetection's for FCOS: biases learn twice as fast, without decay.
+mmdet_fcos_SGD = L(torch.optim.SGD)(
+    params=L(get_default_optimizer_params)(
+        base_lr="${..lr}", bias_lr_factor=2.0, weight_decay_bias=0.0
+    ),
+    lr=0.01,
+    momentum=0.9,
+    weight_decay=1e-4,
+)
+
 AdamW = L(torch.optim.AdamW)(
     params=L(get_default_optimizer_params)(weight_decay_norm=0.0),
     lr=2e-3,
     weight_decay=1e-4,
+)
+
+# The detectors of the Swin papers (Liu et al., ICCV 2021).
+swin_AdamW = L(torch.optim.AdamW)(
+    params=L(get_default_optimizer_params)(weight_decay_norm=0.0),
+    lr=1e-4,
+    betas=(0.9, 0.999),
+    weight_decay=0.05,
 )

@@ -1,0 +1,15 @@
+"""ATSS with an IoU branch, R101, 36 epochs, short side 480 to 960: teacher of PGD (45.5 AP)."""
+
+from ..common.data.scales import range_of_sides
+from ..common.models.atss import atss
+from ..common.models.mmdet_backbones import pgd_resnet_fpn
+from ..common.schedule import pgd_3x as lr_multiplier
+from .pgd_iou_r50_1x import dataloader, optimizer, train
+
+model = atss(pgd_resnet_fpn(101), quality="iou")
+
+range_of_sides(dataloader, 480, 960)
+train.clip_grad = None
+train.max_iter = 135000
+train.init_checkpoint = "torchvision://resnet101"
+train.output_dir = "output/atss/pgd_iou_r101_3x_ms"
