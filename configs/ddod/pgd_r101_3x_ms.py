@@ -6,7 +6,7 @@ from ..common.models.mmdet_backbones import pgd_resnet_fpn
 from ..common.schedule import pgd_3x as lr_multiplier
 from .pgd_r50_1x import dataloader, optimizer, train
 
-model = ddod(pgd_resnet_fpn(101), cost_rule="pgd")
+model = ddod(pgd_resnet_fpn(101), cost_rule="pgd", separate_level_counts=True)
 
 range_of_sides(dataloader, 480, 960)
 train.clip_grad = None

@@ -1,5 +1,5 @@
-"""RetinaNet R101, 24 epochs: mmdetection's retinanet_r101_fpn_2x_coco (zoo: 38.9 AP), the teacher of
-CrossKD and FGD."""
+"""RetinaNet R101, 24 epochs: mmdetection's retinanet_r101_fpn_2x_coco, the teacher of CrossKD and
+FGD (zoo: 38.9 AP)."""
 
 from ..common.models.mmdet_backbones import mmdet_resnet_fpn
 from ..common.models.retinanet import mmdet_retinanet
