@@ -18,7 +18,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from detectron2.config import LazyConfig, instantiate
 from torch import nn
 
-from dense_kd.checkpoint import CheckpointError, convert_file
+from dense_kd.checkpoint import CheckpointError, convert_file, published_file
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -68,7 +68,7 @@ def main() -> None:
         parser.error(f"the config does not exist: {args.config}")
     try:
         conversion = convert_file(
-            args.source,
+            published_file(args.source),
             args.target,
             args.part,
             background=args.background,

@@ -23,7 +23,15 @@ from mmdet_models import detector
 from torchvision.models.resnet import BasicBlock
 
 from dense_kd import Teacher
-from dense_kd.checkpoint import AtomicCheckpointer, CheckpointError, ZooHandler, read_weights, zoo
+from dense_kd.checkpoint import (
+    AtomicCheckpointer,
+    CheckpointError,
+    ZooHandler,
+    convert_file,
+    published_file,
+    read_weights,
+    zoo,
+)
 
 
 class Server:
@@ -219,6 +227,15 @@ def test_detectron2s_own_checkpointer_reads_a_name_too(server, monkeypatch, tmp_
     assert incompatible == {}
     for key, value in read_weights(str(GOLDEN / "det_fcos.pth")).items():
         assert torch.equal(student.state_dict()[key], value), key
+
+
+def test_a_named_file_can_be_converted_by_hand(server, monkeypatch, tmp_path):
+    content = (GOLDEN / "det_fcos.pth").read_bytes()
+    monkeypatch.setitem(zoo.MMDET_URLS, "fcos", server.add(content))
+    published = published_file("mmdet://fcos")
+    assert Path(published).read_bytes() == content
+    assert convert_file(published, str(tmp_path / "out.pth")).model == "FCOS"
+    assert published_file("output/model.pth") == "output/model.pth"
 
 
 def test_what_a_name_resolves_to_is_converted_once_for_each_converter(server, monkeypatch):

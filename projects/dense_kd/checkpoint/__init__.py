@@ -10,7 +10,7 @@ from .formats import Conversion, convert
 from .mmdet import convert_mmdet, is_mmdet
 from .reading import METHOD_PREFIX, load_strictly, read_content, read_weights
 from .torchvision import convert_torchvision, torchvision_model
-from .zoo import ZooHandler
+from .zoo import ZooHandler, published_file
 
 __all__ = [
     "METHOD_PREFIX",
@@ -24,6 +24,7 @@ __all__ = [
     "convert_torchvision",
     "is_mmdet",
     "load_strictly",
+    "published_file",
     "read_content",
     "read_weights",
     "replace_atomically",

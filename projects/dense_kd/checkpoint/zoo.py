@@ -106,6 +106,10 @@ class ZooHandler(PathHandler):
         return [self.prefix]
 
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
+        return self.download(path, force=force, **kwargs)
+
+    def download(self, path: str, force: bool = False, **kwargs: Any) -> str:
+        """The published file of ``path``, in the cache; ``force`` downloads it again."""
         url = self._url(path)
         try:
             # Downloads under another name while it holds a lock: other processes wait.
@@ -156,7 +160,7 @@ class ConvertingZooHandler(ZooHandler):
     """Resolves a name to what :func:`convert_file` makes of its file."""
 
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
-        local = super()._get_local_path(path, force=force, **kwargs)
+        local = self.download(path, force=force, **kwargs)
         converted = f"{local}.{_CONVERTER}.pth"
         if force or not os.path.isfile(converted):
             convert_file(local, converted)
@@ -173,6 +177,17 @@ def _digest_of_converter() -> str:
 
 _CONVERTER = _digest_of_converter()
 
-# Registering again, as a reloaded module does, replaces a handler.
-for prefix, urls in (("mmdet://", MMDET_URLS), ("torchvision://", TORCHVISION_URLS)):
-    PathManager.register_handler(ConvertingZooHandler(prefix, urls), allow_override=True)
+_HANDLERS = {
+    prefix: ConvertingZooHandler(prefix, urls)
+    for prefix, urls in (("mmdet://", MMDET_URLS), ("torchvision://", TORCHVISION_URLS))
+}
+for handler in _HANDLERS.values():  # registering again, as a reloaded module does, replaces one
+    PathManager.register_handler(handler, allow_override=True)
+
+
+def published_file(path: str) -> str:
+    """The file that a name stands for, as its project published it; other paths as they are."""
+    for prefix, handler in _HANDLERS.items():
+        if path.startswith(prefix):
+            return handler.download(path)
+    return path
