@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,7 @@ from dense_kd.losses import (
     distribution_focal_loss,
     elementwise_giou,
     elementwise_iou,
+    kl_divergence,
     modulated_binary_cross_entropy,
     quality_focal_loss,
 )
@@ -138,6 +141,33 @@ def test_modulated_cross_entropy_has_a_finite_gradient_where_both_agree():
     assert values.tolist() == [0, 0, 0, 0]
     values.sum().backward()
     assert logits.grad.tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("tag", "temperature", "factor"),
+    [("kl_sum_T1_avg", 1.0, 4.0), ("kl_mean_T10_avg", 10.0, 1 / 17)],
+)
+def test_kl_divergence_gives_that_of_crosskd(tag: str, temperature: float, factor: float):
+    """The sum over bins (and a loss weight of 4), or their mean, with weights of rows."""
+    logits = CROSSKD["stu_dist"].clone().requires_grad_(True)
+    teacher = CROSSKD["tea_dist"].clone().requires_grad_(True)
+    values = kl_divergence(logits, teacher, temperature)
+    assert values.shape == (60,)
+    total = factor * (values * CROSSKD["weight"]).sum() / 4
+    torch.testing.assert_close(total, CROSSKD[f"{tag}/loss"], rtol=1e-5, atol=0)
+    total.backward()
+    assert_close(logits.grad, CROSSKD[f"{tag}/grad"], 1e-4)
+    assert teacher.grad is None
+
+
+def test_kl_divergence_of_two_distributions_by_hand():
+    target = torch.tensor([0.5, 0.25, 0.25]).log() + 3.0
+    logits = torch.tensor([0.25, 0.25, 0.5]).log() - 1.0
+    expected = 0.5 * math.log(2) + 0.25 * math.log(0.5)
+    assert kl_divergence(logits, target).item() == pytest.approx(expected, abs=1e-6)
+    assert kl_divergence(target, target).item() == pytest.approx(0, abs=1e-7)
+    halved = kl_divergence(2 * logits, 2 * target, temperature=2.0)
+    assert halved.item() == pytest.approx(4 * expected, abs=1e-6)
 
 
 def soft_labels() -> Tensor:

@@ -13,7 +13,7 @@ from . import data
 from .config import get_config, get_config_file
 from .detectors import ATSS, FCOS, GFL, AutoAssign, RetinaNet, from_detectron2
 from .distiller import Distiller, DistillFCOS, DistillRetinaNet
-from .methods import BCKD, DistillationError, KDMethod, MethodSet
+from .methods import BCKD, CrossKD, DistillationError, KDMethod, MethodSet
 from .teacher import Teacher
 from .yacs_config import add_dense_kd_config
 
@@ -25,6 +25,7 @@ __all__ = [
     "BCKD",
     "FCOS",
     "GFL",
+    "CrossKD",
     "DistillFCOS",
     "DistillRetinaNet",
     "DistillationError",

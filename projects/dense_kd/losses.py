@@ -130,6 +130,25 @@ def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
     return -(nearness * neighbours).sum(dim=-1)
 
 
+def kl_divergence(logits: Tensor, target_logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """``T^2 * KL(softmax(t / T) || softmax(s / T))``, summed over the last dimension.
+
+    No gradient goes to ``target_logits``.
+
+    Args:
+        logits: (..., bins) of the student, s.
+        target_logits: (..., bins) of the teacher, t.
+        temperature: T.
+
+    Returns:
+        (...)
+    """
+    log_probability = (logits / temperature).log_softmax(dim=-1)
+    target = (target_logits.detach() / temperature).log_softmax(dim=-1)
+    divergence = F.kl_div(log_probability, target, reduction="none", log_target=True)
+    return divergence.sum(dim=-1) * temperature**2
+
+
 BOX_LOSSES = ("smooth_l1", "giou", "diou", "ciou")
 """The values detectron2's RetinaNet takes for ``box_reg_loss_type``."""
 

@@ -3,5 +3,15 @@
 from .base import DistillationError, KDMethod, MethodSet, Needs, Step
 from .bckd import BCKD
 from .class_maps import ClassMap
+from .crosskd import CrossKD
 
-__all__ = ["BCKD", "ClassMap", "DistillationError", "KDMethod", "MethodSet", "Needs", "Step"]
+__all__ = [
+    "BCKD",
+    "ClassMap",
+    "CrossKD",
+    "DistillationError",
+    "KDMethod",
+    "MethodSet",
+    "Needs",
+    "Step",
+]

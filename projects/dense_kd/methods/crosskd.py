@@ -1,0 +1,334 @@
+"""CrossKD: "CrossKD: Cross-Head Knowledge Distillation for Object Detection" (Wang et al., CVPR
+2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..detectors.dense import DenseDetector, mean_over_processes
+from ..detectors.heads import BRANCHES, PRE_RELU
+from ..losses import (
+    elementwise_giou,
+    elementwise_iou,
+    kl_divergence,
+    modulated_binary_cross_entropy,
+)
+from ..outputs import DensePass, Targets
+from .base import KDMethod, Needs, Step, check_same_priors
+
+LOC_LOSSES = ("auto", "kl", "giou", "iou")
+LOC_WEIGHTINGS = ("score", "uniform")
+NORMALIZERS = ("positives", "quality", "predictions")
+ALIGN_ON = ("post_relu", "pre_relu")
+
+
+class CrossKD(KDMethod):
+    """The rest of the teacher's head predicts from the student's tower, as the teacher does.
+
+    In each branch and level, the student's feature z_s after ``depth`` blocks of the tower gets
+    the statistics of the teacher's feature z_t of that depth, and goes through the teacher's
+    remaining blocks and predictions, which are frozen:
+
+        z = ReLU((z_s - mean_s) / (std_s + 1e-6) * std_t + mean_t)
+
+    with means and (unbiased) standard deviations per channel over all cells of this process's
+    batch; no ReLU at depth 0. From the cross-head predictions of z, with class logits c_ik of
+    prediction i and class k, boxes b_i and quality logits q_i, and the teacher's own t_ik, b_t,i
+    and q_t,i,
+
+        loss_cls     = cls_weight / n * sum_ik |sig(t_ik) - sig(c_ik)| * BCE(sig(c_ik), sig(t_ik))
+        loss_loc     = loc_weight / n * sum_i rho_i * D(b_i, b_t,i),   rho_i = max_k sig(t_ik)
+        loss_quality = quality_weight / n * sum over positives of BCE(sig(q_i), sig(q_t,i))
+
+    (the paper's L_CrossKD). D is 1 - GIoU, or -log IoU. Where the teacher predicts distributions
+    over the distances to the four sides it is their KL divergence, averaged over the sides, and
+    this term is divided by the sum of rho over this process's batch instead of n. i runs over all
+    predictions but those the assigner ignores. Gradient reaches the student up to ``depth``:
+    through z_s and its statistics, in the class term through both factors; none reaches the
+    student's later blocks, its predictions or the teacher.
+
+    The released configs, which are not all the defaults:
+
+        teacher     depth  cls_weight  loc_weight  quality_weight  loc_loss  normalize
+        RetinaNet   3      1.0         1.0         0               "auto"    "positives"
+        ATSS        3      1.0         1.0         1.0             "auto"    "positives"
+        GFL         3      1.0         4.0         0               "auto"    "positives"
+        FCOS        2      0.4         0.75        0               "iou"     "quality"
+
+    Where the paper and the released code differ, the default is the code, which gave the
+    published numbers: it aligns the statistics (not in the paper; ``align=False``), and aligns
+    features after the ReLU, which is in-place and so overwrites the features before it that are
+    meant (``align_on="pre_relu"``); it weights the box term with rho (paper: 1,
+    ``loc_weighting="uniform"``), divides by the positives or the sum of their centreness (paper:
+    the number of predictions, ``normalize="predictions"``), compares the points' boxes of FCOS
+    with -log IoU (paper: GIoU, ``loc_loss="auto"``) and enters FCOS at depth 2 (paper: 3
+    everywhere). Ours is that a batch without any positive is divided by 1 with
+    ``normalize="quality"``, too; the released code has 1e-6 there.
+
+    Both sides come out of the teacher's head, so detectors, anchors and classes of the two may
+    differ, but not the levels. If their anchors are equal, positives, ignored predictions and n
+    are those of the student's targets (``Targets.normalizer``, so RetinaNet's is local or a
+    moving average if its losses are divided by that). Otherwise no prediction in the image is
+    ignored and all in its padding are, and positives and n are what the teacher's assigner finds.
+    Where the towers differ in width, a 1x1 convolution per branch, which is trained and left out
+    of the student, takes the student's feature to the teacher's width before the alignment.
+
+    The statistics and the sum of rho are those of one process; with ``align=False`` and boxes
+    instead of distributions, the loss does not depend on how a batch is split over processes as
+    long as n does not.
+    """
+
+    def __init__(
+        self,
+        *,
+        depth: int | Mapping[str, int] = 3,
+        cls_weight: float = 1.0,
+        loc_weight: float = 1.0,
+        quality_weight: float = 0.0,
+        loc_loss: str = "auto",
+        loc_weighting: str = "score",
+        normalize: str = "positives",
+        align: bool = True,
+        align_on: str = "post_relu",
+    ):
+        """
+        Args:
+            depth: blocks of the student's towers that are distilled; one number, or
+                {"cls": number, "bbox": number}. 0 is the pyramid.
+            cls_weight: of the class term; 0 leaves it out.
+            loc_weight: of the box term; 0 leaves it out.
+            quality_weight: of the term of the centreness or IoU branch; 0 leaves it out.
+            loc_loss: "kl" of distributions, "giou" or "iou" (-log IoU) of boxes, or "auto": "kl"
+                if the teacher predicts distributions, else "giou".
+            loc_weighting: "score" (rho, code) or "uniform" (paper).
+            normalize: n is "positives", what the detector divides its class loss by; "quality",
+                the sum of the positives' quality targets, averaged over processes; or
+                "predictions" (paper), all that are not ignored, averaged over processes.
+            align: give the student's features the teacher's statistics.
+            align_on: "post_relu" (code) or "pre_relu", the features that are taken and aligned.
+        """
+        super().__init__()
+        for name, value, expected in (
+            ("loc_loss", loc_loss, LOC_LOSSES),
+            ("loc_weighting", loc_weighting, LOC_WEIGHTINGS),
+            ("normalize", normalize, NORMALIZERS),
+            ("align_on", align_on, ALIGN_ON),
+        ):
+            if value not in expected:
+                raise ValueError(f"{name}={value!r}: expected one of {expected}")
+        weights = (cls_weight, loc_weight, quality_weight)
+        if min(weights) < 0 or max(weights) == 0:
+            raise ValueError(
+                f"cls_weight={cls_weight}, loc_weight={loc_weight} and quality_weight="
+                f"{quality_weight}: expected weights of at least 0, and one above it"
+            )
+        self.depth = _depth_per_branch(depth)
+        self.cls_weight = cls_weight
+        self.loc_weight = loc_weight
+        self.quality_weight = quality_weight
+        self.loc_loss = loc_loss
+        self.loc_weighting = loc_weighting
+        self.normalize = normalize
+        self.align = align
+        self.align_on = align_on
+        self.tap_names = {
+            branch: (branch + PRE_RELU if align_on == "pre_relu" and i > 0 else branch, i)
+            for branch, i in self.depth.items()
+        }
+        self.needs = Needs(taps=tuple(self.tap_names.values()))
+        self.same_priors = True
+        self.adapters = nn.ModuleDict()
+
+    def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        for role, detector in (("student", student), ("teacher", teacher)):
+            for branch, depth in self.depth.items():
+                if depth > detector.head.depth:
+                    raise ValueError(
+                        f"depth={depth} of the branch {branch!r}, but the towers of the {role} "
+                        f"have {detector.head.depth} blocks; give depth={detector.head.depth} or "
+                        "less"
+                    )
+        super().check(student, teacher)
+        if student.strides != teacher.strides:
+            raise ValueError(
+                "it runs the teacher's head on the student's levels, but the student has level "
+                f"strides {student.strides} and the teacher {teacher.strides}"
+            )
+        if self.loc_loss == "kl" and not teacher.predicts_distribution:
+            raise ValueError(
+                "loc_loss='kl' compares distributions over box distances, and the teacher's "
+                f"{type(teacher).__name__} predicts none; use loc_loss='auto'"
+            )
+        if self.quality_weight > 0 and teacher.head.quality_kind is None:
+            raise ValueError(
+                f"quality_weight={self.quality_weight}, but the teacher's "
+                f"{type(teacher).__name__} has no quality branch; set it to 0"
+            )
+        role, assigning = (
+            ("student", student) if _same_priors(student, teacher) else ("teacher", teacher)
+        )
+        if self.normalize == "quality" and assigning.head.quality_kind is None:
+            raise ValueError(
+                "normalize='quality' divides by the quality targets of the positives, and the "
+                f"{role}'s {type(assigning).__name__} has none; use normalize='positives'"
+            )
+
+    def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        super().prepare(student, teacher)
+        self.same_priors = _same_priors(student, teacher)
+        for branch, depth in self.depth.items():
+            ours, theirs = (d.head.tower_channels[depth] for d in (student, teacher))
+            if ours != theirs:
+                # The alignment takes out what a bias adds.
+                adapter = nn.Conv2d(ours, theirs, kernel_size=1, bias=not self.align)
+                self.adapters[branch] = adapter.to(student.device)
+
+    def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
+        """``loss_cls``, ``loss_loc`` and ``loss_quality``, those of them whose weight is not 0."""
+        cross = self.cross_predictions(student, teacher, step)
+        if self.same_priors:
+            targets = step.targets
+            valid = targets.valid  # (N, R)
+        else:
+            targets = step.assign()
+            valid = _in_image(teacher)  # (N, R)
+        normalizer = self._normalizer(targets, valid)
+        logits = torch.cat(cross.logits, dim=1)[valid]  # (P, K)
+        teacher_logits = torch.cat(teacher.logits, dim=1)[valid]  # (P, K)
+        losses = {}
+        if self.cls_weight > 0:
+            loss = modulated_binary_cross_entropy(logits, teacher_logits, beta=1.0)
+            losses["loss_cls"] = self.cls_weight * loss.sum() / normalizer
+        if self.loc_weight > 0:
+            loss = self._loc_loss(cross, teacher, valid, normalizer)
+            losses["loss_loc"] = self.loc_weight * loss
+        if self.quality_weight > 0:
+            positive = targets.foreground
+            loss = F.binary_cross_entropy_with_logits(
+                torch.cat(cross.quality, dim=1)[positive],
+                torch.cat(teacher.quality, dim=1)[positive].sigmoid(),
+                reduction="sum",
+            )
+            losses["loss_quality"] = self.quality_weight * loss / normalizer
+        # A tower whose term is left out would leave its adapter without gradient, and
+        # DistributedDataParallel waiting for it.
+        unused = sum(weight.sum() for weight in self.adapters.parameters()) * 0
+        return {name: loss + unused for name, loss in losses.items()}
+
+    def cross_predictions(self, student: DensePass, teacher: DensePass, step: Step) -> DensePass:
+        """What the teacher's head makes of the student's towers; no gradient to the teacher."""
+        taps = {}
+        for branch in BRANCHES:
+            tap = self.tap_names[branch]
+            taps[branch] = [
+                self._cross_feature(branch, ours.float(), theirs.float())
+                for ours, theirs in zip(student.taps[tap], teacher.taps[tap])
+            ]
+        return step.resume(teacher.features, taps, self.depth, teacher.image_sizes)
+
+    def _cross_feature(self, branch: str, feature: Tensor, teacher_feature: Tensor) -> Tensor:
+        """(N, C, Hl, Wl), what the next block of the teacher's tower gets."""
+        if branch in self.adapters:
+            feature = self.adapters[branch](feature)
+        if self.align:
+            feature = align_statistics(feature, teacher_feature)
+        return feature.relu() if self.depth[branch] > 0 else feature
+
+    def _normalizer(self, targets: Targets, valid: Tensor) -> Tensor:
+        if self.normalize == "positives":
+            return targets.normalizer
+        if self.normalize == "predictions":
+            return mean_over_processes(valid.sum().float()).clamp(min=1)
+        total = mean_over_processes(targets.quality[targets.foreground].sum())
+        return torch.where(total > 1e-6, total, torch.ones_like(total))
+
+    def _loc_loss(
+        self, cross: DensePass, teacher: DensePass, valid: Tensor, normalizer: Tensor
+    ) -> Tensor:
+        weight = torch.cat(teacher.logits, dim=1)[valid].sigmoid().amax(dim=1)  # (P,), rho
+        if self.loc_weighting == "uniform":
+            weight = torch.ones_like(weight)
+        kind = self.loc_loss
+        if kind == "auto":
+            kind = "giou" if teacher.distribution is None else "kl"
+        if kind == "kl":
+            divergence = kl_divergence(
+                torch.cat(cross.distribution, dim=1)[valid],
+                torch.cat(teacher.distribution, dim=1)[valid],
+            )  # (P, 4)
+            # Scores may all underflow. The division comes first: the gradient of that of the loss
+            # by a very small sum would overflow.
+            share = weight / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+            return (share * divergence.mean(dim=1)).sum()
+        boxes = torch.cat(cross.boxes, dim=1)[valid]  # (P, 4)
+        teacher_boxes = torch.cat(teacher.boxes, dim=1)[valid]  # (P, 4)
+        if kind == "giou":
+            distance = 1 - elementwise_giou(boxes, teacher_boxes)  # (P,)
+        else:
+            distance = -elementwise_iou(boxes, teacher_boxes).clamp(min=1e-6).log()  # (P,)
+        return (weight * distance).sum() / normalizer
+
+    def extra_repr(self) -> str:
+        return (
+            f"depth={self.depth}, cls_weight={self.cls_weight}, loc_weight={self.loc_weight}, "
+            f"quality_weight={self.quality_weight}, loc_loss={self.loc_loss!r}, "
+            f"loc_weighting={self.loc_weighting!r}, normalize={self.normalize!r}, "
+            f"align={self.align}, align_on={self.align_on!r}"
+        )
+
+
+def align_statistics(feature: Tensor, reference: Tensor, eps: float = 1e-6) -> Tensor:
+    """``feature`` with mean and standard deviation of ``reference``, per channel.
+
+    Gradient goes through the statistics of ``feature``, and not to ``reference``.
+
+    Args:
+        feature, reference: (N, C, Hl, Wl); the statistics are over N, Hl and Wl.
+        eps: added to the standard deviation of ``feature``.
+    """
+
+    def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+        cells = x.numel() // x.shape[1]
+        std = x.std(dim=(0, 2, 3), correction=min(1, cells - 1), keepdim=True)  # 0 for one cell
+        return x.mean(dim=(0, 2, 3), keepdim=True), std
+
+    mean, std = statistics(feature)
+    reference_mean, reference_std = statistics(reference.detach())
+    return (feature - mean) / (std + eps) * reference_std + reference_mean
+
+
+def _depth_per_branch(depth: int | Mapping[str, int]) -> dict[str, int]:
+    depths = dict(depth) if isinstance(depth, Mapping) else dict.fromkeys(BRANCHES, depth)
+    if set(depths) != set(BRANCHES) or any(
+        isinstance(i, bool) or not isinstance(i, int) or i < 0 for i in depths.values()
+    ):
+        raise ValueError(
+            f"depth={depth!r}: expected a number of blocks, or one for each of {BRANCHES}"
+        )
+    return {branch: depths[branch] for branch in BRANCHES}
+
+
+def _same_priors(student: DenseDetector, teacher: DenseDetector) -> bool:
+    try:
+        check_same_priors(student, teacher)
+    except ValueError:
+        return False
+    return True
+
+
+def _in_image(dense: DensePass) -> Tensor:
+    """(N, R) bool: predictions of the cells that are not all padding."""
+    levels = []
+    for feature, stride in zip(dense.features, dense.strides):
+        rows, columns = (
+            torch.arange(cells, device=feature.device) * stride for cells in feature.shape[-2:]
+        )
+        inside = [  # N x (Hl, Wl)
+            (rows < height)[:, None] & (columns < width) for height, width in dense.image_sizes
+        ]
+        levels.append(torch.stack(inside).flatten(1).repeat_interleave(dense.num_anchors, dim=1))
+    return torch.cat(levels, dim=1)
