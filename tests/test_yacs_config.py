@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from builders import batch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
 
-from dense_kd import BCKD, DistillationError, DistillFCOS, DistillRetinaNet, add_dense_kd_config
+from dense_kd import (
+    BCKD,
+    CrossKD,
+    DistillationError,
+    DistillFCOS,
+    DistillRetinaNet,
+    add_dense_kd_config,
+)
 from dense_kd.config import get_config_file
 from dense_kd.detectors import FCOS, RetinaNet
 
@@ -61,6 +70,36 @@ def test_build_model_gives_a_distiller_that_trains(
     losses = model(batch())
     assert {"kd_bckd_loss_cls", "kd_bckd_loss_loc"} < set(losses)
     sum(losses.values()).backward()
+
+
+def test_crosskd_takes_the_options_of_its_node_and_may_stand_beside_bckd(tmp_path):
+    cfg = config(tmp_path, "DistillFCOS", "RetinaNet")
+    cfg.DENSE_KD.METHODS = ["BCKD", "CROSSKD"]
+    with pytest.raises(DistillationError, match="anchors per location"):  # BCKD compares them
+        build_model(cfg)
+    cfg.DENSE_KD.METHODS = ["CROSSKD"]
+    with pytest.raises(DistillationError, match="depth=3 .* give depth=1 or less"):
+        build_model(cfg)
+    options = {
+        "DEPTH": 1, "CLS_WEIGHT": 0.4, "LOC_WEIGHT": 0.75, "LOC_LOSS": "iou", "ALIGN": False,
+    }  # fmt: skip
+    cfg.DENSE_KD.CROSSKD.merge_from_list([part for item in options.items() for part in item])
+    model = build_model(cfg)
+    assert isinstance(model.kd.crosskd, CrossKD)
+    assert model.kd.crosskd.depth == {"cls": 1, "bbox": 1}
+    for name in ("cls_weight", "loc_weight", "loc_loss", "align"):
+        assert getattr(model.kd.crosskd, name) == options[name.upper()]
+    torch.save({"model": model.teacher.model.state_dict()}, tmp_path / "teacher.pth")
+    losses = model(batch())
+    assert {"kd_crosskd_loss_cls", "kd_crosskd_loss_loc"} < set(losses)
+    sum(losses.values()).backward()
+
+
+@pytest.mark.parametrize("name, method", [("BCKD", BCKD), ("CROSSKD", CrossKD)])
+def test_the_options_of_a_method_have_its_own_defaults(tmp_path, name: str, method: type):
+    options = {k.lower(): v for k, v in config(tmp_path, "DistillFCOS").DENSE_KD[name].items()}
+    parameters = inspect.signature(method).parameters
+    assert options == {k: p.default for k, p in parameters.items() if k != "class_map"}
 
 
 def test_the_student_may_inherit_from_the_teacher(tmp_path):

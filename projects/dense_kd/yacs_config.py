@@ -7,7 +7,7 @@ import os
 from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 
 from .detectors import FCOS, DenseDetector, RetinaNet
-from .methods import BCKD, DistillationError, KDMethod, MethodSet
+from .methods import BCKD, CrossKD, DistillationError, KDMethod, MethodSet
 from .teacher import Teacher
 
 _DETECTORS: dict[str, type[DenseDetector]] = {
@@ -40,6 +40,16 @@ def add_dense_kd_config(cfg: CfgNode) -> None:
     cfg.DENSE_KD.BCKD.NORMALIZE = "positives"
     cfg.DENSE_KD.BCKD.SKIP_EMPTY_LEVELS = True
     cfg.DENSE_KD.BCKD.MASK_IGNORED = True
+    cfg.DENSE_KD.CROSSKD = CfgNode()
+    cfg.DENSE_KD.CROSSKD.DEPTH = 3  # of both branches
+    cfg.DENSE_KD.CROSSKD.CLS_WEIGHT = 1.0
+    cfg.DENSE_KD.CROSSKD.LOC_WEIGHT = 1.0
+    cfg.DENSE_KD.CROSSKD.QUALITY_WEIGHT = 0.0
+    cfg.DENSE_KD.CROSSKD.LOC_LOSS = "auto"
+    cfg.DENSE_KD.CROSSKD.LOC_WEIGHTING = "score"
+    cfg.DENSE_KD.CROSSKD.NORMALIZE = "positives"
+    cfg.DENSE_KD.CROSSKD.ALIGN = True
+    cfg.DENSE_KD.CROSSKD.ALIGN_ON = "post_relu"
 
     cfg.MODEL.FCOS = CfgNode()
     cfg.MODEL.FCOS.NUM_CLASSES = 80
@@ -55,7 +65,7 @@ def add_dense_kd_config(cfg: CfgNode) -> None:
     cfg.MODEL.FCOS.NMS_THRESH_TEST = 0.6
 
 
-_METHODS: dict[str, type[KDMethod]] = {"BCKD": BCKD}
+_METHODS: dict[str, type[KDMethod]] = {"BCKD": BCKD, "CROSSKD": CrossKD}
 
 
 def build_methods(cfg: CfgNode) -> MethodSet:
