@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders import tiny_atss, tiny_fcos, tiny_gfl, tiny_retinanet
+from builders import tiny_atss, tiny_autoassign, tiny_fcos, tiny_gfl, tiny_retinanet
 from torch import Tensor
 
 from dense_kd import CrossKD, DistillationError, Distiller, MethodSet, Teacher
@@ -305,6 +305,11 @@ MISMATCHES = {
         lambda: (tiny_gfl(), tiny_atss()),
         {"depth": 1, "normalize": "quality"},
         "the student's GFL has none; use normalize='positives'",
+    ),
+    "objectness, which has no targets": (
+        lambda: (tiny_autoassign(), tiny_autoassign()),
+        {"depth": 1, "normalize": "quality"},
+        "the student's AutoAssign has none; use normalize='positives'",
     ),
     "no quality targets of the teacher": (
         lambda: (tiny_atss(), tiny_retinanet()),

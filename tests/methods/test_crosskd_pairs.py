@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from builders import CASES, batch, tiny_atss, tiny_ddod, tiny_fcos, tiny_gfl, tiny_retinanet
+from builders import (
+    CASES,
+    batch,
+    tiny_atss,
+    tiny_autoassign,
+    tiny_ddod,
+    tiny_fcos,
+    tiny_gfl,
+    tiny_retinanet,
+)
 from detectron2.config import instantiate
 
 from dense_kd import CrossKD, Distiller, MethodSet, Teacher, get_config
@@ -14,7 +23,7 @@ from dense_kd.detectors import DenseDetector, DistanceCoder
 from dense_kd.methods import Step
 from dense_kd.outputs import DensePass
 
-BUILDERS = [tiny_retinanet, tiny_fcos, tiny_atss, tiny_ddod, tiny_gfl]
+BUILDERS = [tiny_retinanet, tiny_fcos, tiny_atss, tiny_ddod, tiny_gfl, tiny_autoassign]
 TERMS = ("kd_crosskd_loss_cls", "kd_crosskd_loss_loc")
 
 
@@ -77,7 +86,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(build, align_on, ali
         assert -1e-6 < equal[term] < (1e-4 if align else 1e-5) * other[term], term
 
 
-@pytest.mark.parametrize("build", [tiny_fcos, tiny_atss, tiny_ddod])
+@pytest.mark.parametrize("build", [tiny_fcos, tiny_atss, tiny_ddod, tiny_autoassign])
 def test_the_quality_branch_is_distilled_on_request(build):
     student = build()
     losses = distiller_of(student, build(seed=1), quality_weight=1.0)(batch())
@@ -93,6 +102,7 @@ OTHERS = {
     "RetinaNet into GFL": (tiny_gfl, tiny_retinanet),
     "GFL into RetinaNet": (tiny_retinanet, tiny_gfl),
     "DDOD into FCOS": (tiny_fcos, tiny_ddod),
+    "FCOS into AutoAssign": (tiny_autoassign, tiny_fcos),
     "FCOS into ATSS of other classes": (tiny_atss, lambda **k: tiny_fcos(num_classes=7, **k)),
     "GFL into GFL of other classes": (tiny_gfl, lambda **k: tiny_gfl(num_classes=2, **k)),
     "nine anchors into points": (points, lambda **k: nine_anchors()),

@@ -171,7 +171,8 @@ class CrossKD(KDMethod):
         role, assigning = (
             ("student", student) if _same_priors(student, teacher) else ("teacher", teacher)
         )
-        if self.normalize == "quality" and assigning.head.quality_kind is None:
+        # Objectness is learned without a target.
+        if self.normalize == "quality" and assigning.head.quality_kind in (None, "objectness"):
             raise ValueError(
                 "normalize='quality' divides by the quality targets of the positives, and the "
                 f"{role}'s {type(assigning).__name__} has none; use normalize='positives'"
