@@ -106,7 +106,7 @@ class CrossKD(KDMethod):
                 if the teacher predicts distributions, else "giou".
             loc_weighting: "score" (rho, code) or "uniform" (paper).
             normalize: n is "positives", what the detector divides its class loss by; "quality",
-                the sum of the positives' quality targets, averaged over processes; or
+                the sum of the positives' centreness targets, averaged over processes; or
                 "predictions" (paper), all that are not ignored, averaged over processes.
             align: give the student's features the teacher's statistics.
             align_on: "post_relu" (code) or "pre_relu", the features that are taken and aligned.
@@ -171,11 +171,11 @@ class CrossKD(KDMethod):
         role, assigning = (
             ("student", student) if _same_priors(student, teacher) else ("teacher", teacher)
         )
-        # Objectness is learned without a target.
-        if self.normalize == "quality" and assigning.head.quality_kind in (None, "objectness"):
+        if self.normalize == "quality" and assigning.head.quality_kind != "centerness":
             raise ValueError(
-                "normalize='quality' divides by the quality targets of the positives, and the "
-                f"{role}'s {type(assigning).__name__} has none; use normalize='positives'"
+                "normalize='quality' divides by the centreness of the positives, and the "
+                f"{role}'s {type(assigning).__name__} has no centreness branch; use "
+                "normalize='positives'"
             )
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
