@@ -77,6 +77,9 @@ class CrossKD(KDMethod):
     Where the towers differ in width, a 1x1 convolution per branch, which is trained and left out
     of the student, takes the student's feature to the teacher's width before the alignment.
 
+    Under autocast the cross-head predictions are made in float32, unless the ``Teacher`` has a
+    precision of its own.
+
     The statistics and the sum of rho are those of one process; with ``align=False`` and boxes
     instead of distributions, the loss does not depend on how a batch is split over processes as
     long as n does not.
