@@ -11,7 +11,7 @@ except ImportError as error:
 
 from . import data
 from .config import get_config, get_config_file
-from .detectors import ATSS, FCOS, GFL, AutoAssign, RetinaNet, from_detectron2
+from .detectors import ATSS, DDOD, FCOS, GFL, AutoAssign, RetinaNet, from_detectron2
 from .distiller import Distiller, DistillFCOS, DistillRetinaNet
 from .methods import BCKD, CrossKD, DistillationError, KDMethod, MethodSet
 from .teacher import Teacher
@@ -23,6 +23,7 @@ __all__ = [
     "ATSS",
     "AutoAssign",
     "BCKD",
+    "DDOD",
     "FCOS",
     "GFL",
     "CrossKD",
