@@ -1,38 +1,23 @@
-"""Our detectors with the sizes and options of mmdetection's in ``tests/golden``."""
+"""The detectors of our COCO configs with the sizes of mmdetection's in ``tests/golden``."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from builders import GOLDEN, golden, group_norm_8
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import FPN, ResNet
+from detectron2.modeling.backbone.fpn import LastLevelP6P7
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
 from detectron2.structures import ImageList
 
-from dense_kd import get_config_file
-from dense_kd.detectors import (
-    ATSS,
-    DDOD,
-    FCOS,
-    GFL,
-    ATSSHead,
-    AutoAssign,
-    AutoAssignHead,
-    DDODHead,
-    DenseDetector,
-    DistanceCoder,
-    FCOSHead,
-    GFLHead,
-    LastLevelP6P7OptionalReLU,
-    RetinaNet,
-)
+from dense_kd import get_config
+from dense_kd.detectors import DenseDetector, LastLevelP6P7OptionalReLU
 
 NUM_CLASSES = 5
 IN_FEATURES = ["res3", "res4", "res5"]
 LEVELS = ["p3", "p4", "p5", "p6", "p7"]
-PIXELS = {"pixel_mean": [0.0, 0.0, 0.0], "pixel_std": [1.0, 1.0, 1.0]}  # inputs are normalised
 
 
 def resnet18(norm: Any = "BN") -> ResNet:
@@ -77,77 +62,37 @@ def fpn(bottom_up: ResNet, channels: int, extra_levels_from: str, relu: bool) ->
     return FPN(bottom_up, IN_FEATURES, channels, top_block=top_block)
 
 
-def retinanet(norm: Any = "BN", **overrides: Any) -> RetinaNet:
-    """For ``det_retinanet``."""
-    make = LazyConfig.load(get_config_file("common/models/retinanet.py"), "mmdet_retinanet")
-    config = make(fpn(resnet18(norm), 32, "res5", relu=False))
-    config.head.update(input_shape=[ShapeSpec(channels=32)] * 5, conv_dims=[32] * 4)
-    config.update({"num_classes": NUM_CLASSES, "input_format": "BGR", **PIXELS, **overrides})
-    return instantiate(config)
-
-
-def fcos(tricks: bool, norm: Any = "BN", **overrides: Any) -> FCOS:
-    """For ``det_fcos``, or ``det_fcos_tricks``."""
-    coder = DistanceCoder(activation="exp", normalize_by_size=False)
-    return FCOS(
-        backbone=fpn(resnet18(norm), 32, "p5", relu=True),
-        head=FCOSHead(
-            input_shape=[ShapeSpec(channels=32)] * 5,
-            num_classes=NUM_CLASSES,
-            conv_dims=[32] * 4,
-            norm=group_norm_8,
-            level_scales=True,
-            conv_bias=tricks,
-            centerness_on="bbox" if tricks else "cls",
-        ),
-        head_in_features=LEVELS,
-        box2box_transform=DistanceCoder() if tricks else coder,
-        num_classes=NUM_CLASSES,
-        score="product",
-        clip_before_nms=True,
-        test_score_thresh=0.05,
-        test_nms_thresh=0.6 if tricks else 0.5,
-        **{**PIXELS, **overrides},
-    )
-
-
-def autoassign(norm: Any = "BN", **overrides: Any) -> AutoAssign:
-    """For ``det_autoassign``."""
-    backbone = fpn(resnet18(norm), 32, "res5", relu=True)
-    return one_per_location(AutoAssign, AutoAssignHead, backbone, **overrides)
-
-
-def square_anchors(detector: type, head: type, norm: Any = "BN", **overrides: Any) -> DenseDetector:
-    """For ``det_atss``, ``det_ddod`` and ``det_gfl``."""
-    backbone = fpn(resnet18(norm), 32, "p5", relu=False)
-    return one_per_location(detector, head, backbone, **overrides)
-
-
-def one_per_location(detector: type, head: type, backbone: FPN, **overrides: Any) -> DenseDetector:
-    return detector(
-        backbone=backbone,
-        head=head(
-            input_shape=[ShapeSpec(channels=32)] * 5,
-            num_classes=NUM_CLASSES,
-            conv_dims=[32] * 4,
-            norm=group_norm_8,
-        ),
-        head_in_features=LEVELS,
-        num_classes=NUM_CLASSES,
-        **{**PIXELS, **overrides},
-    )
-
-
-DETECTORS = {
-    "det_retinanet": retinanet,
-    "det_fcos": lambda **options: fcos(False, **options),
-    "det_fcos_tricks": lambda **options: fcos(True, **options),
-    "det_atss": lambda **options: square_anchors(ATSS, ATSSHead, **options),
-    "det_ddod": lambda **options: square_anchors(DDOD, DDODHead, **options),
-    "det_gfl": lambda **options: square_anchors(GFL, GFLHead, **options),
-    "det_autoassign": autoassign,
+CONFIGS = {
+    "det_retinanet": "retinanet/mmdet_r50_1x.py",
+    "det_fcos": "fcos/mmdet_r50_1x.py",
+    "det_fcos_tricks": "fcos/mmdet_tricks_r50_1x.py",
+    "det_atss": "atss/r50_1x.py",
+    "det_gfl": "gfl/r50_1x.py",
+    "det_ddod": "ddod/r50_1x.py",
+    "det_autoassign": "autoassign/r50_1x.py",
 }
-"""{name of a checkpoint in tests/golden: builder of our detector for it}"""
+"""{name of a checkpoint in tests/golden: our COCO config of its detector}"""
+
+
+def detector(name: str, norm: Any = "BN", **overrides: Any) -> DenseDetector:
+    """The model of our COCO config as small as in ``tests/golden``.
+
+    Args:
+        name: one of :data:`CONFIGS`.
+        norm: of the backbone.
+        overrides: arguments of the model.
+    """
+    model = get_config(CONFIGS[name]).model
+    extra_levels = model.backbone.top_block
+    relu = extra_levels._target_ is LastLevelP6P7  # the other class has none
+    model.backbone = fpn(resnet18(norm), 32, extra_levels.in_feature, relu)
+    model.head.update(input_shape=[ShapeSpec(channels=32)] * 5, conv_dims=[32] * 4)
+    if model.head.get("norm"):
+        model.head.norm = group_norm_8
+    pixels = {"pixel_mean": [0.0, 0.0, 0.0], "pixel_std": [1.0, 1.0, 1.0], "input_format": "BGR"}
+    model.update({"num_classes": NUM_CLASSES, **pixels, **overrides})  # inputs are normalised
+    return instantiate(model)
+
 
 INPUTS = {
     "det_retinanet": "batch_imagenet_rgb",
@@ -169,7 +114,3 @@ def stored_images(name: str) -> ImageList:
     data = golden(f"{name}_data")
     sizes = [tuple(data[f"img{i}/img_shape"].tolist()) for i in range(2)]
     return ImageList(golden("det_inputs")[INPUTS[name]], sizes)
-
-
-def detector(name: str, **options: Any) -> DenseDetector:
-    return DETECTORS[name](**options)

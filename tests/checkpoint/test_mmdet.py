@@ -8,7 +8,7 @@ from typing import Callable
 
 import pytest
 import torch
-from mmdet_models import DETECTORS, checkpoint_path, detector
+from mmdet_models import CONFIGS, checkpoint_path, detector
 from torch import Tensor
 
 from dense_kd import BCKD, Distiller, MethodSet, Teacher
@@ -50,7 +50,7 @@ def test_what_is_a_checkpoint_of_mmdetection(content, expected):
     assert is_mmdet(content) is expected
 
 
-@pytest.mark.parametrize("name", list(DETECTORS))
+@pytest.mark.parametrize("name", list(CONFIGS))
 def test_every_key_has_its_place(name):
     converted = read_weights(checkpoint_path(name))
     constants = ("num_batches_tracked", "integral.project")
@@ -252,7 +252,7 @@ def test_a_checkpoint_of_mmdetections_training_is_refused_with_what_to_do(tmp_pa
         read_weights(str(path))
 
 
-@pytest.mark.parametrize("name", list(DETECTORS))
+@pytest.mark.parametrize("name", list(CONFIGS))
 def test_a_student_starts_from_it(tmp_path, name):
     expected = Teacher(detector(name), checkpoint_path(name))
     expected.load()

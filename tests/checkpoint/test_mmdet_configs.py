@@ -9,29 +9,20 @@ from typing import Any
 import pytest
 import torch
 from builders import GOLDEN
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling.backbone.resnet import BottleneckBlock
+from mmdet_models import CONFIGS
 
-from dense_kd import get_config_file
+from dense_kd import get_config
 from dense_kd.detectors import DenseDetector, FrozenStatisticsBatchNorm
-
-CONFIGS = {
-    "det_retinanet": "retinanet/mmdet_r50_1x.py",
-    "det_fcos": "fcos/mmdet_r50_1x.py",
-    "det_fcos_tricks": "fcos/mmdet_tricks_r50_1x.py",
-    "det_atss": "atss/r50_1x.py",
-    "det_gfl": "gfl/r50_1x.py",
-    "det_ddod": "ddod/r50_1x.py",
-    "det_autoassign": "autoassign/r50_1x.py",
-}
 
 
 @pytest.fixture(params=list(CONFIGS), scope="module")
 def pair(request) -> tuple[dict[str, Any], Any, DenseDetector]:
     """The released config, our config, and our model."""
     meta = torch.load(GOLDEN / f"{request.param}.pth", weights_only=True)["meta"]
-    cfg = LazyConfig.load(get_config_file(CONFIGS[request.param]))
+    cfg = get_config(CONFIGS[request.param])
     return json.loads(meta["model_cfg"]), cfg, instantiate(cfg.model)
 
 

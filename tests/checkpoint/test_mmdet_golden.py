@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import pytest
 import torch
 from builders import assert_close, golden
+from detectron2.structures import Boxes, Instances
 from mmdet_models import (
-    DETECTORS,
+    CONFIGS,
     LEVELS,
     NUM_CLASSES,
     checkpoint_path,
@@ -20,7 +21,7 @@ from mmdet_models import (
 from torch import Tensor
 
 from dense_kd import Teacher
-from dense_kd.checkpoint import read_weights
+from dense_kd.checkpoint import load_strictly, read_weights
 from dense_kd.detectors import AutoAssign, DenseDetector, FrozenStatisticsBatchNorm, RetinaNet
 from dense_kd.outputs import DensePass
 
@@ -47,7 +48,7 @@ class Loaded:
         return self.model.run(stored_images(self.name))
 
 
-@pytest.fixture(params=list(DETECTORS))
+@pytest.fixture(params=list(CONFIGS))
 def loaded(request) -> Loaded:
     teacher = Teacher(detector(request.param), checkpoint_path(request.param))
     teacher.load()
@@ -101,6 +102,34 @@ def test_detections_equal_the_reference(loaded: Loaded):
         assert_close(found.scores, expected["scores"], 1e-4, f"scores, image {image}")
         assert (found.pred_boxes.tensor - expected["bboxes"]).abs().max() < 0.02
         assert torch.equal(found.pred_classes, expected["labels"])
+
+
+@pytest.mark.parametrize("name", list(CONFIGS))
+@pytest.mark.parametrize("case", ["a", "b"])
+def test_losses_and_gradients_equal_the_reference_from_the_images_on(name: str, case: str):
+    model = detector(name, norm=FrozenStatisticsBatchNorm)
+    load_strictly(model, checkpoint_path(name))
+    data, images = golden(f"{name}_data"), stored_images(name)
+    ground_truth = [
+        Instances(
+            size,
+            gt_boxes=Boxes(data[f"{case}/img{i}/gt_bboxes"]),
+            gt_classes=data[f"{case}/img{i}/gt_labels"],
+        )
+        for i, size in enumerate(images.image_sizes)
+    ]
+    model.train()
+    dense = model.run(images)
+    for feature in dense.features:
+        feature.retain_grad()
+    total = sum(model.losses(dense, model.targets(dense, ground_truth)).values())
+    assert_close(total, data[f"{case}/loss_total"], TOLERANCE, "total loss")
+    total.backward()
+    expected = data[f"{case}/grad/fpn_P5"]
+    # That of P5 alone: without what reaches it through P6 in an FPN with on_output.
+    if model.backbone.top_block.in_feature == "res5":
+        assert_close(dense.features[2].grad, expected, 1e-4, "gradient of P5")
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize(

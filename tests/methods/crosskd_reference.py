@@ -19,22 +19,13 @@ from dense_kd.detectors import DenseDetector
 from dense_kd.methods import Step
 from dense_kd.outputs import DensePass
 
-FCOS_OPTIONS = {
-    "loss_normalizer_momentum": 0.0,
-    "loss_normalizer_sync": True,
-    "assign_rule": "mmdet",
-    "box_loss_weighting": "centerness",
-}
-DETECTORS: dict[str, tuple[str, dict[str, Any]]] = {
-    "gfl": ("det_gfl", {}),
-    "gfl_emptyimg": ("det_gfl", {}),
-    "atss": ("det_atss", {}),
-    "fcos": (
-        "det_fcos",
-        {**FCOS_OPTIONS, "center_sampling_radius": None, "box_reg_loss_type": "iou"},
-    ),
-    "fcos_tricks": ("det_fcos_tricks", FCOS_OPTIONS),
-    "retinanet": ("det_retinanet", {}),
+DETECTORS = {
+    "gfl": "det_gfl",
+    "gfl_emptyimg": "det_gfl",
+    "atss": "det_atss",
+    "fcos": "det_fcos",
+    "fcos_tricks": "det_fcos_tricks",
+    "retinanet": "det_retinanet",
 }
 LOC_LOSSES = {
     "KnowledgeDistillationKLDivLoss": "kl",
@@ -78,8 +69,7 @@ class Reference:
         self.step = Step(targets, truth, 0, teacher.resume, assign)
 
     def _detector(self, head: dict[str, Tensor], features: list[Tensor]) -> DenseDetector:
-        name, options = DETECTORS[self.tag]
-        model = detector(name, **options)
+        model = detector(DETECTORS[self.tag])
         model.backbone = StoredFeatures({f"p{3 + i}": f for i, f in enumerate(features)})
         weights = convert_mmdet({f"bbox_head.{key}": value for key, value in head.items()})
         prefix = "head."
