@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.structures import Instances
@@ -74,28 +73,25 @@ class AutoAssignHead(QualityHead):
     def __init__(
         self,
         *,
-        input_shape: list[ShapeSpec],
         num_classes: int,
-        conv_dims: list[int],
         norm: str | Callable[[int], nn.Module] = "GN",
         prior_prob: float = 0.02,
-        conv_bias: bool = True,
         box_bias: float = 4.0,
+        **tower: Any,
     ):
         """
         Args:
-            input_shape, num_classes, conv_dims, norm, prior_prob, conv_bias: see TowerHead.
+            num_classes, norm, prior_prob: see :class:`TowerHead`, as the further arguments
+                ``tower``.
             box_bias: distance of all sides after initialisation, in strides.
         """
         super().__init__(
-            input_shape=input_shape,
             num_classes=num_classes,
-            conv_dims=conv_dims,
             norm=norm,
             prior_prob=prior_prob,
-            conv_bias=conv_bias,
             level_scales=True,
             quality="objectness",
+            **tower,
         )
         nn.init.constant_(self.bbox_pred.bias, box_bias)
         self.center_prior = CenterPrior(num_classes)

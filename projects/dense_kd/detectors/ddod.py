@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from detectron2.layers import ShapeSpec
 from detectron2.structures import Instances
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..compat import full_precision
 from ..losses import elementwise_giou, elementwise_iou, focal_loss
@@ -31,34 +29,17 @@ class DDODHead(ATSSHead):
     So each tower chooses by itself where it looks ("spatial feature disentanglement").
     """
 
-    def __init__(
-        self,
-        *,
-        input_shape: list[ShapeSpec],
-        num_classes: int,
-        conv_dims: list[int],
-        norm: str | Callable[[int], nn.Module] = "GN",
-        prior_prob: float = 0.01,
-        conv_bias: bool = False,
-    ):
+    def __init__(self, **tower: Any):
         """
         Args:
-            input_shape, num_classes, conv_dims, norm, prior_prob, conv_bias: see TowerHead.
+            tower: arguments of :class:`ATSSHead` but ``quality``.
         """
-        super().__init__(
-            input_shape=input_shape,
-            num_classes=num_classes,
-            conv_dims=conv_dims,
-            norm=norm,
-            prior_prob=prior_prob,
-            conv_bias=conv_bias,
-            quality="iou",
-        )
-        for tower in (self.cls_subnet, self.bbox_subnet):
-            bias = tower[0].bias
-            conv = DeformConv2d(tower[0].in_channels, tower[0].out_channels, bias=bias is not None)
-            conv.weight, conv.bias = tower[0].weight, bias  # as initialised
-            tower[0] = conv
+        super().__init__(quality="iou", **tower)
+        for subnet in (self.cls_subnet, self.bbox_subnet):
+            plain = subnet[0]
+            conv = DeformConv2d(plain.in_channels, plain.out_channels, bias=plain.bias is not None)
+            conv.weight, conv.bias = plain.weight, plain.bias  # as initialised
+            subnet[0] = conv
 
 
 @dataclass
