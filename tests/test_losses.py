@@ -14,6 +14,7 @@ from dense_kd.losses import (
     BOX_LOSSES,
     dense_box_loss,
     distribution_focal_loss,
+    elementwise_diou,
     elementwise_giou,
     elementwise_iou,
     kl_divergence,
@@ -61,6 +62,18 @@ def test_overlaps_of_two_boxes_by_hand():
     boxes, targets = torch.tensor([[0.0, 0, 4, 4]]), torch.tensor([[2.0, 2, 6, 6]])
     assert elementwise_iou(boxes, targets).item() == pytest.approx(4 / 28)
     assert elementwise_giou(boxes, targets).item() == pytest.approx(4 / 28 - 8 / 36)
+
+
+def diou_loss(boxes: Tensor, targets: Tensor) -> Tensor:
+    return 1 - elementwise_diou(boxes, targets)[0]
+
+
+def test_diou_gives_mmdetections_loss_also_of_degenerate_boxes():
+    boxes = MMDET["box_pred"].detach().requires_grad_(True)
+    values = diou_loss(boxes, MMDET["box_target"])
+    torch.testing.assert_close(values, MMDET["diou_none/loss"], rtol=1e-5, atol=1e-6)
+    gradient = torch.autograd.grad(values.sum(), boxes)[0]
+    assert_close(gradient, MMDET["diou_none/grad"], 1e-4)
 
 
 @BOTH_OVERLAPS
@@ -209,6 +222,17 @@ def test_distribution_focal_loss_weighs_the_two_nearest_bins():
         found = distribution_focal_loss(logits, torch.tensor([target]))
         assert found.tolist() == pytest.approx([expected])
     assert distribution_focal_loss(logits[:0], torch.zeros(0)).shape == (0,)
+
+
+def test_kl_divergence_gives_the_values_of_ld_and_crosskd():
+    """LD has the mean over the bins, CrossKD their sum; evaluated with the official losses."""
+    index = torch.arange(68, dtype=torch.float64).view(4, 17)
+    student, teacher = 1.5 * torch.sin(0.31 * index + 0.2), 1.5 * torch.sin(0.27 * index + 1.0)
+    weights = torch.tensor([0.9, 0.5, 0.2, 0.7], dtype=torch.float64)
+    mean = kl_divergence(student, teacher, 10.0) / 17
+    assert 0.25 * (weights * mean).sum().item() / 4 == pytest.approx(0.00375416, abs=1e-8)
+    total = kl_divergence(student, teacher)
+    assert 4 * (weights * total).sum().item() / 4 == pytest.approx(1.02405462, abs=1e-7)
 
 
 def loss_of(kind: str, boxes: Tensor, targets: Tensor, beta: float = 0.0) -> Tensor:

@@ -53,6 +53,27 @@ def elementwise_giou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> Tenso
     return intersection / union - (enclosing - union) / enclosing
 
 
+def elementwise_diou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
+    """Distance-IoU of each box with that in the same place, and the IoU it is made of.
+
+    Zheng et al., "Distance-IoU Loss", AAAI 2020, equation 7: the IoU minus the squared distance of
+    the centres in units of the squared diagonal of the smallest box around both.
+
+    Args:
+        boxes, targets: (..., 4) xyxy, broadcast with each other.
+        eps: smallest union and squared diagonal.
+
+    Returns:
+        (...) and (...)
+    """
+    overlap = elementwise_iou(boxes, targets, eps)
+    low = torch.minimum(boxes[..., :2], targets[..., :2])
+    high = torch.maximum(boxes[..., 2:], targets[..., 2:])
+    diagonal = (high - low).pow(2).sum(dim=-1).clamp(min=eps)
+    offset = (boxes[..., :2] + boxes[..., 2:] - targets[..., :2] - targets[..., 2:]) / 2
+    return overlap - offset.pow(2).sum(dim=-1) / diagonal, overlap
+
+
 def focal_loss(logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:
     """Sum of the focal loss over all predictions that are not ignored.
 
@@ -109,6 +130,25 @@ def modulated_binary_cross_entropy(logits: Tensor, target_logits: Tensor, beta: 
         (...)
     """
     return quality_focal_loss(logits, target_logits.detach().sigmoid(), beta)
+
+
+def binary_divergence(logits: Tensor, target_logits: Tensor) -> Tensor:
+    """KL divergence of two Bernoulli distributions per element, KL(sig(t) || sig(s)).
+
+    It is the binary cross-entropy minus the entropy of the teacher: the same gradient, and 0 where
+    both agree. No gradient goes to ``target_logits``.
+
+    Args:
+        logits: (...) of the student, s.
+        target_logits: (...) of the teacher, t.
+
+    Returns:
+        (...)
+    """
+    target_logits = target_logits.detach()
+    target = target_logits.sigmoid()
+    entropy = F.binary_cross_entropy_with_logits(target_logits, target, reduction="none")
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none") - entropy
 
 
 def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from builders import NUM_CLASSES, assert_close, batch, instances, tiny_atss, tiny_fcos, tiny_gfl
+from builders import NUM_CLASSES, assert_close, batch, instances, tiny_atss, tiny_gfl
 from torchvision.ops import box_iou, generalized_box_iou
 
 from dense_kd.detectors import GFL
+from dense_kd.detectors.distribution_boxes import distribution_loss
 from dense_kd.outputs import DensePass, Targets
 
 
@@ -100,7 +101,8 @@ def test_distances_beyond_the_last_bin_are_clamped():
     assert targets.foreground.any()
     logp = torch.cat(dense.distribution, 1)[targets.foreground].log_softmax(-1)
     expected = -(0.1 * logp[..., 3] + 0.9 * logp[..., 4]).mean(dim=1)
-    assert_close(model._distribution_loss(dense, targets), expected, 1e-5)
+    found = distribution_loss(dense, targets, model.box2box_transform)
+    assert_close(found, expected, 1e-5)
 
 
 def test_losses_without_positives_keep_the_graph():
@@ -145,11 +147,6 @@ def test_the_head_has_a_distribution_per_side_and_no_quality_branch():
     assert "cls_subnet.0.bias" not in head.state_dict()  # a norm follows
     maps = head([torch.randn(1, 16, 4, 4) for _ in range(3)])
     assert [levels[0].shape for levels in maps] == [(1, NUM_CLASSES, 4, 4), (1, 32, 4, 4)]
-
-
-def test_only_gfl_predicts_distributions():
-    assert tiny_gfl().predicts_distribution
-    assert not tiny_atss().predicts_distribution and not tiny_fcos().predicts_distribution
 
 
 def test_a_head_without_distributions_is_refused():

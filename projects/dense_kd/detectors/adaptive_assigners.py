@@ -81,18 +81,11 @@ class AdaptiveAssigner:
 
     def _candidates(self, levels: list[Tensor], gt_boxes: Tensor, fits: Tensor) -> Tensor:
         """(M, candidates): indices of the nearest anchors of each level."""
-        candidates, start = [], 0
-        for anchors in levels:
-            offsets = box_centers(anchors)[None] - box_centers(gt_boxes)[:, None]  # (M, Hl*Wl*A, 2)
-            distances = offsets.pow(2).sum(dim=2).sqrt()
-            count = min(self.topk, len(anchors))
-            candidates.append(distances.topk(count, dim=1, largest=False).indices + start)
-            start += len(anchors)
-        return torch.cat(candidates, dim=1)
+        return nearest_anchors(levels, gt_boxes, self.topk)
 
     def _fits_well(self, near: Tensor) -> Tensor:
         """(M, candidates) bool, of how well the candidates fit their box."""
-        return near >= near.mean(dim=1, keepdim=True) + near.std(dim=1, keepdim=True)
+        return near >= usual_fit(near)
 
 
 class ATSSAssigner(AdaptiveAssigner):
@@ -201,3 +194,29 @@ class DDODAssigner(AdaptiveAssigner):
         if self.cost_rule == "pgd":
             return near > 0
         return super()._fits_well(near)
+
+
+def nearest_anchors(levels: list[Tensor], gt_boxes: Tensor, topk: int) -> Tensor:
+    """The candidates of boxes: on each level the anchors whose centres are nearest to theirs.
+
+    Args:
+        levels: L x (Hl*Wl*A, 4).
+        gt_boxes: (M, 4).
+        topk: anchors per box and level.
+
+    Returns:
+        (M, candidates): indices into the anchors of all levels.
+    """
+    candidates, start = [], 0
+    for anchors in levels:
+        offsets = box_centers(anchors)[None] - box_centers(gt_boxes)[:, None]  # (M, Hl*Wl*A, 2)
+        distances = offsets.pow(2).sum(dim=2).sqrt()
+        count = min(topk, len(anchors))
+        candidates.append(distances.topk(count, dim=1, largest=False).indices + start)
+        start += len(anchors)
+    return torch.cat(candidates, dim=1)
+
+
+def usual_fit(near: Tensor) -> Tensor:
+    """(M, 1): mean plus (unbiased) standard deviation of how well (M, candidates) fit."""
+    return near.mean(dim=1, keepdim=True) + near.std(dim=1, keepdim=True)

@@ -17,6 +17,7 @@ from ..losses import elementwise_giou, elementwise_iou, focal_loss
 from ..outputs import DensePass, Targets
 from .box_coders import centerness
 from .dense import mean_over_processes
+from .distribution_boxes import distribution_loss
 from .heads import QualityHead
 from .square_anchors import SquareAnchorDetector
 
@@ -40,12 +41,14 @@ class ATSSHead(QualityHead):
         prior_prob: float = 0.01,
         conv_bias: bool = False,
         quality: str = "centerness",
+        reg_max: int | None = None,
     ):
         """
         Args:
             input_shape, num_classes, conv_dims, norm, prior_prob, conv_bias: see TowerHead.
             quality: what the branch predicts: "centerness" (the paper), or "iou" (the baseline of
                 PGD, Yang et al., ECCV 2022).
+            reg_max: see TowerHead; with it boxes are distributions, in strides, as in GFL.
         """
         super().__init__(
             input_shape=input_shape,
@@ -56,6 +59,7 @@ class ATSSHead(QualityHead):
             conv_bias=conv_bias,
             level_scales=True,
             quality=quality,
+            reg_max=reg_max,
         )
 
 
@@ -64,8 +68,11 @@ class ATSS(SquareAnchorDetector):
 
     The quality branch of the head decides two things. With "centerness", the box loss of a
     positive is weighted by its centreness and divided by the sum of these weights; with "iou",
-    the weights are equal, and the branch learns the IoU of the box that is predicted.
+    the weights are equal, and the branch learns the IoU of the box that is predicted. The
+    distribution focal loss of a head with ``reg_max`` is weighted and divided as the box loss.
     """
+
+    trains_distribution = True
 
     def __init__(
         self,
@@ -74,6 +81,7 @@ class ATSS(SquareAnchorDetector):
         focal_loss_alpha: float = 0.25,
         focal_loss_gamma: float = 2.0,
         box_loss_weight: float = 2.0,
+        distribution_loss_weight: float = 0.25,
         **square_anchors: Any,
     ):
         """
@@ -81,6 +89,7 @@ class ATSS(SquareAnchorDetector):
             head: an :class:`ATSSHead`, or another with one of these branches.
             focal_loss_alpha, focal_loss_gamma: of the class loss.
             box_loss_weight: of the GIoU loss.
+            distribution_loss_weight: of the distribution focal loss, if the head has ``reg_max``.
             square_anchors: further arguments of :class:`SquareAnchorDetector`.
         """
         if head.quality_kind not in QUALITIES:
@@ -92,6 +101,7 @@ class ATSS(SquareAnchorDetector):
         self.focal_loss_alpha = focal_loss_alpha
         self.focal_loss_gamma = focal_loss_gamma
         self.box_loss_weight = box_loss_weight
+        self.distribution_loss_weight = distribution_loss_weight
 
     def targets(self, dense: DensePass, ground_truth: list[Instances]) -> Targets:
         targets = super().targets(dense, ground_truth)
@@ -112,7 +122,8 @@ class ATSS(SquareAnchorDetector):
         return overlap
 
     def losses(self, dense: DensePass, targets: Targets) -> dict[str, Tensor]:
-        """``loss_cls`` (focal), ``loss_box_reg`` (GIoU), ``loss_centerness`` or ``loss_iou``."""
+        """``loss_cls`` (focal), ``loss_box_reg`` (GIoU), ``loss_centerness`` or ``loss_iou``,
+        and ``loss_dfl`` if the head has ``reg_max``."""
         with full_precision(self.device):
             foreground = targets.foreground
             loss_cls = focal_loss(
@@ -125,15 +136,20 @@ class ATSS(SquareAnchorDetector):
             quality = targets.quality[foreground]  # (P,)
             loss_box = 1 - elementwise_giou(boxes, targets.boxes[foreground])  # (P,)
             if self.head.quality_kind == "centerness":
-                total = mean_over_processes(quality.sum()).clamp(min=1)
-                loss_box = (loss_box * quality).sum() / total
+                weights, total = quality, mean_over_processes(quality.sum()).clamp(min=1)
             else:
-                loss_box = loss_box.sum() / targets.normalizer
+                weights, total = torch.ones_like(quality), targets.normalizer
+            loss_box = (loss_box * weights).sum() / total
             loss_quality = F.binary_cross_entropy_with_logits(
                 torch.cat(dense.quality, dim=1)[foreground], quality, reduction="sum"
             )
-        return {
-            "loss_cls": loss_cls / targets.normalizer,
-            "loss_box_reg": self.box_loss_weight * loss_box,
-            f"loss_{self.head.quality_kind}": loss_quality / targets.normalizer,
-        }
+            losses = {
+                "loss_cls": loss_cls / targets.normalizer,
+                "loss_box_reg": self.box_loss_weight * loss_box,
+                f"loss_{self.head.quality_kind}": loss_quality / targets.normalizer,
+            }
+            if self.predicts_distribution:
+                loss_dfl = distribution_loss(dense, targets, self.box2box_transform)  # (P,)
+                loss_dfl = (loss_dfl * weights).sum() / total
+                losses["loss_dfl"] = self.distribution_loss_weight * loss_dfl
+        return losses

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .. import compat
 from ..outputs import DensePass, Tap, Targets
+from .distribution_boxes import check_distribution_boxes, expected_distances
 from .heads import HeadOutputs, TowerHead
 
 
@@ -35,8 +36,8 @@ class DenseDetector(nn.Module, ABC):
     optional_buffers: tuple[str, ...] = ()
     """Buffers in the state dict that a file of weights may lack; they keep their values then."""
 
-    predicts_distribution = False
-    """Whether ``DensePass.distribution`` is filled."""
+    trains_distribution = False
+    """Whether the losses fit a head with ``reg_max``, see :mod:`.distribution_boxes`."""
 
     def __init__(
         self,
@@ -111,6 +112,7 @@ class DenseDetector(nn.Module, ABC):
         self.strides = strides
         self.anchor_generator = anchor_generator
         self.box2box_transform = box2box_transform
+        check_distribution_boxes(self)
         self.num_classes = num_classes
         self.class_names = _checked_names(class_names, num_classes)
 
@@ -140,6 +142,11 @@ class DenseDetector(nn.Module, ABC):
     def num_anchors(self) -> int:
         """A, anchors per location."""
         return self.head.num_anchors
+
+    @property
+    def predicts_distribution(self) -> bool:
+        """Whether ``DensePass.distribution`` is filled."""
+        return self.head.reg_max is not None
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
         """
@@ -222,10 +229,20 @@ class DenseDetector(nn.Module, ABC):
     ) -> DensePass:
         """Arrange the maps of the head, from :meth:`run` or ``head.resume``, as a DensePass."""
         quality = [per_prediction(x, 1).squeeze(-1) for x in outputs.quality]
+        if self.predicts_distribution:
+            bins = self.head.reg_max + 1
+            distribution = [
+                per_prediction(x, 4 * bins).unflatten(2, (4, bins)) for x in outputs.distribution
+            ]
+            deltas = [expected_distances(x) for x in distribution]
+        else:
+            distribution = None
+            deltas = [per_prediction(x, 4) for x in outputs.deltas]
         return DensePass(
             features=features,
             logits=[per_prediction(x, self.num_classes) for x in outputs.logits],
-            deltas=[per_prediction(x, 4) for x in outputs.deltas],
+            deltas=deltas,
+            distribution=distribution,
             quality=quality or None,
             quality_kind=self.head.quality_kind,
             priors=[anchors.tensor for anchors in self.anchor_generator(features)],

@@ -21,6 +21,7 @@ from ..outputs import DensePass, Targets
 from .assigners import FCOSAssigner
 from .box_coders import DistanceCoder, centerness
 from .dense import DenseDetector, mean_over_processes, pyramid_levels
+from .distribution_boxes import distribution_loss
 from .heads import BRANCHES, QualityHead
 
 
@@ -41,11 +42,13 @@ class FCOSHead(QualityHead):
         conv_bias: bool = True,
         centerness_on: str = "bbox",
         level_scales: bool = False,
+        reg_max: int | None = None,
     ):
         """
         Args:
             input_shape, num_classes, conv_dims, norm, prior_prob, conv_bias, level_scales: see
                 TowerHead.
+            reg_max: see TowerHead; with it boxes are distributions, in strides, as in GFL.
             centerness_on: the tower that centreness is predicted from, "cls" (the paper) or
                 "bbox" (detectron2, and mmdet's ``centerness_on_reg``).
         """
@@ -59,6 +62,7 @@ class FCOSHead(QualityHead):
             prior_prob=prior_prob,
             conv_bias=conv_bias,
             level_scales=level_scales,
+            reg_max=reg_max,
             quality="centerness",
             quality_on=centerness_on,
         )
@@ -85,7 +89,11 @@ class FCOS(DenseDetector):
       ``center_sampling_radius=1.5``, ``box2box_transform=DistanceCoder()``,
       ``box_reg_loss_type="giou"``, ``test_nms_thresh=0.6``; head ``centerness_on="bbox",
       level_scales=True, conv_bias=True``.
+
+    The distribution focal loss of a head with ``reg_max`` is weighted and divided as the box loss.
     """
+
+    trains_distribution = True
 
     def __init__(
         self,
@@ -101,6 +109,7 @@ class FCOS(DenseDetector):
         focal_loss_gamma: float = 2.0,
         box_reg_loss_type: str = "giou",
         box_loss_weighting: str = "uniform",
+        distribution_loss_weight: float = 0.25,
         score: str = "sqrt",
         test_score_thresh: float = 0.2,
         test_topk_candidates: int = 1000,
@@ -121,6 +130,7 @@ class FCOS(DenseDetector):
             box_reg_loss_type: "giou", or "iou" (-log IoU, the paper).
             box_loss_weighting: "uniform" (divided by the positives) or "centerness" (weighted by
                 its target and divided by the targets' sum over all processes).
+            distribution_loss_weight: of the distribution focal loss, if the head has ``reg_max``.
             score: "sqrt" thresholds and ranks by sqrt(class * centreness); "product" thresholds
                 by the class score and then multiplies with centreness (the paper).
             test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image:
@@ -164,6 +174,7 @@ class FCOS(DenseDetector):
         self.focal_loss_gamma = focal_loss_gamma
         self.box_reg_loss_type = box_reg_loss_type
         self.box_loss_weighting = box_loss_weighting
+        self.distribution_loss_weight = distribution_loss_weight
         self.score = score
 
     @classmethod
@@ -178,6 +189,7 @@ class FCOS(DenseDetector):
             conv_dims=[shapes[fcos.IN_FEATURES[0]].channels] * fcos.NUM_CONVS,
             norm=fcos.NORM,
             prior_prob=fcos.PRIOR_PROB,
+            reg_max=fcos.REG_MAX,
         )
         return {
             "backbone": backbone,
@@ -207,7 +219,8 @@ class FCOS(DenseDetector):
         return targets
 
     def losses(self, dense: DensePass, targets: Targets) -> dict[str, Tensor]:
-        """``loss_fcos_cls`` (focal), ``loss_fcos_loc`` and ``loss_fcos_ctr``."""
+        """``loss_fcos_cls`` (focal), ``loss_fcos_loc`` and ``loss_fcos_ctr``, and
+        ``loss_fcos_dfl`` if the head has ``reg_max``."""
         with full_precision(self.device):
             foreground = targets.foreground
             loss_cls = focal_loss(
@@ -217,21 +230,26 @@ class FCOS(DenseDetector):
                 self.focal_loss_gamma,
             )
             boxes = self.matched_boxes(dense, targets)  # (P, 4)
-            weights = targets.quality[foreground]  # (P,), centreness
+            quality = targets.quality[foreground]  # (P,), centreness
             loss_box = self._box_loss(boxes, targets.boxes[foreground])  # (P,)
             if self.box_loss_weighting == "centerness":
-                total = mean_over_processes(weights.sum()).clamp(min=1e-6)
-                loss_box = (loss_box * weights).sum() / total
+                weights, total = quality, mean_over_processes(quality.sum()).clamp(min=1e-6)
             else:
-                loss_box = loss_box.sum() / targets.normalizer
+                weights, total = torch.ones_like(quality), targets.normalizer
+            loss_box = (loss_box * weights).sum() / total
             loss_centerness = F.binary_cross_entropy_with_logits(
-                torch.cat(dense.quality, dim=1)[foreground], weights, reduction="sum"
+                torch.cat(dense.quality, dim=1)[foreground], quality, reduction="sum"
             )
-        return {
-            "loss_fcos_cls": loss_cls / targets.normalizer,
-            "loss_fcos_loc": loss_box,
-            "loss_fcos_ctr": loss_centerness / targets.normalizer,
-        }
+            losses = {
+                "loss_fcos_cls": loss_cls / targets.normalizer,
+                "loss_fcos_loc": loss_box,
+                "loss_fcos_ctr": loss_centerness / targets.normalizer,
+            }
+            if self.predicts_distribution:
+                loss_dfl = distribution_loss(dense, targets, self.box2box_transform)  # (P,)
+                loss_dfl = (loss_dfl * weights).sum() / total
+                losses["loss_fcos_dfl"] = self.distribution_loss_weight * loss_dfl
+        return losses
 
     def _box_loss(self, boxes: Tensor, target_boxes: Tensor) -> Tensor:
         if self.box_reg_loss_type == "giou":

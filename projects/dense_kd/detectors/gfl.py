@@ -11,17 +11,12 @@ from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
 from ..compat import full_precision
-from ..losses import (
-    distribution_focal_loss,
-    elementwise_giou,
-    elementwise_iou,
-    quality_focal_loss,
-)
+from ..losses import elementwise_giou, elementwise_iou, quality_focal_loss
 from ..outputs import DensePass, Targets
-from .box_coders import DistanceCoder
-from .dense import mean_over_processes, per_prediction
-from .heads import HeadOutputs, TowerHead
-from .square_anchors import ANCHOR_SCALE, SquareAnchorDetector
+from .dense import mean_over_processes
+from .distribution_boxes import distribution_loss
+from .heads import TowerHead
+from .square_anchors import SquareAnchorDetector
 
 
 class GFLHead(TowerHead):
@@ -52,16 +47,8 @@ class GFLHead(TowerHead):
             prior_prob=prior_prob,
             conv_bias=conv_bias,
             level_scales=True,
+            reg_max=reg_max,
         )
-        self.reg_max = reg_max
-        self.bbox_pred = nn.Conv2d(conv_dims[-1], 4 * (reg_max + 1), kernel_size=3, padding=1)
-        nn.init.normal_(self.bbox_pred.weight, std=0.01)
-        nn.init.zeros_(self.bbox_pred.bias)
-
-    def predict(self, level: int, cls_feature: Tensor, bbox_feature: Tensor) -> dict[str, Tensor]:
-        maps = super().predict(level, cls_feature, bbox_feature)
-        maps["distribution"] = maps.pop("deltas")
-        return maps
 
 
 class GFL(SquareAnchorDetector):
@@ -73,7 +60,7 @@ class GFL(SquareAnchorDetector):
     the box, so there is no quality branch.
     """
 
-    predicts_distribution = True
+    trains_distribution = True
 
     def __init__(
         self,
@@ -94,27 +81,10 @@ class GFL(SquareAnchorDetector):
         """
         if not isinstance(head, GFLHead):
             raise TypeError(f"head is a {type(head).__name__}, expected a GFLHead")
-        super().__init__(
-            head=head,
-            box2box_transform=DistanceCoder(activation="identity", prior_scale=ANCHOR_SCALE),
-            **square_anchors,
-        )
+        super().__init__(head=head, **square_anchors)
         self.quality_focal_loss_beta = quality_focal_loss_beta
         self.box_loss_weight = box_loss_weight
         self.distribution_loss_weight = distribution_loss_weight
-
-    def dense_pass(
-        self, features: list[Tensor], outputs: HeadOutputs, image_sizes: list[tuple[int, int]]
-    ) -> DensePass:
-        dense = super().dense_pass(features, outputs, image_sizes)
-        bins = self.head.reg_max + 1
-        distances = torch.arange(bins, dtype=torch.float32, device=self.device)
-        dense.distribution = [
-            per_prediction(x, 4 * bins).unflatten(2, (4, bins)) for x in outputs.distribution
-        ]
-        with full_precision(self.device):  # autocast would round the product to half precision
-            dense.deltas = [x.softmax(dim=-1) @ distances for x in dense.distribution]
-        return dense
 
     def losses(self, dense: DensePass, targets: Targets) -> dict[str, Tensor]:
         """``loss_cls`` (quality focal), ``loss_box_reg`` (GIoU) and ``loss_dfl``.
@@ -139,18 +109,9 @@ class GFL(SquareAnchorDetector):
             weights = logits.detach()[foreground].sigmoid().amax(dim=-1)  # (P,)
             total = mean_over_processes(weights.sum()).clamp(min=1)
             loss_box = (weights * (1 - elementwise_giou(boxes, target_boxes))).sum()
-            loss_dfl = (weights * self._distribution_loss(dense, targets)).sum()
+            loss_dfl = (weights * distribution_loss(dense, targets, self.box2box_transform)).sum()
         return {
             "loss_cls": loss_cls / targets.normalizer,
             "loss_box_reg": self.box_loss_weight * loss_box / total,
             "loss_dfl": self.distribution_loss_weight * loss_dfl / total,
         }
-
-    def _distribution_loss(self, dense: DensePass, targets: Targets) -> Tensor:
-        """(P,): mean over the four sides of the positives."""
-        distribution = torch.cat(dense.distribution, dim=1)[targets.foreground]  # (P, 4, bins)
-        priors = torch.cat(dense.priors)
-        distances = self.box2box_transform.get_deltas(priors, targets.boxes)[targets.foreground]
-        # 0.1 below the last bin, as in the released code.
-        distances = distances.clamp(min=0, max=self.head.reg_max - 0.1)  # (P, 4)
-        return distribution_focal_loss(distribution, distances).mean(dim=1)

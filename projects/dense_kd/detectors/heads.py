@@ -74,6 +74,7 @@ class TowerHead(RetinaNetHead):
         prior_prob: float = 0.01,
         conv_bias: bool = True,
         level_scales: bool = False,
+        reg_max: int | None = None,
     ):
         """
         Args:
@@ -85,7 +86,11 @@ class TowerHead(RetinaNetHead):
             prior_prob: score of every class after initialisation.
             conv_bias: whether convolutions followed by a norm have a bias, as detectron2's do.
             level_scales: multiply the box prediction of each level by a learnable scalar.
+            reg_max: predict a distribution over the distances 0, 1, ..., reg_max to each side of
+                a box, as GFL does, instead of four numbers.
         """
+        if reg_max is not None and reg_max < 1:
+            raise ValueError(f"reg_max={reg_max}: expected a distance of at least 1, or None")
         super().__init__(
             input_shape=input_shape,
             num_classes=num_classes,
@@ -102,6 +107,12 @@ class TowerHead(RetinaNetHead):
             for conv in self._tower_convs():
                 conv.register_parameter("bias", None)
         self.scales = nn.ModuleList(Scale() for _ in input_shape) if level_scales else None
+        self.reg_max = reg_max
+        if reg_max is not None:
+            channels = num_anchors * 4 * (reg_max + 1)
+            self.bbox_pred = nn.Conv2d(conv_dims[-1], channels, kernel_size=3, padding=1)
+            nn.init.normal_(self.bbox_pred.weight, std=0.01)
+            nn.init.zeros_(self.bbox_pred.bias)
 
     @property
     def depth(self) -> int:
@@ -142,7 +153,8 @@ class TowerHead(RetinaNetHead):
         deltas = self.bbox_pred(bbox_feature)
         if self.scales is not None:
             deltas = self.scales[level](deltas)
-        return {"logits": self.cls_score(cls_feature), "deltas": deltas}
+        name = "deltas" if self.reg_max is None else "distribution"
+        return {"logits": self.cls_score(cls_feature), name: deltas}
 
     def run(
         self, features: list[Tensor], taps: Iterable[Tap] = ()

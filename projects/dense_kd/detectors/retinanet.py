@@ -16,6 +16,7 @@ from ..losses import BOX_LOSSES, dense_box_loss, focal_loss
 from ..outputs import DensePass, Targets
 from .assigners import MaxIoUAssigner
 from .dense import DenseDetector
+from .distribution_boxes import distribution_loss
 from .heads import TowerHead
 
 
@@ -28,7 +29,15 @@ class RetinaNet(DenseDetector):
     mmdetection's RetinaNet (``retinanet_r50_fpn_1x``), with equal losses and detections:
     ``box2box_transform=DeltaCoder()``, ``padding_multiple=32``, ``reassign_best_anchors=True``,
     ``count_empty_images=True``, ``loss_normalizer_momentum=0``, ``clip_before_nms=True``.
+
+    With distributions over distances, as in LD (Zheng et al., CVPR 2022): a head with
+    ``reg_max=16``, ``box2box_transform=DistanceCoder(activation="identity", prior_scale=8)`` and
+    ``box_reg_loss_type="giou"``. LD does not say what its distances are in; ours are in eighths of
+    the anchor's own width and height, which makes GFL's of a square of 8 strides, and 16 of them
+    enclose every box that overlaps an anchor by half.
     """
+
+    trains_distribution = True
 
     def __init__(
         self,
@@ -40,6 +49,7 @@ class RetinaNet(DenseDetector):
         focal_loss_gamma: float = 2.0,
         smooth_l1_beta: float = 0.0,
         box_reg_loss_type: str = "smooth_l1",
+        distribution_loss_weight: float = 0.25,
         test_score_thresh: float = 0.05,
         test_topk_candidates: int = 1000,
         test_nms_thresh: float = 0.5,
@@ -53,6 +63,7 @@ class RetinaNet(DenseDetector):
             focal_loss_alpha, focal_loss_gamma: of the class loss.
             smooth_l1_beta: where the box loss "smooth_l1" becomes linear; 0 is L1.
             box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
+            distribution_loss_weight: of the distribution focal loss, if the head has ``reg_max``.
             test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image:
                 see :class:`DenseDetector`, as the further arguments ``dense``.
         """
@@ -76,6 +87,7 @@ class RetinaNet(DenseDetector):
         self.focal_loss_gamma = focal_loss_gamma
         self.smooth_l1_beta = smooth_l1_beta
         self.box_reg_loss_type = box_reg_loss_type
+        self.distribution_loss_weight = distribution_loss_weight
 
     @classmethod
     def from_config(cls, cfg) -> dict[str, Any]:
@@ -90,7 +102,8 @@ class RetinaNet(DenseDetector):
         return self.assigner.assign(dense.priors, ground_truth, self.num_classes, dense.image_sizes)
 
     def losses(self, dense: DensePass, targets: Targets) -> dict[str, Tensor]:
-        """``loss_cls`` (focal) and ``loss_box_reg``, sums divided by ``targets.normalizer``."""
+        """``loss_cls`` (focal), ``loss_box_reg``, and ``loss_dfl`` if the head has ``reg_max``:
+        sums divided by ``targets.normalizer``."""
         with full_precision(self.device):
             foreground = targets.foreground
             loss_cls = focal_loss(
@@ -110,7 +123,12 @@ class RetinaNet(DenseDetector):
                 boxes,
                 self.smooth_l1_beta,
             )
-        return {
-            "loss_cls": loss_cls / targets.normalizer,
-            "loss_box_reg": loss_box / targets.normalizer,
-        }
+            losses = {
+                "loss_cls": loss_cls / targets.normalizer,
+                "loss_box_reg": loss_box / targets.normalizer,
+            }
+            if self.predicts_distribution:
+                loss_dfl = distribution_loss(dense, targets, self.box2box_transform).sum()
+                loss_dfl = loss_dfl / targets.normalizer
+                losses["loss_dfl"] = self.distribution_loss_weight * loss_dfl
+        return losses

@@ -46,12 +46,15 @@ class SquareAnchorDetector(DenseDetector):
         Args:
             backbone, head, head_in_features: see :class:`DenseDetector`.
             box2box_transform: code of the boxes; by default a :class:`DeltaCoder` with standard
-                deviations of 0.1 (centre) and 0.2 (logarithm of the size).
+                deviations of 0.1 (centre) and 0.2 (logarithm of the size), and for a head with
+                ``reg_max`` the distances from the centre in strides.
             assign_topk, padding_multiple: see :class:`ATSSAssigner`.
             test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image:
                 see :class:`DenseDetector`, as the further arguments ``dense``.
         """
         levels, strides = pyramid_levels(backbone, head_in_features)
+        if box2box_transform is None:
+            box2box_transform = default_coder(head)
         dense.setdefault("loss_normalizer", 1.0)
         dense.setdefault("loss_normalizer_momentum", 0.0)
         dense.setdefault("loss_normalizer_sync", True)
@@ -67,7 +70,7 @@ class SquareAnchorDetector(DenseDetector):
                 strides=strides,
                 offset=0.0,
             ),
-            box2box_transform=box2box_transform or DeltaCoder(weights=(10.0, 10.0, 5.0, 5.0)),
+            box2box_transform=box2box_transform,
             test_score_thresh=test_score_thresh,
             test_topk_candidates=test_topk_candidates,
             test_nms_thresh=test_nms_thresh,
@@ -83,3 +86,10 @@ class SquareAnchorDetector(DenseDetector):
         """Class scores, and the quality (if any) they are multiplied with once selected."""
         scores, _ = super().detection_scores(dense)
         return scores, dense.quality and [quality.sigmoid() for quality in dense.quality]
+
+
+def default_coder(head: TowerHead) -> DeltaCoder | DistanceCoder:
+    """What the boxes of ``head`` are coded as, unless something else is asked for."""
+    if head.reg_max is None:
+        return DeltaCoder(weights=(10.0, 10.0, 5.0, 5.0))
+    return DistanceCoder(activation="identity", prior_scale=ANCHOR_SCALE)

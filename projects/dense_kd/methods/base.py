@@ -85,8 +85,10 @@ class KDMethod(nn.Module, ABC):
                 if not detector.predicts_distribution:
                     raise ValueError(
                         "it compares distributions over box distances, and the "
-                        f"{role}'s {type(detector).__name__} predicts none"
+                        f"{role}'s {type(detector).__name__} predicts none; give its head a "
+                        "reg_max"
                     )
+            check_same_distances(student, teacher)
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
         """Make what depends on both detectors, such as adapters; called once, after :meth:`check`
@@ -135,6 +137,26 @@ def check_same_priors(student: DenseDetector, teacher: DenseDetector) -> None:
                 f"of level {level} the student has {_first(a, student)} and the teacher "
                 f"{_first(b, teacher)}"
             )
+
+
+def check_same_distances(student: DenseDetector, teacher: DenseDetector) -> None:
+    """Raise ValueError unless the bins of both stand for equal distances."""
+    if student.head.reg_max != teacher.head.reg_max:
+        raise ValueError(
+            "it compares distributions bin by bin, but the student has "
+            f"reg_max={student.head.reg_max} and the teacher {teacher.head.reg_max}"
+        )
+    if not same_code(student, teacher, torch.tensor([[0.5, 1.0, 1.5, 2.0]])):
+        raise ValueError(
+            "it compares distributions bin by bin, but a bin of the student is not the distance "
+            "of one of the teacher; give both an equal box2box_transform"
+        )
+
+
+def same_code(student: DenseDetector, teacher: DenseDetector, codes: Tensor) -> bool:
+    """Whether both decode ``codes`` (P, 4) to equal boxes, at an anchor that is not square."""
+    anchor = torch.tensor([[8.0, 16.0, 40.0, 112.0]]).expand_as(codes)
+    return torch.allclose(student.decode(codes, anchor), teacher.decode(codes, anchor))
 
 
 def _priors(detector: DenseDetector) -> list[Tensor]:
