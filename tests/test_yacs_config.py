@@ -12,6 +12,8 @@ from detectron2.modeling import build_model
 
 from dense_kd import (
     BCKD,
+    KD,
+    LD,
     CrossKD,
     DistillationError,
     DistillFCOS,
@@ -72,6 +74,24 @@ def test_build_model_gives_a_distiller_that_trains(
     sum(losses.values()).backward()
 
 
+def test_kd_and_ld_have_options_too(tmp_path):
+    cfg = config(tmp_path, "DistillFCOS", "DistillFCOS")
+    cfg.merge_from_list(["DENSE_KD.METHODS", ["KD", "LD"], "MODEL.FCOS.REG_MAX", "8"])
+    teacher_file = tmp_path / "teacher.yaml"
+    text = teacher_file.read_text()
+    teacher_file.write_text(text.replace("FCOS: {", "FCOS: {REG_MAX: 8, "))
+    cfg.DENSE_KD.KD.CLS_LOSS = "softmax"
+    cfg.DENSE_KD.LD.MAIN_WEIGHT = 0.5
+    model = build_model(cfg)
+    assert model.student.head.reg_max == model.teacher.model.head.reg_max == 8
+    assert model.kd.kd.cls_loss == "softmax" and model.kd.ld.main_weight == 0.5
+    torch.save({"model": model.teacher.model.state_dict()}, tmp_path / "teacher.pth")
+    losses = model(batch())
+    terms = {"kd_kd_loss_cls", "kd_kd_loss_loc", "kd_ld_loss_main", "kd_ld_loss_vlr"}
+    assert terms | {"kd_ld_loss_cls", "loss_fcos_dfl"} < set(losses)
+    sum(losses.values()).backward()
+
+
 def test_crosskd_takes_the_options_of_its_node_and_may_stand_beside_bckd(tmp_path):
     cfg = config(tmp_path, "DistillFCOS", "RetinaNet")
     cfg.DENSE_KD.METHODS = ["BCKD", "CROSSKD"]
@@ -95,7 +115,9 @@ def test_crosskd_takes_the_options_of_its_node_and_may_stand_beside_bckd(tmp_pat
     sum(losses.values()).backward()
 
 
-@pytest.mark.parametrize("name, method", [("BCKD", BCKD), ("CROSSKD", CrossKD)])
+@pytest.mark.parametrize(
+    "name, method", [("BCKD", BCKD), ("CROSSKD", CrossKD), ("KD", KD), ("LD", LD)]
+)
 def test_the_options_of_a_method_have_its_own_defaults(tmp_path, name: str, method: type):
     options = {k.lower(): v for k, v in config(tmp_path, "DistillFCOS").DENSE_KD[name].items()}
     parameters = inspect.signature(method).parameters

@@ -7,7 +7,7 @@ import os
 from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 
 from .detectors import FCOS, DenseDetector, RetinaNet
-from .methods import BCKD, CrossKD, DistillationError, KDMethod, MethodSet
+from .methods import BCKD, KD, LD, CrossKD, DistillationError, KDMethod, MethodSet
 from .teacher import Teacher
 
 _DETECTORS: dict[str, type[DenseDetector]] = {
@@ -40,6 +40,27 @@ def add_dense_kd_config(cfg: CfgNode) -> None:
     cfg.DENSE_KD.BCKD.NORMALIZE = "positives"
     cfg.DENSE_KD.BCKD.SKIP_EMPTY_LEVELS = True
     cfg.DENSE_KD.BCKD.MASK_IGNORED = True
+    cfg.DENSE_KD.KD = CfgNode()
+    cfg.DENSE_KD.KD.CLS_WEIGHT = 1.0
+    cfg.DENSE_KD.KD.LOC_WEIGHT = 1.0
+    cfg.DENSE_KD.KD.CLS_LOSS = "binary"
+    cfg.DENSE_KD.KD.LOC_LOSS = "giou"
+    cfg.DENSE_KD.KD.TEMPERATURE = 1.0
+    cfg.DENSE_KD.KD.REGION = "all"
+    cfg.DENSE_KD.KD.NORMALIZE = "positives"
+    cfg.DENSE_KD.KD.ANCHORS = "same"
+    cfg.DENSE_KD.LD = CfgNode()
+    cfg.DENSE_KD.LD.MAIN_WEIGHT = 0.25
+    cfg.DENSE_KD.LD.VLR_WEIGHT = 0.0625
+    cfg.DENSE_KD.LD.CLS_WEIGHT = 10.0
+    cfg.DENSE_KD.LD.LOC_TEMPERATURE = 10.0
+    cfg.DENSE_KD.LD.CLS_TEMPERATURE = 2.0
+    cfg.DENSE_KD.LD.VLR_REGION = "iof"
+    cfg.DENSE_KD.LD.VLR_WEIGHTING = "iou"
+    cfg.DENSE_KD.LD.VLR_EXCLUDES_POSITIVES = False
+    cfg.DENSE_KD.LD.JOINT_SOFTMAX = False
+    cfg.DENSE_KD.LD.NORMALIZE = "none"
+    cfg.DENSE_KD.LD.PADDING_MULTIPLE = 32
     cfg.DENSE_KD.CROSSKD = CfgNode()
     cfg.DENSE_KD.CROSSKD.DEPTH = 3  # of both branches
     cfg.DENSE_KD.CROSSKD.CLS_WEIGHT = 1.0
@@ -57,6 +78,8 @@ def add_dense_kd_config(cfg: CfgNode) -> None:
     cfg.MODEL.FCOS.NUM_CONVS = 4
     cfg.MODEL.FCOS.NORM = "GN"
     cfg.MODEL.FCOS.PRIOR_PROB = 0.01
+    # A number: boxes are distributions over the distances 0 to it, which LD needs.
+    cfg.MODEL.FCOS.REG_MAX = None
     cfg.MODEL.FCOS.CENTER_SAMPLING_RADIUS = 1.5
     cfg.MODEL.FCOS.FOCAL_LOSS_ALPHA = 0.25
     cfg.MODEL.FCOS.FOCAL_LOSS_GAMMA = 2.0
@@ -65,7 +88,7 @@ def add_dense_kd_config(cfg: CfgNode) -> None:
     cfg.MODEL.FCOS.NMS_THRESH_TEST = 0.6
 
 
-_METHODS: dict[str, type[KDMethod]] = {"BCKD": BCKD, "CROSSKD": CrossKD}
+_METHODS: dict[str, type[KDMethod]] = {"BCKD": BCKD, "CROSSKD": CrossKD, "KD": KD, "LD": LD}
 
 
 def build_methods(cfg: CfgNode) -> MethodSet:

@@ -20,7 +20,7 @@ from detectron2.engine.defaults import create_ddp_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
-from dense_kd import BCKD, Distiller, MethodSet, Teacher
+from dense_kd import BCKD, KD, LD, Distiller, MethodSet, Teacher
 from dense_kd.checkpoint import AtomicCheckpointer
 from dense_kd.detectors import DDOD, MobileNetV2
 from dense_kd.engine import Trainer, launch
@@ -45,6 +45,7 @@ MODELS = {
     "atss": lambda **kw: tiny_atss(**kw),
     "ddod": lambda **kw: long_trained_ddod(**kw),
     "gfl": lambda **kw: tiny_gfl(**kw),
+    "atss with distributions": lambda **kw: tiny_atss(head={"reg_max": 8}, **kw),
     "autoassign": lambda **kw: tiny_autoassign(**kw),
 }
 # Which images each rank gets; the ranks have unequal numbers of objects.
@@ -56,12 +57,12 @@ CASES = {
 
 
 def distiller(name: str) -> Distiller:
+    student, teacher = MODELS[name](), MODELS[name](seed=1)
     # Levels without positives are skipped by the local batch only: compare without that rule.
-    return Distiller(
-        student=MODELS[name](),
-        teacher=Teacher(MODELS[name](seed=1), None),
-        methods=MethodSet(bckd=BCKD(skip_empty_levels=False)),
-    )
+    methods = {"bckd": BCKD(skip_empty_levels=False), "kd": KD()}
+    if student.predicts_distribution:  # the class term of LD is a mean over the local batch
+        methods["ld"] = LD(cls_weight=0.0, normalize="images")
+    return Distiller(student=student, teacher=Teacher(teacher, None), methods=MethodSet(**methods))
 
 
 def worker(output: str) -> None:
@@ -112,7 +113,9 @@ def ranks_of(outputs: Path, name: str, case: str) -> list[dict]:
     return [torch.load(outputs / name / case / f"{r}.pth", weights_only=True) for r in range(2)]
 
 
-@pytest.mark.parametrize("name", ["fcos", "atss", "ddod", "gfl", "autoassign"])
+@pytest.mark.parametrize(
+    "name", ["fcos", "atss", "ddod", "gfl", "atss with distributions", "autoassign"]
+)
 @pytest.mark.parametrize("case", ["usual", "rank 1 is empty"])
 def test_losses_and_gradients_equal_those_of_one_process_with_the_whole_batch(outputs, name, case):
     ranks = ranks_of(outputs, name, case)

@@ -4,9 +4,13 @@ from .base import DistillationError, KDMethod, MethodSet, Needs, Step
 from .bckd import BCKD
 from .class_maps import ClassMap
 from .crosskd import CrossKD
+from .kd import KD
+from .ld import LD
 
 __all__ = [
     "BCKD",
+    "KD",
+    "LD",
     "ClassMap",
     "CrossKD",
     "DistillationError",

@@ -1,0 +1,203 @@
+"""Plain knowledge distillation: the student mimics the predictions of the teacher.
+
+Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, on a dense detector: the
+baseline that BCKD (Yang et al., ICCV 2023) and CrossKD (Wang et al., CVPR 2024, Tables 3 and 7)
+are compared with.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..detectors.dense import DenseDetector
+from ..losses import binary_divergence, elementwise_giou, kl_divergence
+from ..outputs import DensePass
+from .base import KDMethod, Needs, Step, same_code
+from .class_maps import ClassMap
+
+CLS_LOSSES = ("binary", "softmax")
+LOC_LOSSES = ("giou", "l1", "kl")
+REGIONS = ("all", "positives")
+NORMALIZERS = ("positives", "none")
+ANCHORS = ("same", "best")
+
+
+class KD(KDMethod):
+    """Divergence of class scores, and distance of boxes, prediction by prediction.
+
+    With logits s_i and t_i of student and teacher, temperature T, and n what the detector divides
+    its class loss by:
+
+        loss_cls = cls_weight / n * sum_i w_i * C_i
+        loss_loc = loc_weight / n * sum_i w_i * D_i
+
+        C_i = T^2 * sum_k KL(sig(t_ik / T) || sig(s_ik / T))            cls_loss="binary"
+              T^2 * KL(softmax(t_i / T) || softmax(s_i / T))            cls_loss="softmax"
+        D_i = 1 - GIoU of the boxes                                     loc_loss="giou"
+              mean over the four codes of their absolute difference     loc_loss="l1"
+              mean over the four sides e of T^2 * KL(softmax(t_ie / T) || softmax(s_ie / T)),
+              of the distributions over distances                       loc_loss="kl"
+
+    i runs over all predictions that the student's assigner does not ignore, with w_i the best
+    class score of the teacher, or with ``region="positives"`` over the positives with w_i = 1. The
+    weights carry no gradient.
+
+    "binary" treats classes as the detectors do, each as a question of its own; it is the binary
+    cross-entropy with the teacher's scores, minus their entropy. "softmax" is the protocol of
+    classification; it does not see a constant that is added to all logits of a prediction, which
+    is the inconsistency that BCKD is about.
+
+    The papers do not print the losses of their baselines: region, weights and normaliser
+    are ours, chosen as those of BCKD and CrossKD, so that rows of a table differ in the
+    losses. The normaliser is the detector's, synchronised where that is.
+
+    With ``anchors="best"`` a teacher with several anchors per location, or with other anchors, can
+    be mimicked by a student with one prediction per location: it mimics the teacher's anchor that
+    has the best class score there (also ours; CrossKD's Table 7 has such pairs).
+    """
+
+    def __init__(
+        self,
+        *,
+        cls_weight: float = 1.0,
+        loc_weight: float = 1.0,
+        cls_loss: str = "binary",
+        loc_loss: str = "giou",
+        temperature: float = 1.0,
+        region: str = "all",
+        normalize: str = "positives",
+        anchors: str = "same",
+        class_map: ClassMap = None,
+    ):
+        """
+        Args:
+            cls_weight, loc_weight: of the terms; 0 leaves a term out.
+            cls_loss: "binary" or "softmax".
+            loc_loss: "giou", "l1" (of boxes coded alike) or "kl" (of distributions).
+            temperature: of the classes, and of the distributions with ``loc_loss="kl"``.
+            region: "all" or "positives".
+            normalize: "positives" or "none", as for :class:`BCKD`.
+            anchors: "same" or "best".
+            class_map: which classes correspond, where those of student and teacher differ, see
+                :data:`ClassMap`.
+        """
+        super().__init__()
+        for name, value, expected in (
+            ("cls_loss", cls_loss, CLS_LOSSES),
+            ("loc_loss", loc_loss, LOC_LOSSES),
+            ("region", region, REGIONS),
+            ("normalize", normalize, NORMALIZERS),
+            ("anchors", anchors, ANCHORS),
+        ):
+            if value not in expected:
+                raise ValueError(f"{name}={value!r}: expected one of {expected}")
+        if anchors == "best" and loc_weight > 0 and loc_loss != "giou":
+            raise ValueError(
+                f"anchors='best' with loc_loss={loc_loss!r}: codes of different anchors cannot be "
+                "compared, boxes can; set loc_loss='giou'"
+            )
+        if temperature <= 0:
+            raise ValueError(f"temperature={temperature}: expected a number above 0")
+        if min(cls_weight, loc_weight) < 0 or max(cls_weight, loc_weight) == 0:
+            raise ValueError(
+                f"cls_weight={cls_weight} and loc_weight={loc_weight}: expected weights of at "
+                "least 0, and one above it"
+            )
+        self.needs = Needs(
+            same_priors=anchors == "same",
+            same_classes=True,
+            distribution=loc_weight > 0 and loc_loss == "kl",
+        )
+        self.cls_weight = cls_weight
+        self.loc_weight = loc_weight
+        self.cls_loss = cls_loss
+        self.loc_loss = loc_loss
+        self.temperature = temperature
+        self.region = region
+        self.normalize = normalize
+        self.anchors = anchors
+        self.class_map = class_map
+
+    def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        super().check(student, teacher)
+        if self.anchors == "best":
+            if student.strides != teacher.strides:
+                raise ValueError(
+                    "it compares predictions location by location, but the student has level "
+                    f"strides {student.strides} and the teacher {teacher.strides}"
+                )
+            if student.num_anchors != 1:
+                raise ValueError(
+                    f"anchors='best', but the student has {student.num_anchors} anchors per "
+                    "location, expected 1"
+                )
+        # Codes below 0 and above the logarithm of 1000 / 16 tell activations and clamps apart.
+        codes = torch.tensor([[0.2, 0.4, 0.6, 0.8], [-0.5, -0.25, -30.0, 30.0]])
+        if self.loc_weight > 0 and self.loc_loss == "l1" and not same_code(student, teacher, codes):
+            raise ValueError(
+                "loc_loss='l1' compares codes of boxes, and student and teacher decode equal codes "
+                "to different boxes; give both an equal box2box_transform, or set loc_loss='giou'"
+            )
+
+    def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
+        """``loss_cls`` and ``loss_loc``, those of them whose weight is not 0."""
+        selected = step.targets.foreground if self.region == "positives" else step.targets.valid
+        normalizer = step.targets.normalizer if self.normalize == "positives" else 1.0
+        ours, theirs = self.comparable_logits(student, teacher)
+        chosen = _best_anchors(theirs, teacher.num_anchors) if self.anchors == "best" else None
+        logits = torch.cat(ours, dim=1)[selected]  # (P, K)
+        teacher_logits = _gather(theirs, chosen)[selected]  # (P, K)
+        weights = torch.ones_like(logits[:, 0])  # (P,)
+        if self.region == "all":
+            weights = teacher_logits.sigmoid().amax(dim=1)
+        losses = {}
+        if self.cls_weight > 0:
+            loss = self._class_loss(logits, teacher_logits)  # (P,)
+            losses["loss_cls"] = self.cls_weight * (weights * loss).sum() / normalizer
+        if self.loc_weight > 0:
+            kind = {"giou": "boxes", "l1": "deltas", "kl": "distribution"}[self.loc_loss]
+            boxes = torch.cat(getattr(student, kind), dim=1)[selected]
+            teacher_boxes = _gather(getattr(teacher, kind), chosen)[selected]
+            loss = self._box_loss(boxes, teacher_boxes)  # (P,)
+            losses["loss_loc"] = self.loc_weight * (weights * loss).sum() / normalizer
+        return losses
+
+    def _class_loss(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        if self.cls_loss == "softmax":
+            return kl_divergence(logits, teacher_logits, self.temperature)
+        divergence = binary_divergence(logits / self.temperature, teacher_logits / self.temperature)
+        return self.temperature**2 * divergence.sum(dim=1)
+
+    def _box_loss(self, boxes: Tensor, teacher_boxes: Tensor) -> Tensor:
+        if self.loc_loss == "giou":
+            return 1 - elementwise_giou(boxes, teacher_boxes)
+        if self.loc_loss == "l1":
+            return (boxes - teacher_boxes).abs().mean(dim=1)
+        return kl_divergence(boxes, teacher_boxes, self.temperature).mean(dim=1)
+
+    def extra_repr(self) -> str:
+        return (
+            f"cls_weight={self.cls_weight}, loc_weight={self.loc_weight}, "
+            f"cls_loss={self.cls_loss!r}, loc_loss={self.loc_loss!r}, "
+            f"temperature={self.temperature}, region={self.region!r}, "
+            f"normalize={self.normalize!r}, anchors={self.anchors!r}"
+        )
+
+
+def _best_anchors(logits: list[Tensor], num_anchors: int) -> list[Tensor]:
+    """L x (N, Hl*Wl): index of the anchor with the best class score among those of its location."""
+    indices = []
+    for level in logits:
+        best = level.amax(dim=2).unflatten(1, (-1, num_anchors)).argmax(dim=2)  # (N, Hl*Wl)
+        first = torch.arange(best.shape[1], device=best.device) * num_anchors
+        indices.append(first + best)
+    return indices
+
+
+def _gather(levels: list[Tensor], indices: list[Tensor] | None) -> Tensor:
+    """(N, R, ...) of L x (N, Hl*Wl*A, ...), or of the predictions ``indices`` of each level."""
+    if indices is not None:
+        levels = [level.gather(1, i[..., None].expand(-1, -1, level.shape[2])) for level, i in
+                  zip(levels, indices)]  # fmt: skip
+    return torch.cat(levels, dim=1).detach()
