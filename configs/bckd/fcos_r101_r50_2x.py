@@ -1,11 +1,11 @@
-"""BCKD, FCOS R101 to R50, 2x."""
+"""BCKD, FCOS R101 to R50, 2x with short sides of 640 or 800 (38.5 AP without it)."""
 
 from detectron2.config import LazyCall as L
 
 from dense_kd import BCKD, Distiller, MethodSet, Teacher, get_config
 
-student = get_config("fcos/r50_2x.py")
-teacher = get_config("fcos/r101_2x.py")
+student = get_config("fcos/mmdet_r50_2x_ms.py")
+teacher = get_config("fcos/mmdet_r101_2x_ms.py")
 
 dataloader, optimizer, lr_multiplier, train = (
     student.dataloader,
@@ -18,8 +18,7 @@ train.output_dir = "output/bckd/fcos_r101_r50_2x"
 model = L(Distiller)(
     student=student.model,
     teacher=L(Teacher)(
-        model=teacher.model,
-        weights="output/fcos/r101_2x/model_final.pth",
+        model=teacher.model, weights="mmdet://fcos_r101_caffe_fpn_gn-head_mstrain_640-800_2x_coco"
     ),
     methods=L(MethodSet)(bckd=L(BCKD)(cls_weight=1.0, loc_weight=4.0)),
 )

@@ -1,0 +1,28 @@
+"""CrossKD, FCOS R101 to R50, 2x: 38.5 -> 41.1 AP (its README; 41.3 in the paper)."""
+
+from detectron2.config import LazyCall as L
+
+from dense_kd import CrossKD, Distiller, MethodSet, Teacher, get_config
+
+student = get_config("fcos/mmdet_r50_2x_ms.py")
+teacher = get_config("fcos/mmdet_r101_2x_ms.py")
+
+dataloader, optimizer, lr_multiplier, train = (
+    student.dataloader,
+    student.optimizer,
+    student.lr_multiplier,
+    student.train,
+)
+train.output_dir = "output/crosskd/fcos_r101_r50_2x_ms"
+
+model = L(Distiller)(
+    student=student.model,
+    teacher=L(Teacher)(
+        model=teacher.model, weights="mmdet://fcos_r101_caffe_fpn_gn-head_mstrain_640-800_2x_coco"
+    ),
+    methods=L(MethodSet)(
+        crosskd=L(CrossKD)(
+            depth=2, cls_weight=0.4, loc_weight=0.75, loc_loss="iou", normalize="quality"
+        )
+    ),
+)

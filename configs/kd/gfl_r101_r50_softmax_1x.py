@@ -1,0 +1,25 @@
+"""Class distillation by softmax, GFL R101 to R50, 1x: 40.1 -> 40.4 AP (a baseline of BCKD; that is
+LD's class term, on positives)."""
+
+from detectron2.config import LazyCall as L
+
+from dense_kd import KD, Distiller, MethodSet, Teacher, get_config
+
+student = get_config("gfl/r50_1x.py")
+teacher = get_config("gfl/r101_2x_ms.py")
+
+dataloader, optimizer, lr_multiplier, train = (
+    student.dataloader,
+    student.optimizer,
+    student.lr_multiplier,
+    student.train,
+)
+train.output_dir = "output/kd/gfl_r101_r50_softmax_1x"
+
+model = L(Distiller)(
+    student=student.model,
+    teacher=L(Teacher)(model=teacher.model, weights="mmdet://gfl_r101_fpn_mstrain_2x_coco"),
+    methods=L(MethodSet)(
+        kd=L(KD)(cls_loss="softmax", loc_weight=0.0, temperature=2.0, region="positives")
+    ),
+)

@@ -1,0 +1,23 @@
+"""Prediction mimicking on the head of the student, GFL R50 to R18, 1x: a baseline of CrossKD; we
+have no AP of it."""
+
+from detectron2.config import LazyCall as L
+
+from dense_kd import KD, Distiller, MethodSet, Teacher, get_config
+
+student = get_config("gfl/r18_1x.py")
+teacher = get_config("gfl/r50_1x.py")
+
+dataloader, optimizer, lr_multiplier, train = (
+    student.dataloader,
+    student.optimizer,
+    student.lr_multiplier,
+    student.train,
+)
+train.output_dir = "output/kd/gfl_r50_r18_1x"
+
+model = L(Distiller)(
+    student=student.model,
+    teacher=L(Teacher)(model=teacher.model, weights="mmdet://gfl_r50_fpn_1x_coco"),
+    methods=L(MethodSet)(kd=L(KD)(loc_loss="kl", loc_weight=4.0)),
+)
