@@ -14,7 +14,7 @@ from detectron2.modeling import Backbone
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
 
-from dense_kd.detectors import DenseDetector, TowerHead
+from dense_kd.detectors import DenseDetector, HeadOutputs, TowerHead
 from dense_kd.outputs import DensePass, Targets
 
 LEVELS = ("P3", "P4", "P5", "P6", "P7")
@@ -136,6 +136,16 @@ def assert_equal_taps(reference: Reference) -> None:
     for branch, tower in (("cls", "cls_convs"), ("bbox", "reg_convs")):
         expected = reference.data[f"tower_preact/{tower}.2/P4"]
         assert_close(before[f"{branch}_pre_relu", 3][1], expected, 1e-4, f"{tower} before ReLU")
+
+
+def resume_from_reference(reference: Reference, depth: int) -> HeadOutputs:
+    """The head resumed from its own taps, but on P4 from mmdetection's."""
+    taps = reference.run([("cls", depth), ("bbox", depth)]).taps
+    resumed = {}
+    for branch, tower in (("cls", "cls_convs"), ("bbox", "reg_convs")):
+        resumed[branch] = list(taps[branch, depth])
+        resumed[branch][1] = reference.data[f"tower/{tower}.{depth - 1}/P4"]
+    return reference.model.head.resume(resumed, depth)
 
 
 def assert_equal_gradients(reference: Reference, case: str, count: int) -> None:

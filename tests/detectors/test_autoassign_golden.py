@@ -13,6 +13,7 @@ from mmdet_reference import (
     assert_equal_gradients,
     assert_equal_taps,
     make_reference,
+    resume_from_reference,
 )
 
 from dense_kd.detectors import AutoAssign, AutoAssignHead
@@ -57,12 +58,7 @@ def test_taps_equal_the_features_of_the_reference_towers(reference: Reference):
 def test_resuming_from_the_reference_features_gives_the_reference_outputs(
     reference: Reference, depth: int
 ):
-    taps = reference.run([("cls", depth), ("bbox", depth)]).taps
-    resumed = {}
-    for branch, tower in (("cls", "cls_convs"), ("bbox", "reg_convs")):
-        resumed[branch] = list(taps[branch, depth])
-        resumed[branch][1] = reference.data[f"tower/{tower}.{depth - 1}/P4"]
-    outputs = reference.model.head.resume(resumed, depth)
+    outputs = resume_from_reference(reference, depth)
     assert_close(outputs.logits[1], reference.data["head/cls/l1"], 2e-5, "class")
     assert_close(outputs.quality[1], reference.data["head/obj/l1"], 2e-5, "objectness")
     assert_close(outputs.deltas[1].relu() * 16, reference.data["head/reg/l1"], 2e-5, "box")

@@ -18,6 +18,7 @@ from mmdet_reference import (
     StoredFeatures,
     assert_equal_detections,
     assert_equal_taps,
+    resume_from_reference,
 )
 from torch import Tensor
 
@@ -100,12 +101,7 @@ def test_taps_equal_the_features_of_the_reference_towers(reference: Reference):
 def test_resuming_from_the_reference_features_gives_the_reference_outputs(
     reference: Reference, depth: int
 ):
-    taps = reference.run([("cls", depth), ("bbox", depth)]).taps
-    resumed = {}
-    for branch, tower in (("cls", "cls_convs"), ("bbox", "reg_convs")):
-        resumed[branch] = list(taps[branch, depth])
-        resumed[branch][1] = reference.data[f"tower/{tower}.{depth - 1}/P4"]
-    outputs = reference.model.head.resume(resumed, depth)
+    outputs = resume_from_reference(reference, depth)
     expected = {
         kind: size_major(reference.data[f"head/{kind}/l1"], 1, size)
         for kind, size in (("cls", NUM_CLASSES), ("reg", 4))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..losses import elementwise_giou, elementwise_iou, modulated_binary_cross_entropy
 from ..outputs import DensePass, Targets
-from .base import KDMethod, Needs, Step
+from .base import KDMethod, Needs, Step, check_choices
 from .class_maps import ClassMap
 
 LOC_LOSSES = {"giou": elementwise_giou, "iou": elementwise_iou}
@@ -66,10 +66,10 @@ class BCKD(KDMethod):
                 :data:`ClassMap`.
         """
         super().__init__()
-        if loc_loss not in LOC_LOSSES:
-            raise ValueError(f"loc_loss={loc_loss!r}: expected one of {tuple(LOC_LOSSES)}")
-        if normalize not in NORMALIZERS:
-            raise ValueError(f"normalize={normalize!r}: expected one of {NORMALIZERS}")
+        check_choices(
+            ("loc_loss", loc_loss, tuple(LOC_LOSSES)),
+            ("normalize", normalize, NORMALIZERS),
+        )
         if min(cls_weight, loc_weight) < 0 or max(cls_weight, loc_weight) == 0:
             raise ValueError(
                 f"cls_weight={cls_weight} and loc_weight={loc_weight}: expected weights of at "

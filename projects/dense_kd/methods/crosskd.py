@@ -18,7 +18,7 @@ from ..losses import (
     modulated_binary_cross_entropy,
 )
 from ..outputs import DensePass, Targets
-from .base import KDMethod, Needs, Step, check_same_priors
+from .base import KDMethod, Needs, Step, check_choices, check_same_priors
 
 LOC_LOSSES = ("auto", "kl", "giou", "iou")
 LOC_WEIGHTINGS = ("score", "uniform")
@@ -115,14 +115,12 @@ class CrossKD(KDMethod):
             align_on: "post_relu" (code) or "pre_relu", the features that are taken and aligned.
         """
         super().__init__()
-        for name, value, expected in (
+        check_choices(
             ("loc_loss", loc_loss, LOC_LOSSES),
             ("loc_weighting", loc_weighting, LOC_WEIGHTINGS),
             ("normalize", normalize, NORMALIZERS),
             ("align_on", align_on, ALIGN_ON),
-        ):
-            if value not in expected:
-                raise ValueError(f"{name}={value!r}: expected one of {expected}")
+        )
         weights = (cls_weight, loc_weight, quality_weight)
         if min(weights) < 0 or max(weights) == 0:
             raise ValueError(

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..detectors.dense import DenseDetector
 from ..losses import binary_divergence, elementwise_giou, kl_divergence
 from ..outputs import DensePass
-from .base import KDMethod, Needs, Step, same_code
+from .base import KDMethod, Needs, Step, check_choices, same_code
 from .class_maps import ClassMap
 
 CLS_LOSSES = ("binary", "softmax")
@@ -83,15 +83,13 @@ class KD(KDMethod):
                 :data:`ClassMap`.
         """
         super().__init__()
-        for name, value, expected in (
+        check_choices(
             ("cls_loss", cls_loss, CLS_LOSSES),
             ("loc_loss", loc_loss, LOC_LOSSES),
             ("region", region, REGIONS),
             ("normalize", normalize, NORMALIZERS),
             ("anchors", anchors, ANCHORS),
-        ):
-            if value not in expected:
-                raise ValueError(f"{name}={value!r}: expected one of {expected}")
+        )
         if anchors == "best" and loc_weight > 0 and loc_loss != "giou":
             raise ValueError(
                 f"anchors='best' with loc_loss={loc_loss!r}: codes of different anchors cannot be "

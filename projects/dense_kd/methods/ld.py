@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..losses import kl_divergence
 from ..outputs import DensePass
-from .base import KDMethod, Needs, Step
+from .base import KDMethod, Needs, Step, check_choices
 from .class_maps import ClassMap
 from .valuable_region import inside_any_box, valuable_region
 
@@ -99,13 +99,11 @@ class LD(KDMethod):
                 :data:`ClassMap`; of no concern with ``cls_weight=0``.
         """
         super().__init__()
-        for name, value, expected in (
+        check_choices(
             ("vlr_region", vlr_region, VLR_REGIONS),
             ("vlr_weighting", vlr_weighting, VLR_WEIGHTINGS),
             ("normalize", normalize, NORMALIZERS),
-        ):
-            if value not in expected:
-                raise ValueError(f"{name}={value!r}: expected one of {expected}")
+        )
         if vlr_region == "inside" and vlr_weighting == "iou":
             raise ValueError(
                 "vlr_region='inside' with vlr_weighting='iou': a point in an object has no IoU "
