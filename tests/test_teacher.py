@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from builders import batch, tiny_fcos, tiny_retinanet
+from builders import batch, tiny_ddod, tiny_fcos, tiny_retinanet
 from torch import nn
 
 from dense_kd import BCKD, Distiller, MethodSet, Teacher
@@ -205,3 +205,21 @@ def test_detectron2s_zoo_files_and_checkpoints_of_runs_are_read(tmp_path):
         teacher.load()
         loaded = teacher.model.state_dict()
         assert all(torch.equal(loaded[key], state[key]) for key in state)
+
+
+def test_its_assigner_takes_the_students_ground_truth_whatever_its_classes():
+    inputs = batch()
+    for num_classes, build in ((4, tiny_ddod), (7, tiny_ddod), (7, tiny_retinanet)):
+        student, model = tiny_fcos(), build(seed=1, num_classes=num_classes)
+        teacher = Teacher(model, None)
+        dense = run(teacher, student, inputs)
+        truth = student.ground_truth(inputs)
+        targets = teacher.assign(dense, truth, student.num_classes)
+        assert targets.foreground.any()
+        labels = set(targets.labels[targets.foreground].tolist())
+        classes = {label for image in truth for label in image.gt_classes.tolist()}
+        assert labels <= (classes if num_classes == 4 else {0})
+        count = sum(max(n, 1) for n in targets.foreground.sum(dim=1).tolist())
+        assert targets.normalizer == count
+        if num_classes == 4:
+            assert torch.equal(targets.labels, model.targets(dense, truth).labels)

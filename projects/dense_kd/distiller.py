@@ -118,7 +118,9 @@ class Distiller(nn.Module):
             ground_truth=ground_truth,
             iteration=0 if storage is None else storage.iter,
             resume=self.teacher.resume,
-            assign=functools.partial(self.teacher.assign, teacher, ground_truth),
+            assign=functools.partial(
+                self.teacher.assign, teacher, ground_truth, self.student.num_classes
+            ),
         )
         losses.update(self.kd(student, teacher, step))
         self.student.visualize_training(batched_inputs, student)

@@ -108,25 +108,29 @@ class Teacher:
             return self.model.dense_pass(features, self.model.head.resume(taps, depth), image_sizes)
 
     @torch.no_grad()
-    def assign(self, dense: DensePass, ground_truth: list[Instances]) -> Targets:
+    def assign(self, dense: DensePass, ground_truth: list[Instances], num_classes: int) -> Targets:
         """What the teacher's assigner makes of the student's ground truth.
 
         For methods whose two sides both come from the teacher's head, so that the student's own
-        targets do not fit. Classes may differ between the two, so all objects count as class 0:
-        only ``foreground``, ``valid`` and ``boxes`` mean something. ``normalizer`` is that of the
-        batch.
+        targets do not fit. If the two have unequally many classes, all objects count as class 0,
+        and only ``foreground``, ``valid`` and ``boxes`` mean something; assigners that look at
+        class scores (DDOD's) look at those of class 0 then. ``normalizer`` is that of the batch.
 
         Args:
             dense: of :meth:`run`.
             ground_truth: N Instances with gt_boxes and gt_classes.
+            num_classes: of the student, which the ground truth is of.
         """
-        objects = []
-        for instances in ground_truth:
-            zeros = torch.zeros_like(instances.gt_classes)
-            objects.append(
-                Instances(instances.image_size, gt_boxes=instances.gt_boxes, gt_classes=zeros)
-            )
-        targets = self.model.targets(dense, objects)
+        if num_classes != self.model.num_classes:
+            ground_truth = [
+                Instances(
+                    instances.image_size,
+                    gt_boxes=instances.gt_boxes,
+                    gt_classes=torch.zeros_like(instances.gt_classes),
+                )
+                for instances in ground_truth
+            ]
+        targets = self.model.targets(dense, ground_truth)
         targets.normalizer = self.model.batch_normalizer(targets)
         return targets
 

@@ -65,7 +65,9 @@ class Reference:
         self.teacher = teacher.run([], self.images(), self.student_model, self.method.needs.taps)
         truth = self.ground_truth()
         targets = self.student_model.targets(self.student, truth)
-        assign = functools.partial(teacher.assign, self.teacher, truth)
+        assign = functools.partial(
+            teacher.assign, self.teacher, truth, self.student_model.num_classes
+        )
         self.step = Step(targets, truth, 0, teacher.resume, assign)
 
     def _detector(self, head: dict[str, Tensor], features: list[Tensor]) -> DenseDetector:
