@@ -7,18 +7,13 @@ RetinaNet such boxes, too. A head with ``reg_max`` predicts them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..compat import full_precision
 from ..losses import distribution_focal_loss
 from ..outputs import DensePass, Targets
 from .box_coders import DistanceCoder
-
-if TYPE_CHECKING:
-    from .dense import DenseDetector
 
 
 def expected_distances(distribution: Tensor) -> Tensor:
@@ -55,7 +50,7 @@ def distribution_loss(dense: DensePass, targets: Targets, coder: DistanceCoder) 
     return distribution_focal_loss(distribution, distances).mean(dim=1)
 
 
-def check_distribution_boxes(detector: DenseDetector) -> None:
+def check_distribution_boxes(detector: nn.Module) -> None:
     """Raise ValueError if the head of ``detector`` has ``reg_max`` and the rest does not fit it."""
     if detector.head.reg_max is None:
         return
