@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 
 from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
@@ -16,6 +17,9 @@ _DETECTORS: dict[str, type[DenseDetector]] = {
     "DistillFCOS": FCOS,
     "FCOS": FCOS,
 }
+
+
+_METHODS: dict[str, type[KDMethod]] = {"BCKD": BCKD, "CROSSKD": CrossKD, "KD": KD, "LD": LD}
 
 
 def add_dense_kd_config(cfg: CfgNode) -> None:
@@ -33,44 +37,8 @@ def add_dense_kd_config(cfg: CfgNode) -> None:
     cfg.DENSE_KD.INIT_STUDENT = False
     # Names of the methods to combine; each has a node of options below.
     cfg.DENSE_KD.METHODS = ["BCKD"]
-    cfg.DENSE_KD.BCKD = CfgNode()
-    cfg.DENSE_KD.BCKD.CLS_WEIGHT = 1.0
-    cfg.DENSE_KD.BCKD.LOC_WEIGHT = 4.0
-    cfg.DENSE_KD.BCKD.LOC_LOSS = "giou"
-    cfg.DENSE_KD.BCKD.NORMALIZE = "positives"
-    cfg.DENSE_KD.BCKD.SKIP_EMPTY_LEVELS = True
-    cfg.DENSE_KD.BCKD.MASK_IGNORED = True
-    cfg.DENSE_KD.KD = CfgNode()
-    cfg.DENSE_KD.KD.CLS_WEIGHT = 1.0
-    cfg.DENSE_KD.KD.LOC_WEIGHT = 1.0
-    cfg.DENSE_KD.KD.CLS_LOSS = "binary"
-    cfg.DENSE_KD.KD.LOC_LOSS = "giou"
-    cfg.DENSE_KD.KD.TEMPERATURE = 1.0
-    cfg.DENSE_KD.KD.REGION = "all"
-    cfg.DENSE_KD.KD.NORMALIZE = "positives"
-    cfg.DENSE_KD.KD.ANCHORS = "same"
-    cfg.DENSE_KD.LD = CfgNode()
-    cfg.DENSE_KD.LD.MAIN_WEIGHT = 0.25
-    cfg.DENSE_KD.LD.VLR_WEIGHT = 0.0625
-    cfg.DENSE_KD.LD.CLS_WEIGHT = 10.0
-    cfg.DENSE_KD.LD.LOC_TEMPERATURE = 10.0
-    cfg.DENSE_KD.LD.CLS_TEMPERATURE = 2.0
-    cfg.DENSE_KD.LD.VLR_REGION = "iof"
-    cfg.DENSE_KD.LD.VLR_WEIGHTING = "iou"
-    cfg.DENSE_KD.LD.VLR_EXCLUDES_POSITIVES = False
-    cfg.DENSE_KD.LD.JOINT_SOFTMAX = False
-    cfg.DENSE_KD.LD.NORMALIZE = "none"
-    cfg.DENSE_KD.LD.PADDING_MULTIPLE = 32
-    cfg.DENSE_KD.CROSSKD = CfgNode()
-    cfg.DENSE_KD.CROSSKD.DEPTH = 3  # of both branches
-    cfg.DENSE_KD.CROSSKD.CLS_WEIGHT = 1.0
-    cfg.DENSE_KD.CROSSKD.LOC_WEIGHT = 1.0
-    cfg.DENSE_KD.CROSSKD.QUALITY_WEIGHT = 0.0
-    cfg.DENSE_KD.CROSSKD.LOC_LOSS = "auto"
-    cfg.DENSE_KD.CROSSKD.LOC_WEIGHTING = "score"
-    cfg.DENSE_KD.CROSSKD.NORMALIZE = "positives"
-    cfg.DENSE_KD.CROSSKD.ALIGN = True
-    cfg.DENSE_KD.CROSSKD.ALIGN_ON = "post_relu"
+    for name, method in _METHODS.items():
+        cfg.DENSE_KD[name] = _options(method)
 
     cfg.MODEL.FCOS = CfgNode()
     cfg.MODEL.FCOS.NUM_CLASSES = 80
@@ -88,7 +56,10 @@ def add_dense_kd_config(cfg: CfgNode) -> None:
     cfg.MODEL.FCOS.NMS_THRESH_TEST = 0.6
 
 
-_METHODS: dict[str, type[KDMethod]] = {"BCKD": BCKD, "CROSSKD": CrossKD, "KD": KD, "LD": LD}
+def _options(method: type[KDMethod]) -> CfgNode:
+    """The arguments of ``method``, in capitals, with their defaults; not those that are None."""
+    parameters = inspect.signature(method).parameters
+    return CfgNode({n.upper(): p.default for n, p in parameters.items() if p.default is not None})
 
 
 def build_methods(cfg: CfgNode) -> MethodSet:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from builders import batch, tiny_fcos, tiny_retinanet
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
 from dense_kd import BCKD, DistillationError, Distiller, KDMethod, MethodSet, Teacher
@@ -162,3 +163,19 @@ def test_a_need_that_cannot_be_met_is_an_error_when_the_distiller_is_built(what)
         )
     for part in ("'first'", method.__name__, type(student).__name__, "teacher.pth"):
         assert part in str(error.value)
+
+
+def test_losses_rise_linearly_over_the_warm_up():
+    plain = distill(tiny_fcos(), tiny_fcos(seed=1), bckd=BCKD())
+    warm = distill(tiny_fcos(), tiny_fcos(seed=1), bckd=BCKD(warmup_iters=4))
+    for iteration, factor in ((0, 0.25), (2, 0.75), (3, 1.0), (9, 1.0)):
+        losses = []
+        for model in (plain, warm):
+            model.student.loss_normalizer.fill_(300.0)
+            with EventStorage(iteration):
+                losses.append(model(batch()))
+        for key, loss in losses[0].items():
+            expected = loss * (factor if key.startswith("kd_") else 1)
+            assert torch.allclose(losses[1][key], expected), key
+    with pytest.raises(ValueError, match="warmup_iters=-1"):
+        BCKD(warmup_iters=-1)

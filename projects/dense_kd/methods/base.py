@@ -66,6 +66,21 @@ class KDMethod(nn.Module, ABC):
     class_map: ClassMap = None
     """Which classes correspond, for methods whose ``needs`` have ``same_classes``."""
 
+    def __init__(self, *, warmup_iters: int = 0):
+        """
+        Args:
+            warmup_iters: iterations over which the losses rise linearly to their weights; 0 is
+                none.
+        """
+        super().__init__()
+        if warmup_iters < 0:
+            raise ValueError(f"warmup_iters={warmup_iters}: expected a number of iterations")
+        self.warmup_iters = warmup_iters
+
+    def warmup_factor(self, iteration: int) -> float:
+        """What the losses are multiplied with: (iteration + 1) / warmup_iters, at most 1."""
+        return min(1.0, (iteration + 1) / max(self.warmup_iters, 1))
+
     def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
         """Raise ValueError, saying why, if the method cannot distil between the two.
 
@@ -113,6 +128,8 @@ class KDMethod(nn.Module, ABC):
     @abstractmethod
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """{term: scalar}, weighted, in float32, each with a graph even when it is empty.
+
+        A warm-up is not part of it; the MethodSet multiplies the terms with that.
 
         Terms are named ``loss_*``: detectron2 prints the losses that have "loss" in their name.
         """
@@ -234,13 +251,14 @@ class MethodSet(nn.Module):
         for name, method in self.named_children():
             with full_precision(student.logits[0].device):
                 terms = method(student, teacher, step)
+            factor = method.warmup_factor(step.iteration)
             for term, loss in terms.items():
                 key = f"kd_{name}_{term}"
                 if key in losses:
                     raise DistillationError(
                         f"two methods give the loss {key!r}; rename one of {self._names()}"
                     )
-                losses[key] = loss
+                losses[key] = factor * loss if factor < 1 else loss
         return losses
 
     def _names(self) -> list[str]:

@@ -53,6 +53,7 @@ class BCKD(KDMethod):
         skip_empty_levels: bool = True,
         mask_ignored: bool = True,
         class_map: ClassMap = None,
+        warmup_iters: int = 0,
     ):
         """
         Args:
@@ -64,8 +65,9 @@ class BCKD(KDMethod):
             mask_ignored: leave out predictions that the assigner ignores (code).
             class_map: which classes correspond, where those of student and teacher differ, see
                 :data:`ClassMap`.
+            warmup_iters: see :class:`KDMethod`.
         """
-        super().__init__()
+        super().__init__(warmup_iters=warmup_iters)
         check_choices(
             ("loc_loss", loc_loss, tuple(LOC_LOSSES)),
             ("normalize", normalize, NORMALIZERS),

@@ -97,6 +97,7 @@ class CrossKD(KDMethod):
         normalize: str = "positives",
         align: bool = True,
         align_on: str = "post_relu",
+        warmup_iters: int = 0,
     ):
         """
         Args:
@@ -113,8 +114,9 @@ class CrossKD(KDMethod):
                 "predictions" (paper), all that are not ignored, averaged over processes.
             align: give the student's features the teacher's statistics.
             align_on: "post_relu" (code) or "pre_relu", the features that are taken and aligned.
+            warmup_iters: see :class:`KDMethod`.
         """
-        super().__init__()
+        super().__init__(warmup_iters=warmup_iters)
         check_choices(
             ("loc_loss", loc_loss, LOC_LOSSES),
             ("loc_weighting", loc_weighting, LOC_WEIGHTINGS),

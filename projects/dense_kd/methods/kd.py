@@ -69,6 +69,7 @@ class KD(KDMethod):
         normalize: str = "positives",
         anchors: str = "same",
         class_map: ClassMap = None,
+        warmup_iters: int = 0,
     ):
         """
         Args:
@@ -81,8 +82,9 @@ class KD(KDMethod):
             anchors: "same" or "best".
             class_map: which classes correspond, where those of student and teacher differ, see
                 :data:`ClassMap`.
+            warmup_iters: see :class:`KDMethod`.
         """
-        super().__init__()
+        super().__init__(warmup_iters=warmup_iters)
         check_choices(
             ("cls_loss", cls_loss, CLS_LOSSES),
             ("loc_loss", loc_loss, LOC_LOSSES),

@@ -79,6 +79,7 @@ class LD(KDMethod):
         normalize: str = "none",
         padding_multiple: int | None = 32,
         class_map: ClassMap = None,
+        warmup_iters: int = 0,
     ):
         """
         Args:
@@ -97,8 +98,9 @@ class LD(KDMethod):
                 ATSS and GFL.
             class_map: which classes correspond, where those of student and teacher differ, see
                 :data:`ClassMap`; of no concern with ``cls_weight=0``.
+            warmup_iters: see :class:`KDMethod`.
         """
-        super().__init__()
+        super().__init__(warmup_iters=warmup_iters)
         check_choices(
             ("vlr_region", vlr_region, VLR_REGIONS),
             ("vlr_weighting", vlr_weighting, VLR_WEIGHTINGS),

@@ -1,0 +1,57 @@
+"""What lets features of student and teacher be compared: equal levels, and equal widths."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..detectors.dense import DenseDetector
+
+
+def check_equal_levels(student: DenseDetector, teacher: DenseDetector) -> None:
+    """Raise ValueError unless both pyramids have the same strides."""
+    if student.strides != teacher.strides:
+        raise ValueError(
+            "it compares features level by level, but the student has level strides "
+            f"{student.strides} and the teacher {teacher.strides}"
+        )
+
+
+def pyramid_channels(detector: DenseDetector) -> int:
+    """C of ``DensePass.features``."""
+    return detector.head.tower_channels[0]
+
+
+class WidthAdapters(nn.ModuleList):
+    """A convolution per level that takes features of the student to the teacher's width.
+
+    They are trained with the student and not part of it. Where the widths are equal, nothing is
+    done and there are no parameters, unless ``always``.
+    """
+
+    def __init__(
+        self,
+        num_levels: int,
+        student_channels: int,
+        teacher_channels: int,
+        *,
+        kernel_size: int = 1,
+        always: bool = False,
+    ):
+        """
+        Args:
+            num_levels: L.
+            student_channels, teacher_channels: widths of the features.
+            kernel_size: of the convolutions, odd; they keep the size of a map.
+            always: have them also where the widths are equal.
+        """
+        needed = always or student_channels != teacher_channels
+        super().__init__(
+            nn.Conv2d(student_channels, teacher_channels, kernel_size, padding=kernel_size // 2)
+            if needed
+            else nn.Identity()
+            for _ in range(num_levels)
+        )
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """L x (N, C, Hl, Wl) of the student at the teacher's width."""
+        return [adapter(feature) for adapter, feature in zip(self, features)]
