@@ -8,6 +8,7 @@ from ..common.schedule import pgd_3x as lr_multiplier
 from .pgd_r50_1x import dataloader, optimizer, train
 
 model = mmdet_fcos(pgd_resnet_fpn(101, relu_before_p7=True), TORCHVISION_INPUT, tricks=True)
+model.test_nms_thresh = 0.5
 
 range_of_sides(dataloader, 480, 960)
 train.clip_grad = None
