@@ -66,10 +66,11 @@ class DensePass:
     @cached_property
     def boxes(self) -> list[Tensor]:
         """L x (N, Hl*Wl*A, 4), decoded when first asked for. They are not clipped to the image."""
-        return [
-            self.decode(deltas, priors.expand_as(deltas))
-            for deltas, priors in zip(self.deltas, self.priors)
-        ]
+        with torch.enable_grad():  # they are kept, and who asks next may need their gradient
+            return [
+                self.decode(deltas, priors.expand_as(deltas))
+                for deltas, priors in zip(self.deltas, self.priors)
+            ]
 
     @property
     def num_classes(self) -> int:
