@@ -24,4 +24,4 @@ def test_boxes_of_a_pass_without_gradient_have_none():
         dense = model.run(model.preprocess_image(batch()))
         assert not any(level.requires_grad for level in dense.boxes)
     with torch.inference_mode():
-        model.run(model.preprocess_image(batch())).boxes
+        assert model.run(model.preprocess_image(batch())).boxes[0].is_inference()
