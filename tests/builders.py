@@ -199,6 +199,19 @@ def tiny_retinanet(seed: int = 0, **overrides: Any) -> RetinaNet:
     return randomized(instantiate(from_detectron2(retinanet_config(**overrides))), seed)
 
 
+def nine_anchor_retinanet(seed: int = 0, **overrides: Any) -> RetinaNet:
+    """:func:`tiny_retinanet` with the nine anchors per location of the original."""
+    generator = L(DefaultAnchorGenerator)(
+        sizes=[[4 * stride * 2 ** (octave / 3) for octave in range(3)] for stride in (8, 16, 32)],
+        aspect_ratios=[0.5, 1.0, 2.0],
+        strides=[8, 16, 32],
+        offset=0.0,
+    )
+    config = from_detectron2(retinanet_config(anchor_generator=generator, **overrides))
+    config.head.num_anchors = 9
+    return randomized(instantiate(config), seed)
+
+
 def tiny_distribution_retinanet(seed: int = 0, reg_max: int = 16, **overrides: Any) -> RetinaNet:
     """:func:`tiny_retinanet` whose boxes are distributions over eighths of an anchor's size."""
     options = {

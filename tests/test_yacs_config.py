@@ -116,6 +116,7 @@ def test_the_options_of_a_method_are_its_arguments_in_capitals(tmp_path):
     assert nodes.LD.VLR_REGION == "iof" and nodes.LD.MAIN_WEIGHT == 0.25
     assert nodes.CROSSKD.ALIGN_ON == "post_relu" and nodes.KD.CLS_LOSS == "binary"
     assert nodes.BCKD.WARMUP_ITERS == 0
+    assert nodes.TID.NMS_THRESH == 0.6 and nodes.TID.TASKS == "both"
     assert "CLASS_MAP" not in nodes.BCKD  # None is no value of a yacs config
 
 

@@ -8,7 +8,7 @@ import os
 from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 
 from .detectors import FCOS, DenseDetector, RetinaNet
-from .methods import BCKD, KD, LD, CrossKD, DistillationError, KDMethod, MethodSet
+from .methods import BCKD, KD, LD, TID, CrossKD, DistillationError, KDMethod, MethodSet
 from .teacher import Teacher
 
 _DETECTORS: dict[str, type[DenseDetector]] = {
@@ -19,7 +19,13 @@ _DETECTORS: dict[str, type[DenseDetector]] = {
 }
 
 
-_METHODS: dict[str, type[KDMethod]] = {"BCKD": BCKD, "CROSSKD": CrossKD, "KD": KD, "LD": LD}
+_METHODS: dict[str, type[KDMethod]] = {
+    "BCKD": BCKD,
+    "CROSSKD": CrossKD,
+    "KD": KD,
+    "LD": LD,
+    "TID": TID,
+}
 
 
 def add_dense_kd_config(cfg: CfgNode) -> None:

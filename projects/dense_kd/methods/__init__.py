@@ -6,11 +6,13 @@ from .class_maps import ClassMap
 from .crosskd import CrossKD
 from .kd import KD
 from .ld import LD
+from .tid import TID
 
 __all__ = [
     "BCKD",
     "KD",
     "LD",
+    "TID",
     "ClassMap",
     "CrossKD",
     "DistillationError",

@@ -57,7 +57,7 @@ def valuable_region(
     best = anchors.new_zeros(len(anchors))
     if len(anchors) < 2:  # their deviation is undefined
         gt_boxes = gt_boxes[:0]
-    for boxes in _chunks(gt_boxes, len(anchors)):
+    for boxes in box_chunks(gt_boxes, len(anchors)):
         diou, iou = elementwise_diou(anchors[None], boxes[:, None])  # (M, V) both
         threshold = usual_fit(iou.gather(1, nearest_anchors(levels, boxes, topk)))  # (M, 1)
         if overlap == "iof":
@@ -79,7 +79,7 @@ def inside_any_box(priors: list[Tensor], gt_boxes: Tensor) -> Tensor:
     """
     centers = box_centers(torch.cat(priors))  # (R, 2)
     inside = torch.zeros(len(centers), dtype=torch.bool, device=centers.device)
-    for boxes in _chunks(gt_boxes, len(centers)):
+    for boxes in box_chunks(gt_boxes, len(centers)):
         low, high = boxes[:, None, :2], boxes[:, None, 2:]
         inside |= ((centers > low) & (centers < high)).all(dim=2).any(dim=0)
     return inside
@@ -92,6 +92,7 @@ def _of_anchor(iou: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
     return iou * (area + gt_area) / (1 + iou) / area
 
 
-def _chunks(gt_boxes: Tensor, num_priors: int) -> Iterator[Tensor]:
+def box_chunks(gt_boxes: Tensor, num_priors: int) -> Iterator[Tensor]:
+    """Parts of (M, 4) boxes that make at most ``PAIRS_AT_ONCE`` pairs with the priors."""
     if len(gt_boxes) > 0:
         yield from gt_boxes.split(max(1, PAIRS_AT_ONCE // max(1, num_priors)))
