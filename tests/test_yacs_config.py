@@ -115,9 +115,17 @@ def test_the_options_of_a_method_are_its_arguments_in_capitals(tmp_path):
     nodes = config(tmp_path, "DistillFCOS").DENSE_KD
     assert nodes.LD.VLR_REGION == "iof" and nodes.LD.MAIN_WEIGHT == 0.25
     assert nodes.CROSSKD.ALIGN_ON == "post_relu" and nodes.KD.CLS_LOSS == "binary"
-    assert nodes.BCKD.WARMUP_ITERS == 0
     assert nodes.TID.NMS_THRESH == 0.6 and nodes.TID.TASKS == "both"
+    assert nodes.BCKD.WARMUP_ITERS == 0 and nodes.PKD.OMITTED_LEVELS == ()
     assert "CLASS_MAP" not in nodes.BCKD  # None is no value of a yacs config
+
+
+def test_methods_that_compare_features_take_their_options_from_their_nodes(tmp_path):
+    cfg = config(tmp_path, "DistillFCOS", "RetinaNet")
+    cfg.DENSE_KD.METHODS = ["PKD"]
+    cfg.merge_from_list(["DENSE_KD.PKD.OMITTED_LEVELS", "(-1,)", "DENSE_KD.PKD.WEIGHT", "10.0"])
+    methods = build_model(cfg).kd
+    assert methods.pkd.levels == [0, 1, 2, 3] and methods.pkd.weight == 10.0
 
 
 def test_the_student_may_inherit_from_the_teacher(tmp_path):

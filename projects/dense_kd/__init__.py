@@ -13,7 +13,7 @@ from . import data
 from .config import get_config, get_config_file
 from .detectors import ATSS, DDOD, FCOS, GFL, AutoAssign, RetinaNet, from_detectron2
 from .distiller import Distiller, DistillFCOS, DistillRetinaNet
-from .methods import BCKD, KD, LD, TID, CrossKD, DistillationError, KDMethod, MethodSet
+from .methods import BCKD, KD, LD, PKD, TID, CrossKD, DistillationError, KDMethod, MethodSet
 from .teacher import Teacher
 from .yacs_config import add_dense_kd_config
 
@@ -28,6 +28,7 @@ __all__ = [
     "GFL",
     "KD",
     "LD",
+    "PKD",
     "TID",
     "CrossKD",
     "DistillFCOS",

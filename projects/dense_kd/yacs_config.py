@@ -8,7 +8,7 @@ import os
 from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 
 from .detectors import FCOS, DenseDetector, RetinaNet
-from .methods import BCKD, KD, LD, TID, CrossKD, DistillationError, KDMethod, MethodSet
+from .methods import BCKD, KD, LD, PKD, TID, CrossKD, DistillationError, KDMethod, MethodSet
 from .teacher import Teacher
 
 _DETECTORS: dict[str, type[DenseDetector]] = {
@@ -24,6 +24,7 @@ _METHODS: dict[str, type[KDMethod]] = {
     "CROSSKD": CrossKD,
     "KD": KD,
     "LD": LD,
+    "PKD": PKD,
     "TID": TID,
 }
 

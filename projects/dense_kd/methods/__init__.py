@@ -6,12 +6,14 @@ from .class_maps import ClassMap
 from .crosskd import CrossKD
 from .kd import KD
 from .ld import LD
+from .pkd import PKD
 from .tid import TID
 
 __all__ = [
     "BCKD",
     "KD",
     "LD",
+    "PKD",
     "TID",
     "ClassMap",
     "CrossKD",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from torch import Tensor, nn
 
 from ..detectors.dense import DenseDetector
+from ..outputs import DensePass
 
 
 def check_equal_levels(student: DenseDetector, teacher: DenseDetector) -> None:
@@ -55,3 +58,24 @@ class WidthAdapters(nn.ModuleList):
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """L x (N, C, Hl, Wl) of the student at the teacher's width."""
         return [adapter(feature) for adapter, feature in zip(self, features)]
+
+
+def comparable_features(
+    student: DensePass,
+    teacher: DensePass,
+    adapters: WidthAdapters,
+    levels: Sequence[int] | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The features of both, level by level, as losses compare them: in float32.
+
+    Args:
+        student, teacher: passes over the same batch.
+        adapters: one for each of the levels.
+        levels: which; all by default.
+
+    Yields:
+        the student's (N, C, Hl, Wl) after its adapter, and the teacher's (N, C, H'l, W'l), to
+        which no gradient goes.
+    """
+    for adapter, level in zip(adapters, range(len(student.features)) if levels is None else levels):
+        yield adapter(student.features[level].float()), teacher.features[level].detach().float()

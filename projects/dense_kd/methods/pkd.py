@@ -1,0 +1,166 @@
+"""PKD: "PKD: General Distillation Framework for Object Detectors via Pearson Correlation
+Coefficient" (Cao et al., NeurIPS 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..detectors.dense import DenseDetector
+from ..outputs import DensePass
+from .adapters import WidthAdapters, comparable_features, pyramid_channels
+from .base import KDMethod, Step, check_choices
+
+RESIZED = ("student", "teacher")
+
+
+class PKD(KDMethod):
+    """The pyramids of both, each channel with mean 0 and deviation 1, are compared.
+
+    With ~x = (x - mean_c) / (std_c + 1e-6), where the mean and the unbiased deviation of channel c
+    are over N, Hl and Wl,
+
+        loss_feature = weight * sum_l 1/2 mean_{n,c,h,w} (~s - ~t)^2
+
+    which is, up to the factor (m - 1) / m of m = N * Hl * Wl cells, ``weight`` times one minus the
+    Pearson correlation of student and teacher, a mean over channels (equation 5). Scale and offset
+    of the teacher's features do not matter, so the detectors may be of different kinds and have
+    other anchors and classes. Gradient goes through the student's mean and deviation.
+
+    Where the sizes of the maps differ, so that the strides of the pyramids may, one is resized
+    bilinearly; the numbers of levels must agree. Pyramids of different width, which the released
+    code refuses, get a 1x1 convolution per level on the student's features (ours); it is trained
+    and not part of the student.
+
+    ============================= ====== =====================================================
+    student                       weight further
+    ============================= ====== =====================================================
+    RetinaNet (mmrazor)           10     ``omitted_levels=(-1,)``: P7 is left out
+    GFL (with CrossKD)            6
+    RetinaNet, FCOS (with CrossKD) 2
+    ATSS (with CrossKD)           1
+    ============================= ====== =====================================================
+
+    The statistics are those of the batch of this process, as in the released code: with gradients
+    that are averaged over processes the split of a batch matters. A channel of the student that is
+    constant but for rounding is divided by 1e-6, so its rounding is amplified.
+
+    In a training step the tensors of the loss take, at their peak, 2.4 times the memory of the maps
+    that are compared (both pyramids, 256 channels, float32; gradients included).
+    """
+
+    def __init__(
+        self,
+        *,
+        weight: float = 6.0,
+        omitted_levels: Sequence[int] = (),
+        resized: str = "student",
+        warmup_iters: int = 0,
+    ):
+        """
+        Args:
+            weight: of the loss.
+            omitted_levels: numbers of levels that are not compared, 0 the finest and -1 the
+                coarsest.
+            resized: whose map is resized to the other's size where they differ: "student"
+                (released) or "teacher".
+            warmup_iters: see :class:`KDMethod`.
+        """
+        super().__init__(warmup_iters=warmup_iters)
+        check_choices(("resized", resized, RESIZED))
+        if weight <= 0:
+            raise ValueError(f"weight={weight}: expected a weight above 0")
+        self.weight = weight
+        self.omitted_levels = tuple(omitted_levels)
+        self.resized = resized
+
+    def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        super().check(student, teacher)
+        if len(student.strides) != len(teacher.strides):
+            raise ValueError(
+                "it compares features level by level, but the student has level strides "
+                f"{student.strides} and the teacher {teacher.strides}; their number must be equal"
+            )
+        count = len(student.strides)
+        for level in self.omitted_levels:
+            if not -count <= level < count:
+                raise ValueError(
+                    f"omitted_levels={self.omitted_levels} names level {level}, but the pyramids "
+                    f"have {count}; expected {-count} to {count - 1}"
+                )
+        if not self._compared(count):
+            raise ValueError(f"omitted_levels={self.omitted_levels} leaves no level to compare")
+
+    def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        super().prepare(student, teacher)
+        self.levels = self._compared(len(student.strides))
+        self.adapters = WidthAdapters(
+            len(self.levels), pyramid_channels(student), pyramid_channels(teacher)
+        ).to(student.device)
+
+    def _compared(self, count: int) -> list[int]:
+        omitted = {level % count for level in self.omitted_levels}
+        return [level for level in range(count) if level not in omitted]
+
+    def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
+        """``loss_feature``."""
+        losses = [
+            correlation_loss(*equal_sizes(ours, theirs, self.resized))
+            for ours, theirs in comparable_features(student, teacher, self.adapters, self.levels)
+        ]
+        return {"loss_feature": self.weight * torch.stack(losses).sum()}
+
+    def extra_repr(self) -> str:
+        return (
+            f"weight={self.weight}, omitted_levels={self.omitted_levels}, resized={self.resized!r}"
+        )
+
+
+def equal_sizes(student: Tensor, teacher: Tensor, resized: str) -> tuple[Tensor, Tensor]:
+    """Both maps at the size of that which is not ``resized``.
+
+    Args:
+        student: (N, C, Hl, Wl).
+        teacher: (N, C, H'l, W'l).
+        resized: one of :data:`RESIZED`.
+    """
+    if student.shape[-2:] == teacher.shape[-2:]:
+        return student, teacher
+    if resized == "student":
+        return _resize(student, teacher), teacher
+    return student, _resize(teacher, student)
+
+
+def _resize(feature: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(feature, like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def correlation_loss(student: Tensor, teacher: Tensor, eps: float = 1e-6) -> Tensor:
+    """Half the mean squared difference of both maps after :func:`standardized`.
+
+    Args:
+        student, teacher: (N, C, Hl, Wl).
+        eps: see :func:`standardized`.
+
+    Returns:
+        scalar, at most 2.
+    """
+    return F.mse_loss(standardized(student, eps), standardized(teacher.detach(), eps)) / 2
+
+
+def standardized(feature: Tensor, eps: float = 1e-6) -> Tensor:
+    """``feature`` with mean 0 and unbiased standard deviation 1 per channel, over N, Hl and Wl.
+
+    Args:
+        feature: (N, C, Hl, Wl); where a channel has one cell, it becomes 0.
+        eps: added to the standard deviation.
+
+    Returns:
+        (N, C, Hl, Wl)
+    """
+    cells = feature.numel() // feature.shape[1]
+    std, mean = torch.std_mean(feature, dim=(0, 2, 3), correction=min(1, cells - 1), keepdim=True)
+    return (feature - mean) / (std + eps)

@@ -1,0 +1,130 @@
+"""What holds for every method that compares the pyramids of student and teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from builders import CASES, batch, instances, tiny_fcos, tiny_gfl, tiny_retinanet
+from feature_cases import adapted, distill, feature_pass, feature_step, peak_of_tensors
+
+from dense_kd import PKD, Teacher
+
+DETECTORS = {"fcos": tiny_fcos, "gfl": tiny_gfl, "retinanet": tiny_retinanet}
+METHODS: dict[str, Any] = {"pkd": PKD}
+MEMORY = {"pkd": 4}
+
+
+def distillation_losses(model, inputs) -> dict[str, torch.Tensor]:
+    return {k: v for k, v in model(inputs).items() if k.startswith("kd_feature_loss_")}
+
+
+@pytest.mark.parametrize("width", [16, 24])
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_training_step_gives_every_parameter_but_the_teachers_a_gradient(
+    method: str, detector: str, case: str, width: int
+):
+    build = DETECTORS[detector]
+    model = distill(build(), build(seed=1, channels=width), METHODS[method]())
+    losses = distillation_losses(model, batch(case))
+    assert losses and all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    pyramid = dict(model.student.backbone.named_parameters())
+    for name in ("fpn_output3", "fpn_output5", "fpn_lateral3"):
+        assert pyramid[f"{name}.weight"].grad.abs().max() > 0
+    assert all(p.grad is None for p in model.student.head.parameters())
+    for name, parameter in model.kd.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+    teacher = model.teacher.model
+    assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_adapters_are_where_the_widths_differ_and_are_trained(method: str):
+    equal = distill(tiny_fcos(), tiny_fcos(seed=1), METHODS[method]())
+    assert not any(".adapters." in key for key in equal.state_dict())
+    model = distill(tiny_fcos(), tiny_fcos(seed=1, channels=24), METHODS[method]())
+    assert [tuple(a.weight.shape) for a in model.kd.feature.adapters] == [(24, 16, 1, 1)] * 3
+    sum(distillation_losses(model, batch()).values()).backward()
+    for adapter in model.kd.feature.adapters:
+        assert adapter.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_checkpoint_resumes_the_run_and_loads_strictly_into_the_student(method: str):
+    model = distill(tiny_fcos(), tiny_fcos(seed=1, channels=24), METHODS[method]())
+    state = model.state_dict()
+    student = {k: v for k, v in state.items() if not k.startswith("kd.feature.")}
+    assert len(student) < len(state)
+    tiny_fcos(seed=3).load_state_dict(student, strict=True)
+    other = distill(tiny_fcos(seed=4), tiny_fcos(seed=1, channels=24), METHODS[method]())
+    other.load_state_dict(state, strict=True)
+    assert all(torch.equal(value, state[key]) for key, value in other.state_dict().items())
+
+
+@pytest.mark.parametrize("width", [16, 24])
+@pytest.mark.parametrize("method", METHODS)
+def test_under_autocast_the_losses_are_float32_and_close_to_full_precision(method: str, width: int):
+    def losses():
+        torch.manual_seed(5)
+        return distillation_losses(model, batch())
+
+    model = distill(tiny_fcos(), tiny_fcos(seed=1, channels=width), METHODS[method]())
+    expected = losses()
+    model.teacher = Teacher(model.teacher.model, None, precision="bfloat16")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = losses()
+    for key, loss in found.items():
+        assert loss.dtype == torch.float32
+        torch.testing.assert_close(loss, expected[key], rtol=0.03, atol=1e-3 * expected[key].item())
+    sum(found.values()).backward()
+    for name, parameter in model.kd.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("value", [0.0, 2.7])
+@pytest.mark.parametrize("objects", [0, 2])
+@pytest.mark.parametrize("method", METHODS)
+def test_constant_maps_and_maps_of_one_cell_give_finite_losses_and_gradients(
+    method: str, objects: int, value: float
+):
+    model = adapted(METHODS[method](), 8, 3)
+    sizes = [(4, 5), (2, 3), (1, 1)]
+    student = [torch.full((2, 8, *size), value).requires_grad_() for size in sizes]
+    teacher = [torch.full((2, 8, *size), 1.5) for size in sizes]
+    truth = instances((32, 40), [[2.0, 3, 20, 30], [0, 0, 40, 32]][:objects], [0, 1][:objects])
+    step = feature_step([truth, truth])
+    losses = model(feature_pass(student), feature_pass(teacher), step)
+    sum(losses.values()).backward()
+    for name, loss in losses.items():
+        assert loss.isfinite(), name
+    for tensor in (*student, *model.parameters()):
+        assert tensor.grad.isfinite().all()
+
+
+def measured_memory(method: str) -> float:
+    """Peak of the tensors of a training step, in units of the maps of both pyramids."""
+    model = adapted(METHODS[method](), 256, 5)
+    sizes = [(40, 64), (20, 32), (10, 16), (5, 8), (3, 4)]
+    generator = torch.Generator().manual_seed(0)
+    student = [torch.randn(2, 256, *size, generator=generator).requires_grad_() for size in sizes]
+    teacher = [torch.randn(2, 256, *size, generator=generator) for size in sizes]
+    truth = instances((320, 512), [[20.0, 30, 200, 300], [0, 0, 40, 32]], [0, 1])
+    step = feature_step([truth, truth])
+
+    def run() -> None:
+        losses = model(feature_pass(student), feature_pass(teacher), step)
+        sum(losses.values()).backward()
+
+    maps = sum(x.numel() * x.element_size() for x in (*student, *teacher))
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())  # their gradients
+    return (peak_of_tensors(run) - weights) / maps
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_memory_of_a_step_is_a_small_multiple_of_the_maps(method: str):
+    ratio = measured_memory(method)
+    assert 1 < ratio < MEMORY[method]  # below 1 it would not have been measured

@@ -1,0 +1,165 @@
+"""PKD against its original implementation, by hand, and in its edge cases."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from builders import assert_close, batch, golden, tiny_fcos
+from feature_cases import adapted, distill, feature_pass, no_objects
+from torch import Tensor
+
+from dense_kd import PKD, DistillationError
+from dense_kd.methods.pkd import correlation_loss, equal_sizes, standardized
+
+DATA = golden("pkd")
+LEVELS = range(5)
+
+
+def loss_of(student: list[Tensor], teacher: list[Tensor], **options) -> Tensor:
+    method = adapted(PKD(**options), student[0].shape[1], len(student))
+    step = no_objects(len(student[0]))
+    return method(feature_pass(student), feature_pass(teacher), step)["loss_feature"]
+
+
+def pyramid(side: str) -> list[Tensor]:
+    return [DATA[f"{side}/l{level}"].clone().requires_grad_() for level in LEVELS]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_loss_of_a_level_equals_the_original_implementation(level: int):
+    omitted = [i for i in LEVELS if i != level]
+    loss = loss_of(pyramid("S"), pyramid("T"), omitted_levels=omitted)
+    torch.testing.assert_close(loss, DATA[f"loss/l{level}"], rtol=1e-5, atol=0)
+
+
+def test_loss_and_gradients_of_all_levels_equal_the_original_implementation():
+    student, teacher = pyramid("S"), pyramid("T")
+    loss = loss_of(student, teacher)
+    torch.testing.assert_close(loss, DATA["loss_all_levels"], rtol=1e-5, atol=0)
+    loss.backward()
+    for level, feature in enumerate(student):
+        assert_close(feature.grad, DATA[f"grad_S/l{level}"], 1e-4, f"level {level}")
+    assert all(feature.grad is None for feature in teacher)
+
+
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_maps_of_unequal_size_are_resized_as_in_the_original_implementation(side: str):
+    loss = loss_of([DATA["S/l1"]], [DATA["T/l0"]], resized=side)
+    expected = DATA["resize_stu/loss" if side == "student" else "resize_tea/loss"]
+    size = DATA["T/l0" if side == "student" else "S/l1"].shape
+    assert all(x.shape == size for x in equal_sizes(DATA["S/l1"], DATA["T/l0"], side))
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0)
+
+
+def test_a_constant_channel_gives_the_original_loss_and_finite_gradients():
+    student = DATA["const_channel/S"].requires_grad_()
+    assert student.detach().std(dim=(0, 2, 3)).min() < 1e-5
+    loss = loss_of([student], [DATA["T/l2"]])
+    torch.testing.assert_close(loss, DATA["const_channel/loss"], rtol=1e-2, atol=0)
+    loss.backward()
+    assert student.grad.isfinite().all()
+
+
+def test_the_loss_of_the_reference_page():
+    def sequence(factor, phase, amplitude, offset):
+        index = torch.arange(120, dtype=torch.float64)
+        return offset + amplitude * torch.sin(factor * index + phase)
+
+    student = sequence(0.37, 0.1, 2, 0.5).reshape(2, 3, 4, 5)
+    teacher = sequence(0.53, 0.8, 1.5, -0.2).reshape(2, 3, 4, 5)
+    assert correlation_loss(student, teacher).item() == pytest.approx(0.96532231, abs=1e-8)
+
+
+def test_the_loss_is_one_minus_the_correlation_of_each_channel():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 2, 3, 4, 5, generator=generator, dtype=torch.float64)
+    correlations = [
+        torch.corrcoef(torch.stack((student[:, c].flatten(), teacher[:, c].flatten())))[0, 1]
+        for c in range(3)
+    ]
+    expected = sum((1 - r) * 39 / 40 for r in correlations) / 3  # m = 40 cells
+    torch.testing.assert_close(correlation_loss(student, teacher), expected, rtol=1e-5, atol=0)
+
+
+def test_a_channel_worked_by_hand():
+    student = torch.tensor([1.0, 2.0, 3.0]).view(1, 1, 1, 3)
+    teacher = torch.tensor([0.0, 8.0, 4.0]).view(1, 1, 1, 3)
+    # -1 0 1 and -1 1 0: squares 0, 1, 1.
+    assert standardized(teacher).flatten().tolist() == pytest.approx([-1, 1, 0], abs=1e-5)
+    assert correlation_loss(student, teacher).item() == pytest.approx(1 / 3, abs=1e-5)
+    assert loss_of([student], [teacher], weight=9.0).item() == pytest.approx(3, abs=1e-4)
+    assert correlation_loss(student, -student).item() == pytest.approx(4 / 3, abs=1e-5)
+
+
+def test_scale_and_offset_of_the_teacher_do_not_matter():
+    student, teacher = DATA["S/l0"], DATA["T/l0"]
+    torch.testing.assert_close(
+        correlation_loss(student, 30 * teacher - 5), correlation_loss(student, teacher)
+    )
+
+
+def test_gradients_go_through_the_statistics_of_the_student():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 1, 2, 2, 3, generator=generator, dtype=torch.float64)
+    student.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: correlation_loss(x, teacher), student)
+    # An offset and a scale of the student change nothing, so no gradient points there.
+    gradient = torch.autograd.grad(correlation_loss(student, teacher), student)[0]
+    assert gradient.sum(dim=(0, 2, 3)).abs().max() < 1e-6
+    assert (gradient * student).sum(dim=(0, 2, 3)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("value", [0.0, 3.3])
+def test_a_map_of_one_cell_is_zero_and_has_finite_gradients(value: float):
+    student = torch.full((1, 4, 1, 1), value).requires_grad_()
+    loss = loss_of([student], [torch.ones(1, 4, 1, 1)])
+    loss.backward()
+    assert loss == 0 and student.grad.abs().max() == 0
+
+
+def test_a_map_without_any_difference_has_finite_loss_and_gradients():
+    student = torch.zeros(2, 4, 3, 3).requires_grad_()
+    loss = loss_of([student], [torch.zeros(2, 4, 3, 3)])
+    loss.backward()
+    assert loss == 0 and student.grad.isfinite().all()
+
+
+def test_omitted_levels_count_from_either_end():
+    student, teacher = pyramid("S"), pyramid("T")
+    without = loss_of(student, teacher, omitted_levels=(0, -1))
+    expected = sum(DATA[f"loss/l{level}"] for level in (1, 2, 3))
+    torch.testing.assert_close(without, expected, rtol=1e-5, atol=0)
+    method = adapted(PKD(omitted_levels=(0, -1)), 16, 5, width=24)
+    assert len(method.adapters) == 3  # none without gradient
+
+
+def test_pyramids_of_other_strides_are_compared():
+    teacher = tiny_fcos(seed=1, num_levels=5, head_in_features=["p4", "p5", "p6"])
+    assert teacher.strides == [16, 32, 64]
+    for resized in ("student", "teacher"):
+        model = distill(tiny_fcos(), teacher, PKD(resized=resized))
+        loss = model(batch())["kd_feature_loss_feature"]
+        loss.backward()
+        assert loss > 0 and model.student.backbone.fpn_output3.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resized": "both"}, "resized='both'"),
+        ({"weight": 0.0}, "weight=0.0"),
+    ],
+)
+def test_what_an_option_cannot_be_is_refused(options, message: str):
+    with pytest.raises(ValueError, match=message):
+        PKD(**options)
+
+
+def test_pyramids_and_levels_that_do_not_fit_are_refused_when_the_distiller_is_built():
+    message = r"level strides \[8, 16, 32\] and the teacher .*64, 128\]; their number"
+    with pytest.raises(DistillationError, match=message):
+        distill(tiny_fcos(), tiny_fcos(num_levels=5), PKD())
+    with pytest.raises(DistillationError, match="names level 3, but the pyramids have 3"):
+        distill(tiny_fcos(), tiny_fcos(), PKD(omitted_levels=(3,)))
+    with pytest.raises(DistillationError, match="leaves no level"):
+        distill(tiny_fcos(), tiny_fcos(), PKD(omitted_levels=(0, 1, -1)))
