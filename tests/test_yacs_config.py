@@ -117,6 +117,9 @@ def test_the_options_of_a_method_are_its_arguments_in_capitals(tmp_path):
     assert nodes.CROSSKD.ALIGN_ON == "post_relu" and nodes.KD.CLS_LOSS == "binary"
     assert nodes.TID.NMS_THRESH == 0.6 and nodes.TID.TASKS == "both"
     assert nodes.BCKD.WARMUP_ITERS == 0 and nodes.PKD.OMITTED_LEVELS == ()
+    assert nodes.FGFI.WARMUP_ITERS == 400 and nodes.FRS.WARMUP_ITERS == 500
+    assert nodes.FITNET.REGION == "all" and nodes.GIBOX.TOPK == 10
+    assert nodes.DEFEAT.OBJECT_WEIGHT == 4.0
     assert "CLASS_MAP" not in nodes.BCKD  # None is no value of a yacs config
 
 

@@ -13,7 +13,22 @@ from . import data
 from .config import get_config, get_config_file
 from .detectors import ATSS, DDOD, FCOS, GFL, AutoAssign, RetinaNet, from_detectron2
 from .distiller import Distiller, DistillFCOS, DistillRetinaNet
-from .methods import BCKD, KD, LD, PKD, TID, CrossKD, DistillationError, KDMethod, MethodSet
+from .methods import (
+    BCKD,
+    FGFI,
+    FRS,
+    KD,
+    LD,
+    PKD,
+    TID,
+    CrossKD,
+    DeFeat,
+    DistillationError,
+    FitNet,
+    GIBox,
+    KDMethod,
+    MethodSet,
+)
 from .teacher import Teacher
 from .yacs_config import add_dense_kd_config
 
@@ -25,16 +40,21 @@ __all__ = [
     "BCKD",
     "DDOD",
     "FCOS",
+    "FGFI",
+    "FRS",
     "GFL",
     "KD",
     "LD",
     "PKD",
     "TID",
     "CrossKD",
+    "DeFeat",
     "DistillFCOS",
     "DistillRetinaNet",
     "DistillationError",
     "Distiller",
+    "FitNet",
+    "GIBox",
     "KDMethod",
     "MethodSet",
     "RetinaNet",

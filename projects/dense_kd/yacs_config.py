@@ -8,7 +8,22 @@ import os
 from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 
 from .detectors import FCOS, DenseDetector, RetinaNet
-from .methods import BCKD, KD, LD, PKD, TID, CrossKD, DistillationError, KDMethod, MethodSet
+from .methods import (
+    BCKD,
+    FGFI,
+    FRS,
+    KD,
+    LD,
+    PKD,
+    TID,
+    CrossKD,
+    DeFeat,
+    DistillationError,
+    FitNet,
+    GIBox,
+    KDMethod,
+    MethodSet,
+)
 from .teacher import Teacher
 
 _DETECTORS: dict[str, type[DenseDetector]] = {
@@ -22,6 +37,11 @@ _DETECTORS: dict[str, type[DenseDetector]] = {
 _METHODS: dict[str, type[KDMethod]] = {
     "BCKD": BCKD,
     "CROSSKD": CrossKD,
+    "DEFEAT": DeFeat,
+    "FGFI": FGFI,
+    "FITNET": FitNet,
+    "FRS": FRS,
+    "GIBOX": GIBox,
     "KD": KD,
     "LD": LD,
     "PKD": PKD,

@@ -4,6 +4,8 @@ from .base import DistillationError, KDMethod, MethodSet, Needs, Step
 from .bckd import BCKD
 from .class_maps import ClassMap
 from .crosskd import CrossKD
+from .frs import FRS
+from .imitation import FGFI, DeFeat, FitNet, GIBox
 from .kd import KD
 from .ld import LD
 from .pkd import PKD
@@ -11,13 +13,18 @@ from .tid import TID
 
 __all__ = [
     "BCKD",
+    "FGFI",
+    "FRS",
     "KD",
     "LD",
     "PKD",
     "TID",
     "ClassMap",
     "CrossKD",
+    "DeFeat",
     "DistillationError",
+    "FitNet",
+    "GIBox",
     "KDMethod",
     "MethodSet",
     "Needs",

@@ -1,0 +1,87 @@
+"""FRS: "Distilling Object Detectors with Feature Richness" (Du et al., NeurIPS 2021)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..detectors.dense import DenseDetector
+from ..losses import modulated_binary_cross_entropy
+from ..outputs import DensePass
+from .base import Needs, Step
+from .class_maps import ClassMap
+from .imitation import FeatureImitation, check_weights
+
+
+class FRS(FeatureImitation):
+    """Feature-richness scores: cells count as much as the teacher sees something in them.
+
+    With e and the adapters of :class:`FeatureImitation` (3x3 convolutions),
+
+        loss_feature = feature_weight * sum_l sum m e / sum m
+        loss_cls     = cls_weight     * sum_l sum m sum_k BCE(sig(s_k), sig(t_k)) / sum m
+
+    with m the teacher's largest class score in a cell. The sums are over the channels, and over
+    all anchors of a cell. Both terms rise over the first 500
+    iterations. Released weights: GFL 0.1 and 0.05, RetinaNet 0.005 and 0.02, FCOS 0.01 and 0.05.
+    """
+
+    kernel_size = 3
+
+    def __init__(
+        self,
+        *,
+        feature_weight: float = 0.1,
+        cls_weight: float = 0.05,
+        class_map: ClassMap = None,
+        warmup_iters: int = 500,
+    ):
+        """
+        Args:
+            feature_weight, cls_weight: of the terms; 0 leaves a term out.
+            class_map: which classes correspond, where those of student and teacher differ, see
+                :data:`ClassMap`; of no concern with ``cls_weight=0``.
+            warmup_iters: see :class:`KDMethod`.
+        """
+        super().__init__(warmup_iters=warmup_iters)
+        check_weights(feature_weight=feature_weight, cls_weight=cls_weight)
+        self.needs = Needs(same_priors=cls_weight > 0, same_classes=cls_weight > 0)
+        self.feature_weight = feature_weight
+        self.cls_weight = cls_weight
+        self.class_map = class_map
+
+    def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        super().prepare(student, teacher)
+        if self.feature_weight == 0:  # parameters without a gradient would stop DDP
+            self.adapters = nn.ModuleList()
+
+    def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
+        """``loss_feature`` and ``loss_cls``, those of them whose weight is not 0."""
+        with torch.no_grad():
+            per_cell = (-1, teacher.num_anchors)
+            masks = [
+                logits.amax(dim=2).sigmoid().unflatten(1, per_cell).amax(dim=2)
+                for logits in teacher.logits
+            ]  # L x (N, Hl*Wl)
+        losses = {}
+        if self.feature_weight > 0:
+            loss = sum(_weighted(self.errors(student, teacher), masks))
+            losses["loss_feature"] = self.feature_weight * loss
+        if self.cls_weight > 0:
+            entropies = [
+                modulated_binary_cross_entropy(ours, theirs, beta=0.0)
+                .sum(dim=2)
+                .unflatten(1, per_cell)
+                .sum(dim=2)
+                for ours, theirs in zip(*self.comparable_logits(student, teacher))
+            ]  # L x (N, Hl*Wl)
+            losses["loss_cls"] = self.cls_weight * sum(_weighted(entropies, masks))
+        return losses
+
+    def extra_repr(self) -> str:
+        return f"feature_weight={self.feature_weight}, cls_weight={self.cls_weight}"
+
+
+def _weighted(values: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """L scalars: means with weights, which are scores and may vanish altogether."""
+    return [(w * v).sum() / w.sum().clamp(min=1e-6) for v, w in zip(values, weights)]
