@@ -16,6 +16,7 @@ from .distiller import Distiller, DistillFCOS, DistillRetinaNet
 from .methods import (
     BCKD,
     FGFI,
+    FKD,
     FRS,
     KD,
     LD,
@@ -41,6 +42,7 @@ __all__ = [
     "DDOD",
     "FCOS",
     "FGFI",
+    "FKD",
     "FRS",
     "GFL",
     "KD",

@@ -11,6 +11,7 @@ from .detectors import FCOS, DenseDetector, RetinaNet
 from .methods import (
     BCKD,
     FGFI,
+    FKD,
     FRS,
     KD,
     LD,
@@ -40,6 +41,7 @@ _METHODS: dict[str, type[KDMethod]] = {
     "DEFEAT": DeFeat,
     "FGFI": FGFI,
     "FITNET": FitNet,
+    "FKD": FKD,
     "FRS": FRS,
     "GIBOX": GIBox,
     "KD": KD,

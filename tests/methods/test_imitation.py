@@ -110,7 +110,7 @@ def test_cells_in_objects_are_those_whose_centre_is_in_one():
 
 
 def test_fgfi_takes_anchors_above_half_of_the_best_overlap_of_their_level(monkeypatch):
-    """The first object is a cell, the second overlaps the two lower cells alike; anchors are cells."""
+    """Anchors are cells. The first object is one, the second overlaps two lower ones alike."""
     priors = make_pass(0).priors
     boxes = torch.tensor([[0.0, 0.0, 8.0, 8.0], [4.0, 8.0, 12.0, 16.0]])
     assert as_lists(near_object_masks(priors, 1, boxes[:1])) == [[1, 0, 0, 0], [1]]

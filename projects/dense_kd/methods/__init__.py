@@ -4,6 +4,7 @@ from .base import DistillationError, KDMethod, MethodSet, Needs, Step
 from .bckd import BCKD
 from .class_maps import ClassMap
 from .crosskd import CrossKD
+from .fkd import FKD
 from .frs import FRS
 from .imitation import FGFI, DeFeat, FitNet, GIBox
 from .kd import KD
@@ -14,6 +15,7 @@ from .tid import TID
 __all__ = [
     "BCKD",
     "FGFI",
+    "FKD",
     "FRS",
     "KD",
     "LD",

@@ -1,0 +1,192 @@
+"""FKD: "Improve Object Detection with Feature-based Knowledge Distillation" (Zhang and Ma, ICLR
+2021)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..detectors.dense import DenseDetector
+from ..outputs import DensePass
+from .adapters import WidthAdapters, check_equal_levels, pyramid_channels
+from .base import KDMethod, Step
+
+POOLING = (8, 4, 2, 2)
+"""Of the keys of the non-local blocks, on the first levels; on all further ones 2 (ours)."""
+
+
+class FKD(KDMethod):
+    """Attention-guided and non-local distillation of the pyramid.
+
+    With features F_s and F_t of C channels on a level of H x W cells, their attention
+
+        m = H W softmax over the cells of (mean over the channels of |F|) / temperature
+
+    of which the mean of m_s and m_t is taken, means p over the cells (C) and q over the channels
+    (H, W), non-local blocks G_s and G_t, and norms ||.|| over the whole batch of this process, the
+    losses are the sums over the levels of
+
+        loss_feature  = feature_weight  * || sqrt((m_s + m_t) / 2) (F_t - f(F_s)) ||
+        loss_channel  = channel_weight  * || p_t - linear(p_s) ||
+        loss_spatial  = spatial_weight  * || q_t - conv3x3(q_s) ||
+        loss_nonlocal = nonlocal_weight * || G_t(F_t) - conv1x1(G_s(F_s)) ||
+
+    f is a 1x1 convolution (ours); the blocks, also the teacher's, are trained. None is part of the
+    student. m carries no gradient.
+
+    The authors' code is not public; weights, temperature and the attention without that of the
+    channels are those of MMRazor's port for Faster R-CNN. The paper has other weights for one-stage
+    detectors, which we could not check. The norms are not squared, so the loss depends on how a
+    batch is split over processes.
+    """
+
+    def __init__(
+        self,
+        *,
+        feature_weight: float = 7e-5,
+        channel_weight: float = 4e-3,
+        spatial_weight: float = 4e-3,
+        nonlocal_weight: float = 7e-5,
+        temperature: float = 0.5,
+        warmup_iters: int = 0,
+    ):
+        """
+        Args:
+            feature_weight, channel_weight, spatial_weight, nonlocal_weight: of the terms, above 0.
+            temperature: of the attention.
+            warmup_iters: see :class:`KDMethod`.
+        """
+        super().__init__(warmup_iters=warmup_iters)
+        if min(feature_weight, channel_weight, spatial_weight, nonlocal_weight) <= 0:
+            raise ValueError(
+                f"feature_weight={feature_weight}, channel_weight={channel_weight}, "
+                f"spatial_weight={spatial_weight} and nonlocal_weight={nonlocal_weight}: expected "
+                "weights above 0"
+            )
+        if temperature <= 0:
+            raise ValueError(f"temperature={temperature}: expected a number above 0")
+        self.feature_weight = feature_weight
+        self.channel_weight = channel_weight
+        self.spatial_weight = spatial_weight
+        self.nonlocal_weight = nonlocal_weight
+        self.temperature = temperature
+
+    def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        super().check(student, teacher)
+        check_equal_levels(student, teacher)
+
+    def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        super().prepare(student, teacher)
+        levels = len(student.strides)
+        self.make_layers(levels, pyramid_channels(student), pyramid_channels(teacher))
+        self.to(student.device)
+
+    def make_layers(self, levels: int, channels: int, teacher_channels: int) -> None:
+        """The trained parts for L levels of features of those widths."""
+        pooling = [*POOLING, *[2] * levels][:levels]
+        self.adapters = WidthAdapters(levels, channels, teacher_channels, always=True)
+        self.channel_adapters = nn.ModuleList(
+            nn.Linear(channels, teacher_channels) for _ in range(levels)
+        )
+        self.spatial_adapters = WidthAdapters(levels, 1, 1, kernel_size=3, always=True)
+        self.nonlocal_adapters = WidthAdapters(levels, channels, teacher_channels, always=True)
+        self.student_blocks = nn.ModuleList(NonLocal(channels, p) for p in pooling)
+        self.teacher_blocks = nn.ModuleList(NonLocal(teacher_channels, p) for p in pooling)
+
+    def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
+        """``loss_feature``, ``loss_channel``, ``loss_spatial`` and ``loss_nonlocal``."""
+        ours = [feature.float() for feature in student.features]
+        theirs = [feature.detach().float() for feature in teacher.features]
+        attention = [
+            (spatial_attention(s, self.temperature) + spatial_attention(t, self.temperature)) / 2
+            for s, t in zip(ours, theirs)
+        ]  # L x (N, 1, Hl, Wl)
+        relations = [block(s) for block, s in zip(self.student_blocks, ours)]
+        pairs = {
+            "feature": [
+                (m.sqrt() * t, m.sqrt() * s)
+                for m, t, s in zip(attention, theirs, self.adapters(ours))
+            ],
+            "channel": [
+                (t.mean(dim=(2, 3)), adapter(s.mean(dim=(2, 3))))
+                for t, s, adapter in zip(theirs, ours, self.channel_adapters)
+            ],
+            "spatial": [
+                (t.mean(dim=1, keepdim=True), s)
+                for t, s in zip(
+                    theirs, self.spatial_adapters([s.mean(dim=1, keepdim=True) for s in ours])
+                )
+            ],
+            "nonlocal": [
+                (block(t), s)
+                for block, t, s in zip(
+                    self.teacher_blocks, theirs, self.nonlocal_adapters(relations)
+                )
+            ],
+        }
+        return {
+            f"loss_{name}": getattr(self, f"{name}_weight")
+            * torch.stack([torch.linalg.vector_norm(t - s) for t, s in levels]).sum()
+            for name, levels in pairs.items()
+        }
+
+    def extra_repr(self) -> str:
+        return (
+            f"feature_weight={self.feature_weight}, channel_weight={self.channel_weight}, "
+            f"spatial_weight={self.spatial_weight}, nonlocal_weight={self.nonlocal_weight}, "
+            f"temperature={self.temperature}"
+        )
+
+
+@torch.no_grad()
+def spatial_attention(features: Tensor, temperature: float) -> Tensor:
+    """(N, 1, H, W), whose mean is 1: where (N, C, H, W) features are large."""
+    size = features.abs().mean(dim=1, keepdim=True)  # (N, 1, H, W)
+    weights = (size.flatten(1) / temperature).softmax(dim=1) * size[0].numel()
+    return weights.view_as(size)
+
+
+class NonLocal(nn.Module):
+    """Non-local block (Wang et al., "Non-local Neural Networks", CVPR 2018), with dot products.
+
+    It adds to a cell i the mean over cells j of (theta(x_i) . phi(x_j)) g(x_j), after a convolution
+    and a batch norm. The norm starts at zero, so that the block starts as the identity.
+    """
+
+    def __init__(self, channels: int, pooling: int, reduction: int = 4):
+        """
+        Args:
+            channels: C.
+            pooling: phi(x) and g(x) are pooled by this factor, less where the map is smaller.
+            reduction: theta, phi and g have 1 / ``reduction`` of the channels.
+        """
+        super().__init__()
+        inner = max(1, channels // reduction)
+        self.pooling = pooling
+        self.theta = nn.Conv2d(channels, inner, 1)
+        self.phi = nn.Conv2d(channels, inner, 1)
+        self.g = nn.Conv2d(channels, inner, 1)
+        self.output = nn.Conv2d(inner, channels, 1)
+        self.norm = nn.BatchNorm2d(channels)
+        nn.init.zeros_(self.norm.weight)
+        nn.init.zeros_(self.norm.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) of (N, C, H, W)."""
+        window = tuple(min(self.pooling, size) for size in features.shape[-2:])
+        query = self.theta(features).flatten(2)  # (N, C', H*W)
+        key = F.max_pool2d(self.phi(features), window).flatten(2)  # (N, C', cells)
+        value = F.max_pool2d(self.g(features), window).flatten(2)  # (N, C', cells)
+        # Products of keys and values first: no matrix of all pairs of cells.
+        mixed = (value @ key.transpose(1, 2) / key.shape[2]) @ query  # (N, C', H*W)
+        added = self.output(mixed.view(len(mixed), -1, *features.shape[-2:]))
+        return features + self._normalized(added)
+
+    def _normalized(self, added: Tensor) -> Tensor:
+        if added[:, 0].numel() > 1:
+            return self.norm(added)
+        norm = self.norm  # one cell has no variance: the statistics of before
+        return F.batch_norm(
+            added, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+        )
