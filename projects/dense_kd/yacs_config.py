@@ -15,6 +15,7 @@ from .methods import (
     FRS,
     KD,
     LD,
+    MGD,
     PKD,
     TID,
     CrossKD,
@@ -46,6 +47,7 @@ _METHODS: dict[str, type[KDMethod]] = {
     "GIBOX": GIBox,
     "KD": KD,
     "LD": LD,
+    "MGD": MGD,
     "PKD": PKD,
     "TID": TID,
 }

@@ -9,6 +9,7 @@ from .frs import FRS
 from .imitation import FGFI, DeFeat, FitNet, GIBox
 from .kd import KD
 from .ld import LD
+from .mgd import MGD
 from .pkd import PKD
 from .tid import TID
 
@@ -19,6 +20,7 @@ __all__ = [
     "FRS",
     "KD",
     "LD",
+    "MGD",
     "PKD",
     "TID",
     "ClassMap",

@@ -49,7 +49,7 @@ class PKD(KDMethod):
     constant but for rounding is divided by 1e-6, so its rounding is amplified.
 
     In a training step the tensors of the loss take, at their peak, 2.4 times the memory of the maps
-    that are compared (both pyramids, 256 channels, float32; gradients included).
+    that are compared (both pyramids, float32; gradients included).
     """
 
     def __init__(
