@@ -125,11 +125,13 @@ def test_the_options_of_a_method_are_its_arguments_in_capitals(tmp_path):
 
 def test_methods_that_compare_features_take_their_options_from_their_nodes(tmp_path):
     cfg = config(tmp_path, "DistillFCOS", "RetinaNet")
-    cfg.DENSE_KD.METHODS = ["PKD", "MGD"]
+    cfg.DENSE_KD.METHODS = ["PKD", "MGD", "FGD"]
+    cfg.DENSE_KD.FGD.TEMPERATURE = 0.8
     cfg.DENSE_KD.MGD.MASKED_RATIO = 0.5
     cfg.merge_from_list(["DENSE_KD.PKD.OMITTED_LEVELS", "(-1,)", "DENSE_KD.PKD.WEIGHT", "10.0"])
     methods = build_model(cfg).kd
     assert methods.pkd.levels == [0, 1, 2, 3] and methods.pkd.weight == 10.0
+    assert methods.fgd.temperature == 0.8
     assert methods.mgd.masked_ratio == 0.5
 
 

@@ -15,6 +15,7 @@ from .detectors import ATSS, DDOD, FCOS, GFL, AutoAssign, RetinaNet, from_detect
 from .distiller import Distiller, DistillFCOS, DistillRetinaNet
 from .methods import (
     BCKD,
+    FGD,
     FGFI,
     FKD,
     FRS,
@@ -45,6 +46,7 @@ __all__ = [
     "FGFI",
     "FKD",
     "FRS",
+    "FGD",
     "GFL",
     "KD",
     "LD",

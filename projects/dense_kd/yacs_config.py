@@ -10,6 +10,7 @@ from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 from .detectors import FCOS, DenseDetector, RetinaNet
 from .methods import (
     BCKD,
+    FGD,
     FGFI,
     FKD,
     FRS,
@@ -45,6 +46,7 @@ _METHODS: dict[str, type[KDMethod]] = {
     "FKD": FKD,
     "FRS": FRS,
     "GIBOX": GIBox,
+    "FGD": FGD,
     "KD": KD,
     "LD": LD,
     "MGD": MGD,

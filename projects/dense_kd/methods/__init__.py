@@ -4,6 +4,7 @@ from .base import DistillationError, KDMethod, MethodSet, Needs, Step
 from .bckd import BCKD
 from .class_maps import ClassMap
 from .crosskd import CrossKD
+from .fgd import FGD
 from .fkd import FKD
 from .frs import FRS
 from .imitation import FGFI, DeFeat, FitNet, GIBox
@@ -18,6 +19,7 @@ __all__ = [
     "FGFI",
     "FKD",
     "FRS",
+    "FGD",
     "KD",
     "LD",
     "MGD",

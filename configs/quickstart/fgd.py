@@ -1,0 +1,33 @@
+"""FGD from the teacher of the demo: objects, background and relations of its pyramid."""
+
+from detectron2.config import LazyCall as L
+
+from dense_kd import FGD, Distiller, MethodSet, Teacher, get_config
+
+student = get_config("quickstart/student.py")
+teacher = get_config("quickstart/teacher.py")
+
+dataloader, optimizer, lr_multiplier, train = (
+    student.dataloader,
+    student.optimizer,
+    student.lr_multiplier,
+    student.train,
+)
+train.output_dir = "output/quickstart/fgd"
+
+model = L(Distiller)(
+    student=student.model,
+    teacher=L(Teacher)(model=teacher.model, weights="output/quickstart/teacher/model_final.pth"),
+    # The weights of the released FCOS, but for the relation: a sum over channels and cells, of
+    # which COCO has 267 times as many (8e-6 there).
+    methods=L(MethodSet)(
+        fgd=L(FGD)(
+            fg_weight=1.6e-3,
+            bg_weight=8e-4,
+            attention_weight=8e-4,
+            relation_weight=2e-3,
+            temperature=0.8,
+        )
+    ),
+    init_student=True,
+)

@@ -1,0 +1,108 @@
+"""PKD, MGD and FGD in two processes on the CPU, with gloo and ``find_unused_parameters=False``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from builders import assert_close, batch, tiny_gfl
+from detectron2.engine.defaults import create_ddp_model
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from feature_cases import distill
+
+from dense_kd import FGD, MGD, PKD, Distiller
+from dense_kd.engine import launch
+
+# Without what depends on the process, and with it: statistics of the batch and random masks.
+SPLIT_ALIKE = {"fgd": lambda: FGD(), "mgd without masks": lambda: MGD(masked_ratio=0.0)}
+LOCAL = {"pkd": lambda: PKD(), "mgd": lambda: MGD()}
+METHODS = {**SPLIT_ALIKE, **LOCAL}
+# Which images each rank gets; the ranks have unequal numbers of objects.
+CASES = {
+    "usual": (lambda: [batch("usual")[0]], lambda: [batch("usual", seed=3)[0]]),
+    "rank 1 is empty": (lambda: [batch("usual")[0]], lambda: [batch("all empty", seed=3)[0]]),
+    "all empty": (lambda: [batch("all empty")[0]], lambda: [batch("all empty", seed=3)[0]]),
+}
+
+
+def distiller(name: str) -> Distiller:
+    return distill(tiny_gfl(), tiny_gfl(seed=1, channels=24), METHODS[name]())
+
+
+def step(model, inputs: list[dict]) -> dict[str, dict[str, torch.Tensor]]:
+    """The losses of the method, and the gradients that they give."""
+    with EventStorage():
+        losses = model(inputs)
+    distilled = {key: loss for key, loss in losses.items() if key.startswith("kd_")}
+    # Those of the detector count for nothing, yet DDP waits for the gradients of its head.
+    others = sum(loss for key, loss in losses.items() if key not in distilled)
+    (sum(distilled.values()) + 0 * others).backward()
+    module = model if isinstance(model, Distiller) else model.module
+    gradients = {n: p.grad for n, p in module.named_parameters() if p.requires_grad}
+    return {"losses": {k: v.detach() for k, v in distilled.items()}, "gradients": gradients}
+
+
+def worker(output: str) -> None:
+    torch.set_num_threads(1)
+    rank = comm.get_rank()
+    for name in METHODS:
+        for case in CASES:
+            model = create_ddp_model(
+                distiller(name),
+                device_ids=None,
+                find_unused_parameters=False,
+                broadcast_buffers=False,
+            )
+            torch.save(step(model, CASES[case][rank]()), Path(output, f"{name}_{case}_{rank}.pth"))
+    comm.synchronize()
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory) -> Path:
+    """Both processes run every method and case once: starting them takes most of the time."""
+    output = tmp_path_factory.mktemp("two_processes")
+    launch(worker, 2, dist_url="auto", args=(str(output),))
+    return output
+
+
+def ranks_of(outputs: Path, name: str, case: str) -> list[dict]:
+    return [torch.load(outputs / f"{name}_{case}_{r}.pth", weights_only=True) for r in range(2)]
+
+
+@pytest.mark.parametrize("name", SPLIT_ALIKE)
+@pytest.mark.parametrize("case", CASES)
+def test_losses_and_gradients_equal_those_of_one_process_with_the_whole_batch(outputs, name, case):
+    ranks = ranks_of(outputs, name, case)
+    whole = step(distiller(name), [*CASES[case][0](), *CASES[case][1]()])
+    for key, loss in whole["losses"].items():
+        mean = (ranks[0]["losses"][key] + ranks[1]["losses"][key]) / 2
+        torch.testing.assert_close(mean, loss, rtol=1e-4, atol=1e-6)
+        assert loss > 0 or (key.endswith("loss_fg") and case == "all empty")
+    # A bias before a norm or in a softmax has a gradient of nothing but rounding.
+    scale = 0.01 * max(gradient.abs().max().item() for gradient in whole["gradients"].values())
+    for key, gradient in whole["gradients"].items():
+        for rank in ranks:
+            assert_close(rank["gradients"][key], gradient, 1e-4, key, scale)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("case", CASES)
+def test_every_rank_trains_without_nan_and_with_equal_gradients(outputs, name, case):
+    first, second = ranks_of(outputs, name, case)
+    assert all(torch.isfinite(loss) for rank in (first, second) for loss in rank["losses"].values())
+    assert any(key.startswith("kd.feature.adapters.") for key in first["gradients"])
+    for key, gradient in first["gradients"].items():
+        assert torch.isfinite(gradient).all(), key
+        torch.testing.assert_close(gradient, second["gradients"][key])
+
+
+def test_the_statistics_of_pkd_are_of_each_process(outputs):
+    key = "kd_feature_loss_feature"
+    ranks = [rank["losses"][key] for rank in ranks_of(outputs, "pkd", "usual")]
+    for rank, images in zip(ranks, CASES["usual"]):
+        alone = step(distiller("pkd"), images())["losses"][key]
+        torch.testing.assert_close(rank, alone, rtol=1e-5, atol=0)
+    whole = step(distiller("pkd"), [*CASES["usual"][0](), *CASES["usual"][1]()])["losses"][key]
+    assert (whole - sum(ranks) / 2).abs() > 1e-3 * whole
