@@ -17,6 +17,7 @@ from .methods import (
     KD,
     LD,
     MGD,
+    PGD,
     PKD,
     TID,
     CrossKD,
@@ -52,6 +53,7 @@ _METHODS: dict[str, type[KDMethod]] = {
     "MGD": MGD,
     "PKD": PKD,
     "TID": TID,
+    "PGD": PGD,
 }
 
 

@@ -11,6 +11,7 @@ from .imitation import FGFI, DeFeat, FitNet, GIBox
 from .kd import KD
 from .ld import LD
 from .mgd import MGD
+from .pgd import PGD
 from .pkd import PKD
 from .tid import TID
 
@@ -25,6 +26,7 @@ __all__ = [
     "MGD",
     "PKD",
     "TID",
+    "PGD",
     "ClassMap",
     "CrossKD",
     "DeFeat",

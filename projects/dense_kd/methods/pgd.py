@@ -1,0 +1,374 @@
+"""PGD: "Prediction-Guided Distillation for Dense Object Detection" (Yang et al., ECCV 2022)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from detectron2.structures import Instances
+from torch import Tensor, nn
+
+from ..detectors.assigners import box_centers, not_in_padding
+from ..detectors.dense import DenseDetector
+from ..detectors.heads import BRANCHES
+from ..outputs import DensePass
+from .adapters import check_equal_levels
+from .base import KDMethod, Needs, Step, check_choices
+from .class_maps import ClassMap
+from .pgd_released import (
+    released_background,
+    released_boxes,
+    released_normalization,
+    released_weights,
+)
+from .prediction_guided_weighting import FOREGROUNDS, background_mask, foreground_weights
+
+COMPAT = ("corrected", "released")
+
+
+class Masks(NamedTuple):
+    """The locations that are distilled, each L x (N, Hl, Wl) in [0, 1].
+
+    Attributes:
+        cls: foreground of the class tower.
+        bbox: foreground of the box tower.
+        background: of the class tower, 0 or 1.
+    """
+
+    cls: list[Tensor]
+    bbox: list[Tensor]
+    background: list[Tensor]
+
+
+class PGD(KDMethod):
+    """The student's towers imitate the teacher's after the first block, where the teacher predicts
+    well.
+
+    The teacher's predictions choose the ``topk`` best locations of each object and a Gaussian
+    through them weights these, see :func:`foreground_weights`; I_cls and I_bbox are the masks for
+    two exponents of the IoU. F are features (C, H, W) of a level after the first block of a tower,
+    and with the temperature tau
+
+        P = HW softmax_hw(mean_c |F| / tau)       spatial attention
+        A = C softmax_c(|F| / tau)                channel attention, of each location by itself
+
+    Per image and level l, M the class mask divided by the number of its cells that are not 0, B
+    the locations outside of all objects divided by theirs, lambda_l = 1 + level_step * l,
+
+        loss_cls_foreground = alpha lambda_l sum M P_T A_T (F_T - F_S)^2
+        loss_cls_background = beta  lambda_l sum B P_T A_T (F_T - F_S)^2
+        loss_cls_attention  = delta (sum |A_T - A_S| / HW + sum |P_T - P_S|)
+        loss_bbox           = gamma mean_p I_p mean_c A_T (F_T - F_S)^2
+        loss_bbox_attention = delta mean_p sum_c |A_T - A_S|
+
+    with p the cells where I_bbox is not 0 (no such cell: 0), summed over levels and averaged over
+    images (equations 5 to 9). beta = 0.5 alpha and gamma = 1.6 alpha unless given. Gradient goes to
+    the student only, in the attention terms through its attention. The released configs, which
+    also let the student inherit the teacher's FPN and head (``Distiller(init_student=True)``):
+
+        detector     alpha  tau  topk               (K = 30 everywhere in the paper)
+        ATSS         0.08   0.8  9
+        DDOD         0.08   0.8  30
+        AutoAssign   0.08   0.4  30
+        FCOS, GFL    0.04   0.8  30
+        MobileNetV2  0.04   0.8  9 (ATSS), 30 (FCOS)
+        CrowdHuman   0.001  0.8  30 (DDOD)
+
+    The released code has errors, which gave the published numbers. They are corrected by default,
+    and made again with ``compat="released"``:
+
+    (a) each image is weighted with the sum of the masks of all images of the process, foreground
+        and background, so the class terms grow with their number (mask mixing);
+    (b) detectors of points (FCOS, AutoAssign) look for the point (y, x) in the objects;
+    (c) boxes of distributions (GFL) are decoded with the stride of level n for image n;
+    (d) the top K are chosen in and outside an object, and those outside dropped then;
+    (e) coordinates are moved at random by up to 0.05 pixels for a covariance with an inverse,
+        instead of adding 1e-4 square pixels to variances;
+    (f) the mean of the box branch is over the cells of all images, so that images count by their
+        number of cells.
+
+    Without (a), the foreground term of a process with several images is smaller than what the
+    released alpha was tuned with; up to four times the alpha of the table is worth a try.
+
+    Where paper and code differ otherwise, this is the code: tau and K of the table, lambda
+    (``level_step=0`` is the paper), the mean over channels in P and in the box branch (paper:
+    sums), an unnormalised mask in the box branch, and attention terms that are not divided by HW
+    (P) and C (A).
+
+    Ours: locations in the padding beyond a multiple of 32 of the image's own size are in no mask,
+    as the released code has it for anchors only; where a location has several anchors, the best
+    counts; where the towers differ in width, a 1x1 convolution per branch, which is trained and
+    left out of the student, takes the student's feature to the teacher's; objects of a class that
+    the teacher does not have are in no foreground. The released DDOD assigns the student's labels
+    by the teacher's predictions besides; that is not part of this method.
+    """
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 0.08,
+        beta: float | None = None,
+        gamma: float | None = None,
+        delta: float = 8e-4,
+        temperature: float = 0.8,
+        topk: int = 30,
+        cls_iou_exponent: float = 0.8,
+        bbox_iou_exponent: float = 0.6,
+        foreground: str = "ours",
+        level_step: float = 0.25,
+        compat: str = "corrected",
+        padding_multiple: int | None = 32,
+        class_map: ClassMap = None,
+        warmup_iters: int = 0,
+    ):
+        """
+        Args:
+            alpha, beta, gamma, delta: weights of the class foreground, the class background, the
+                box branch and the attention terms; by default beta is 0.5 alpha and gamma 1.6
+                alpha.
+            temperature: tau.
+            topk: K, most locations per object.
+            cls_iou_exponent, bbox_iou_exponent: xi of the masks of the two branches.
+            foreground: strategy of :func:`foreground_weights`.
+            level_step: what lambda grows by from level to level.
+            compat: "corrected", or "released" with the errors (a) to (f).
+            padding_multiple: see :func:`not_in_padding`.
+            class_map: see :data:`ClassMap`.
+            warmup_iters: see :class:`KDMethod`.
+        """
+        super().__init__(warmup_iters=warmup_iters)
+        check_choices(("foreground", foreground, FOREGROUNDS), ("compat", compat, COMPAT))
+        if compat == "released" and foreground != "ours":
+            raise ValueError(
+                f"foreground={foreground!r} and compat='released': the released code has only "
+                "foreground='ours'; use compat='corrected' for the others"
+            )
+        weights = {
+            "alpha": alpha,
+            "beta": 0.5 * alpha if beta is None else beta,
+            "gamma": 1.6 * alpha if gamma is None else gamma,
+            "delta": delta,
+        }
+        if min(weights.values()) < 0 or max(weights.values()) == 0:
+            raise ValueError(f"{weights}: expected weights of at least 0, and one above it")
+        if temperature <= 0:
+            raise ValueError(f"temperature={temperature}: expected a number above 0")
+        if topk < 1:
+            raise ValueError(f"topk={topk}: expected at least one location per object")
+        for name, value in (("cls", cls_iou_exponent), ("bbox", bbox_iou_exponent)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}_iou_exponent={value}: expected a number from 0 to 1")
+        self.alpha, self.beta, self.gamma, self.delta = weights.values()
+        self.temperature = temperature
+        self.topk = topk
+        self.iou_exponents = (cls_iou_exponent, bbox_iou_exponent)
+        self.foreground = foreground
+        self.level_step = level_step
+        self.compat = compat
+        self.padding_multiple = padding_multiple
+        self.class_map = class_map
+        self.needs = Needs(taps=tuple((branch, 1) for branch in BRANCHES), same_classes=True)
+        self.adapters = nn.ModuleDict()
+
+    def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        super().check(student, teacher)
+        check_equal_levels(student, teacher)
+
+    def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        super().prepare(student, teacher)
+        ours, theirs = (d.head.tower_channels[1] for d in (student, teacher))
+        if ours != theirs:
+            for branch in BRANCHES:
+                self.adapters[branch] = nn.Conv2d(ours, theirs, kernel_size=1).to(student.device)
+
+    def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
+        """``loss_cls_foreground``, ``loss_cls_background``, ``loss_cls_attention``, ``loss_bbox``
+        and ``loss_bbox_attention``."""
+        masks = self.masks(teacher, step.ground_truth)
+        normalize = released_normalization if self.compat == "released" else normalize_per_image
+        factors = (self.alpha, self.beta, self.delta, self.gamma, self.delta)
+        total = torch.zeros(len(factors), device=masks.cls[0].device)
+        for level, (cls, bbox, background) in enumerate(zip(*masks)):
+            cls_share, background_share, bbox_share = normalize(cls, bbox, background)
+            terms = torch.stack(
+                cls_terms(
+                    *self._features(student, teacher, "cls", level),
+                    cls_share,
+                    background_share,
+                    self.temperature,
+                )
+                + bbox_terms(
+                    *self._features(student, teacher, "bbox", level),
+                    bbox,
+                    bbox_share,
+                    self.temperature,
+                )
+            )
+            scale = 1 + self.level_step * level
+            total = total + terms * terms.new_tensor([scale, scale, 1, 1, 1])
+        names = ("cls_foreground", "cls_background", "cls_attention", "bbox", "bbox_attention")
+        return {f"loss_{name}": f * loss for name, f, loss in zip(names, factors, total)}
+
+    def _features(
+        self, student: DensePass, teacher: DensePass, branch: str, level: int
+    ) -> tuple[Tensor, Tensor]:
+        ours = student.taps[branch, 1][level].float()
+        if branch in self.adapters:
+            ours = self.adapters[branch](ours)
+        return ours, teacher.taps[branch, 1][level].detach().float()
+
+    @torch.no_grad()
+    def masks(self, teacher: DensePass, ground_truth: list[Instances]) -> Masks:
+        """What the teacher's predictions choose to be distilled.
+
+        Args:
+            teacher: its taps are not looked at.
+            ground_truth: N Instances with gt_boxes and the student's gt_classes.
+        """
+        if self.compat == "released":
+            transposed = _are_points(teacher)
+            levels_of_boxes = released_boxes(teacher)
+            weigh = partial(released_weights, transposed=transposed)
+            find_background = partial(released_background, transposed=transposed)
+            padding = None if transposed else self.padding_multiple
+        else:
+            levels_of_boxes = teacher.boxes
+            weigh = partial(foreground_weights, strategy=self.foreground)
+            find_background = background_mask
+            padding = self.padding_multiple
+        scores = torch.cat(teacher.logits, dim=1).float().sigmoid()  # (N, R, K)
+        boxes = torch.cat(levels_of_boxes, dim=1).float()  # (N, R, 4)
+        levels = [priors[:: teacher.num_anchors] for priors in teacher.priors]
+        priors = torch.cat(levels)  # (P, 4), one of each location
+        images = []
+        for n, truth in enumerate(ground_truth):
+            valid = not_in_padding(priors, teacher.image_sizes[n], padding)  # (P,)
+            predicted = valid.repeat_interleave(teacher.num_anchors)  # (R,)
+            points = box_centers(priors[valid])
+            predictions = (points, scores[n, predicted], boxes[n, predicted])
+            gt_boxes, classes = truth.gt_boxes.tensor, self._teacher_classes(truth.gt_classes)
+            known = classes >= 0
+            kinds = [
+                weigh(
+                    *predictions,
+                    gt_boxes[known],
+                    classes[known],
+                    iou_exponent=exponent,
+                    topk=self.topk,
+                )
+                for exponent in self.iou_exponents
+            ]
+            kinds.append(find_background(points, gt_boxes).to(points))
+            maps = priors.new_zeros(len(kinds), len(priors))
+            maps[:, valid] = torch.stack(kinds)
+            images.append(maps)
+        split = torch.stack(images, dim=1).split([len(p) for p in levels], dim=2)
+        sizes = [feature.shape[-2:] for feature in teacher.features]
+        shaped = [maps.unflatten(2, size) for maps, size in zip(split, sizes)]  # (3, N, Hl, Wl)
+        return Masks(*(list(kind) for kind in zip(*shaped)))
+
+    def _teacher_classes(self, classes: Tensor) -> Tensor:
+        """(M,) of (M,): -1 where the teacher has no such class."""
+        if getattr(self, "student_classes", None) is None:
+            return classes
+        same = classes[:, None] == self.student_classes  # (M, K')
+        return torch.where(same, self.teacher_classes, -1).amax(dim=1)
+
+    def extra_repr(self) -> str:
+        return (
+            f"alpha={self.alpha}, beta={self.beta}, gamma={self.gamma}, delta={self.delta}, "
+            f"temperature={self.temperature}, topk={self.topk}, "
+            f"foreground={self.foreground!r}, compat={self.compat!r}"
+        )
+
+
+def spatial_attention(feature: Tensor, temperature: float) -> Tensor:
+    """P of :class:`PGD`, (N, Hl, Wl) of (N, C, Hl, Wl); its mean is 1."""
+    mean = feature.abs().mean(dim=1).flatten(1)  # (N, HlWl)
+    return (mean.shape[1] * (mean / temperature).softmax(dim=1)).view_as(feature[:, 0])
+
+
+def channel_attention(feature: Tensor, temperature: float) -> Tensor:
+    """A of :class:`PGD`, of the shape (N, C, ...) of ``feature``; its mean over channels is 1."""
+    return feature.shape[1] * (feature.abs() / temperature).softmax(dim=1)
+
+
+def cls_terms(
+    feature: Tensor,
+    teacher_feature: Tensor,
+    foreground: Tensor,
+    background: Tensor,
+    temperature: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The class branch of :class:`PGD` on a level, without weights.
+
+    Args:
+        feature, teacher_feature: (N, C, Hl, Wl).
+        foreground, background: (N, Hl, Wl), normalised.
+        temperature: tau.
+
+    Returns:
+        foreground, background and attention term; scalars.
+    """
+    spatial = spatial_attention(teacher_feature, temperature)  # (N, Hl, Wl)
+    channel = channel_attention(teacher_feature, temperature)  # (N, C, Hl, Wl)
+    distance = spatial * (channel * (teacher_feature - feature).square()).sum(dim=1)
+    num_images, cells = len(feature), spatial[0].numel()
+    of_channels = (channel - channel_attention(feature, temperature)).abs().sum() / cells
+    of_cells = (spatial - spatial_attention(feature, temperature)).abs().sum()
+    return (
+        (foreground * distance).sum() / num_images,
+        (background * distance).sum() / num_images,
+        (of_channels + of_cells) / num_images,
+    )
+
+
+def bbox_terms(
+    feature: Tensor, teacher_feature: Tensor, mask: Tensor, share: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """The box branch of :class:`PGD` on a level, without weights.
+
+    Args:
+        feature, teacher_feature: (N, C, Hl, Wl).
+        mask: (N, Hl, Wl), I.
+        share: (N, Hl, Wl), of the cells with I > 0 in the mean over cells.
+        temperature: tau.
+
+    Returns:
+        feature and attention term; scalars, with a graph also where the mask is 0.
+    """
+    cells = mask != 0
+    ours, theirs = (x.permute(0, 2, 3, 1)[cells] for x in (feature, teacher_feature))  # (P, C)
+    channel = channel_attention(theirs, temperature)
+    distance = (channel * (ours - theirs).square()).mean(dim=1)  # (P,)
+    attention = (channel - channel_attention(ours, temperature)).abs().sum(dim=1)  # (P,)
+    share = share[cells]
+    return (share * mask[cells] * distance).sum(), (share * attention).sum()
+
+
+def normalize_per_image(
+    cls: Tensor, bbox: Tensor, background: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the cells of a level count in its sums.
+
+    Args:
+        cls, bbox, background: masks, (N, Hl, Wl) each.
+
+    Returns:
+        ``cls`` and ``background`` divided by the number of their cells that are not 0, of each
+        image; and the share of a cell in the mean over the cells of ``bbox``, and over images.
+    """
+    cls, background, cells = (
+        mask / mask.count_nonzero(dim=(1, 2)).clamp(min=1)[:, None, None]
+        for mask in (cls, background, (bbox != 0).to(bbox))
+    )
+    return cls, background, cells / len(bbox)
+
+
+def _are_points(dense: DensePass) -> bool:
+    """Whether predictions are made from points: boxes of their stride's size."""
+    return all(
+        bool(((priors[:, 2:] - priors[:, :2]) - stride).abs().max() < 1e-3)
+        for priors, stride in zip(dense.priors, dense.strides)
+    )
