@@ -37,23 +37,22 @@ _DETECTORS: dict[str, type[DenseDetector]] = {
     "FCOS": FCOS,
 }
 
-
 _METHODS: dict[str, type[KDMethod]] = {
     "BCKD": BCKD,
     "CROSSKD": CrossKD,
     "DEFEAT": DeFeat,
+    "FGD": FGD,
     "FGFI": FGFI,
     "FITNET": FitNet,
     "FKD": FKD,
     "FRS": FRS,
     "GIBOX": GIBox,
-    "FGD": FGD,
     "KD": KD,
     "LD": LD,
     "MGD": MGD,
+    "PGD": PGD,
     "PKD": PKD,
     "TID": TID,
-    "PGD": PGD,
 }
 
 

@@ -17,16 +17,16 @@ from .tid import TID
 
 __all__ = [
     "BCKD",
+    "FGD",
     "FGFI",
     "FKD",
     "FRS",
-    "FGD",
     "KD",
     "LD",
     "MGD",
+    "PGD",
     "PKD",
     "TID",
-    "PGD",
     "ClassMap",
     "CrossKD",
     "DeFeat",
