@@ -18,15 +18,15 @@ train.output_dir = "output/quickstart/fgd"
 model = L(Distiller)(
     student=student.model,
     teacher=L(Teacher)(model=teacher.model, weights="output/quickstart/teacher/model_final.pth"),
-    # The weights of the released FCOS, but for the relation: a sum over channels and cells, of
-    # which COCO has 267 times as many (8e-6 there).
+    # Features are larger here than on COCO, so the temperature is higher and the weights of the
+    # terms that are sums of squares are lower.
     methods=L(MethodSet)(
         fgd=L(FGD)(
-            fg_weight=1.6e-3,
-            bg_weight=8e-4,
+            fg_weight=1.6e-5,
+            bg_weight=8e-6,
             attention_weight=8e-4,
-            relation_weight=2e-3,
-            temperature=0.8,
+            relation_weight=2e-6,
+            temperature=8.0,
         )
     ),
     init_student=True,

@@ -18,7 +18,7 @@ train.output_dir = "output/quickstart/mgd"
 model = L(Distiller)(
     student=student.model,
     teacher=L(Teacher)(model=teacher.model, weights="output/quickstart/teacher/model_final.pth"),
-    # The loss is a sum over channels and cells, of which COCO has 267 times as many: 2e-5 there.
-    methods=L(MethodSet)(mgd=L(MGD)(weight=5e-3, masked_ratio=0.65)),
+    # On COCO 2e-5. The loss is a sum of squares of features, which are larger here.
+    methods=L(MethodSet)(mgd=L(MGD)(weight=5e-6, masked_ratio=0.65)),
     init_student=True,
 )
