@@ -18,8 +18,8 @@ train.output_dir = "output/quickstart/fgd"
 model = L(Distiller)(
     student=student.model,
     teacher=L(Teacher)(model=teacher.model, weights="output/quickstart/teacher/model_final.pth"),
-    # Features are larger here than on COCO, so the temperature is higher and the weights of the
-    # terms that are sums of squares are lower.
+    # Features here are large, of about 8 at P3, so the temperature is higher than the published
+    # one, and the weights of the terms that are sums of squares are lower.
     methods=L(MethodSet)(
         fgd=L(FGD)(
             fg_weight=1.6e-5,
