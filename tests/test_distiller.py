@@ -12,6 +12,7 @@ from builders import (
     retinanet_config,
     tiny_atss,
     tiny_autoassign,
+    tiny_ddod,
     tiny_fcos,
     tiny_gfl,
     tiny_retinanet,
@@ -22,7 +23,7 @@ from detectron2.solver.build import get_default_optimizer_params
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from dense_kd import BCKD, Distiller, MethodSet, Teacher
+from dense_kd import BCKD, PGD, DistillationError, Distiller, MethodSet, Teacher
 
 DETECTORS = [tiny_retinanet, tiny_fcos, tiny_atss, tiny_gfl, tiny_autoassign]
 
@@ -170,3 +171,43 @@ def test_a_batch_with_empty_images_trains_without_nan(case):
         assert all(p.grad is None or torch.isfinite(p.grad).all() for p in distiller.parameters())
         # DistributedDataParallel without find_unused_parameters needs every gradient.
         assert all(p.grad is not None for p in distiller.parameters() if p.requires_grad)
+
+
+def of_targets_from_teacher(student, teacher) -> Distiller:
+    return Distiller(
+        student=student,
+        teacher=Teacher(teacher, None),
+        methods=MethodSet(pgd=PGD()),
+        targets_from_teacher=True,
+    )
+
+
+@pytest.mark.parametrize("teacher", [tiny_ddod, tiny_gfl])
+def test_the_students_targets_may_go_by_the_teachers_predictions(teacher):
+    own = tiny_ddod()(batch())
+    model = of_targets_from_teacher(tiny_ddod(), teacher(seed=1))
+    losses = model(batch())
+    student = tiny_ddod()
+    images = student.preprocess_image(batch())
+    truth = student.ground_truth(batch())
+    by_teacher = student.targets(model.teacher.model.run(images), truth)
+    expected = student.losses(student.run(images), by_teacher)
+    for name, loss in expected.items():
+        torch.testing.assert_close(losses[name], loss)
+        assert loss != own[name]
+    assert torch.equal(model.student.level_positives, student.level_positives)
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(
+    "student, teacher, message",
+    [
+        (tiny_atss, tiny_atss, "ATSS does not go by predictions"),
+        (tiny_ddod, tiny_fcos, "targets_from_teacher=True: .* the anchors differ"),
+        (tiny_ddod, lambda: tiny_ddod(class_names=list("abcd")), "needs equal classes"),
+    ],
+)
+def test_targets_that_the_teacher_cannot_give_are_refused(student, teacher, message):
+    with pytest.raises(DistillationError, match=message):
+        of_targets_from_teacher(student(), teacher())

@@ -16,6 +16,7 @@ from .checkpoint import METHOD_PREFIX
 from .detectors import FCOS, DenseDetector, RetinaNet
 from .inheritance import inherit, inherited_state
 from .methods import DistillationError, MethodSet, Step
+from .methods.base import check_same_priors
 from .teacher import Teacher
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Distiller(nn.Module):
         teacher: Teacher,
         methods: MethodSet,
         init_student: bool = False,
+        targets_from_teacher: bool = False,
     ):
         """
         Args:
@@ -49,10 +51,13 @@ class Distiller(nn.Module):
                 loaded, copy the teacher's FPN and head into the student where names and shapes
                 agree ("inheriting"), and log what was copied and what not. Checkpoints remember
                 it, in ``kd.student_initialized``, so that a resumed run does not do it again.
+            targets_from_teacher: the student's assigner goes by the teacher's predictions instead
+                of the student's, as in PGD's released DDOD; for a student whose assigner goes by
+                predictions, and a teacher with the same anchors and classes.
 
         Raises:
-            DistillationError: a method cannot distil this teacher into this student, or the
-                student can inherit nothing from it.
+            DistillationError: a method cannot distil this teacher into this student, the student
+                can inherit nothing from it, or cannot have its targets from it.
         """
         super().__init__()
         for name, value, kind in (
@@ -70,10 +75,13 @@ class Distiller(nn.Module):
         self.teacher = teacher
         self.kd = methods
         self.init_student = init_student
+        self.targets_from_teacher = targets_from_teacher
         self._prepared = False
         if init_student:
             _check_inheritable(student, teacher)
             methods.register_buffer("student_initialized", torch.tensor(False))
+        if targets_from_teacher:
+            _check_targets_from_teacher(student, teacher.model)
         self.register_load_state_dict_post_hook(_report_flat_keys)
 
     def load_teacher(self) -> None:
@@ -110,7 +118,8 @@ class Distiller(nn.Module):
         images = self.student.preprocess_image(batched_inputs)
         teacher = self.teacher.run(batched_inputs, images, self.student, self.kd.taps)
         student = self.student.run(images, self.kd.taps)
-        targets = self.student.targets(student, ground_truth)
+        assigned_by = teacher if self.targets_from_teacher else student
+        targets = self.student.targets(assigned_by, ground_truth)
         losses = dict(self.student.losses(student, targets))
         storage = compat.event_storage()
         step = Step(
@@ -165,6 +174,24 @@ def _check_inheritable(student: DenseDetector, teacher: Teacher) -> None:
             f"{type(teacher.model).__name__}; build both with the same width and kind of head, or "
             "leave init_student out"
         )
+
+
+def _check_targets_from_teacher(student: DenseDetector, teacher: DenseDetector) -> None:
+    if not student.assigns_by_predictions:
+        raise DistillationError(
+            f"targets_from_teacher=True, but the assigner of the student {type(student).__name__} "
+            "does not go by predictions, so the targets would be the same; leave it out"
+        )
+    if (student.num_classes, student.class_names) != (teacher.num_classes, teacher.class_names):
+        raise DistillationError(
+            "targets_from_teacher=True needs equal classes, but the student has "
+            f"num_classes={student.num_classes} and class_names={student.class_names}, and the "
+            f"teacher {teacher.num_classes} and {teacher.class_names}"
+        )
+    try:
+        check_same_priors(student, teacher)
+    except ValueError as error:
+        raise DistillationError(f"targets_from_teacher=True: {error}") from None
 
 
 def _report_flat_keys(module: nn.Module, incompatible: Any) -> None:

@@ -76,6 +76,7 @@ class DDOD(SquareAnchorDetector):
     for further labels, from another pass, call :meth:`assign`.
     """
 
+    assigns_by_predictions = True
     training_buffers = ("loss_normalizer", "regression_normalizer")
     optional_buffers = ("level_positives",)
 

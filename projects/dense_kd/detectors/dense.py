@@ -36,6 +36,9 @@ class DenseDetector(nn.Module, ABC):
     optional_buffers: tuple[str, ...] = ()
     """Buffers in the state dict that a file of weights may lack; they keep their values then."""
 
+    assigns_by_predictions = False
+    """Whether :meth:`assign` looks at predictions, so that another pass gives other targets."""
+
     trains_distribution = False
     """Whether the losses fit a head with ``reg_max``, see :mod:`.distribution_boxes`."""
 
