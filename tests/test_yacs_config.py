@@ -120,6 +120,7 @@ def test_the_options_of_a_method_are_its_arguments_in_capitals(tmp_path):
     assert nodes.FGFI.WARMUP_ITERS == 400 and nodes.FRS.WARMUP_ITERS == 500
     assert nodes.FITNET.REGION == "all" and nodes.GIBOX.TOPK == 10
     assert nodes.DEFEAT.OBJECT_WEIGHT == 4.0 and nodes.FKD.TEMPERATURE == 0.5
+    assert nodes.PGD.ALPHA == 0.08 and nodes.PGD.COMPAT == "corrected"
     assert "CLASS_MAP" not in nodes.BCKD  # None is no value of a yacs config
 
 

@@ -23,14 +23,14 @@ from torch import Tensor
 
 from dense_kd import PGD, DistillationError, Distiller, MethodSet, Teacher
 from dense_kd.detectors import DenseDetector
-from dense_kd.methods.pgd import (
+from dense_kd.methods.pgd_released import are_points, released_normalization
+from dense_kd.methods.pgd_terms import (
     bbox_terms,
     channel_attention,
     cls_terms,
     normalize_per_image,
     spatial_attention,
 )
-from dense_kd.methods.pgd_released import released_normalization
 from dense_kd.methods.prediction_guided_weighting import FOREGROUNDS
 from dense_kd.outputs import DensePass
 
@@ -338,6 +338,13 @@ def test_padding_of_an_image_is_in_no_mask():
     everywhere = PGD(foreground="box", padding_multiple=None).masks(dense, truth).background[0]
     assert finest[0, 8:].sum() == 0 and everywhere[0, 8:].all() and everywhere[0, 8:].numel() > 0
     assert torch.equal(finest[0, :8], everywhere[0, :8])
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_points_are_told_from_anchors_by_the_size_of_their_priors(name: str):
+    model = DETECTORS[name]()
+    dense = model.run(model.preprocess_image(batch()))
+    assert are_points(dense) == (name in ("fcos", "autoassign"))
 
 
 def test_boxes_of_distributions_cannot_have_the_released_error_for_more_images_than_levels():

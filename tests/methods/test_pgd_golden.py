@@ -12,8 +12,8 @@ from torch import Tensor
 
 from dense_kd import PGD
 from dense_kd.methods import pgd
-from dense_kd.methods.pgd import bbox_terms, cls_terms, normalize_per_image
 from dense_kd.methods.pgd_released import released_normalization, released_weights
+from dense_kd.methods.pgd_terms import bbox_terms, cls_terms, normalize_per_image
 from dense_kd.methods.prediction_guided_weighting import (
     best_locations,
     foreground_weights,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dense_kd.methods import prediction_guided_weighting as pgw
 from dense_kd.methods.pgd_released import released_points_in_boxes, released_weights
@@ -220,3 +221,34 @@ def test_weights_do_not_depend_on_how_many_objects_are_compared_at_a_time(strate
 def test_an_unknown_strategy_is_named():
     with pytest.raises(ValueError, match="strategy='gauss': expected one of"):
         weights("gauss")
+
+
+class LargestTensor(TorchDispatchMode):
+    """Keeps the size in bytes of the largest tensor that an operation makes."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(tensor, Tensor) and tensor._base is None:
+                self.size = max(self.size, tensor.numel() * tensor.element_size())
+        return result
+
+
+@pytest.mark.parametrize("strategy", ["ours", "kde", "box_gaussian", "released"])
+def test_five_hundred_objects_need_no_more_memory_than_a_few(strategy: str):
+    """At 800 x 1344, where 500 objects and 22,400 locations are 11 million pairs."""
+    points = 1000 * torch.rand(22400, 2)
+    scores, boxes = torch.rand(22400, 80), torch.cat((points - 40, points + 60), dim=1)
+    low = 900 * torch.rand(500, 2)
+    gt = torch.cat((low, low + 100), dim=1)
+    arguments = (points, scores, boxes, gt, torch.arange(500) % 80)
+    with LargestTensor() as largest:
+        if strategy == "released":
+            found = released_weights(*arguments, iou_exponent=0.8, topk=30, transposed=True)
+        else:
+            found = foreground_weights(*arguments, iou_exponent=0.8, strategy=strategy)
+        background_mask(points, gt)
+    assert found.isfinite().all() and found.max() > 0.5
+    assert 2**22 < largest.size <= 2**24  # (M, P, 2) of a chunk of objects; all would be 85 MiB

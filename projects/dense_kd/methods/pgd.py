@@ -17,11 +17,13 @@ from .adapters import check_equal_levels
 from .base import KDMethod, Needs, Step, check_choices
 from .class_maps import ClassMap
 from .pgd_released import (
+    are_points,
     released_background,
     released_boxes,
     released_normalization,
     released_weights,
 )
+from .pgd_terms import bbox_terms, cls_terms, normalize_per_image
 from .prediction_guided_weighting import FOREGROUNDS, background_mask, foreground_weights
 
 COMPAT = ("corrected", "released")
@@ -63,7 +65,7 @@ class PGD(KDMethod):
         loss_bbox_attention = delta mean_p sum_c |A_T - A_S|
 
     with p the cells where I_bbox is not 0 (no such cell: 0), summed over levels and averaged over
-    images (equations 5 to 9). beta = 0.5 alpha and gamma = 1.6 alpha unless given. Gradient goes to
+    images. beta = 0.5 alpha and gamma = 1.6 alpha unless given. Gradient goes to
     the student only, in the attention terms through its attention. The released configs, which
     also let the student inherit the teacher's FPN and head (``Distiller(init_student=True)``):
 
@@ -100,8 +102,10 @@ class PGD(KDMethod):
     as the released code has it for anchors only; where a location has several anchors, the best
     counts; where the towers differ in width, a 1x1 convolution per branch, which is trained and
     left out of the student, takes the student's feature to the teacher's; objects of a class that
-    the teacher does not have are in no foreground. The released DDOD assigns the student's labels
-    by the teacher's predictions besides; that is not part of this method.
+    the teacher does not have are in no foreground.
+
+    The released DDOD also assigns the student's labels by the teacher's predictions; that is
+    ``Distiller(targets_from_teacher=True)``.
     """
 
     def __init__(
@@ -227,7 +231,7 @@ class PGD(KDMethod):
             ground_truth: N Instances with gt_boxes and the student's gt_classes.
         """
         if self.compat == "released":
-            transposed = _are_points(teacher)
+            transposed = are_points(teacher)
             levels_of_boxes = released_boxes(teacher)
             weigh = partial(released_weights, transposed=transposed)
             find_background = partial(released_background, transposed=transposed)
@@ -281,94 +285,3 @@ class PGD(KDMethod):
             f"temperature={self.temperature}, topk={self.topk}, "
             f"foreground={self.foreground!r}, compat={self.compat!r}"
         )
-
-
-def spatial_attention(feature: Tensor, temperature: float) -> Tensor:
-    """P of :class:`PGD`, (N, Hl, Wl) of (N, C, Hl, Wl); its mean is 1."""
-    mean = feature.abs().mean(dim=1).flatten(1)  # (N, HlWl)
-    return (mean.shape[1] * (mean / temperature).softmax(dim=1)).view_as(feature[:, 0])
-
-
-def channel_attention(feature: Tensor, temperature: float) -> Tensor:
-    """A of :class:`PGD`, of the shape (N, C, ...) of ``feature``; its mean over channels is 1."""
-    return feature.shape[1] * (feature.abs() / temperature).softmax(dim=1)
-
-
-def cls_terms(
-    feature: Tensor,
-    teacher_feature: Tensor,
-    foreground: Tensor,
-    background: Tensor,
-    temperature: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The class branch of :class:`PGD` on a level, without weights.
-
-    Args:
-        feature, teacher_feature: (N, C, Hl, Wl).
-        foreground, background: (N, Hl, Wl), normalised.
-        temperature: tau.
-
-    Returns:
-        foreground, background and attention term; scalars.
-    """
-    spatial = spatial_attention(teacher_feature, temperature)  # (N, Hl, Wl)
-    channel = channel_attention(teacher_feature, temperature)  # (N, C, Hl, Wl)
-    distance = spatial * (channel * (teacher_feature - feature).square()).sum(dim=1)
-    num_images, cells = len(feature), spatial[0].numel()
-    of_channels = (channel - channel_attention(feature, temperature)).abs().sum() / cells
-    of_cells = (spatial - spatial_attention(feature, temperature)).abs().sum()
-    return (
-        (foreground * distance).sum() / num_images,
-        (background * distance).sum() / num_images,
-        (of_channels + of_cells) / num_images,
-    )
-
-
-def bbox_terms(
-    feature: Tensor, teacher_feature: Tensor, mask: Tensor, share: Tensor, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """The box branch of :class:`PGD` on a level, without weights.
-
-    Args:
-        feature, teacher_feature: (N, C, Hl, Wl).
-        mask: (N, Hl, Wl), I.
-        share: (N, Hl, Wl), of the cells with I > 0 in the mean over cells.
-        temperature: tau.
-
-    Returns:
-        feature and attention term; scalars, with a graph also where the mask is 0.
-    """
-    cells = mask != 0
-    ours, theirs = (x.permute(0, 2, 3, 1)[cells] for x in (feature, teacher_feature))  # (P, C)
-    channel = channel_attention(theirs, temperature)
-    distance = (channel * (ours - theirs).square()).mean(dim=1)  # (P,)
-    attention = (channel - channel_attention(ours, temperature)).abs().sum(dim=1)  # (P,)
-    share = share[cells]
-    return (share * mask[cells] * distance).sum(), (share * attention).sum()
-
-
-def normalize_per_image(
-    cls: Tensor, bbox: Tensor, background: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What the cells of a level count in its sums.
-
-    Args:
-        cls, bbox, background: masks, (N, Hl, Wl) each.
-
-    Returns:
-        ``cls`` and ``background`` divided by the number of their cells that are not 0, of each
-        image; and the share of a cell in the mean over the cells of ``bbox``, and over images.
-    """
-    cls, background, cells = (
-        mask / mask.count_nonzero(dim=(1, 2)).clamp(min=1)[:, None, None]
-        for mask in (cls, background, (bbox != 0).to(bbox))
-    )
-    return cls, background, cells / len(bbox)
-
-
-def _are_points(dense: DensePass) -> bool:
-    """Whether predictions are made from points: boxes of their stride's size."""
-    return all(
-        bool(((priors[:, 2:] - priors[:, :2]) - stride).abs().max() < 1e-3)
-        for priors, stride in zip(dense.priors, dense.strides)
-    )

@@ -70,6 +70,14 @@ def released_weights(
     return weights
 
 
+def are_points(dense: DensePass) -> bool:
+    """Whether predictions are made from points: boxes of their stride's size."""
+    return all(
+        bool(((priors[:, 2:] - priors[:, :2]) - stride).abs().max() < 1e-3)
+        for priors, stride in zip(dense.priors, dense.strides)
+    )
+
+
 @torch.no_grad()
 def released_background(points: Tensor, gt_boxes: Tensor, transposed: bool) -> Tensor:
     """(P,) bool: locations (P, 2) that are in none of the boxes (M, 4), see ``transposed``."""
@@ -113,8 +121,9 @@ def released_boxes(teacher: DensePass) -> list[Tensor]:
 def released_normalization(
     cls: Tensor, bbox: Tensor, background: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See :func:`dense_kd.methods.pgd.normalize_per_image`; here every image has the sum of all
-    images' masks in the class branch (a), and the mean of the box branch is over all cells (f)."""
+    """As :func:`dense_kd.methods.pgd_terms.normalize_per_image`, but in the class branch every
+    image has the sum of all images' masks (a), and the mean of the box branch is over the cells of
+    all images (f)."""
     cls, background = (
         (mask / mask.count_nonzero(dim=(1, 2)).clamp(min=1)[:, None, None])
         .sum(dim=0, keepdim=True)

@@ -1,7 +1,7 @@
 """Which locations of an image PGD distils, and how much: prediction-guided weighting (PGW).
 
-Yang et al., "Prediction-Guided Distillation for Dense Object Detection", ECCV 2022, section 3.2,
-and the other foreground masks of its Table 5. Pure functions on one image, also for plots.
+Yang et al., "Prediction-Guided Distillation for Dense Object Detection", ECCV 2022, and the
+other foreground masks of its Table 5. Pure functions on one image, also for plots.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def foreground_weights(
 ) -> Tensor:
     """The foreground mask of an image: for each location the largest weight that an object gives.
 
-    The quality of location i for object g of class c is that of the prediction there (equation 1,
-    xi is ``iou_exponent``):
+    The quality of location i for object g of class c is that of the prediction there, with xi =
+    ``iou_exponent``,
 
         q_ig = score_ic^(1 - xi) * IoU(box_i, g)^xi     where location i is in g, else 0
 
@@ -48,8 +48,8 @@ def foreground_weights(
     are. The weight of i for g is, with ``strategy``
 
     * "ours" (PGD): exp(-(X_i - mu)^T Sigma^-1 (X_i - mu) / 2) for i in T_g with mean and
-      covariance of the points X of T_g (equations 2 to 4), plus 1e-4 square pixels on the
-      diagonal, which a single point or a line needs;
+      covariance of the points X of T_g, plus 1e-4 square pixels on the diagonal, which a single
+      point or a line needs;
     * "topk": 1 for i in T_g;
     * "kde": the kernel density estimate from T_g at i in T_g, in units of its largest value, with
       Gaussian kernels of the covariance of T_g times |T_g|^(-1/3) (Scott's rule);
@@ -59,9 +59,9 @@ def foreground_weights(
       height as standard deviations;
     * "center": 1 in the box of the same centre and half the width and height.
 
-    The paper names the other six without formulas; the definitions of "kde", "box_gaussian" and
-    "center" are ours. An object that no location is in gives no weight, and the points of all
-    levels count for every object.
+    The definitions of "kde", "quality", "box_gaussian" and "center" are ours, after their names
+    in the table. An object that no location is in gives no weight, and the points of all levels
+    count for every object.
 
     Args:
         points: (P, 2), x and y of the locations of all levels.
