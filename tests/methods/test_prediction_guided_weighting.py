@@ -201,7 +201,8 @@ def test_locations_on_a_diagonal_far_from_the_origin_have_a_covariance():
 
 def test_of_several_anchors_at_a_location_the_best_counts():
     points, scores, boxes = grid()
-    worse = (scores * 0.3, boxes + 5)
+    factors = wave(torch.arange(48.0), 1.7, amplitude=0.4)[:, None] + 0.5
+    worse = (scores * factors, boxes + 5)
     both = [torch.stack(pair, dim=1).flatten(0, 1) for pair in zip(worse, (scores, boxes))]
     for strategy in ("ours", "topk"):
         options = {"iou_exponent": 0.0, "topk": 5, "strategy": strategy}  # the score alone
