@@ -7,27 +7,9 @@ import os
 
 from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 
+from . import methods
 from .detectors import FCOS, DenseDetector, RetinaNet
-from .methods import (
-    BCKD,
-    FGD,
-    FGFI,
-    FKD,
-    FRS,
-    KD,
-    LD,
-    MGD,
-    PGD,
-    PKD,
-    TID,
-    CrossKD,
-    DeFeat,
-    DistillationError,
-    FitNet,
-    GIBox,
-    KDMethod,
-    MethodSet,
-)
+from .methods import DistillationError, KDMethod, MethodSet
 from .teacher import Teacher
 
 _DETECTORS: dict[str, type[DenseDetector]] = {
@@ -38,21 +20,9 @@ _DETECTORS: dict[str, type[DenseDetector]] = {
 }
 
 _METHODS: dict[str, type[KDMethod]] = {
-    "BCKD": BCKD,
-    "CROSSKD": CrossKD,
-    "DEFEAT": DeFeat,
-    "FGD": FGD,
-    "FGFI": FGFI,
-    "FITNET": FitNet,
-    "FKD": FKD,
-    "FRS": FRS,
-    "GIBOX": GIBox,
-    "KD": KD,
-    "LD": LD,
-    "MGD": MGD,
-    "PGD": PGD,
-    "PKD": PKD,
-    "TID": TID,
+    name.upper(): value
+    for name, value in vars(methods).items()
+    if isinstance(value, type) and issubclass(value, KDMethod) and value is not KDMethod
 }
 
 

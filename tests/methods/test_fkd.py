@@ -10,7 +10,8 @@ from builders import CASES, batch, nine_anchor_retinanet, tiny_fcos, tiny_gfl
 from test_imitation import make_pass
 
 from dense_kd import FKD, DistillationError, Distiller, MethodSet, Teacher
-from dense_kd.methods.fkd import NonLocal, spatial_attention
+from dense_kd.methods.attention import spatial_attention
+from dense_kd.methods.fkd import NonLocal
 
 DETECTORS = {"retinanet": nine_anchor_retinanet, "fcos": tiny_fcos, "gfl": tiny_gfl}
 TERMS = ("loss_feature", "loss_channel", "loss_spatial", "loss_nonlocal")
@@ -54,14 +55,14 @@ def test_losses_are_their_formulas():
     method.make_layers(2, 3, 3)
     found = method(student, teacher, None)
     expected = dict.fromkeys(weights, 0.0)
-    for level, (s, t) in enumerate(zip(student.features, teacher.features)):
-        m = (spatial_attention(s, 0.5) + spatial_attention(t, 0.5)) / 2
-        expected["feature"] += ((t - method.adapters[level](s)) ** 2 * m).sum().sqrt()
-        p, q = method.channel_adapters[level], method.spatial_adapters[level]
-        expected["channel"] += ((t.mean((2, 3)) - p(s.mean((2, 3)))) ** 2).sum().sqrt()
-        expected["spatial"] += ((t.mean(1) - q(s.mean(1)[:, None])[:, 0]) ** 2).sum().sqrt()
+    for level, s, t in zip(method.levels, student.features, teacher.features):
+        m = (spatial_attention(s, 0.5) + spatial_attention(t, 0.5))[:, None] / 2
+        p, q = s.mean((2, 3)), s.mean(1)[:, None]
+        expected["feature"] += ((t - level.feature(s)) ** 2 * m).sum().sqrt()
+        expected["channel"] += ((t.mean((2, 3)) - level.channel(p)) ** 2).sum().sqrt()
+        expected["spatial"] += ((t.mean(1) - level.spatial(q)[:, 0]) ** 2).sum().sqrt()
         # the blocks are identities at the start
-        expected["nonlocal"] += ((t - method.nonlocal_adapters[level](s)) ** 2).sum().sqrt()
+        expected["nonlocal"] += ((t - level.relation(s)) ** 2).sum().sqrt()
     for name, weight in weights.items():
         value = weight * expected[name].item()
         assert found[f"loss_{name}"].item() == pytest.approx(value, rel=1e-5), name
@@ -72,8 +73,8 @@ def test_a_perfect_student_has_no_loss_and_finite_gradients():
     method = FKD()
     method.make_layers(2, 3, 3)
     with torch.no_grad():
-        for adapters in (method.adapters, method.nonlocal_adapters):
-            for adapter in adapters:
+        for level in method.levels:
+            for adapter in (level.feature, level.relation):
                 adapter.weight.copy_(torch.eye(3)[..., None, None])
                 adapter.bias.zero_()
     for feature in student.features:

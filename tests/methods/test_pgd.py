@@ -23,13 +23,13 @@ from torch import Tensor
 
 from dense_kd import PGD, DistillationError, Distiller, MethodSet, Teacher
 from dense_kd.detectors import DenseDetector
+from dense_kd.methods.attention import spatial_attention
 from dense_kd.methods.pgd_released import are_points, released_normalization
 from dense_kd.methods.pgd_terms import (
     bbox_terms,
     channel_attention,
     cls_terms,
     normalize_per_image,
-    spatial_attention,
 )
 from dense_kd.methods.prediction_guided_weighting import FOREGROUNDS
 from dense_kd.outputs import DensePass
@@ -213,6 +213,39 @@ def test_the_losses_are_their_formulas(step: float):
         assert found[term].item() == pytest.approx(expected[term], rel=1e-5), term
 
 
+@pytest.mark.parametrize("branches", [("cls",), ("bbox",), ("bbox", "cls")])
+def test_branches_alone_are_the_terms_that_they_have_together(branches: tuple):
+    student, teacher = passes()
+    together = PGD()(student, teacher, make_step(None, TRUTH))
+    method = PGD(branches=branches)
+    assert method.needs.taps == tuple((branch, 1) for branch in branches)
+    found = method(student, teacher, make_step(None, TRUTH))
+    assert set(found) == {t for t in TERMS if t.split("_")[1] in branches}
+    assert all(torch.equal(loss, together[term]) for term, loss in found.items())
+
+
+def test_the_neck_has_the_terms_of_the_class_branch_on_the_pyramid():
+    student, teacher = passes()
+    expected = PGD()(student, teacher, make_step(None, TRUTH))
+    for dense in (student, teacher):
+        dense.features, dense.taps = dense.taps["cls", 1], {}
+    found = PGD(branches=("neck",))(student, teacher, make_step(None, TRUTH))
+    assert len(found) == 3
+    for term, loss in found.items():
+        torch.testing.assert_close(loss, expected[term.replace("neck", "cls")], rtol=1e-6, atol=0)
+
+
+def test_the_neck_of_other_widths_is_adapted_and_trains_the_pyramid():
+    student, teacher = tiny_fcos(), tiny_fcos(seed=1, channels=32)
+    model = distiller(student, teacher, branches=("neck",))
+    found = {k: v for k, v in model(batch()).items() if k.startswith("kd_")}
+    sum(found.values()).backward()
+    assert [p.shape for p in model.kd.parameters()] == [(32, 16, 1, 1), (32,)]
+    assert all(p.grad.abs().max() > 0 for p in model.kd.parameters())
+    assert student.backbone.fpn_output3.weight.grad.abs().max() > 0
+    assert all(p.grad is None for p in student.head.parameters())
+
+
 def test_weights_follow_alpha_unless_they_are_given():
     method = PGD(alpha=0.04)
     assert (method.beta, method.gamma, method.delta) == (0.02, 0.064, 8e-4)
@@ -363,6 +396,9 @@ def test_boxes_of_distributions_cannot_have_the_released_error_for_more_images_t
         ({"alpha": 0.0, "delta": 0.0}, "one above it"),
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"topk": 0}, "topk=0"),
+        ({"branches": ()}, "one or more of"),
+        ({"branches": ("cls", "ctr")}, r"branches=\('cls', 'ctr'\): expected one or more of"),
+        ({"branches": ("cls", "cls")}, "each once"),
         ({"bbox_iou_exponent": 1.5}, "bbox_iou_exponent=1.5"),
     ],
 )

@@ -1,22 +1,14 @@
-"""What lets features of student and teacher be compared: equal levels, and equal widths."""
+"""What lets features of student and teacher be compared where their widths differ."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from ..detectors.dense import DenseDetector
 from ..outputs import DensePass
-
-
-def check_equal_levels(student: DenseDetector, teacher: DenseDetector) -> None:
-    """Raise ValueError unless both pyramids have the same strides."""
-    if student.strides != teacher.strides:
-        raise ValueError(
-            "it compares features level by level, but the student has level strides "
-            f"{student.strides} and the teacher {teacher.strides}"
-        )
 
 
 def pyramid_channels(detector: DenseDetector) -> int:
@@ -58,6 +50,24 @@ class WidthAdapters(nn.ModuleList):
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """L x (N, C, Hl, Wl) of the student at the teacher's width."""
         return [adapter(feature) for adapter, feature in zip(self, features)]
+
+
+def pyramid_adapters(
+    student: DenseDetector, teacher: DenseDetector, levels: int | None = None, **options: Any
+) -> WidthAdapters:
+    """Adapters of the pyramids of two detectors, on the student's device.
+
+    Args:
+        student, teacher: detectors.
+        levels: how many; those of the student by default.
+        options: of :class:`WidthAdapters`.
+    """
+    return WidthAdapters(
+        len(student.strides) if levels is None else levels,
+        pyramid_channels(student),
+        pyramid_channels(teacher),
+        **options,
+    ).to(student.device)
 
 
 def comparable_features(

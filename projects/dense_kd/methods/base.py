@@ -48,12 +48,14 @@ class Needs:
         taps: tower features that it reads from both passes.
         same_priors: predictions correspond one to one: equal strides, anchors per location and
             anchors.
+        same_levels: it compares features level by level: equal strides.
         same_classes: it compares class scores; ``class_map`` says which correspond.
         distribution: both predict distributions over distances.
     """
 
     taps: tuple[Tap, ...] = ()
     same_priors: bool = False
+    same_levels: bool = False
     same_classes: bool = False
     distribution: bool = False
 
@@ -93,6 +95,11 @@ class KDMethod(nn.Module, ABC):
             teacher.head.check_tap(tap)
         if self.needs.same_classes:
             class_pairs(self.class_map, student, teacher)
+        if self.needs.same_levels and student.strides != teacher.strides:
+            raise ValueError(
+                "it compares features level by level, but the student has level strides "
+                f"{student.strides} and the teacher {teacher.strides}"
+            )
         if self.needs.same_priors:
             check_same_priors(student, teacher)
         if self.needs.distribution:

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from ..detectors.dense import DenseDetector
 from ..outputs import DensePass
-from .adapters import WidthAdapters, check_equal_levels, comparable_features, pyramid_channels
-from .base import KDMethod, Step, check_choices
+from .adapters import comparable_features, pyramid_adapters, pyramid_channels
+from .attention import spatial_attention
+from .base import KDMethod, Needs, Step, check_choices
 
 BOX_SCALES = ("image_size", "stride")
 
@@ -56,6 +57,8 @@ class FGD(KDMethod):
     maps that are compared (both pyramids, float32; gradients included, those of the blocks not).
     """
 
+    needs = Needs(same_levels=True)
+
     def __init__(
         self,
         *,
@@ -94,17 +97,15 @@ class FGD(KDMethod):
         self.temperature = temperature
         self.box_scale = box_scale
 
-    def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
-        super().check(student, teacher)
-        check_equal_levels(student, teacher)
-
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
         super().prepare(student, teacher)
-        levels, width = len(student.strides), pyramid_channels(teacher)
-        self.adapters = WidthAdapters(levels, pyramid_channels(student), width).to(student.device)
+        self.adapters = pyramid_adapters(student, teacher)
         if self.relation_weight > 0:  # unused parameters would have no gradient
-            blocks = [nn.ModuleList(ContextBlock(width) for _ in range(levels)) for _ in range(2)]
-            self.student_context, self.teacher_context = (b.to(student.device) for b in blocks)
+            width = pyramid_channels(teacher)
+            self.student_context, self.teacher_context = (
+                nn.ModuleList(ContextBlock(width) for _ in student.strides).to(student.device)
+                for _ in range(2)
+            )
 
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """``loss_fg``, ``loss_bg``, ``loss_attention`` and ``loss_relation``, those of them whose
@@ -204,12 +205,9 @@ def attention(feature: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     Returns:
         (N, Hl, Wl) with the mean 1 over cells, and (N, C) with the mean 1 over channels.
     """
-    magnitude = feature.abs()
-    cells = magnitude.mean(dim=1)  # (N, Hl, Wl)
-    channels = magnitude.mean(dim=(2, 3))  # (N, C)
-    over_cells = (cells / temperature).flatten(1).softmax(dim=1).view_as(cells)
-    over_channels = (channels / temperature).softmax(dim=1)
-    return over_cells * cells[0].numel(), over_channels * channels.shape[1]
+    channels = feature.abs().mean(dim=(2, 3))  # (N, C)
+    over_channels = channels.shape[1] * (channels / temperature).softmax(dim=1)
+    return spatial_attention(feature, temperature), over_channels
 
 
 @torch.no_grad()

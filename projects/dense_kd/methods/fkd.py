@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from ..detectors.dense import DenseDetector
 from ..outputs import DensePass
-from .adapters import WidthAdapters, check_equal_levels, pyramid_channels
-from .base import KDMethod, Step
+from .adapters import pyramid_channels
+from .attention import spatial_attention
+from .base import KDMethod, Needs, Step
 
+TERMS = ("feature", "channel", "spatial", "nonlocal")
 POOLING = (8, 4, 2, 2)
 """Of the keys of the non-local blocks, on the first levels; on all further ones 2 (ours)."""
 
@@ -40,6 +42,8 @@ class FKD(KDMethod):
     detectors, which we could not check. The norms are not squared, so the loss depends on how a
     batch is split over processes.
     """
+
+    needs = Needs(same_levels=True)
 
     def __init__(
         self,
@@ -72,63 +76,26 @@ class FKD(KDMethod):
         self.nonlocal_weight = nonlocal_weight
         self.temperature = temperature
 
-    def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
-        super().check(student, teacher)
-        check_equal_levels(student, teacher)
-
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
         super().prepare(student, teacher)
-        levels = len(student.strides)
-        self.make_layers(levels, pyramid_channels(student), pyramid_channels(teacher))
+        widths = pyramid_channels(student), pyramid_channels(teacher)
+        self.make_layers(len(student.strides), *widths)
         self.to(student.device)
 
     def make_layers(self, levels: int, channels: int, teacher_channels: int) -> None:
         """The trained parts for L levels of features of those widths."""
         pooling = [*POOLING, *[2] * levels][:levels]
-        self.adapters = WidthAdapters(levels, channels, teacher_channels, always=True)
-        self.channel_adapters = nn.ModuleList(
-            nn.Linear(channels, teacher_channels) for _ in range(levels)
-        )
-        self.spatial_adapters = WidthAdapters(levels, 1, 1, kernel_size=3, always=True)
-        self.nonlocal_adapters = WidthAdapters(levels, channels, teacher_channels, always=True)
-        self.student_blocks = nn.ModuleList(NonLocal(channels, p) for p in pooling)
-        self.teacher_blocks = nn.ModuleList(NonLocal(teacher_channels, p) for p in pooling)
+        self.levels = nn.ModuleList(LevelNorms(channels, teacher_channels, p) for p in pooling)
 
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """``loss_feature``, ``loss_channel``, ``loss_spatial`` and ``loss_nonlocal``."""
-        ours = [feature.float() for feature in student.features]
-        theirs = [feature.detach().float() for feature in teacher.features]
-        attention = [
-            (spatial_attention(s, self.temperature) + spatial_attention(t, self.temperature)) / 2
-            for s, t in zip(ours, theirs)
-        ]  # L x (N, 1, Hl, Wl)
-        relations = [block(s) for block, s in zip(self.student_blocks, ours)]
-        pairs = {
-            "feature": [
-                (m.sqrt() * t, m.sqrt() * s)
-                for m, t, s in zip(attention, theirs, self.adapters(ours))
-            ],
-            "channel": [
-                (t.mean(dim=(2, 3)), adapter(s.mean(dim=(2, 3))))
-                for t, s, adapter in zip(theirs, ours, self.channel_adapters)
-            ],
-            "spatial": [
-                (t.mean(dim=1, keepdim=True), s)
-                for t, s in zip(
-                    theirs, self.spatial_adapters([s.mean(dim=1, keepdim=True) for s in ours])
-                )
-            ],
-            "nonlocal": [
-                (block(t), s)
-                for block, t, s in zip(
-                    self.teacher_blocks, theirs, self.nonlocal_adapters(relations)
-                )
-            ],
-        }
+        norms = [
+            torch.stack(level(ours.float(), theirs.detach().float(), self.temperature))
+            for level, ours, theirs in zip(self.levels, student.features, teacher.features)
+        ]  # L x (4,)
         return {
-            f"loss_{name}": getattr(self, f"{name}_weight")
-            * torch.stack([torch.linalg.vector_norm(t - s) for t, s in levels]).sum()
-            for name, levels in pairs.items()
+            f"loss_{name}": getattr(self, f"{name}_weight") * norm
+            for name, norm in zip(TERMS, torch.stack(norms).sum(dim=0))
         }
 
     def extra_repr(self) -> str:
@@ -139,12 +106,41 @@ class FKD(KDMethod):
         )
 
 
-@torch.no_grad()
-def spatial_attention(features: Tensor, temperature: float) -> Tensor:
-    """(N, 1, H, W), whose mean is 1: where (N, C, H, W) features are large."""
-    size = features.abs().mean(dim=1, keepdim=True)  # (N, 1, H, W)
-    weights = (size.flatten(1) / temperature).softmax(dim=1) * size[0].numel()
-    return weights.view_as(size)
+class LevelNorms(nn.Module):
+    """The norms of :class:`FKD` on one level, and the layers that are trained for them."""
+
+    def __init__(self, channels: int, teacher_channels: int, pooling: int):
+        """
+        Args:
+            channels, teacher_channels: widths of the features.
+            pooling: of the non-local blocks.
+        """
+        super().__init__()
+        self.feature = nn.Conv2d(channels, teacher_channels, kernel_size=1)
+        self.channel = nn.Linear(channels, teacher_channels)
+        self.spatial = nn.Conv2d(1, 1, kernel_size=3, padding=1)
+        self.relation = nn.Conv2d(channels, teacher_channels, kernel_size=1)
+        self.student_block = NonLocal(channels, pooling)
+        self.teacher_block = NonLocal(teacher_channels, pooling)
+
+    def forward(self, student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, ...]:
+        """Scalars in the order of :data:`TERMS`.
+
+        Args:
+            student: (N, C, Hl, Wl).
+            teacher: (N, C', Hl, Wl).
+            temperature: of the attention.
+        """
+        with torch.no_grad():
+            attention = spatial_attention(student, temperature)  # (N, Hl, Wl)
+            attention = (attention + spatial_attention(teacher, temperature))[:, None] / 2
+        differences = (
+            attention.sqrt() * (teacher - self.feature(student)),
+            teacher.mean(dim=(2, 3)) - self.channel(student.mean(dim=(2, 3))),
+            teacher.mean(dim=1, keepdim=True) - self.spatial(student.mean(dim=1, keepdim=True)),
+            self.teacher_block(teacher) - self.relation(self.student_block(student)),
+        )
+        return tuple(torch.linalg.vector_norm(difference) for difference in differences)
 
 
 class NonLocal(nn.Module):

@@ -45,7 +45,9 @@ class FRS(FeatureImitation):
         """
         super().__init__(warmup_iters=warmup_iters)
         check_weights(feature_weight=feature_weight, cls_weight=cls_weight)
-        self.needs = Needs(same_priors=cls_weight > 0, same_classes=cls_weight > 0)
+        self.needs = Needs(
+            same_levels=True, same_priors=cls_weight > 0, same_classes=cls_weight > 0
+        )
         self.feature_weight = feature_weight
         self.cls_weight = cls_weight
         self.class_map = class_map

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..detectors.dense import DenseDetector
 from ..outputs import DensePass
-from .adapters import WidthAdapters, check_equal_levels, pyramid_channels
+from .adapters import comparable_features, pyramid_adapters
 from .base import KDMethod, Needs, Step, check_choices
 from .class_maps import ClassMap
 from .imitation_masks import (
@@ -33,6 +33,7 @@ FGFI_NORMALIZERS = ("elements", "cells")
 class FeatureImitation(KDMethod):
     """What the baselines have in common: the adapters and the error of a cell."""
 
+    needs = Needs(same_levels=True)
     kernel_size = 1
     always_adapts = True
     """Whether there are adapters also between equal widths."""
@@ -41,19 +42,11 @@ class FeatureImitation(KDMethod):
     relu = False
     """Whether a ReLU follows the adapters."""
 
-    def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
-        super().check(student, teacher)
-        check_equal_levels(student, teacher)
-
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
         super().prepare(student, teacher)
-        self.adapters = WidthAdapters(
-            len(student.strides),
-            pyramid_channels(student),
-            pyramid_channels(teacher),
-            kernel_size=self.kernel_size,
-            always=self.always_adapts,
-        ).to(student.device)
+        self.adapters = pyramid_adapters(
+            student, teacher, kernel_size=self.kernel_size, always=self.always_adapts
+        )
         for module in self.adapters.modules():
             if isinstance(module, nn.Conv2d) and self.initial_deviation is not None:
                 nn.init.normal_(module.weight, std=self.initial_deviation)
@@ -61,12 +54,9 @@ class FeatureImitation(KDMethod):
 
     def errors(self, student: DensePass, teacher: DensePass) -> list[Tensor]:
         """e, L x (N, Hl*Wl), with gradient to the student and the adapters."""
-        features = self.adapters([feature.float() for feature in student.features])
-        if self.relu:
-            features = [feature.relu() for feature in features]
         return [
-            (theirs.detach().float() - ours).pow(2).sum(dim=1).flatten(1)
-            for ours, theirs in zip(features, teacher.features)
+            (theirs - (ours.relu() if self.relu else ours)).pow(2).sum(dim=1).flatten(1)
+            for ours, theirs in comparable_features(student, teacher, self.adapters)
         ]
 
 
@@ -170,7 +160,7 @@ class GIBox(FeatureImitation):
                 f"topk={topk} and nms_thresh={nms_thresh}: expected a number of predictions and "
                 "an IoU in [0, 1]"
             )
-        self.needs = Needs(same_priors=True, same_classes=True)
+        self.needs = Needs(same_levels=True, same_priors=True, same_classes=True)
         self.loss_weight = _positive(loss_weight=loss_weight)
         self.topk = topk
         self.nms_thresh = nms_thresh

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from ..detectors.dense import DenseDetector
 from ..outputs import DensePass
-from .adapters import WidthAdapters, check_equal_levels, comparable_features, pyramid_channels
-from .base import KDMethod, Step
+from .adapters import comparable_features, pyramid_adapters, pyramid_channels
+from .base import KDMethod, Needs, Step
 
 
 class MGD(KDMethod):
@@ -44,6 +44,8 @@ class MGD(KDMethod):
     that are compared (both pyramids, float32; gradients included, those of the generators not).
     """
 
+    needs = Needs(same_levels=True)
+
     def __init__(
         self,
         *,
@@ -68,15 +70,12 @@ class MGD(KDMethod):
         self.weight = weight
         self.masked_ratio = masked_ratio
 
-    def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
-        super().check(student, teacher)
-        check_equal_levels(student, teacher)
-
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
         super().prepare(student, teacher)
-        levels, width = len(student.strides), pyramid_channels(teacher)
-        self.adapters = WidthAdapters(levels, pyramid_channels(student), width).to(student.device)
-        self.generators = nn.ModuleList(_generator(width) for _ in range(levels)).to(student.device)
+        self.adapters = pyramid_adapters(student, teacher)
+        width = pyramid_channels(teacher)
+        self.generators = nn.ModuleList(_generator(width) for _ in student.strides)
+        self.generators.to(student.device)
 
     def draw(self, feature: Tensor) -> Tensor:
         """(N, 1, Hl, Wl) uniform random numbers in [0, 1) for ``feature`` (N, C, Hl, Wl)."""

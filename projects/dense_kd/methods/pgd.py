@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -13,7 +15,6 @@ from ..detectors.assigners import box_centers, not_in_padding
 from ..detectors.dense import DenseDetector
 from ..detectors.heads import BRANCHES
 from ..outputs import DensePass
-from .adapters import check_equal_levels
 from .base import KDMethod, Needs, Step, check_choices
 from .class_maps import ClassMap
 from .pgd_released import (
@@ -26,6 +27,7 @@ from .pgd_released import (
 from .pgd_terms import bbox_terms, cls_terms, normalize_per_image
 from .prediction_guided_weighting import FOREGROUNDS, background_mask, foreground_weights
 
+IMITATED = (*BRANCHES, "neck")
 COMPAT = ("corrected", "released")
 
 
@@ -102,7 +104,9 @@ class PGD(KDMethod):
     as the released code has it for anchors only; where a location has several anchors, the best
     counts; where the towers differ in width, a 1x1 convolution per branch, which is trained and
     left out of the student, takes the student's feature to the teacher's; objects of a class that
-    the teacher does not have are in no foreground.
+    the teacher does not have are in no foreground. The paper compares its two branches with each
+    alone and with the pyramid (``branches``), of which it does not say how; here the pyramid has
+    the class branch's masks and terms.
 
     The released DDOD also assigns the student's labels by the teacher's predictions; that is
     ``Distiller(targets_from_teacher=True)``.
@@ -120,6 +124,7 @@ class PGD(KDMethod):
         cls_iou_exponent: float = 0.8,
         bbox_iou_exponent: float = 0.6,
         foreground: str = "ours",
+        branches: Sequence[str] = BRANCHES,
         level_step: float = 0.25,
         compat: str = "corrected",
         padding_multiple: int | None = 32,
@@ -135,6 +140,8 @@ class PGD(KDMethod):
             topk: K, most locations per object.
             cls_iou_exponent, bbox_iou_exponent: xi of the masks of the two branches.
             foreground: strategy of :func:`foreground_weights`.
+            branches: what is imitated: "cls" and "bbox" are the towers; "neck" is the pyramid,
+                with the terms of the class branch.
             level_step: what lambda grows by from level to level.
             compat: "corrected", or "released" with the errors (a) to (f).
             padding_multiple: see :func:`not_in_padding`.
@@ -147,6 +154,10 @@ class PGD(KDMethod):
             raise ValueError(
                 f"foreground={foreground!r} and compat='released': the released code has only "
                 "foreground='ours'; use compat='corrected' for the others"
+            )
+        if not branches or len(set(branches)) < len(branches) or set(branches) - set(IMITATED):
+            raise ValueError(
+                f"branches={tuple(branches)}: expected one or more of {IMITATED}, each once"
             )
         weights = {
             "alpha": alpha,
@@ -172,55 +183,57 @@ class PGD(KDMethod):
         self.compat = compat
         self.padding_multiple = padding_multiple
         self.class_map = class_map
-        self.needs = Needs(taps=tuple((branch, 1) for branch in BRANCHES), same_classes=True)
+        self.branches = tuple(branches)
+        self.needs = Needs(
+            taps=tuple((branch, 1) for branch in self.branches if branch != "neck"),
+            same_levels=True,
+            same_classes=True,
+        )
         self.adapters = nn.ModuleDict()
-
-    def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
-        super().check(student, teacher)
-        check_equal_levels(student, teacher)
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
         super().prepare(student, teacher)
-        ours, theirs = (d.head.tower_channels[1] for d in (student, teacher))
-        if ours != theirs:
-            for branch in BRANCHES:
+        for branch in self.branches:
+            depth = 0 if branch == "neck" else 1
+            ours, theirs = (d.head.tower_channels[depth] for d in (student, teacher))
+            if ours != theirs:
                 self.adapters[branch] = nn.Conv2d(ours, theirs, kernel_size=1).to(student.device)
 
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """``loss_cls_foreground``, ``loss_cls_background``, ``loss_cls_attention``, ``loss_bbox``
-        and ``loss_bbox_attention``."""
+        and ``loss_bbox_attention``; those of the neck are named as those of the class branch."""
         masks = self.masks(teacher, step.ground_truth)
         normalize = released_normalization if self.compat == "released" else normalize_per_image
-        factors = (self.alpha, self.beta, self.delta, self.gamma, self.delta)
-        total = torch.zeros(len(factors), device=masks.cls[0].device)
+        losses: dict[str, list[Tensor]] = defaultdict(list)
         for level, (cls, bbox, background) in enumerate(zip(*masks)):
             cls_share, background_share, bbox_share = normalize(cls, bbox, background)
-            terms = torch.stack(
-                cls_terms(
-                    *self._features(student, teacher, "cls", level),
-                    cls_share,
-                    background_share,
-                    self.temperature,
-                )
-                + bbox_terms(
-                    *self._features(student, teacher, "bbox", level),
-                    bbox,
-                    bbox_share,
-                    self.temperature,
-                )
-            )
             scale = 1 + self.level_step * level
-            total = total + terms * terms.new_tensor([scale, scale, 1, 1, 1])
-        names = ("cls_foreground", "cls_background", "cls_attention", "bbox", "bbox_attention")
-        return {f"loss_{name}": f * loss for name, f, loss in zip(names, factors, total)}
+            for branch in self.branches:
+                features = self._features(student, teacher, branch, level)
+                if branch == "bbox":
+                    feature, attention = bbox_terms(*features, bbox, bbox_share, self.temperature)
+                    losses["loss_bbox"].append(self.gamma * feature)
+                else:
+                    *distances, attention = cls_terms(
+                        *features, cls_share, background_share, self.temperature
+                    )
+                    for name, weight, distance in zip(
+                        ("foreground", "background"), (self.alpha, self.beta), distances
+                    ):
+                        losses[f"loss_{branch}_{name}"].append(weight * scale * distance)
+                losses[f"loss_{branch}_attention"].append(self.delta * attention)
+        return {name: torch.stack(of_levels).sum() for name, of_levels in losses.items()}
 
     def _features(
         self, student: DensePass, teacher: DensePass, branch: str, level: int
     ) -> tuple[Tensor, Tensor]:
-        ours = student.taps[branch, 1][level].float()
+        ours, theirs = (
+            (dense.features if branch == "neck" else dense.taps[branch, 1])[level].float()
+            for dense in (student, teacher)
+        )
         if branch in self.adapters:
             ours = self.adapters[branch](ours)
-        return ours, teacher.taps[branch, 1][level].detach().float()
+        return ours, theirs.detach()
 
     @torch.no_grad()
     def masks(self, teacher: DensePass, ground_truth: list[Instances]) -> Masks:
@@ -283,5 +296,5 @@ class PGD(KDMethod):
         return (
             f"alpha={self.alpha}, beta={self.beta}, gamma={self.gamma}, delta={self.delta}, "
             f"temperature={self.temperature}, topk={self.topk}, "
-            f"foreground={self.foreground!r}, compat={self.compat!r}"
+            f"foreground={self.foreground!r}, branches={self.branches}, compat={self.compat!r}"
         )

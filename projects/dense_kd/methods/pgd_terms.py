@@ -7,11 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-
-def spatial_attention(feature: Tensor, temperature: float) -> Tensor:
-    """P, (N, Hl, Wl) of (N, C, Hl, Wl); its mean is 1."""
-    mean = feature.abs().mean(dim=1).flatten(1)  # (N, HlWl)
-    return (mean.shape[1] * (mean / temperature).softmax(dim=1)).view_as(feature[:, 0])
+from .attention import spatial_attention
 
 
 def channel_attention(feature: Tensor, temperature: float) -> Tensor:

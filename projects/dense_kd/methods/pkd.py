@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..detectors.dense import DenseDetector
 from ..outputs import DensePass
-from .adapters import WidthAdapters, comparable_features, pyramid_channels
+from .adapters import comparable_features, pyramid_adapters
 from .base import KDMethod, Step, check_choices
 
 RESIZED = ("student", "teacher")
@@ -97,9 +97,7 @@ class PKD(KDMethod):
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
         super().prepare(student, teacher)
         self.levels = self._compared(len(student.strides))
-        self.adapters = WidthAdapters(
-            len(self.levels), pyramid_channels(student), pyramid_channels(teacher)
-        ).to(student.device)
+        self.adapters = pyramid_adapters(student, teacher, len(self.levels))
 
     def _compared(self, count: int) -> list[int]:
         omitted = {level % count for level in self.omitted_levels}

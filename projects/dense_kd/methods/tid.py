@@ -12,7 +12,7 @@ from ..detectors.assigners import box_centers, not_in_padding
 from ..detectors.dense import DenseDetector
 from ..losses import elementwise_iou
 from ..outputs import DensePass
-from .adapters import WidthAdapters, check_equal_levels, pyramid_channels
+from .adapters import comparable_features, pyramid_adapters
 from .base import KDMethod, Needs, Step, check_choices
 from .class_maps import ClassMap
 from .task_integration import (
@@ -132,7 +132,7 @@ class TID(KDMethod):
             raise ValueError(f"nms_thresh={nms_thresh}: expected an IoU in [0, 1], or None")
         if vicinity_width < 0:
             raise ValueError(f"vicinity_width={vicinity_width}: expected at least 0")
-        self.needs = Needs(same_classes=True)
+        self.needs = Needs(same_levels=True, same_classes=True)
         self.loss_weight = loss_weight
         self.tasks = tasks
         self.areas = areas
@@ -148,25 +148,19 @@ class TID(KDMethod):
         self.padding_multiple = padding_multiple
         self.class_map = class_map
 
-    def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
-        super().check(student, teacher)
-        check_equal_levels(student, teacher)
-
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
         super().prepare(student, teacher)
-        self.adapters = WidthAdapters(
-            len(student.strides), pyramid_channels(student), pyramid_channels(teacher), always=True
-        ).to(student.device)
+        self.adapters = pyramid_adapters(student, teacher, always=True)
 
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """``loss_feature``."""
         weights = self.weights(student, teacher, step.ground_truth)  # (N, P)
         divisors = weights.sum(dim=1).clamp(min=1) * teacher.features[0].shape[1]  # (N,)
         sizes = [feature[0, 0].numel() for feature in student.features]
-        features = self.adapters([feature.float() for feature in student.features])
+        features = comparable_features(student, teacher, self.adapters)
         loss = weights.new_zeros(())
-        for ours, theirs, part in zip(features, teacher.features, weights.split(sizes, dim=1)):
-            error = (theirs.detach().float() - ours).pow(2).sum(dim=1).flatten(1)  # (N, Hl*Wl)
+        for (ours, theirs), part in zip(features, weights.split(sizes, dim=1)):
+            error = (theirs - ours).pow(2).sum(dim=1).flatten(1)  # (N, Hl*Wl)
             loss = loss + (part * error / divisors[:, None]).sum()  # eq 12
         return {"loss_feature": self.loss_weight * loss / len(weights)}
 
