@@ -1,5 +1,4 @@
-"""CrossKD, GFL R50 to R18, 1x: 35.8 -> 38.7 AP with depth 3 (38.2, 38.3, 38.6 and 38.2 with 0, 1, 2
-and 4)."""
+"""CrossKD at depth 3 of the towers, GFL R50 to R18, 1x: 35.8 -> 38.7 AP."""
 
 from detectron2.config import LazyCall as L
 
