@@ -172,8 +172,8 @@ def test_general_instances_disagree_most_and_overlap_little():
 @pytest.mark.parametrize(
     ("method", "cells"),
     [
-        (FitNet(loss_weight=0.5), None),
-        (FitNet(loss_weight=0.5, region="objects"), {(0, 0, 0)}),
+        (FitNet(weight=0.5), None),
+        (FitNet(weight=0.5, region="objects"), {(0, 0, 0)}),
     ],
 )
 def test_fitnet_is_the_sum_over_levels_of_means(method: FitNet, cells: set | None):
@@ -197,7 +197,7 @@ def test_gibox_is_the_mean_over_the_cells_of_each_image():
             difference = (teacher.logits[level][image].sigmoid() - difference).abs()
             chosen.append(errors[level, image, difference.amax(dim=1).argmax().item()])
         expected += sum(chosen) / (3 * 2)
-    found = losses(GIBox(loss_weight=0.5, topk=1), student, teacher)["loss_feature"]
+    found = losses(GIBox(weight=0.5, topk=1), student, teacher)["loss_feature"]
     assert found.item() == pytest.approx(0.5 * expected, rel=1e-5)
 
 
@@ -213,7 +213,7 @@ def test_fgfi_is_the_mean_over_levels_of_half_the_mean_near_objects(options, lev
     student, teacher = make_pass(0), make_pass(1)
     errors = cell_errors(student, teacher)
     expected = sum(errors[level, 0, 0] / divisor for level in levels) / 2  # L = 2
-    found = losses(FGFI(loss_weight=0.5, **options), student, teacher)["loss_feature"]
+    found = losses(FGFI(weight=0.5, **options), student, teacher)["loss_feature"]
     assert found.item() == pytest.approx(0.5 * expected, rel=1e-5)
 
 
@@ -292,13 +292,13 @@ def test_a_perfect_student_has_no_loss_of_features(name: str):
     ("method", "options", "message"),
     [
         (FitNet, {"region": "centres"}, "region='centres': expected one of"),
-        (FitNet, {"loss_weight": 0.0}, "loss_weight=0.0: expected a weight above 0"),
+        (FitNet, {"weight": 0.0}, "weight=0.0: expected a number above 0"),
         (GIBox, {"topk": 0}, "topk=0 and nms_thresh=0.3"),
         (GIBox, {"nms_thresh": 3}, "topk=10 and nms_thresh=3"),
         (FGFI, {"levels": "all"}, "levels='all': expected one of"),
         (FGFI, {"normalize": "none"}, "normalize='none': expected one of"),
         (FGFI, {"part": 1.0}, "part=1.0: expected"),
-        (FGFI, {"loss_weight": -1.0}, "loss_weight=-1.0"),
+        (FGFI, {"weight": -1.0}, "weight=-1.0"),
         (DeFeat, {"object_weight": -1.0}, "object_weight=-1.0 and background_weight=16.0"),
         (DeFeat, {"object_weight": 0, "background_weight": 0}, "one above it"),
         (FRS, {"feature_weight": 0, "cls_weight": 0}, "one above it"),

@@ -263,7 +263,7 @@ def test_a_term_with_weight_zero_is_left_out(weight: str):
         ({"vlr_weighting": "l1"}, "vlr_weighting='l1': expected one of"),
         ({"normalize": "mean"}, "normalize='mean': expected one of"),
         ({"vlr_region": "inside"}, "set vlr_weighting='score'"),
-        ({"loc_temperature": 0.0}, "expected temperatures above 0"),
+        ({"loc_temperature": 0.0}, "expected numbers above 0"),
         ({"main_weight": -1.0}, "main_weight=-1.0"),
         ({"main_weight": 0.0, "vlr_weight": 0.0, "cls_weight": 0.0}, "one above it"),
     ],

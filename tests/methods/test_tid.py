@@ -81,7 +81,7 @@ def run(tid: TID, student: DensePass, teacher: DensePass, truth=TRUTH) -> torch.
 
 def test_eq_12_is_a_weighted_mean_of_squared_differences_per_image():
     student, teacher = make_pass(0), make_pass(1)
-    tid = method(loss_weight=0.5, padding_multiple=16)
+    tid = method(weight=0.5, padding_multiple=16)
     weights = tid.weights(student, teacher, TRUTH)
     expected = 0.0
     for image in range(2):
@@ -229,7 +229,7 @@ def test_gradients_go_to_features_and_adapters_only():
         ({"loc_score": "giou"}, "loc_score='giou': expected one of"),
         ({"combine": "mean"}, "combine='mean': expected one of"),
         ({"vicinity": "flat"}, "vicinity='flat': expected one of"),
-        ({"loss_weight": 0.0}, "loss_weight=0.0: expected a weight above 0"),
+        ({"weight": 0.0}, "weight=0.0: expected a number above 0"),
         ({"gamma": 0.0}, "gamma=0.0: expected a part"),
         ({"gamma": 2.5}, "gamma=2.5: expected a part"),
         ({"positive_thresh": 0.3}, "negative_thresh=0.4 and positive_thresh=0.3"),

@@ -142,13 +142,6 @@ class KDMethod(nn.Module, ABC):
         """
 
 
-def check_choices(*choices: tuple[str, str, tuple[str, ...]]) -> None:
-    """Raise ValueError unless each (name of an option, value, values it may have) is in order."""
-    for name, value, expected in choices:
-        if value not in expected:
-            raise ValueError(f"{name}={value!r}: expected one of {expected}")
-
-
 def check_same_priors(student: DenseDetector, teacher: DenseDetector) -> None:
     """Raise ValueError, saying where they differ, unless both predict from the same anchors."""
     found = (

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ..losses import elementwise_giou, elementwise_iou, modulated_binary_cross_entropy
 from ..outputs import DensePass, Targets
-from .base import KDMethod, Needs, Step, check_choices
+from .base import KDMethod, Needs, Step
 from .class_maps import ClassMap
+from .options import check_choices, check_weights
 
 LOC_LOSSES = {"giou": elementwise_giou, "iou": elementwise_iou}
 NORMALIZERS = ("positives", "none")
@@ -72,11 +73,7 @@ class BCKD(KDMethod):
             ("loc_loss", loc_loss, tuple(LOC_LOSSES)),
             ("normalize", normalize, NORMALIZERS),
         )
-        if min(cls_weight, loc_weight) < 0 or max(cls_weight, loc_weight) == 0:
-            raise ValueError(
-                f"cls_weight={cls_weight} and loc_weight={loc_weight}: expected weights of at "
-                "least 0, and one above it"
-            )
+        check_weights(cls_weight=cls_weight, loc_weight=loc_weight)
         self.cls_weight = cls_weight
         self.loc_weight = loc_weight
         self.loc_loss = loc_loss

@@ -18,7 +18,8 @@ from ..losses import (
     modulated_binary_cross_entropy,
 )
 from ..outputs import DensePass, Targets
-from .base import KDMethod, Needs, Step, check_choices, check_same_priors
+from .base import KDMethod, Needs, Step, check_same_priors
+from .options import check_choices, check_weights
 
 LOC_LOSSES = ("auto", "kl", "giou", "iou")
 LOC_WEIGHTINGS = ("score", "uniform")
@@ -123,12 +124,7 @@ class CrossKD(KDMethod):
             ("normalize", normalize, NORMALIZERS),
             ("align_on", align_on, ALIGN_ON),
         )
-        weights = (cls_weight, loc_weight, quality_weight)
-        if min(weights) < 0 or max(weights) == 0:
-            raise ValueError(
-                f"cls_weight={cls_weight}, loc_weight={loc_weight} and quality_weight="
-                f"{quality_weight}: expected weights of at least 0, and one above it"
-            )
+        check_weights(cls_weight=cls_weight, loc_weight=loc_weight, quality_weight=quality_weight)
         self.depth = _depth_per_branch(depth)
         self.cls_weight = cls_weight
         self.loc_weight = loc_weight

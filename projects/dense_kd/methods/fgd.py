@@ -10,7 +10,8 @@ from ..detectors.dense import DenseDetector
 from ..outputs import DensePass
 from .adapters import comparable_features, pyramid_adapters, pyramid_channels
 from .attention import spatial_attention
-from .base import KDMethod, Needs, Step, check_choices
+from .base import KDMethod, Needs, Step
+from .options import check_choices, check_positive, check_weights
 
 BOX_SCALES = ("image_size", "stride")
 
@@ -81,15 +82,13 @@ class FGD(KDMethod):
         """
         super().__init__(warmup_iters=warmup_iters)
         check_choices(("box_scale", box_scale, BOX_SCALES))
-        weights = (fg_weight, bg_weight, attention_weight, relation_weight)
-        if min(weights) < 0 or max(weights) == 0:
-            raise ValueError(
-                f"fg_weight={fg_weight}, bg_weight={bg_weight}, "
-                f"attention_weight={attention_weight} and relation_weight={relation_weight}: "
-                "expected weights of at least 0, and one above it"
-            )
-        if temperature <= 0:
-            raise ValueError(f"temperature={temperature}: expected a temperature above 0")
+        check_weights(
+            fg_weight=fg_weight,
+            bg_weight=bg_weight,
+            attention_weight=attention_weight,
+            relation_weight=relation_weight,
+        )
+        check_positive(temperature=temperature)
         self.fg_weight = fg_weight
         self.bg_weight = bg_weight
         self.attention_weight = attention_weight

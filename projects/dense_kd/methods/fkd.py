@@ -12,6 +12,7 @@ from ..outputs import DensePass
 from .adapters import pyramid_channels
 from .attention import spatial_attention
 from .base import KDMethod, Needs, Step
+from .options import check_positive
 
 TERMS = ("feature", "channel", "spatial", "nonlocal")
 POOLING = (8, 4, 2, 2)
@@ -62,14 +63,13 @@ class FKD(KDMethod):
             warmup_iters: see :class:`KDMethod`.
         """
         super().__init__(warmup_iters=warmup_iters)
-        if min(feature_weight, channel_weight, spatial_weight, nonlocal_weight) <= 0:
-            raise ValueError(
-                f"feature_weight={feature_weight}, channel_weight={channel_weight}, "
-                f"spatial_weight={spatial_weight} and nonlocal_weight={nonlocal_weight}: expected "
-                "weights above 0"
-            )
-        if temperature <= 0:
-            raise ValueError(f"temperature={temperature}: expected a number above 0")
+        check_positive(
+            feature_weight=feature_weight,
+            channel_weight=channel_weight,
+            spatial_weight=spatial_weight,
+            nonlocal_weight=nonlocal_weight,
+            temperature=temperature,
+        )
         self.feature_weight = feature_weight
         self.channel_weight = channel_weight
         self.spatial_weight = spatial_weight

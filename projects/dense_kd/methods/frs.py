@@ -10,7 +10,8 @@ from ..losses import modulated_binary_cross_entropy
 from ..outputs import DensePass
 from .base import Needs, Step
 from .class_maps import ClassMap
-from .imitation import FeatureImitation, check_weights
+from .imitation import FeatureImitation
+from .options import check_weights
 
 
 class FRS(FeatureImitation):

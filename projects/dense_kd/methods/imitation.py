@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..detectors.dense import DenseDetector
 from ..outputs import DensePass
 from .adapters import comparable_features, pyramid_adapters
-from .base import KDMethod, Needs, Step, check_choices
+from .base import KDMethod, Needs, Step
 from .class_maps import ClassMap
 from .imitation_masks import (
     box_masks,
@@ -24,6 +24,7 @@ from .imitation_masks import (
     object_levels,
     object_masks,
 )
+from .options import check_choices, check_positive, check_weights
 
 FITNET_REGIONS = ("all", "objects")
 FGFI_LEVELS = ("assigned", "each")
@@ -76,9 +77,9 @@ def _mean(errors: list[Tensor], masks: list[Tensor], channels: int) -> list[Tens
 class FitNet(FeatureImitation):
     """FitNets (Romero et al., ICLR 2015) on the pyramid: all cells alike.
 
-        loss_feature = loss_weight * sum_l mean of e / C over the cells of level l
+        loss_feature = weight * sum_l mean of e / C over the cells of level l
 
-    As LD's code has it for its tables, with ``loss_weight=2``. Its own default is
+    As LD's code has it for its tables, with ``weight=2``. Its own default is
     ``region="objects"``: only cells whose centre is in an object. The adapter is a 1x1 convolution
     where the widths differ, and nothing where they are equal.
     """
@@ -88,21 +89,22 @@ class FitNet(FeatureImitation):
     def __init__(
         self,
         *,
-        loss_weight: float = 2.0,
+        weight: float = 2.0,
         region: str = "all",
         always_adapt: bool = False,
         warmup_iters: int = 0,
     ):
         """
         Args:
-            loss_weight: above 0.
+            weight: above 0.
             region: "all" or "objects".
             always_adapt: have the convolutions also between equal widths.
             warmup_iters: see :class:`KDMethod`.
         """
         super().__init__(warmup_iters=warmup_iters)
         check_choices(("region", region, FITNET_REGIONS))
-        self.loss_weight = _positive(loss_weight=loss_weight)
+        check_positive(weight=weight)
+        self.weight = weight
         self.region = region
         self.always_adapts = always_adapt
 
@@ -116,17 +118,17 @@ class FitNet(FeatureImitation):
                 for truth in step.ground_truth
             ])  # fmt: skip
         loss = sum(_mean(errors, masks, teacher.features[0].shape[1]))
-        return {"loss_feature": self.loss_weight * loss}
+        return {"loss_feature": self.weight * loss}
 
     def extra_repr(self) -> str:
-        return f"loss_weight={self.loss_weight}, region={self.region!r}"
+        return f"weight={self.weight}, region={self.region!r}"
 
 
 class GIBox(FeatureImitation):
     """The general instances of GID (Dai et al., "General Instance Distillation for Object
     Detection", CVPR 2021), as the baseline "GI box" of LD's code.
 
-        loss_feature = loss_weight * sum_l mean of e / C over the cells of level l where student
+        loss_feature = weight * sum_l mean of e / C over the cells of level l where student
                        and teacher disagree most, see :func:`disagreement_masks`
 
     LD's code takes ``topk=10`` per level over the whole batch, boxes of different images together;
@@ -139,7 +141,7 @@ class GIBox(FeatureImitation):
     def __init__(
         self,
         *,
-        loss_weight: float = 2.0,
+        weight: float = 2.0,
         topk: int = 10,
         nms_thresh: float = 0.3,
         class_map: ClassMap = None,
@@ -147,7 +149,7 @@ class GIBox(FeatureImitation):
     ):
         """
         Args:
-            loss_weight: above 0.
+            weight: above 0.
             topk: predictions per image and level.
             nms_thresh: IoU.
             class_map: which classes correspond, where those of student and teacher differ, see
@@ -161,7 +163,8 @@ class GIBox(FeatureImitation):
                 "an IoU in [0, 1]"
             )
         self.needs = Needs(same_levels=True, same_priors=True, same_classes=True)
-        self.loss_weight = _positive(loss_weight=loss_weight)
+        check_positive(weight=weight)
+        self.weight = weight
         self.topk = topk
         self.nms_thresh = nms_thresh
         self.class_map = class_map
@@ -181,24 +184,24 @@ class GIBox(FeatureImitation):
         ]
         errors = self.errors(student, teacher)
         loss = sum(_mean(errors, _stacked(masks), teacher.features[0].shape[1]))
-        return {"loss_feature": self.loss_weight * loss}
+        return {"loss_feature": self.weight * loss}
 
     def extra_repr(self) -> str:
-        return f"loss_weight={self.loss_weight}, topk={self.topk}, nms_thresh={self.nms_thresh}"
+        return f"weight={self.weight}, topk={self.topk}, nms_thresh={self.nms_thresh}"
 
 
 class FGFI(FeatureImitation):
     """Fine-grained feature imitation (Wang et al., "Distilling Object Detectors with Fine-grained
     Feature Imitation", CVPR 2019): cells near objects.
 
-        loss_feature = loss_weight * mean over levels of sum m e / max(1, 2 C sum m)
+        loss_feature = weight * mean over levels of sum m e / max(1, 2 C sum m)
 
     with m = 1 in cells that have an anchor whose IoU with an object exceeds ``part`` of the level's
     best one, see :func:`near_object_masks`. The adapter is a 3x3 convolution.
 
     The defaults are those of DeFeat's code for pyramids: an object counts on one level, by its
     size, and the weight is 3. The authors' own code is for the one map of a VGG Faster R-CNN:
-    ``loss_weight=0.01, levels="each", normalize="cells", relu=True`` (that map is not negative;
+    ``weight=0.01, levels="each", normalize="cells", relu=True`` (that map is not negative;
     a pyramid's is). LD's baseline is ``levels="each"`` with a weight of 4 L on L levels. Nothing is
     imitated in the first ``warmup_iters=400`` iterations (authors' code).
     """
@@ -209,7 +212,7 @@ class FGFI(FeatureImitation):
     def __init__(
         self,
         *,
-        loss_weight: float = 3.0,
+        weight: float = 3.0,
         part: float = 0.5,
         levels: str = "assigned",
         normalize: str = "elements",
@@ -218,7 +221,7 @@ class FGFI(FeatureImitation):
     ):
         """
         Args:
-            loss_weight: above 0.
+            weight: above 0.
             part: of the largest IoU, in [0, 1).
             levels: of an object: "assigned", see :func:`object_levels`, or "each".
             normalize: "elements" as above, or "cells": without C.
@@ -229,7 +232,8 @@ class FGFI(FeatureImitation):
         check_choices(("levels", levels, FGFI_LEVELS), ("normalize", normalize, FGFI_NORMALIZERS))
         if not 0 <= part < 1:
             raise ValueError(f"part={part}: expected a part of the largest IoU, in [0, 1)")
-        self.loss_weight = _positive(loss_weight=loss_weight)
+        check_positive(weight=weight)
+        self.weight = weight
         self.part = part
         self.levels = levels
         self.normalize = normalize
@@ -250,11 +254,11 @@ class FGFI(FeatureImitation):
             )
         channels = teacher.features[0].shape[1] if self.normalize == "elements" else 1
         means = _mean(self.errors(student, teacher), _stacked(masks), 2 * channels)
-        return {"loss_feature": self.loss_weight * torch.stack(means).mean()}
+        return {"loss_feature": self.weight * torch.stack(means).mean()}
 
     def extra_repr(self) -> str:
         return (
-            f"loss_weight={self.loss_weight}, part={self.part}, levels={self.levels!r}, "
+            f"weight={self.weight}, part={self.part}, levels={self.levels!r}, "
             f"normalize={self.normalize!r}, relu={self.relu}"
         )
 
@@ -311,17 +315,3 @@ class DeFeat(FeatureImitation):
 
     def extra_repr(self) -> str:
         return f"object_weight={self.object_weight}, background_weight={self.background_weight}"
-
-
-def _positive(**weight: float) -> float:
-    ((name, value),) = weight.items()
-    if value <= 0:
-        raise ValueError(f"{name}={value}: expected a weight above 0")
-    return value
-
-
-def check_weights(**weights: float) -> None:
-    """Raise ValueError unless all weights of a method's terms are at least 0, and one is above."""
-    if min(weights.values()) < 0 or max(weights.values()) == 0:
-        found = " and ".join(f"{name}={value}" for name, value in weights.items())
-        raise ValueError(f"{found}: expected weights of at least 0, and one above it")

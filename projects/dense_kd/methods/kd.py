@@ -13,8 +13,9 @@ from torch import Tensor
 from ..detectors.dense import DenseDetector
 from ..losses import binary_divergence, elementwise_giou, kl_divergence
 from ..outputs import DensePass
-from .base import KDMethod, Needs, Step, check_choices, same_code
+from .base import KDMethod, Needs, Step, same_code
 from .class_maps import ClassMap
+from .options import check_choices, check_positive, check_weights
 
 CLS_LOSSES = ("binary", "softmax")
 LOC_LOSSES = ("giou", "l1", "kl")
@@ -97,13 +98,8 @@ class KD(KDMethod):
                 f"anchors='best' with loc_loss={loc_loss!r}: codes of different anchors cannot be "
                 "compared, boxes can; set loc_loss='giou'"
             )
-        if temperature <= 0:
-            raise ValueError(f"temperature={temperature}: expected a number above 0")
-        if min(cls_weight, loc_weight) < 0 or max(cls_weight, loc_weight) == 0:
-            raise ValueError(
-                f"cls_weight={cls_weight} and loc_weight={loc_weight}: expected weights of at "
-                "least 0, and one above it"
-            )
+        check_positive(temperature=temperature)
+        check_weights(cls_weight=cls_weight, loc_weight=loc_weight)
         self.needs = Needs(
             same_priors=anchors == "same",
             same_classes=True,

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from ..losses import kl_divergence
 from ..outputs import DensePass
-from .base import KDMethod, Needs, Step, check_choices
+from .base import KDMethod, Needs, Step
 from .class_maps import ClassMap
+from .options import check_choices, check_positive, check_weights
 from .valuable_region import inside_any_box, valuable_region
 
 VLR_OVERLAPS = {"iof": "iof", "diou": "iou"}
@@ -111,17 +112,8 @@ class LD(KDMethod):
                 "vlr_region='inside' with vlr_weighting='iou': a point in an object has no IoU "
                 "with it; set vlr_weighting='score'"
             )
-        if min(loc_temperature, cls_temperature) <= 0:
-            raise ValueError(
-                f"loc_temperature={loc_temperature} and cls_temperature={cls_temperature}: "
-                "expected temperatures above 0"
-            )
-        weights = (main_weight, vlr_weight, cls_weight)
-        if min(weights) < 0 or max(weights) == 0:
-            raise ValueError(
-                f"main_weight={main_weight}, vlr_weight={vlr_weight} and cls_weight={cls_weight}: "
-                "expected weights of at least 0, and one above it"
-            )
+        check_positive(loc_temperature=loc_temperature, cls_temperature=cls_temperature)
+        check_weights(main_weight=main_weight, vlr_weight=vlr_weight, cls_weight=cls_weight)
         self.needs = Needs(same_priors=True, same_classes=cls_weight > 0, distribution=True)
         self.main_weight = main_weight
         self.vlr_weight = vlr_weight

@@ -10,6 +10,7 @@ from ..detectors.dense import DenseDetector
 from ..outputs import DensePass
 from .adapters import comparable_features, pyramid_adapters, pyramid_channels
 from .base import KDMethod, Needs, Step
+from .options import check_positive
 
 
 class MGD(KDMethod):
@@ -61,8 +62,7 @@ class MGD(KDMethod):
             warmup_iters: see :class:`KDMethod`.
         """
         super().__init__(warmup_iters=warmup_iters)
-        if weight <= 0:
-            raise ValueError(f"weight={weight}: expected a weight above 0")
+        check_positive(weight=weight)
         if not 0 <= masked_ratio < 1:
             raise ValueError(
                 f"masked_ratio={masked_ratio}: expected a probability of at least 0 and below 1"

@@ -15,8 +15,9 @@ from ..detectors.assigners import box_centers, not_in_padding
 from ..detectors.dense import DenseDetector
 from ..detectors.heads import BRANCHES
 from ..outputs import DensePass
-from .base import KDMethod, Needs, Step, check_choices
+from .base import KDMethod, Needs, Step
 from .class_maps import ClassMap
+from .options import check_choices, check_positive, check_weights
 from .pgd_released import (
     are_points,
     released_background,
@@ -165,10 +166,8 @@ class PGD(KDMethod):
             "gamma": 1.6 * alpha if gamma is None else gamma,
             "delta": delta,
         }
-        if min(weights.values()) < 0 or max(weights.values()) == 0:
-            raise ValueError(f"{weights}: expected weights of at least 0, and one above it")
-        if temperature <= 0:
-            raise ValueError(f"temperature={temperature}: expected a number above 0")
+        check_weights(**weights)
+        check_positive(temperature=temperature)
         if topk < 1:
             raise ValueError(f"topk={topk}: expected at least one location per object")
         for name, value in (("cls", cls_iou_exponent), ("bbox", bbox_iou_exponent)):

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..detectors.dense import DenseDetector
 from ..outputs import DensePass
 from .adapters import comparable_features, pyramid_adapters
-from .base import KDMethod, Step, check_choices
+from .base import KDMethod, Step
+from .options import check_choices, check_positive
 
 RESIZED = ("student", "teacher")
 
@@ -71,8 +72,7 @@ class PKD(KDMethod):
         """
         super().__init__(warmup_iters=warmup_iters)
         check_choices(("resized", resized, RESIZED))
-        if weight <= 0:
-            raise ValueError(f"weight={weight}: expected a weight above 0")
+        check_positive(weight=weight)
         self.weight = weight
         self.omitted_levels = tuple(omitted_levels)
         self.resized = resized

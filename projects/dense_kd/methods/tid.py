@@ -13,8 +13,9 @@ from ..detectors.dense import DenseDetector
 from ..losses import elementwise_iou
 from ..outputs import DensePass
 from .adapters import comparable_features, pyramid_adapters
-from .base import KDMethod, Needs, Step, check_choices
+from .base import KDMethod, Needs, Step
 from .class_maps import ClassMap
+from .options import check_choices, check_positive
 from .task_integration import (
     dual_task_importance,
     feature_decoupling,
@@ -38,7 +39,7 @@ class TID(KDMethod):
     With features F_s and F_t of C channels at the points p of the pyramids, a 1x1 convolution f
     per level (trained, and not part of the student), and weights M_p of the points,
 
-        loss = loss_weight / N * sum_images ( sum_p M_p * |F_t - f(F_s)|^2 / (C max(1, sum_p M_p)) )
+        loss = weight / N * sum_images ( sum_p M_p * |F_t - f(F_s)|^2 / (C max(1, sum_p M_p)) )
 
     The weights come from what both detectors predict now, without gradient
     (``task_integration.py``): the task scores of each (eqs 1 to 3), where the teacher's are high
@@ -74,7 +75,7 @@ class TID(KDMethod):
     def __init__(
         self,
         *,
-        loss_weight: float = 2.0,
+        weight: float = 2.0,
         tasks: str = "both",
         areas: str = "both",
         loc_score: str = "thresholds",
@@ -92,7 +93,7 @@ class TID(KDMethod):
     ):
         """
         Args:
-            loss_weight: of the loss, above 0.
+            weight: of the loss, above 0.
             tasks: "both", or "cls" or "loc" alone (Table 3).
             areas: "both", or "key" or "weak" alone (Table 5).
             loc_score: "thresholds": 2, 1.5 or 0.4, by ``positive_thresh`` and
@@ -119,8 +120,7 @@ class TID(KDMethod):
             ("combine", combine, COMBINES),
             ("vicinity", vicinity, VICINITIES),
         )
-        if loss_weight <= 0:
-            raise ValueError(f"loss_weight={loss_weight}: expected a weight above 0")
+        check_positive(weight=weight)
         if not 0 < gamma <= 1:
             raise ValueError(f"gamma={gamma}: expected a part of the points, in (0, 1]")
         if not 0 <= negative_thresh <= positive_thresh <= 1:
@@ -133,7 +133,7 @@ class TID(KDMethod):
         if vicinity_width < 0:
             raise ValueError(f"vicinity_width={vicinity_width}: expected at least 0")
         self.needs = Needs(same_levels=True, same_classes=True)
-        self.loss_weight = loss_weight
+        self.weight = weight
         self.tasks = tasks
         self.areas = areas
         self.loc_score = loc_score
@@ -162,7 +162,7 @@ class TID(KDMethod):
         for (ours, theirs), part in zip(features, weights.split(sizes, dim=1)):
             error = (theirs - ours).pow(2).sum(dim=1).flatten(1)  # (N, Hl*Wl)
             loss = loss + (part * error / divisors[:, None]).sum()  # eq 12
-        return {"loss_feature": self.loss_weight * loss / len(weights)}
+        return {"loss_feature": self.weight * loss / len(weights)}
 
     @torch.no_grad()
     def weights(
@@ -255,7 +255,7 @@ class TID(KDMethod):
 
     def extra_repr(self) -> str:
         names = (
-            "loss_weight", "tasks", "areas", "loc_score", "positive_thresh", "negative_thresh",
+            "weight", "tasks", "areas", "loc_score", "positive_thresh", "negative_thresh",
             "combine", "gamma", "gamma_key", "nms_thresh", "vicinity", "vicinity_width",
             "padding_multiple",
         )  # fmt: skip
