@@ -179,3 +179,9 @@ def test_losses_rise_linearly_over_the_warm_up():
             assert torch.allclose(losses[1][key], expected), key
     with pytest.raises(ValueError, match="warmup_iters=-1"):
         BCKD(warmup_iters=-1)
+
+
+def test_the_options_of_a_method_are_printed_with_it():
+    text = repr(MethodSet(box=BCKD(cls_weight=0.0, loc_loss="iou", warmup_iters=3)))
+    for option in ("cls_weight=0.0", "loc_weight=", "loc_loss='iou'", "warmup_iters=3"):
+        assert option in text, text

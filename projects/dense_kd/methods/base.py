@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -131,6 +132,11 @@ class KDMethod(nn.Module, ABC):
             [logits[..., self.student_classes] for logits in student.logits],
             [logits[..., self.teacher_classes] for logits in teacher.logits],
         )
+
+    def extra_repr(self) -> str:
+        """The arguments of the constructor, as far as they are attributes."""
+        options = inspect.signature(type(self)).parameters
+        return ", ".join(f"{n}={getattr(self, n)!r}" for n in options if hasattr(self, n))
 
     @abstractmethod
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:

@@ -107,10 +107,3 @@ class BCKD(KDMethod):
         if self.skip_empty_levels:
             selected = selected & targets.level_has_foreground(student.num_predictions)
         return selected
-
-    def extra_repr(self) -> str:
-        return (
-            f"cls_weight={self.cls_weight}, loc_weight={self.loc_weight}, "
-            f"loc_loss={self.loc_loss!r}, normalize={self.normalize!r}, "
-            f"skip_empty_levels={self.skip_empty_levels}, mask_ignored={self.mask_ignored}"
-        )

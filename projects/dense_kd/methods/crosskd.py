@@ -272,14 +272,6 @@ class CrossKD(KDMethod):
             distance = -elementwise_iou(boxes, teacher_boxes).clamp(min=1e-6).log()  # (P,)
         return (weight * distance).sum() / normalizer
 
-    def extra_repr(self) -> str:
-        return (
-            f"depth={self.depth}, cls_weight={self.cls_weight}, loc_weight={self.loc_weight}, "
-            f"quality_weight={self.quality_weight}, loc_loss={self.loc_loss!r}, "
-            f"loc_weighting={self.loc_weighting!r}, normalize={self.normalize!r}, "
-            f"align={self.align}, align_on={self.align_on!r}"
-        )
-
 
 def align_statistics(feature: Tensor, reference: Tensor, eps: float = 1e-6) -> Tensor:
     """``feature`` with mean and standard deviation of ``reference``, per channel.

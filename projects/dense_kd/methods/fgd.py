@@ -128,13 +128,6 @@ class FGD(KDMethod):
                 losses.append(terms[term])
         return {term: weights[term] * torch.stack(losses).sum() for term, losses in levels.items()}
 
-    def extra_repr(self) -> str:
-        return (
-            f"fg_weight={self.fg_weight}, bg_weight={self.bg_weight}, "
-            f"attention_weight={self.attention_weight}, relation_weight={self.relation_weight}, "
-            f"temperature={self.temperature}, box_scale={self.box_scale!r}"
-        )
-
 
 class ContextBlock(nn.Module):
     """F plus, for all cells alike, what a bottleneck makes of the attended mean of F over cells.

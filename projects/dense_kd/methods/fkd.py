@@ -98,13 +98,6 @@ class FKD(KDMethod):
             for name, norm in zip(TERMS, torch.stack(norms).sum(dim=0))
         }
 
-    def extra_repr(self) -> str:
-        return (
-            f"feature_weight={self.feature_weight}, channel_weight={self.channel_weight}, "
-            f"spatial_weight={self.spatial_weight}, nonlocal_weight={self.nonlocal_weight}, "
-            f"temperature={self.temperature}"
-        )
-
 
 class LevelNorms(nn.Module):
     """The norms of :class:`FKD` on one level, and the layers that are trained for them."""

@@ -81,9 +81,6 @@ class FRS(FeatureImitation):
             losses["loss_cls"] = self.cls_weight * sum(_weighted(entropies, masks))
         return losses
 
-    def extra_repr(self) -> str:
-        return f"feature_weight={self.feature_weight}, cls_weight={self.cls_weight}"
-
 
 def _weighted(values: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
     """L scalars: means with weights, which are scores and may vanish altogether."""

@@ -120,9 +120,6 @@ class FitNet(FeatureImitation):
         loss = sum(_mean(errors, masks, teacher.features[0].shape[1]))
         return {"loss_feature": self.weight * loss}
 
-    def extra_repr(self) -> str:
-        return f"weight={self.weight}, region={self.region!r}"
-
 
 class GIBox(FeatureImitation):
     """The general instances of GID (Dai et al., "General Instance Distillation for Object
@@ -185,9 +182,6 @@ class GIBox(FeatureImitation):
         errors = self.errors(student, teacher)
         loss = sum(_mean(errors, _stacked(masks), teacher.features[0].shape[1]))
         return {"loss_feature": self.weight * loss}
-
-    def extra_repr(self) -> str:
-        return f"weight={self.weight}, topk={self.topk}, nms_thresh={self.nms_thresh}"
 
 
 class FGFI(FeatureImitation):
@@ -256,12 +250,6 @@ class FGFI(FeatureImitation):
         means = _mean(self.errors(student, teacher), _stacked(masks), 2 * channels)
         return {"loss_feature": self.weight * torch.stack(means).mean()}
 
-    def extra_repr(self) -> str:
-        return (
-            f"weight={self.weight}, part={self.part}, levels={self.levels!r}, "
-            f"normalize={self.normalize!r}, relu={self.relu}"
-        )
-
 
 class DeFeat(FeatureImitation):
     """Decoupled features (Guo et al., "Distilling Object Detectors via Decoupled Features", CVPR
@@ -312,6 +300,3 @@ class DeFeat(FeatureImitation):
             loss = torch.stack(_mean(errors, [1 - mask for mask in masks], channels)).mean()
             losses["loss_background"] = self.background_weight * loss
         return losses
-
-    def extra_repr(self) -> str:
-        return f"object_weight={self.object_weight}, background_weight={self.background_weight}"

@@ -172,14 +172,6 @@ class KD(KDMethod):
             return (boxes - teacher_boxes).abs().mean(dim=1)
         return kl_divergence(boxes, teacher_boxes, self.temperature).mean(dim=1)
 
-    def extra_repr(self) -> str:
-        return (
-            f"cls_weight={self.cls_weight}, loc_weight={self.loc_weight}, "
-            f"cls_loss={self.cls_loss!r}, loc_loss={self.loc_loss!r}, "
-            f"temperature={self.temperature}, region={self.region!r}, "
-            f"normalize={self.normalize!r}, anchors={self.anchors!r}"
-        )
-
 
 def _best_anchors(logits: list[Tensor], num_anchors: int) -> list[Tensor]:
     """L x (N, Hl*Wl): index of the anchor with the best class score among those of its location."""

@@ -195,14 +195,3 @@ class LD(KDMethod):
             ) / ours.shape[-1]  # fmt: skip
             losses.append(divergence.sum() / positive.sum().clamp(min=1))
         return torch.stack(losses).sum()
-
-    def extra_repr(self) -> str:
-        return (
-            f"main_weight={self.main_weight}, vlr_weight={self.vlr_weight}, "
-            f"cls_weight={self.cls_weight}, loc_temperature={self.loc_temperature}, "
-            f"cls_temperature={self.cls_temperature}, vlr_region={self.vlr_region!r}, "
-            f"vlr_weighting={self.vlr_weighting!r}, "
-            f"vlr_excludes_positives={self.vlr_excludes_positives}, "
-            f"joint_softmax={self.joint_softmax}, normalize={self.normalize!r}, "
-            f"padding_multiple={self.padding_multiple}"
-        )

@@ -98,9 +98,6 @@ class MGD(KDMethod):
             losses.append(F.mse_loss(generated, theirs, reduction="sum") / len(ours))
         return {"loss_feature": self.weight * torch.stack(losses).sum()}
 
-    def extra_repr(self) -> str:
-        return f"weight={self.weight}, masked_ratio={self.masked_ratio}"
-
 
 def _generator(channels: int) -> nn.Sequential:
     return nn.Sequential(

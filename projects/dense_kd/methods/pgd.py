@@ -290,10 +290,3 @@ class PGD(KDMethod):
             return classes
         same = classes[:, None] == self.student_classes  # (M, K')
         return torch.where(same, self.teacher_classes, -1).amax(dim=1)
-
-    def extra_repr(self) -> str:
-        return (
-            f"alpha={self.alpha}, beta={self.beta}, gamma={self.gamma}, delta={self.delta}, "
-            f"temperature={self.temperature}, topk={self.topk}, "
-            f"foreground={self.foreground!r}, branches={self.branches}, compat={self.compat!r}"
-        )

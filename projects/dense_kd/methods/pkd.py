@@ -111,11 +111,6 @@ class PKD(KDMethod):
         ]
         return {"loss_feature": self.weight * torch.stack(losses).sum()}
 
-    def extra_repr(self) -> str:
-        return (
-            f"weight={self.weight}, omitted_levels={self.omitted_levels}, resized={self.resized!r}"
-        )
-
 
 def equal_sizes(student: Tensor, teacher: Tensor, resized: str) -> tuple[Tensor, Tensor]:
     """Both maps at the size of that which is not ``resized``.

@@ -252,11 +252,3 @@ class TID(KDMethod):
         # A single anchor has no deviation.
         positive = torch.cat(fits).nan_to_num(nan=self.positive_thresh)
         return positive, 0.5 * positive
-
-    def extra_repr(self) -> str:
-        names = (
-            "weight", "tasks", "areas", "loc_score", "positive_thresh", "negative_thresh",
-            "combine", "gamma", "gamma_key", "nms_thresh", "vicinity", "vicinity_width",
-            "padding_multiple",
-        )  # fmt: skip
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
