@@ -19,11 +19,12 @@ _DETECTORS: dict[str, type[DenseDetector]] = {
     "FCOS": FCOS,
 }
 
-_METHODS: dict[str, type[KDMethod]] = {
+METHODS: dict[str, type[KDMethod]] = {
     name.upper(): value
     for name, value in vars(methods).items()
     if isinstance(value, type) and issubclass(value, KDMethod) and value is not KDMethod
 }
+"""Every method of the package, under its name in ``DENSE_KD.METHODS``."""
 
 
 def add_dense_kd_config(cfg: CfgNode) -> None:
@@ -41,7 +42,7 @@ def add_dense_kd_config(cfg: CfgNode) -> None:
     cfg.DENSE_KD.INIT_STUDENT = False
     # Names of the methods to combine; each has a node of options below.
     cfg.DENSE_KD.METHODS = ["BCKD"]
-    for name, method in _METHODS.items():
+    for name, method in METHODS.items():
         cfg.DENSE_KD[name] = _options(method)
 
     cfg.MODEL.FCOS = CfgNode()
@@ -70,9 +71,9 @@ def build_methods(cfg: CfgNode) -> MethodSet:
     """The methods that ``cfg.DENSE_KD.METHODS`` names, with the options of their nodes."""
     methods: dict[str, KDMethod] = {}
     for name in cfg.DENSE_KD.METHODS:
-        if name not in _METHODS:
+        if name not in METHODS:
             raise DistillationError(
-                f"DENSE_KD.METHODS names {name!r}, expected one of {sorted(_METHODS)}"
+                f"DENSE_KD.METHODS names {name!r}, expected one of {sorted(METHODS)}"
             )
         if name.lower() in methods:
             raise DistillationError(
@@ -80,7 +81,7 @@ def build_methods(cfg: CfgNode) -> MethodSet:
                 "name each method once"
             )
         options = {key.lower(): value for key, value in cfg.DENSE_KD[name].items()}
-        methods[name.lower()] = _METHODS[name](**options)
+        methods[name.lower()] = METHODS[name](**options)
     return MethodSet(**methods)
 
 
