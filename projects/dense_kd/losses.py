@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from fvcore.nn import sigmoid_focal_loss_jit, smooth_l1_loss
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torchvision.ops import (
     complete_box_iou_loss,
     distance_box_iou_loss,
@@ -129,7 +132,33 @@ def modulated_binary_cross_entropy(logits: Tensor, target_logits: Tensor, beta: 
     Returns:
         (...)
     """
-    return quality_focal_loss(logits, target_logits.detach().sigmoid(), beta)
+    if beta == 0:
+        return quality_focal_loss(logits, target_logits.detach().sigmoid(), beta)
+    return _ModulatedBinaryCrossEntropy.apply(logits, target_logits.detach(), beta)
+
+
+class _ModulatedBinaryCrossEntropy(torch.autograd.Function):
+    """Keeps its arguments for the gradient, and none of the tensors in between: as large as all
+    class logits, they would take most of the memory of a method."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target_logits: Tensor, beta: float) -> Tensor:
+        ctx.save_for_backward(logits, target_logits)
+        ctx.beta = beta
+        return quality_focal_loss(logits, target_logits.sigmoid(), beta)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """With p = sig(s), d = p - y and the cross-entropy H, the derivative of |d|^beta H by s is
+        |d|^(beta - 1) sign(d) (beta p (1 - p) H + d^2)."""
+        logits, target_logits = ctx.saved_tensors
+        score, target = logits.sigmoid(), target_logits.sigmoid()
+        slope = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        difference = score - target
+        slope.mul_(score).mul_(1 - score).mul_(ctx.beta).addcmul_(difference, difference)
+        slope.mul_(difference.sign()).mul_(difference.abs_().pow_(ctx.beta - 1))
+        return slope.mul_(gradient), None, None
 
 
 def binary_divergence(logits: Tensor, target_logits: Tensor) -> Tensor:
@@ -147,8 +176,9 @@ def binary_divergence(logits: Tensor, target_logits: Tensor) -> Tensor:
     """
     target_logits = target_logits.detach()
     target = target_logits.sigmoid()
+    divergence = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     entropy = F.binary_cross_entropy_with_logits(target_logits, target, reduction="none")
-    return F.binary_cross_entropy_with_logits(logits, target, reduction="none") - entropy
+    return divergence.sub_(entropy)  # in place: they are as large as all class logits
 
 
 def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
