@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 import torch
 from builders import CASES, batch, instances, tiny_fcos, tiny_gfl, tiny_retinanet
-from feature_cases import adapted, distill, feature_pass, feature_step, peak_of_tensors
+from feature_cases import adapted, distill, feature_pass, feature_step
 
 from dense_kd import FGD, MGD, PKD, Teacher
 
 DETECTORS = {"fcos": tiny_fcos, "gfl": tiny_gfl, "retinanet": tiny_retinanet}
 METHODS: dict[str, Any] = {"fgd": FGD, "mgd": MGD, "pkd": PKD}
-MEMORY = {"fgd": 6, "mgd": 4, "pkd": 4}
 
 
 def distillation_losses(model, inputs) -> dict[str, torch.Tensor]:
@@ -103,40 +102,3 @@ def test_constant_maps_and_maps_of_one_cell_give_finite_losses_and_gradients(
         assert loss.isfinite(), name
     for tensor in (*student, *model.parameters()):
         assert tensor.grad.isfinite().all()
-
-
-def measured_memory(method: str) -> float:
-    """Peak of the tensors of a training step, in units of the maps of both pyramids."""
-    model = adapted(METHODS[method](), 32, 5)
-    sizes = [(80, 128), (40, 64), (20, 32), (10, 16), (5, 8)]
-    generator = torch.Generator().manual_seed(0)
-    student = [torch.randn(2, 32, *size, generator=generator).requires_grad_() for size in sizes]
-    teacher = [torch.randn(2, 32, *size, generator=generator) for size in sizes]
-    truth = instances((640, 1024), [[20.0, 30, 200, 300], [0, 0, 40, 32]], [0, 1])
-    step = feature_step([truth, truth])
-
-    def run() -> None:
-        losses = model(feature_pass(student), feature_pass(teacher), step)
-        sum(losses.values()).backward()
-
-    run()  # the gradients of the parameters, which are no maps, are there from now on
-    for feature in student:
-        feature.grad = None
-    maps = sum(x.numel() * x.element_size() for x in (*student, *teacher))
-    return peak_of_tensors(run) / maps
-
-
-def test_the_peak_of_tensors_counts_what_is_held_at_a_time():
-    def run() -> None:
-        first = torch.ones(2**18)  # 1 MiB
-        del first
-        second = torch.ones(2**18)
-        second + 1
-
-    assert peak_of_tensors(run) == pytest.approx(2 * 2**20, rel=0.01)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_memory_of_a_step_is_a_small_multiple_of_the_maps(method: str):
-    ratio = measured_memory(method)
-    assert ratio < MEMORY[method]

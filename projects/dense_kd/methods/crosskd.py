@@ -81,6 +81,13 @@ class CrossKD(KDMethod):
     Under autocast the cross-head predictions are made in float32, unless the ``Teacher`` has a
     precision of its own.
 
+    In a training step of GFL at depth 3 the tensors of the losses take, at their peak, 2.9 times
+    the memory of the towers' features that are compared (of both branches, student's and teacher's,
+    float32; gradients included). The teacher's head alone, forward and backward, takes 1.7 of it,
+    and each block more adds 1.0: depth 2 takes 3.9, depth 1 4.9. The class logits of nine anchors
+    are larger than the features: for RetinaNet at depth 3 it is 6.5 times the features, and 2.4
+    times the features and the predictions that are compared.
+
     The statistics and the sum of rho are those of one process; with ``align=False`` and boxes
     instead of distributions, the loss does not depend on how a batch is split over processes as
     long as n does not.

@@ -56,6 +56,7 @@ class FGD(KDMethod):
 
     In a training step the tensors of the losses take, at their peak, 2.4 times the memory of the
     maps that are compared (both pyramids, float32; gradients included, those of the blocks not).
+    The masks of 500 objects per image, in two images of 800 x 1344, take 72 MiB.
     """
 
     needs = Needs(same_levels=True)

@@ -25,6 +25,10 @@ class FRS(FeatureImitation):
     with m the teacher's largest class score in a cell. The sums are over the channels, and over
     all anchors of a cell. Both terms rise over the first 500
     iterations. Released weights: GFL 0.1 and 0.05, RetinaNet 0.005 and 0.02, FCOS 0.01 and 0.05.
+
+    In a training step the tensors of the losses take, at their peak, 3.7 times the memory of both
+    pyramids (float32; gradients included, those of the adapters not), with nine anchors per
+    location, whose logits are compared, too; with one it is 1.8.
     """
 
     kernel_size = 3

@@ -63,6 +63,11 @@ class LD(KDMethod):
     Every term looks at the batch of this process only. ``loss_main`` and ``loss_vlr`` are sums
     over its images, so with gradients that are averaged over processes the split of a batch
     matters, unless ``normalize="images"``; the means of ``loss_cls`` depend on the split.
+
+    In a training step the tensors of the losses take, at their peak, 1.0 times the memory of the
+    predictions that are compared (logits and distributions of student and teacher, float32;
+    gradients included) with 80 classes, where a tenth of the predictions is positive. The region of
+    500 objects in an image of 800 x 1344 with nine anchors per location takes 109 MiB.
     """
 
     def __init__(
