@@ -22,9 +22,10 @@ class FRS(FeatureImitation):
         loss_feature = feature_weight * sum_l sum m e / sum m
         loss_cls     = cls_weight     * sum_l sum m sum_k BCE(sig(s_k), sig(t_k)) / sum m
 
-    with m the teacher's largest class score in a cell. The sums are over the channels, and over
-    all anchors of a cell. Both terms rise over the first 500
-    iterations. Released weights: GFL 0.1 and 0.05, RetinaNet 0.005 and 0.02, FCOS 0.01 and 0.05.
+    with m the teacher's largest class score in a cell. The sums are over the channels, over all
+    anchors of a cell, and over the images of this process, so with gradients that are averaged over
+    processes the split of a batch matters. Both terms rise over the first 500 iterations. Released
+    weights: GFL 0.1 and 0.05, RetinaNet 0.005 and 0.02, FCOS 0.01 and 0.05.
 
     In a training step the tensors of the losses take, at their peak, 3.7 times the memory of both
     pyramids (float32; gradients included, those of the adapters not), with nine anchors per

@@ -109,6 +109,9 @@ class PGD(KDMethod):
     alone and with the pyramid (``branches``), of which it does not say how; here the pyramid has
     the class branch's masks and terms.
 
+    Images are compared one by one, so with gradients that are averaged over processes the split
+    of a batch does not matter, except to ``compat="released"``.
+
     The released DDOD also assigns the student's labels by the teacher's predictions; that is
     ``Distiller(targets_from_teacher=True)``.
 
