@@ -91,17 +91,17 @@ def every_method(test: Callable) -> Callable:
     return pytest.mark.parametrize(("name", "variant"), VARIANTS, ids=ids)(test)
 
 
-def build(name: str, variant: str = "", **options: Any) -> Distiller:
+def build(name: str, variant: str | None = None, **options: Any) -> Distiller:
     """A distiller of five levels with the one method, called "feature".
 
     Args:
         name: of the method.
-        variant: of :data:`PAIRS`.
+        variant: of :data:`PAIRS`; the first by default.
         options: of the method, besides those of the pair.
     """
     if name not in PAIRS:
         pytest.fail(f"{name} has no pair of detectors; add one to PAIRS in method_cases.py")
-    pair = PAIRS[name][variant]
+    pair = next(iter(PAIRS[name].values())) if variant is None else PAIRS[name][variant]
     student = pair.build(num_levels=5, width=4)
     teacher = pair.build(seed=1, num_levels=5, width=4, channels=24)
     return distill(student, teacher, getattr(methods, name)(**{**pair.options, **options}))

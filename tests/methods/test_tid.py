@@ -141,17 +141,6 @@ def test_points_in_the_padding_weigh_nothing_and_are_not_counted():
     assert torch.equal(tid.weights(student, teacher, TRUTH)[1], weights[1])
 
 
-def test_the_loss_of_a_batch_is_the_mean_of_its_images():
-    student, teacher, tid = make_pass(0), make_pass(1), method()
-    nothing = instances((32, 32), [], [])
-    first, second = (
-        run(tid, student, teacher, truth).item()
-        for truth in ([TRUTH[0], nothing], [nothing, TRUTH[1]])
-    )
-    assert first > 0 and second > 0
-    assert run(tid, student, teacher).item() == pytest.approx(first + second, rel=1e-6)
-
-
 @pytest.mark.parametrize("num_anchors", [1, 3])
 @pytest.mark.parametrize(
     "options",

@@ -1,0 +1,73 @@
+"""Of which methods the losses of a batch are the mean of those of its images, and of which not.
+
+Where they are, several processes with a part of the batch each give what one with all of it does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from method_cases import ALL, build, images_with
+
+from dense_kd.methods.prediction_guided_weighting import FOREGROUNDS
+
+Options = dict[str, Any]
+ADDITIVE: list[tuple[str, Options]] = [
+    ("FGD", {}),
+    ("FitNet", {}),  # images of one size
+    ("LD", {"cls_weight": 0.0, "normalize": "images"}),
+    ("MGD", {"masked_ratio": 0.0}),
+    *[("PGD", {"foreground": foreground}) for foreground in FOREGROUNDS],
+    ("PGD", {"branches": ("neck",)}),
+    ("TID", {}),
+]
+NOT_ADDITIVE: list[tuple[str, Options, str]] = [
+    ("BCKD", {}, "it is divided by the positives of the batch"),
+    ("CrossKD", {}, "it is divided by the scores and has the statistics of the batch"),
+    ("DeFeat", {}, "its means are over the cells of the batch, of which images have more or less"),
+    ("FGFI", {}, "its mean is over the cells of the batch near objects"),
+    ("FKD", {}, "its norms are not squared"),
+    ("FRS", {}, "it is divided by the scores of the batch"),
+    ("FitNet", {"region": "objects"}, "its mean is over the cells of the batch in objects"),
+    ("GIBox", {"nms_thresh": 0.7}, "its mean is over the chosen cells of the batch"),
+    ("KD", {}, "it is divided by the positives of the batch"),
+    ("LD", {"cls_weight": 0.0}, "its terms of boxes are sums"),
+    ("LD", {"main_weight": 0.0, "vlr_weight": 0.0}, "means over the positives of the batch"),
+    ("MGD", {}, "its masks are random"),
+    ("PGD", {"compat": "released"}, "each image has the sum of the masks of all"),
+    ("PKD", {}, "it has the statistics of the batch"),
+]
+# Of unequal number and size, so that the images have unequally many cells and positives.
+OBJECTS = ([[4.0, 6.0, 40.0, 50.0], [30.0, 20.0, 60.0, 62.0]], [[9.0, 13.0, 30.0, 35.0]])
+
+
+def losses(name: str, options: Options) -> tuple[torch.Tensor, torch.Tensor]:
+    """(terms,) of both images at once, and (2, terms) of each by itself."""
+    images = images_with(*OBJECTS)
+    found = []
+    for batch in (images, images[:1], images[1:]):
+        terms = build(name, **options)(batch)
+        found.append(torch.stack([v for k, v in terms.items() if k.startswith("kd_")]).detach())
+    return found[0], torch.stack(found[1:])
+
+
+def test_every_method_is_in_a_list():
+    listed = {name for name, *_ in (*ADDITIVE, *NOT_ADDITIVE)}
+    assert sorted(listed) == ALL, "put the method in ADDITIVE or, with a reason, in NOT_ADDITIVE"
+
+
+@pytest.mark.parametrize(("name", "options"), ADDITIVE, ids=str)
+def test_two_images_give_the_mean_of_each(name: str, options: Options):
+    both, each = losses(name, options)
+    assert (each > 0).all()
+    torch.testing.assert_close(both, each.mean(dim=0), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"), NOT_ADDITIVE, ids=[f"{x[0]}-{x[1]}" for x in NOT_ADDITIVE]
+)
+def test_two_images_do_not_give_the_mean_of_each(name: str, options: Options, reason: str):
+    both, each = losses(name, options)
+    assert ((both - each.mean(dim=0)).abs() > 1e-3 * both).any(), f"but {reason}"
