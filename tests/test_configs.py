@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import torch
 from builders import instances
 from detectron2.config import LazyConfig, instantiate
 from detectron2.evaluation import COCOEvaluator
+from omegaconf import OmegaConf
 
 from dense_kd import Distiller, get_config_file
 from dense_kd.checkpoint import zoo
@@ -20,6 +23,27 @@ RUNS = sorted(
     for path in ROOT.rglob("*.py")
     if path.relative_to(ROOT).parts[0] != "common"
 )
+COCO_RUNS = [name for name in RUNS if not name.startswith("quickstart/")]
+
+
+@functools.cache
+def load(name):
+    """The config, which is loaded once and not to be changed."""
+    cfg = LazyConfig.load(str(ROOT / name))
+    OmegaConf.set_readonly(cfg, True)
+    return cfg
+
+
+class Teachers:
+    """The last teacher that was built: configs that follow each other often share it."""
+
+    config = model = None
+
+    @classmethod
+    def get(cls, config):
+        if cls.config != config:
+            cls.config, cls.model = copy.deepcopy(config), instantiate(config)
+        return cls.model
 
 
 def test_there_are_configs():
@@ -28,20 +52,27 @@ def test_there_are_configs():
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_config_trains_one_step_and_detects(name):
-    torch.manual_seed(0)
-    cfg = LazyConfig.load(str(ROOT / name))
+    cfg = copy.deepcopy(load(name))
+    OmegaConf.set_readonly(cfg, False)
     if "teacher" in cfg.model:
-        assert cfg.model.teacher.weights
         cfg.model.teacher.weights = None
+        cfg.model.teacher.model = Teachers.get(cfg.model.teacher.model)
+    torch.manual_seed(0)
     model = instantiate(cfg.model)
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
+    # The nodes of a config refer to each other, so what they hold would outlive this test.
+    cfg.optimizer.params.model = None
+    if "teacher" in cfg.model:
+        cfg.model.teacher.model = None
     truth = instances((64, 96), [[4, 4, 60, 50], [20, 10, 36, 30]], [1, 3])
     inputs = [{"image": torch.randint(0, 255, (3, 64, 96)), "instances": truth}]
 
     losses = model(inputs)
     assert any(key.startswith("kd_") for key in losses) == isinstance(model, Distiller)
     sum(losses.values()).backward()
+    if cfg.train.clip_grad:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), **cfg.train.clip_grad)
     optimizer.step()
     assert all(torch.isfinite(loss) for loss in losses.values())
     model.eval()
@@ -53,7 +84,7 @@ def test_a_config_trains_one_step_and_detects(name):
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_config_has_a_whole_recipe(name):
-    cfg = LazyConfig.load(str(ROOT / name))
+    cfg = load(name)
     multiplier = instantiate(cfg.lr_multiplier)
     assert multiplier(0.0) < multiplier(0.5) >= multiplier(0.999) > 0
     assert cfg.train.max_iter > 0
@@ -64,13 +95,13 @@ def test_a_config_has_a_whole_recipe(name):
 
 
 def test_no_two_configs_write_to_the_same_folder():
-    folders = [LazyConfig.load(str(ROOT / name)).train.output_dir for name in RUNS]
+    folders = [load(name).train.output_dir for name in RUNS]
     assert len(set(folders)) == len(folders)
 
 
-@pytest.mark.parametrize("name", [n for n in RUNS if not n.startswith("quickstart/")])
+@pytest.mark.parametrize("name", COCO_RUNS)
 def test_a_schedule_of_coco_drops_where_its_name_says(name):
-    cfg = LazyConfig.load(str(ROOT / name))
+    cfg = load(name)
     schedule = name.removesuffix(".py").removesuffix("_ms").rsplit("_", 1)[1]
     epochs = {"1x": 12, "2x": 24, "3x": 36}[schedule]
     images = cfg.train.max_iter * cfg.dataloader.train.total_batch_size
@@ -84,9 +115,9 @@ def test_a_schedule_of_coco_drops_where_its_name_says(name):
     assert (len(resize.short_edge_length) > 1) >= name.endswith("_ms.py")
 
 
-@pytest.mark.parametrize("name", [n for n in RUNS if not n.startswith("quickstart/")])
+@pytest.mark.parametrize("name", COCO_RUNS)
 def test_the_images_are_those_that_the_weights_to_start_from_expect(name):
-    cfg = LazyConfig.load(str(ROOT / name))
+    cfg = load(name)
     student = cfg.model.student if "student" in cfg.model else cfg.model
     source = cfg.train.init_checkpoint
     if "MSRA" in source:
@@ -95,12 +126,29 @@ def test_the_images_are_those_that_the_weights_to_start_from_expect(name):
         assert student.input_format == "RGB" and student.pixel_std[0] == 58.395
 
 
-@pytest.mark.parametrize("name", [n for n in RUNS if not n.startswith("quickstart/")])
+@pytest.mark.parametrize("name", COCO_RUNS)
 def test_the_weights_to_start_from_have_a_name_that_is_known(name):
-    source = LazyConfig.load(str(ROOT / name)).train.init_checkpoint
+    source = load(name).train.init_checkpoint
     prefix, _, weights = source.partition("://")
     if prefix == "detectron2":
         assert re.fullmatch(r"ImageNetPretrained/MSRA/R-(50|101)\.pkl", weights)
     else:
         urls = {"mmdet": zoo.MMDET_URLS, "torchvision": zoo.TORCHVISION_URLS}[prefix]
         assert weights in urls
+
+
+def test_teachers_have_weights_with_a_known_name_or_of_a_config_of_ours():
+    for name in COCO_RUNS:
+        if "teacher" not in load(name).model:
+            continue
+        teacher = load(name).model.teacher
+        prefix, found, weights = teacher.weights.partition("://")
+        if found and prefix == "mmdet":
+            assert weights in zoo.MMDET_URLS, name
+        elif found:
+            assert re.fullmatch(r"COCO-Detection/\w+/\d+/model_final_\w+\.pkl", weights), name
+        else:
+            folder, file = teacher.weights.rsplit("/", 1)
+            trained = load(folder.removeprefix("output/") + ".py")
+            assert (trained.train.output_dir, file) == (folder, "model_final.pth"), name
+            assert trained.model == teacher.model, name

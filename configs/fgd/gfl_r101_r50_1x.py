@@ -1,0 +1,32 @@
+"""FGD, GFL R101 to R50, 1x: 40.2 -> 43.5 AP (its README; CrossKD, Table 2, has 41.3)."""
+
+from detectron2.config import LazyCall as L
+
+from dense_kd import FGD, Distiller, MethodSet, Teacher, get_config
+
+student = get_config("gfl/r50_1x.py")
+teacher = get_config("gfl/r101_2x_ms.py")
+
+dataloader, optimizer, lr_multiplier, train = (
+    student.dataloader,
+    student.optimizer,
+    student.lr_multiplier,
+    student.train,
+)
+train.clip_grad = dict(max_norm=35.0, norm_type=2.0)
+train.output_dir = "output/fgd/gfl_r101_r50_1x"
+
+model = L(Distiller)(
+    student=student.model,
+    teacher=L(Teacher)(model=teacher.model, weights="mmdet://gfl_r101_fpn_mstrain_2x_coco"),
+    methods=L(MethodSet)(
+        fgd=L(FGD)(
+            fg_weight=1e-3,
+            bg_weight=5e-4,
+            attention_weight=5e-4,
+            relation_weight=5e-6,
+            temperature=0.5,
+        )
+    ),
+    init_student=True,
+)

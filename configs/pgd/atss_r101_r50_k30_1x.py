@@ -1,0 +1,7 @@
+"""PGD, the 30 best locations of each object, ATSS R101 to R50, 1x: 39.6 -> 44.2 AP."""
+
+from .atss_r101_r50_1x import dataloader, lr_multiplier, model, optimizer, train
+
+model.methods.pgd.topk = 30
+
+train.output_dir = "output/pgd/atss_r101_r50_k30_1x"

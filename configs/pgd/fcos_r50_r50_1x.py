@@ -1,0 +1,23 @@
+"""PGD, self-distillation of FCOS R50, 1x: 38.2 -> 39.5 AP."""
+
+from detectron2.config import LazyCall as L
+
+from dense_kd import PGD, Distiller, MethodSet, Teacher, get_config
+
+student = get_config("fcos/pgd_r50_1x.py")
+teacher = get_config("fcos/pgd_r50_1x.py")
+
+dataloader, optimizer, lr_multiplier, train = (
+    student.dataloader,
+    student.optimizer,
+    student.lr_multiplier,
+    student.train,
+)
+train.output_dir = "output/pgd/fcos_r50_r50_1x"
+
+model = L(Distiller)(
+    student=student.model,
+    teacher=L(Teacher)(model=teacher.model, weights="output/fcos/pgd_r50_1x/model_final.pth"),
+    methods=L(MethodSet)(pgd=L(PGD)(alpha=0.04, temperature=0.8, topk=30)),
+    init_student=True,
+)

@@ -1,0 +1,7 @@
+"""TID, Table 4, the IoU as localisation score, GFL R101 to R50, 1x: 40.0 -> 40.9 AP."""
+
+from .gfl_r101_r50_1x import dataloader, lr_multiplier, model, optimizer, train
+
+model.methods.tid.loc_score = "iou"
+
+train.output_dir = "output/tid/gfl_r101_r50_iou_1x"
