@@ -5,10 +5,13 @@ AP)."""
 from ..common.models.backbones import MSRA_INPUT
 from ..common.models.fcos import mmdet_fcos
 from ..common.models.mmdet_backbones import mmdet_caffe_resnet_fpn
-from ..common.schedule import mmdet_1x as lr_multiplier
+from ..common.schedule import step_schedule
 from .mmdet_r50_1x import dataloader, optimizer, train
 
 model = mmdet_fcos(mmdet_caffe_resnet_fpn(50, "p5"), MSRA_INPUT, tricks=True, box_loss="giou")
+
+# FCOS's, with a linear warm-up.
+lr_multiplier = step_schedule(90000, [60000, 82500], warmup_length=500, warmup_factor=1 / 3)
 
 train.clip_grad = None
 train.output_dir = "output/fcos/mmdet_tricks_r50_1x"

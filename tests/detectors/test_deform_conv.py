@@ -105,3 +105,12 @@ def test_bias_and_kernel_size_are_as_given():
     assert list(conv.state_dict()) == ["weight", "conv_offset.weight", "conv_offset.bias"]
     assert conv.conv_offset.weight.shape == (50, 4, 5, 5)
     assert conv(torch.randn(1, 4, 3, 2)).shape == (1, 6, 3, 2)
+
+
+def test_an_input_of_nan_gives_nan_where_it_is_seen_and_does_not_end_the_process():
+    conv, x = random_conv(), torch.randn(1, 4, 9, 9)
+    expected = conv(x)
+    x[0, 2, 0, 0] = float("nan")
+    found = conv(x)
+    assert found[0, :, :2, :2].isnan().all()
+    assert torch.equal(found[..., 4:], expected[..., 4:])

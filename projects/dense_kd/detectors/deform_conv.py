@@ -46,16 +46,17 @@ class DeformConv2d(nn.Conv2d):
 
         Returns:
             (N, out_channels, H', W') in the dtype of ``x``; torchvision has no half precision on
-            the CPU, so the sum is computed in float32 at least.
+            the CPU, so the sum is computed in float32 at least. Where an offset is NaN, all is.
         """
         offset = self.conv_offset(x)  # (N, 2 * kernel_size**2, H', W')
+        nowhere = offset.isnan()  # torchvision would read there, and end the process
         dtype = torch.promote_types(x.dtype, torch.float32)
         with full_precision(x.device):
             out = deform_conv2d(
                 x.to(dtype),
-                offset.to(dtype),
+                offset.masked_fill(nowhere, 0.0).to(dtype),
                 self.weight.to(dtype),
                 None if self.bias is None else self.bias.to(dtype),
                 padding=self.padding,
             )
-        return out.to(x.dtype)
+        return out.masked_fill(nowhere.any(dim=1, keepdim=True), float("nan")).to(x.dtype)
