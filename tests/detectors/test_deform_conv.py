@@ -108,7 +108,8 @@ def test_bias_and_kernel_size_are_as_given():
 
 
 def test_an_input_of_nan_gives_nan_where_it_is_seen_and_does_not_end_the_process():
-    conv, x = random_conv(), torch.randn(1, 4, 9, 9)
+    # Of an even width: at an odd one, the place of NaN happens to be in the map.
+    conv, x = random_conv(), torch.randn(1, 4, 9, 8)
     expected = conv(x)
     x[0, 2, 0, 0] = float("nan")
     found = conv(x)
