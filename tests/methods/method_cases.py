@@ -18,18 +18,13 @@ from builders import (
 )
 from feature_cases import distill
 
-from dense_kd import Distiller, KDMethod, methods
+from dense_kd import Distiller, methods
 from dense_kd.detectors import DenseDetector
+from dense_kd.yacs_config import METHODS
 
 SIDE = 64
 """Of the images, in pixels: the maps of five levels are 8, 4, 2, 1 and 1 cells wide."""
-ALL = sorted(
-    name
-    for name in methods.__all__
-    if isinstance(getattr(methods, name), type)
-    and issubclass(getattr(methods, name), KDMethod)
-    and getattr(methods, name) is not KDMethod
-)
+ALL = sorted(method.__name__ for method in METHODS.values())
 """Names of the methods of the package."""
 
 
