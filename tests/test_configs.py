@@ -11,7 +11,7 @@ import pytest
 import torch
 from builders import instances
 from detectron2.config import LazyConfig, instantiate
-from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
 from omegaconf import OmegaConf
 
 from dense_kd import Distiller, get_config_file
@@ -23,7 +23,10 @@ RUNS = sorted(
     for path in ROOT.rglob("*.py")
     if path.relative_to(ROOT).parts[0] != "common"
 )
-COCO_RUNS = [name for name in RUNS if not name.startswith("quickstart/")]
+FULL_RUNS = [name for name in RUNS if not name.startswith("quickstart/")]
+VOC_RUNS = [name for name in FULL_RUNS if "/voc_" in name]
+IMAGES = {"coco": 7500 * 16, "voc": 16551}
+"""Of an epoch; the papers round those of COCO."""
 
 
 @functools.cache
@@ -88,7 +91,8 @@ def test_a_config_has_a_whole_recipe(name):
     multiplier = instantiate(cfg.lr_multiplier)
     assert multiplier(0.0) < multiplier(0.5) >= multiplier(0.999) > 0
     assert cfg.train.max_iter > 0
-    assert cfg.dataloader.evaluator._target_ in (COCOEvaluator, "COCOEvaluator")
+    evaluator = PascalVOCDetectionEvaluator if name in VOC_RUNS else COCOEvaluator
+    assert cfg.dataloader.evaluator._target_ in (evaluator, evaluator.__name__)
     assert cfg.dataloader.train.mapper.image_format == cfg.dataloader.test.mapper.image_format
     student = cfg.model.student if "student" in cfg.model else cfg.model
     assert student.get("input_format", "BGR") == cfg.dataloader.train.mapper.image_format
@@ -99,13 +103,13 @@ def test_no_two_configs_write_to_the_same_folder():
     assert len(set(folders)) == len(folders)
 
 
-@pytest.mark.parametrize("name", COCO_RUNS)
-def test_a_schedule_of_coco_drops_where_its_name_says(name):
+@pytest.mark.parametrize("name", FULL_RUNS)
+def test_a_schedule_is_as_long_and_drops_where_its_name_says(name):
     cfg = load(name)
     schedule = name.removesuffix(".py").removesuffix("_ms").rsplit("_", 1)[1]
     epochs = {"1x": 12, "2x": 24, "3x": 36}[schedule]
-    images = cfg.train.max_iter * cfg.dataloader.train.total_batch_size
-    assert images == epochs * 7500 * 16
+    images = epochs * IMAGES["voc" if name in VOC_RUNS else "coco"]
+    assert cfg.train.max_iter == images // cfg.dataloader.train.total_batch_size
     assert cfg.optimizer.lr in (0.01 * cfg.dataloader.train.total_batch_size / 16, 1e-4)
     multiplier = instantiate(cfg.lr_multiplier)
     assert multiplier(0.6) == pytest.approx(1.0)
@@ -115,7 +119,7 @@ def test_a_schedule_of_coco_drops_where_its_name_says(name):
     assert (len(resize.short_edge_length) > 1) >= name.endswith("_ms.py")
 
 
-@pytest.mark.parametrize("name", COCO_RUNS)
+@pytest.mark.parametrize("name", FULL_RUNS)
 def test_the_images_are_those_that_the_weights_to_start_from_expect(name):
     cfg = load(name)
     student = cfg.model.student if "student" in cfg.model else cfg.model
@@ -126,7 +130,7 @@ def test_the_images_are_those_that_the_weights_to_start_from_expect(name):
         assert student.input_format == "RGB" and student.pixel_std[0] == 58.395
 
 
-@pytest.mark.parametrize("name", COCO_RUNS)
+@pytest.mark.parametrize("name", FULL_RUNS)
 def test_the_weights_to_start_from_have_a_name_that_is_known(name):
     source = load(name).train.init_checkpoint
     prefix, _, weights = source.partition("://")
@@ -138,7 +142,7 @@ def test_the_weights_to_start_from_have_a_name_that_is_known(name):
 
 
 def test_teachers_have_weights_with_a_known_name_or_of_a_config_of_ours():
-    for name in COCO_RUNS:
+    for name in FULL_RUNS:
         if "teacher" not in load(name).model:
             continue
         teacher = load(name).model.teacher

@@ -1,0 +1,24 @@
+"""CrossKD from a GFL R101 of the 80 classes of COCO to an R50 of the 20 of Pascal VOC, 12 epochs:
+predictions of the teacher's head are compared with each other, so the classes may differ. We have
+no AP of it."""
+
+from detectron2.config import LazyCall as L
+
+from dense_kd import CrossKD, Distiller, MethodSet, Teacher, get_config
+
+student = get_config("gfl/voc_r50_1x.py")
+teacher = get_config("gfl/r101_2x_ms.py")
+
+dataloader, optimizer, lr_multiplier, train = (
+    student.dataloader,
+    student.optimizer,
+    student.lr_multiplier,
+    student.train,
+)
+train.output_dir = "output/crosskd/voc_gfl_r101_r50_1x"
+
+model = L(Distiller)(
+    student=student.model,
+    teacher=L(Teacher)(model=teacher.model, weights="mmdet://gfl_r101_fpn_mstrain_2x_coco"),
+    methods=L(MethodSet)(crosskd=L(CrossKD)(depth=3, cls_weight=1.0, loc_weight=4.0)),
+)
