@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -45,6 +45,15 @@ IMAGE = (320, 512)
 STRIDES = [8, 16, 32, 64, 128]
 CHANNELS, CLASSES = 64, 20  # in proportion to the 256 and 80 of COCO
 TRUTH = instances(IMAGE, [[20, 30, 200, 300], [0, 0, 40, 32], [250, 100, 500, 310]], [0, 1, 2])
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """The workspaces of convolutions grow with the threads, and matter on maps as small as here."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 class Case(NamedTuple):
