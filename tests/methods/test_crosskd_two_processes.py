@@ -13,10 +13,10 @@ from builders import assert_close, batch, tiny_atss, tiny_fcos, tiny_gfl, tiny_r
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
+from two_processes import ranks_of, run_in_two_processes
 
 from dense_kd import CrossKD, Distiller, MethodSet, Teacher
 from dense_kd.detectors import FCOS, DenseDetector, RetinaNet
-from dense_kd.engine import launch
 
 SYNCHRONIZED = {"loss_normalizer_momentum": 0.0, "loss_normalizer_sync": True}
 
@@ -90,13 +90,7 @@ def worker(output: str) -> None:
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory) -> Path:
     """Both processes run every model and case once: starting them takes most of the time."""
-    output = tmp_path_factory.mktemp("two_processes")
-    launch(worker, 2, dist_url="auto", args=(str(output),))
-    return output
-
-
-def ranks_of(outputs: Path, name: str, case: str) -> list[dict]:
-    return [torch.load(outputs / f"{name}_{case}_{r}.pth", weights_only=True) for r in range(2)]
+    return run_in_two_processes(worker, tmp_path_factory)
 
 
 @pytest.mark.parametrize("name", SPLIT_ALIKE)

@@ -12,9 +12,9 @@ from detectron2.engine.defaults import create_ddp_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from feature_cases import distill
+from two_processes import ranks_of, run_in_two_processes
 
 from dense_kd import FGD, FGFI, FKD, FRS, MGD, PGD, PKD, TID, DeFeat, Distiller, FitNet, GIBox
-from dense_kd.engine import launch
 
 # Without what depends on the process, and with it: sums over the batch, and random numbers.
 SPLIT_ALIKE = {
@@ -78,13 +78,7 @@ def worker(output: str) -> None:
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory) -> Path:
     """Both processes run every method and case once: starting them takes most of the time."""
-    output = tmp_path_factory.mktemp("two_processes")
-    launch(worker, 2, dist_url="auto", args=(str(output),))
-    return output
-
-
-def ranks_of(outputs: Path, name: str, case: str) -> list[dict]:
-    return [torch.load(outputs / f"{name}_{case}_{r}.pth", weights_only=True) for r in range(2)]
+    return run_in_two_processes(worker, tmp_path_factory)
 
 
 @pytest.mark.parametrize("name", SPLIT_ALIKE)

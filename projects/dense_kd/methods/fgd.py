@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..detectors.dense import DenseDetector
 from ..outputs import DensePass
 from .adapters import comparable_features, pyramid_adapters, pyramid_channels
-from .attention import spatial_attention
+from .attention import attention_weights
 from .base import KDMethod, Needs, Step
 from .options import check_choices, check_positive, check_weights
 
@@ -198,9 +198,9 @@ def attention(feature: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     Returns:
         (N, Hl, Wl) with the mean 1 over cells, and (N, C) with the mean 1 over channels.
     """
-    channels = feature.abs().mean(dim=(2, 3))  # (N, C)
-    over_channels = channels.shape[1] * (channels / temperature).softmax(dim=1)
-    return spatial_attention(feature, temperature), over_channels
+    magnitude = feature.abs()
+    cells, channels = magnitude.mean(dim=1), magnitude.mean(dim=(2, 3))
+    return attention_weights(cells, temperature), attention_weights(channels, temperature)
 
 
 @torch.no_grad()
