@@ -18,8 +18,9 @@ from ..compat import full_precision
 from ..losses import elementwise_giou
 from ..outputs import DensePass, Targets
 from .box_coders import DistanceCoder
-from .dense import DenseDetector, mean_over_processes, pyramid_levels
+from .dense import DenseDetector, mean_over_processes
 from .heads import QualityHead
+from .levels import pyramid_levels
 from .soft_assignment import (
     EPS,
     Pairs,

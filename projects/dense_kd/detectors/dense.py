@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from detectron2.layers import batched_nms
 from detectron2.modeling import Backbone
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
@@ -16,8 +15,11 @@ from torch import Tensor, nn
 
 from .. import compat
 from ..outputs import DensePass, Tap, Targets
+from .detections import best_candidates, suppress
 from .distribution_boxes import check_distribution_boxes, expected_distances
+from .ground_truth import checked_ground_truth
 from .heads import HeadOutputs, TowerHead
+from .levels import pyramid_levels
 
 
 class DenseDetector(nn.Module, ABC):
@@ -181,37 +183,8 @@ class DenseDetector(nn.Module, ABC):
         return compat.batch_images(images, self.backbone)
 
     def ground_truth(self, batched_inputs: list[dict]) -> list[Instances]:
-        """N Instances with gt_boxes and gt_classes on the model's device, checked.
-
-        Boxes without area are dropped: the logarithm of their size is infinite, and detectron2's
-        low-quality matches, for which any overlap is the best, would give them every anchor.
-        """
-        ground_truth = []
-        for index, image in enumerate(batched_inputs):
-            name = image.get("file_name", f"number {index} of the batch")
-            if "instances" not in image:
-                raise ValueError(
-                    f"image {name} has no 'instances' in training; use a dataset with "
-                    "annotations and a DatasetMapper with is_train=True"
-                )
-            instances = image["instances"]
-            classes = set(instances.gt_classes.tolist())
-            if not classes <= set(range(self.num_classes)):
-                raise ValueError(
-                    f"image {name} has the class ids {sorted(classes)}, expected "
-                    f"0 to {self.num_classes - 1}; set num_classes of the model to the dataset's"
-                )
-            boxes = instances.gt_boxes.tensor
-            wrong = boxes[~boxes.isfinite().all(dim=1)]
-            if len(wrong) > 0:
-                raise ValueError(
-                    f"image {name} has {len(wrong)} ground-truth box(es) with coordinates that "
-                    f"are not finite, such as {wrong[0].tolist()}; correct its annotations or the "
-                    "augmentation that moves its boxes"
-                )
-            instances = instances[instances.gt_boxes.nonempty()]
-            ground_truth.append(instances.to(self.device))
-        return ground_truth
+        """N Instances with gt_boxes and gt_classes, see :func:`checked_ground_truth`."""
+        return checked_ground_truth(batched_inputs, self.num_classes, self.device)
 
     def run(self, images: ImageList, taps: Iterable[Tap] = ()) -> DensePass:
         """Backbone and head on preprocessed images.
@@ -321,44 +294,25 @@ class DenseDetector(nn.Module, ABC):
         """N Instances with pred_boxes, scores and pred_classes in the network input's pixels."""
         scores, factors = self.detection_scores(dense)
         results = []
-        for index, image_size in enumerate(dense.image_sizes):
+        for image, image_size in enumerate(dense.image_sizes):
             levels = []
             for level, priors in enumerate(dense.priors):
-                factor = None if factors is None else factors[level][index]
-                levels.append(
-                    self._detect_on_level(
-                        scores[level][index], factor, dense.deltas[level][index], priors, image_size
-                    )
+                top, index, classes = best_candidates(
+                    scores[level][image], self.test_score_thresh, self.test_topk_candidates
                 )
-            detections = Instances.cat(levels)
-            if self.clip_before_nms:
-                detections.pred_boxes.clip(image_size)
-                detections = detections[detections.pred_boxes.nonempty()]
-            keep = batched_nms(
-                detections.pred_boxes.tensor,
-                detections.scores,
-                detections.pred_classes,
+                if factors is not None:
+                    top = top * factors[level][image, index]
+                boxes = self.decode(dense.deltas[level][image, index], priors[index])  # (P, 4)
+                found = {"pred_boxes": Boxes(boxes), "scores": top, "pred_classes": classes}
+                levels.append(Instances(image_size, **found))
+            detections = suppress(
+                Instances.cat(levels),
                 self.test_nms_thresh,
+                self.max_detections_per_image,
+                clip_first=self.clip_before_nms,
             )
-            results.append(detections[keep[: self.max_detections_per_image]])
+            results.append(detections)
         return results
-
-    def _detect_on_level(
-        self,
-        scores: Tensor,  # (R_l, K)
-        factor: Tensor | None,  # (R_l,)
-        deltas: Tensor,  # (R_l, 4)
-        priors: Tensor,  # (R_l, 4)
-        image_size: tuple[int, int],
-    ) -> Instances:
-        above = scores > self.test_score_thresh
-        candidates = above.nonzero()  # (P, 2)
-        top, order = scores[above].topk(min(len(candidates), self.test_topk_candidates))
-        index, classes = candidates[order].unbind(dim=1)
-        if factor is not None:
-            top = top * factor[index]
-        boxes = Boxes(self.decode(deltas[index], priors[index]))
-        return Instances(image_size, pred_boxes=boxes, scores=top, pred_classes=classes)
 
     def visualize_training(self, batched_inputs: list[dict], dense: DensePass) -> None:
         """Every ``vis_period`` iterations, log an image: its truth, and below it detections."""
@@ -382,16 +336,6 @@ class DenseDetector(nn.Module, ABC):
         stacked = np.vstack([np.asarray(picture) for picture in pictures])  # (2H, W, 3)
         name = "Top: ground truth; bottom: the 20 highest scoring detections"
         storage.put_image(name, stacked.transpose(2, 0, 1))
-
-
-def pyramid_levels(
-    backbone: Backbone, names: list[str] | None = None
-) -> tuple[list[str], list[int]]:
-    """Names and strides of the maps ``names`` of a backbone; of all, finest first, by default."""
-    shapes = backbone.output_shape()
-    if names is None:
-        names = sorted(shapes, key=lambda name: shapes[name].stride)
-    return list(names), [shapes[name].stride for name in names]
 
 
 def mean_over_processes(value: Tensor) -> Tensor:

@@ -20,9 +20,10 @@ from ..losses import elementwise_iou, focal_loss
 from ..outputs import DensePass, Targets
 from .assigners import FCOSAssigner
 from .box_coders import DistanceCoder, centerness
-from .dense import DenseDetector, mean_over_processes, pyramid_levels
+from .dense import DenseDetector, mean_over_processes
 from .distribution_boxes import distribution_loss
 from .heads import BRANCHES, QualityHead
+from .levels import pyramid_levels
 
 
 class FCOSHead(QualityHead):

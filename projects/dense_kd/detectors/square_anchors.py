@@ -12,8 +12,9 @@ from torch import Tensor
 from ..outputs import DensePass
 from .adaptive_assigners import ATSSAssigner
 from .box_coders import DeltaCoder, DistanceCoder
-from .dense import DenseDetector, pyramid_levels
+from .dense import DenseDetector
 from .heads import TowerHead
+from .levels import pyramid_levels
 
 ANCHOR_SCALE = 8
 """Side of an anchor in strides."""
