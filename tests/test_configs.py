@@ -110,13 +110,45 @@ def test_a_schedule_is_as_long_and_drops_where_its_name_says(name):
     epochs = {"1x": 12, "2x": 24, "3x": 36}[schedule]
     images = epochs * IMAGES["voc" if name in VOC_RUNS else "coco"]
     assert cfg.train.max_iter == images // cfg.dataloader.train.total_batch_size
-    assert cfg.optimizer.lr in (0.01 * cfg.dataloader.train.total_batch_size / 16, 1e-4)
+    assert cfg.optimizer.lr == 0.01 * cfg.dataloader.train.total_batch_size / 16
     multiplier = instantiate(cfg.lr_multiplier)
     assert multiplier(0.6) == pytest.approx(1.0)
     assert multiplier(0.79 if schedule == "3x" else 0.7) == pytest.approx(0.1)
     assert multiplier(0.95) == pytest.approx(0.01)
     resize = cfg.dataloader.train.mapper.augmentations[0]
-    assert (len(resize.short_edge_length) > 1) >= name.endswith("_ms.py")
+    assert (len(resize.short_edge_length) > 1) == name.endswith("_ms.py")
+
+
+def detector_and_backbone(model):
+    """As in the name of a config, such as ("gfl", "r50")."""
+    target = model._target_
+    detector = (target if isinstance(target, str) else target.__name__).rsplit(".", 1)[-1].lower()
+    bottom_up = model.backbone.bottom_up
+    if "stages" not in bottom_up:
+        target = bottom_up._target_
+        target = target if isinstance(target, str) else target.__name__
+        return detector, {"MobileNetV2": "mobilenetv2", "SwinTransformer": "swin_t"}[
+            target.rsplit(".", 1)[-1]
+        ]
+    layers = 3 if "bottleneck_channels" in bottom_up.stages[0] else 2
+    depth = 2 + layers * sum(stage.num_blocks for stage in bottom_up.stages)
+    groups = bottom_up.stages[0].get("num_groups", 1)
+    return detector, f"{'x' if groups > 1 else 'r'}{depth}"
+
+
+@pytest.mark.parametrize("name", FULL_RUNS)
+def test_a_name_says_detectors_and_backbones(name):
+    cfg = load(name)
+    folder, file = name.split("/")
+    if "teacher" not in cfg.model:
+        detector, backbone = detector_and_backbone(cfg.model)
+        assert folder == detector and f"_{backbone}_" in f"_{file}"
+        return
+    detector, backbone = detector_and_backbone(cfg.model.student)
+    teacher, of_teacher = detector_and_backbone(cfg.model.teacher.model)
+    detectors = detector if teacher == detector else f"{detector}_{teacher}"
+    named = file.removeprefix("pgd_").removeprefix("voc_")
+    assert named.startswith(f"{detectors}_{of_teacher}_{backbone}_"), named
 
 
 @pytest.mark.parametrize("name", FULL_RUNS)

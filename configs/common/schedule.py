@@ -31,10 +31,10 @@ lr_multiplier_1x = step_schedule(90000, [60000, 80000])
 lr_multiplier_2x = step_schedule(180000, [120000, 160000])
 lr_multiplier_3x = step_schedule(270000, [210000, 250000])
 
-# mmdetection's: 8 and 11 of 12 epochs, 16 and 22 of 24, 28 and 34 of 36.
+# mmdetection's: 8 and 11 of 12 epochs, 16 and 22 of 24, 27 and 33 of 36.
 mmdet_1x = step_schedule(90000, [60000, 82500], warmup_length=500)
 mmdet_2x = step_schedule(180000, [120000, 165000], warmup_length=500)
-mmdet_3x = step_schedule(270000, [210000, 255000], warmup_length=500)
+mmdet_3x = step_schedule(270000, [202500, 247500], warmup_length=500)
 mmdet_1x_long_warmup = step_schedule(90000, [60000, 82500], warmup_length=1000)
 # FCOS begins with a third of the learning rate.
 _FCOS_WARMUP = dict(warmup_length=500, warmup_factor=1 / 3, warmup_method="constant")

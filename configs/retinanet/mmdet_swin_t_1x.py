@@ -1,10 +1,10 @@
-"""RetinaNet Swin-T, 12 epochs: a teacher of CrossKD's, which has published neither the file nor the
-recipe; this is the AdamW recipe of the Swin papers' detectors. We have no AP of it."""
+"""RetinaNet Swin-T, 12 epochs: the teacher of CrossKD's Table 8 (37.3 AP; AP50 57.5, AP75 39.9,
+small 22.7, medium 41.0, large 49.6), in the recipe of its R50 as CrossKD's code has it, with SGD.
+Its file is not published."""
 
 from ..common.models.backbones import swin_t_fpn
 from ..common.models.retinanet import mmdet_retinanet
-from ..common.optim import swin_AdamW as optimizer
-from .mmdet_r50_1x import dataloader, lr_multiplier, train
+from .mmdet_r50_1x import dataloader, lr_multiplier, optimizer, train
 
 model = mmdet_retinanet(swin_t_fpn("res5"))
 

@@ -35,11 +35,11 @@ def make_coco(root: Path) -> None:
 def test_it_needs_the_datasets_folder_and_a_teacher_file_only(tmp_path):
     make_coco(tmp_path / "coco")
     teacher = tmp_path / "teacher.pth"
-    model = instantiate(get_config("retinanet/r101_2x.py").model)
+    model = instantiate(get_config("retinanet/r101_2x_ms.py").model)
     torch.save({"model": model.state_dict()}, teacher)
     command = [
         *(sys.executable, str(SCRIPT)),
-        *("--config-file", get_config_file("bckd/retinanet_r101_r50_1x.py")),
+        *("--config-file", get_config_file("bckd/retinanet_r101_r50_1x_ms.py")),
         f"model.teacher.weights={teacher}",
         f"train.output_dir={tmp_path / 'out'}",
         # Small enough for a CPU; ImageNet weights would be downloaded.
@@ -57,5 +57,5 @@ def test_it_needs_the_datasets_folder_and_a_teacher_file_only(tmp_path):
     assert {"loss_cls", "loss_box_reg", "kd_bckd_loss_cls", "kd_bckd_loss_loc"} <= set(records[0])
     assert "bbox/AP" in records[-1]
     saved = torch.load(tmp_path / "out" / "model_final.pth", weights_only=True)["model"]
-    student = instantiate(get_config("retinanet/r50_1x.py").model)
+    student = instantiate(get_config("retinanet/r50_1x_ms.py").model)
     student.load_state_dict(saved, strict=True)

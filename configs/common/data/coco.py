@@ -1,4 +1,4 @@
-"""COCO 2017 under $DETECTRON2_DATASETS/coco, the recipe of detectron2 and of the papers."""
+"""COCO 2017 under $DETECTRON2_DATASETS/coco, the recipe of the papers: one scale."""
 
 import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L

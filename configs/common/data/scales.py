@@ -1,5 +1,7 @@
 """Multi-scale training: other short sides of the training images than 800."""
 
+DETECTRON2_SIDES = (640, 672, 704, 736, 768, 800)
+
 
 def choice_of_sides(dataloader, *sides):
     """One of some short sides."""

@@ -1,0 +1,86 @@
+"""Which parameters are in which group of an optimizer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from builders import tiny_fcos
+from detectron2.config import instantiate
+from torch import nn
+
+from dense_kd import FGD, MGD, Distiller, MethodSet, Teacher, get_config
+from dense_kd.detectors import FrozenStatisticsBatchNorm
+from dense_kd.engine.optimizer import layer_bias_params
+
+NORMS = {
+    "GN": "GN",
+    "BN": "BN",
+    "fixed statistics": FrozenStatisticsBatchNorm,
+    "LN": lambda channels: nn.LayerNorm([channels, 1, 1]),
+}
+
+
+def groups_of(model: nn.Module) -> dict[str, tuple[float, float]]:
+    """{name of a parameter: (learning rate, weight decay)} in mmdetection's recipe for FCOS."""
+    config = get_config("fcos/mmdet_r50_1x.py").optimizer
+    config.params.model = model
+    optimizer = instantiate(config)
+    groups = {p: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+    return {name: groups[p] for name, p in model.named_parameters() if p in groups}
+
+
+def layers_and_norms(model: nn.Module) -> tuple[set[str], set[str]]:
+    """Names of the biases of convolutions and linear layers, and of all parameters of norms."""
+    biases, norms = set(), set()
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
+            biases.add(f"{name}.bias")
+        elif "Norm" in type(module).__name__:
+            norms |= {f"{name}.{key}" for key, _ in module.named_parameters(recurse=False)}
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    return biases & trained, norms & trained
+
+
+def expect_fcos_groups(model: nn.Module) -> None:
+    biases, norms = layers_and_norms(model)
+    groups = groups_of(model)
+    assert set(groups) == {name for name, p in model.named_parameters() if p.requires_grad}
+    assert biases and norms and not biases & norms
+    for name, group in groups.items():
+        assert group == ((0.02, 0.0) if name in biases else (0.01, 1e-4)), name
+
+
+@pytest.mark.parametrize("name", ["mmdet_r50_1x", "mmdet_tricks_r50_1x", "mmdet_r50_2x_ms"])
+def test_only_biases_of_layers_learn_faster_in_fcos_of_mmdetection(name: str):
+    config = get_config(f"fcos/{name}.py")
+    assert config.optimizer.params._target_ in (layer_bias_params, "layer_bias_params")
+    with torch.device("meta"):
+        model = instantiate(config.model)
+    expect_fcos_groups(model)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_norms_of_every_kind_learn_and_decay_as_weights(norm: str):
+    expect_fcos_groups(tiny_fcos(norm=NORMS[norm], channels=32))
+
+
+def test_a_distiller_has_the_groups_of_its_student_and_those_of_its_methods():
+    student = tiny_fcos(norm="GN", channels=32)
+    teacher = Teacher(tiny_fcos(seed=1, channels=16), None)
+    model = Distiller(student=student, teacher=teacher, methods=MethodSet(fgd=FGD(), mgd=MGD()))
+    expect_fcos_groups(model)
+    groups, alone = groups_of(model), groups_of(student)
+    of_student = {p: group for p, group in zip(student.parameters(), alone.values())}
+    assert of_student == {
+        p: groups[name] for name, p in model.named_parameters() if p in of_student
+    }
+    assert any(group == (0.02, 0.0) for name, group in groups.items() if "kd." in name)
+
+
+def test_what_is_not_trained_is_in_no_group_and_no_group_is_empty():
+    model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.GroupNorm(1, 1))
+    model[0].requires_grad_(False)
+    options = {"base_lr": 1.0, "bias_lr_factor": 2.0, "weight_decay_bias": 0.0}
+    assert layer_bias_params(model, **options) == [
+        {"params": list(model[1].parameters()), "lr": 1.0}
+    ]
