@@ -1,4 +1,5 @@
-"""GFL R50 on Pascal VOC, 12 epochs of both trainval sets. We have no AP of it."""
+"""GFL R50 on Pascal VOC, 12 epochs of both trainval sets. TID (Table 2) has 76.4 mAP for its
+student, without a name or a recipe; ours is that of COCO at the scale that is usual for VOC."""
 
 from ..common.data.voc import dataloader
 from ..common.models.gfl import gfl

@@ -1,4 +1,4 @@
-"""TID, GFL R101 to R50, 1x: 40.0 -> 42.0 AP."""
+"""TID, Table 1, GFL R101 to R50, 1x: 40.0 -> 42.0 AP."""
 
 from detectron2.config import LazyCall as L
 

@@ -12,6 +12,7 @@ from dense_kd.methods.task_integration import (
     classification_scores,
     dual_task_importance,
     feature_decoupling,
+    in_turns,
     learning_dynamics,
     localization_scores,
     object_vicinity,
@@ -66,7 +67,7 @@ CASE = predictions(overlaps=(0.6, 0.45, 0.1, 0.7), scores=(0.9, 0.1, 0.2, 0.3))
         ({"tasks": "cls"}, [1.5, 1.0, 1.0, 1.0]),
         ({"tasks": "loc"}, [2.0, 1.5, 0.4, 2.0]),
         ({"positive": None}, [0.9, 0.45, 0.1, 0.7]),
-        ({"gamma": 0.5}, [3.0, 1.5, 0.4, 3.0]),
+        ({"cls_part": 0.5}, [3.0, 1.5, 0.4, 3.0]),
     ],
 )
 def test_eq_3_is_the_product_of_both_scores(options: dict, expected: list):
@@ -109,7 +110,8 @@ def test_matching_does_not_depend_on_the_size_of_the_chunks(monkeypatch):
     def found() -> tuple[Tensor, ...]:
         matched = point_predictions(logits, boxes[:20].view(10, 2, 4), boxes[20:], classes)
         near = object_vicinity(boxes[:20, :2], torch.full((20,), 8.0), boxes[20:])
-        return matched.boxes, matched.overlaps, matched.objects, matched.scores, near
+        turns = in_turns(boxes, 0.3)
+        return matched.boxes, matched.overlaps, matched.objects, matched.scores, near, turns
 
     whole = found()
     monkeypatch.setattr(valuable_region, "PAIRS_AT_ONCE", 1)
@@ -162,6 +164,29 @@ def test_nms_spreads_weak_points_over_objects():
     assert learning_dynamics(*arguments, **options).tolist() == [1.5, 1.0, 1.5, 1.0]
     everything = learning_dynamics(*arguments, **options, nms_thresh=None)
     assert everything.tolist() == [1.5, 1.5, 1.0, 1.0]
+
+
+def test_nms_keeps_the_whole_areas_of_weak_points_which_take_turns():
+    """Five points look at one object, two at another, and one at a third."""
+    first, second, third = ([x, 0.0, x + 10.0, 10.0] for x in (0.0, 50.0, 90.0))
+    boxes = [first, first, second, first, third, second, first, first]
+    teacher = predictions((0.0,) * 8, scores=(0.5,) * 8, boxes=boxes)
+    gain = torch.linspace(2.0, 0.5, 8)
+    order = [0, 2, 4, 1, 5, 3, 6, 7]  # the best of each, the second best of each, and the others
+    assert in_turns(torch.tensor(boxes), 0.6).tolist() == order
+    for count in range(1, 9):
+        found = learning_dynamics(gain, torch.zeros(8), teacher, gamma=count / 8, areas="weak")
+        assert found.tolist() == [1.5 if i in order[:count] else 1.0 for i in range(8)]
+
+
+def test_an_area_is_a_box_that_nms_keeps_and_what_it_drops_for_it():
+    """Boxes 10 wide, shifted by 2 overlap by 2/3, shifted by 4 by 3/7: 1 is dropped for 0, and 2,
+    which overlaps 1 enough, is kept, as 1 does not count any more; 3 is dropped for 2."""
+    boxes = torch.tensor([[x, 0.0, x + 10.0, 10.0] for x in (0.0, 2.0, 4.0, 6.0)])
+    assert in_turns(boxes, 0.6).tolist() == [0, 2, 1, 3]
+    assert in_turns(boxes[:0], 0.6).tolist() == []
+    empty = torch.zeros(3, 4)  # none overlaps anything, itself included
+    assert in_turns(empty, 0.6).tolist() == [0, 1, 2]
 
 
 BOX = torch.tensor([[100.0, 100.0, 140.0, 180.0]])  # its ring is 10 wide, at stride 8

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+
 import pytest
 import torch
 from builders import (
@@ -153,9 +156,10 @@ def test_points_in_the_padding_weigh_nothing_and_are_not_counted():
         {"loc_score": "atss"},
         {"loc_score": "iou"},
         {"combine": "sum"},
+        {"cls_part": 0.1},
         {"gamma": 0.3},
         {"gamma_key": True},
-        {"nms_thresh": 0.0, "gamma": 0.3},
+        {"nms_thresh": None},
         {"vicinity": "increasing"},
         {"vicinity_width": 1.0},
         {"positive_thresh": 0.1, "negative_thresh": 0.05},
@@ -163,8 +167,15 @@ def test_points_in_the_padding_weigh_nothing_and_are_not_counted():
 )
 def test_every_option_changes_the_weights_and_keeps_them_finite(options: dict, num_anchors: int):
     passes = make_pass(0, num_anchors=num_anchors), make_pass(1, num_anchors=num_anchors)
-    usual = method(gamma=0.3) if "nms_thresh" in options else method()
-    usual, found = (tid.weights(*passes, TRUTH) for tid in (usual, method(**options)))
+    # So many that several points per object are weak, and not all.
+    usual = {"cls_part": 0.5, "gamma": 0.15, "nms_thresh": 0.0}
+    if options.get("areas") == "key":
+        usual = {"cls_part": 0.5}
+    if options.get("tasks") == "loc":
+        del usual["cls_part"]
+    usual, found = (
+        method(**given).weights(*passes, TRUTH) for given in (usual, {**usual, **options})
+    )
     assert torch.equal(found, usual) == (not options)
     assert found.isfinite().all() and (found >= 0).all() and not found.requires_grad
 
@@ -219,6 +230,8 @@ def test_gradients_go_to_features_and_adapters_only():
         ({"combine": "mean"}, "combine='mean': expected one of"),
         ({"vicinity": "flat"}, "vicinity='flat': expected one of"),
         ({"weight": 0.0}, "weight=0.0: expected a number above 0"),
+        ({"normalize": "student"}, "normalize='student': expected one of"),
+        ({"cls_part": 0.0}, "cls_part=0.0: expected a part"),
         ({"gamma": 0.0}, "gamma=0.0: expected a part"),
         ({"gamma": 2.5}, "gamma=2.5: expected a part"),
         ({"positive_thresh": 0.3}, "negative_thresh=0.4 and positive_thresh=0.3"),
@@ -229,6 +242,74 @@ def test_gradients_go_to_features_and_adapters_only():
 def test_bad_options_say_what_is_expected(options: dict, message: str):
     with pytest.raises(ValueError, match=message):
         TID(**options)
+
+
+@pytest.mark.parametrize(
+    ("reason", "options"),
+    [
+        ("tasks='cls'", {"loc_score": "iou"}),
+        ("tasks='cls'", {"combine": "sum"}),
+        ("tasks='cls'", {"positive_thresh": 0.6}),
+        ("tasks='cls'", {"negative_thresh": 0.3}),
+        ("tasks='loc'", {"cls_part": 0.1}),
+        ("tasks='loc'", {"combine": "sum"}),
+        ("loc_score='iou'", {"positive_thresh": 0.6}),
+        ("loc_score='atss'", {"negative_thresh": 0.3}),
+        ("areas='weak'", {"gamma_key": True}),
+        ("areas='key'", {"nms_thresh": None}),
+        ("areas='key'", {"gamma": 0.1}),
+    ],
+)
+def test_an_option_that_others_leave_without_effect_is_refused(reason: str, options: dict):
+    name, _, value = reason.partition("=")
+    changed, received = next(iter(options.items()))
+    with pytest.raises(ValueError, match=f"{changed}={received!r} does nothing with {reason}"):
+        TID(**{name: value.strip("'")}, **options)
+    default = inspect.signature(TID).parameters[changed].default
+    TID(**{name: value.strip("'"), changed: default})
+
+
+def scaled(dense: DensePass, factor: float, offset: float = 0.0) -> DensePass:
+    features = [factor * x + offset for x in dense.features]
+    return dataclasses.replace(dense, features=features)
+
+
+def test_the_loss_grows_with_the_square_of_the_pyramid_unless_it_is_normalised():
+    student, teacher = make_pass(0), make_pass(1)
+    twice = scaled(student, 2), scaled(teacher, 2)
+    plain, normalized = method(), method(normalize="teacher_variance")
+    loss = run(plain, student, teacher).item()
+    assert run(plain, *twice).item() == pytest.approx(4 * loss, rel=1e-5)
+    loss = run(normalized, student, teacher).item()
+    assert run(normalized, *twice).item() == pytest.approx(loss, rel=1e-5)
+    moved = scaled(student, 1, 3.0), scaled(teacher, 1, 3.0)
+    assert run(normalized, *moved).item() == pytest.approx(loss, rel=1e-5)
+
+
+def test_the_variance_is_that_of_the_teachers_channels_over_the_points_of_each_image():
+    student, teacher = make_pass(0), make_pass(1)
+    plain, normalized = method(), method(normalize="teacher_variance")
+    only = [TRUTH[0], instances((32, 16), [], [])], [instances((32, 32), [], []), TRUTH[1]]
+    variances = [
+        (run(plain, student, teacher, truth) / run(normalized, student, teacher, truth)).item()
+        for truth in only
+    ]
+    points = [torch.cat([x[i].flatten(1) for x in teacher.features], dim=1) for i in range(2)]
+    assert variances[0] == pytest.approx(points[0].var(dim=1, correction=0).mean().item(), rel=1e-5)
+    # Rounded up to a multiple of 32 the second image has no padding, to one of 16 half of it has.
+    assert variances[1] == pytest.approx(points[1].var(dim=1, correction=0).mean().item(), rel=1e-5)
+    halves = [x[..., : x.shape[-1] // 2] for x in teacher.features]
+    half = torch.cat([x[1].flatten(1) for x in halves], dim=1)
+    plain, normalized = (
+        method(padding_multiple=16, normalize=x) for x in ("none", "teacher_variance")
+    )
+    found = run(plain, student, teacher, only[1]) / run(normalized, student, teacher, only[1])
+    assert found.item() == pytest.approx(half.var(dim=1, correction=0).mean().item(), rel=1e-5)
+
+
+def test_a_teacher_of_constant_features_keeps_the_normalised_loss_finite():
+    student, teacher = make_pass(0), scaled(make_pass(1), 0.0, 1.0)
+    assert run(method(normalize="teacher_variance"), student, teacher).isfinite()
 
 
 def distiller(student: DenseDetector, teacher: DenseDetector, **options) -> Distiller:

@@ -108,18 +108,18 @@ def localization_scores(
 
 
 @torch.no_grad()
-def classification_scores(scores: Tensor, gamma: float) -> Tensor:
-    """Eq 2: 1.5 for the part ``gamma`` of the points with the best class scores, else 1.
+def classification_scores(scores: Tensor, part: float) -> Tensor:
+    """Eq 2: 1.5 for the ``part`` of the points with the best class scores, else 1.
 
     Args:
         scores: (P,).
-        gamma: in (0, 1]; of the points' number, rounded up.
+        part: in (0, 1]; of the points' number, rounded up.
 
     Returns:
         (P,)
     """
     found = torch.ones_like(scores)
-    found[scores.topk(top_count(len(scores), gamma)).indices] = TOP_SCORE
+    found[scores.topk(top_count(len(scores), part)).indices] = TOP_SCORE
     return found
 
 
@@ -127,7 +127,7 @@ def classification_scores(scores: Tensor, gamma: float) -> Tensor:
 def dual_task_importance(
     predictions: PointPredictions,
     *,
-    gamma: float = 0.025,
+    cls_part: float = 0.025,
     positive: Tensor | float | None = 0.5,
     negative: Tensor | float = 0.4,
     tasks: str = "both",
@@ -137,7 +137,7 @@ def dual_task_importance(
 
     Args:
         predictions: of a detector.
-        gamma: see :func:`classification_scores`.
+        cls_part: see :func:`classification_scores`.
         positive, negative: see :func:`localization_scores`; with ``positive=None`` the
             localisation score is the IoU itself (Table 4).
         tasks: "both", "cls" or "loc" (Table 3).
@@ -146,7 +146,7 @@ def dual_task_importance(
     Returns:
         (P,)
     """
-    by_class = classification_scores(predictions.scores, gamma)
+    by_class = classification_scores(predictions.scores, cls_part)
     if tasks == "cls":
         return by_class
     by_box = predictions.overlaps
@@ -175,8 +175,8 @@ def learning_dynamics(
         student_importance: (P,), Score_S.
         predictions: of the teacher; its scores decide between points that are equal otherwise.
         gamma: part of the points that is weak at most.
-        nms_thresh: weak points are left out whose box has a larger IoU with the one of a better
-            point; None leaves none out.
+        nms_thresh: IoU of NMS. A box that it keeps and those that it drops for it are an area, and
+            the areas take turns (see :func:`in_turns`). None takes the points by their gain alone.
         areas: "both", "key" or "weak" (Table 5).
         gamma_key: key points are only the part ``gamma`` with the largest importance; the value
             of the others is 0.
@@ -195,8 +195,7 @@ def learning_dynamics(
         candidates = _ranked(gain, predictions.scores)
         candidates = candidates[gain[candidates] > 0]
         if nms_thresh is not None:
-            rank = torch.arange(len(candidates), 0, -1, device=gain.device).to(gain)
-            candidates = candidates[nms(predictions.boxes[candidates], rank, nms_thresh)]
+            candidates = candidates[in_turns(predictions.boxes[candidates], nms_thresh)]
         values[candidates[:count]] *= WEAK_SCORE  # eqs 6 and 7
     return values
 
@@ -257,6 +256,33 @@ def feature_decoupling(values: Tensor, information: Tensor) -> Tensor:
     medium, low = values < MEDIUM_VALUE, values < LOW_VALUE
     factors = torch.ones_like(values).masked_fill(medium, MEDIUM_FACTOR)
     return values * factors.masked_fill(low, LOW_FACTOR)
+
+
+def in_turns(boxes: Tensor, nms_thresh: float) -> Tensor:
+    """The order in which ranked boxes are taken when the areas that NMS finds take turns.
+
+    Args:
+        boxes: (P, 4), the best first.
+        nms_thresh: IoU; a box that NMS keeps and those that it drops for it are an area.
+
+    Returns:
+        (P,) indices: the best of each area, then the second best of each, and so on.
+    """
+    places = torch.arange(len(boxes), device=boxes.device)
+    kept = nms(boxes, -places.to(boxes), nms_thresh)
+    areas = torch.full_like(places, len(boxes))
+    start = 0
+    for some in box_chunks(boxes[kept], len(boxes)):
+        near = elementwise_iou(boxes[None], some[:, None]) > nms_thresh  # (M, P)
+        first = near.int().argmax(dim=0) + start
+        areas = torch.where(near.any(dim=0), torch.minimum(areas, first), areas)
+        start += len(some)
+    areas[kept] = torch.arange(len(kept), device=boxes.device)
+    by_area = areas.argsort(stable=True)
+    first = torch.searchsorted(areas[by_area], areas[by_area])  # where its area begins
+    turns = torch.empty_like(places)
+    turns[by_area] = places - first
+    return turns.argsort(stable=True)
 
 
 def top_count(num_points: int, gamma: float) -> int:

@@ -15,7 +15,7 @@ from ..outputs import DensePass
 from .adapters import comparable_features, pyramid_adapters
 from .base import KDMethod, Needs, Step
 from .class_maps import ClassMap
-from .options import check_choices, check_positive
+from .options import check_choices, check_positive, check_unused
 from .task_integration import (
     dual_task_importance,
     feature_decoupling,
@@ -30,7 +30,10 @@ AREAS = ("both", "key", "weak")
 LOC_SCORES = ("thresholds", "atss", "iou")
 COMBINES = ("product", "sum")
 VICINITIES = ("decreasing", "increasing")
+NORMALIZATIONS = ("none", "teacher_variance")
 ATSS_TOPK = 9
+VARIANCE_FLOOR = 1e-12
+"""Of features that are constant."""
 
 
 class TID(KDMethod):
@@ -53,23 +56,27 @@ class TID(KDMethod):
     - The thresholds of eq 1 are "the detector's", and detectors differ: 0.5 and 0.4 of
       the IoU of *predicted* boxes, those of RetinaNet's assigner (``loc_score``).
     - The best 2.5 % in eq 2 are of the points of all levels of an image, by their score for the
-      class of the object that they overlap most, or for any class of the image's objects.
+      class of the object that they overlap most, or for any class of the image's objects
+      (``cls_part``).
     - With several anchors per location the largest IoU and the largest score count.
     - Key points (eq 4) are all, by the teacher's score, since the next equations need a value
       everywhere (``gamma_key``). Weak points (eq 5) are where the teacher's score exceeds the
-      student's: those of the largest difference, and of these those of the teacher's best scores,
-      thinned by NMS of the teacher's boxes regardless of their class, 2.5 % at most (``gamma``,
-      ``nms_thresh``).
+      student's, by their difference, and where that is equal by the teacher's score. The paper
+      has no number for gamma, nor how NMS keeps them from being "solely focused on hard and small
+      samples": they are 2.5 % at most (``gamma``), and NMS of the teacher's boxes, regardless of
+      their class, finds areas that take turns, the best point of each first (``nms_thresh``).
     - Eq 9 grows with the distance from an object, the text says that it falls; it falls
       (``vicinity``). The vicinity is as wide as a quarter of the object's shorter side, and at
       least one stride (``vicinity_width``); its distance is Euclidean.
     - Eq 12 has neither a norm nor factors for its three parts: the square, and those of eq 11.
-    - The normaliser, the weight 2 and the convolution are ours.
+    - The normaliser, the weight 2 and the convolution are ours. So the loss grows with the square
+      of the teacher's features; ``normalize="teacher_variance"`` divides it by their variance.
 
     The normaliser is per image, so the loss does not depend on how a batch is split.
 
-    Published for GFL (R101 to R50: 40.0 to 42.0 AP; classification or localisation alone 40.9;
-    weak areas alone 41.8, key areas alone 41.6; the IoU as score 40.9) and ATSS (40.5 to 41.5).
+    Published for GFL (Table 1, R101 to R50: 40.0 to 42.0 AP, to R18: 28.2 to 29.4; Table 2, Pascal
+    VOC: 76.4 to 78.5; Table 3, classification or localisation alone: 40.9; Table 4, the IoU as
+    score: 40.9; Table 5, weak areas alone: 41.8, key areas alone: 41.6) and ATSS (40.5 to 41.5).
 
     In a training step the tensors of the loss take, at their peak, 2.6 times the memory of the maps
     that are compared (both pyramids, float32; gradients included), with nine anchors per location;
@@ -86,11 +93,13 @@ class TID(KDMethod):
         positive_thresh: float = 0.5,
         negative_thresh: float = 0.4,
         combine: str = "product",
+        cls_part: float = 0.025,
         gamma: float = 0.025,
         gamma_key: bool = False,
         nms_thresh: float | None = 0.6,
         vicinity: str = "decreasing",
         vicinity_width: float = 0.25,
+        normalize: str = "none",
         padding_multiple: int | None = 32,
         class_map: ClassMap = None,
         warmup_iters: int = 0,
@@ -106,15 +115,24 @@ class TID(KDMethod):
                 (Table 4).
             positive_thresh, negative_thresh: of the IoU.
             combine: "product" (eq 3) or "sum" (text).
-            gamma: part of an image's points that is best, and that is weak, in (0, 1].
-            gamma_key: only the part ``gamma`` with the teacher's largest scores has a value.
-            nms_thresh: of weak points; None keeps all.
+            cls_part: part of an image's points whose class scores are high, in (0, 1] (eq 2).
+            gamma: part of an image's points that is weak at most, in (0, 1] (eq 5).
+            gamma_key: only the part ``gamma`` with the teacher's largest scores has a value (eq 4).
+            nms_thresh: IoU above which two weak points are of one area; None takes the points of
+                the largest differences, of whatever area.
             vicinity: "decreasing" (text) or "increasing" (eq 9) with the distance from an object.
             vicinity_width: in units of the object's shorter side.
+            normalize: "none", or "teacher_variance": the loss of an image is divided by the mean
+                variance of the channels of the teacher's pyramid, so that its scale does not
+                matter.
             padding_multiple: where the padding begins, as for the assigner of ATSS and GFL.
             class_map: which classes correspond, where those of student and teacher differ, see
                 :data:`ClassMap`. Objects that the teacher has no class for are left out.
             warmup_iters: see :class:`KDMethod`.
+
+        Raises:
+            ValueError: an option has a value that it may not have, or one that is changed has no
+                effect beside the others.
         """
         super().__init__(warmup_iters=warmup_iters)
         check_choices(
@@ -123,10 +141,12 @@ class TID(KDMethod):
             ("loc_score", loc_score, LOC_SCORES),
             ("combine", combine, COMBINES),
             ("vicinity", vicinity, VICINITIES),
+            ("normalize", normalize, NORMALIZATIONS),
         )
         check_positive(weight=weight)
-        if not 0 < gamma <= 1:
-            raise ValueError(f"gamma={gamma}: expected a part of the points, in (0, 1]")
+        for name, part in (("cls_part", cls_part), ("gamma", gamma)):
+            if not 0 < part <= 1:
+                raise ValueError(f"{name}={part}: expected a part of the points, in (0, 1]")
         if not 0 <= negative_thresh <= positive_thresh <= 1:
             raise ValueError(
                 f"negative_thresh={negative_thresh} and positive_thresh={positive_thresh}: "
@@ -136,6 +156,20 @@ class TID(KDMethod):
             raise ValueError(f"nms_thresh={nms_thresh}: expected an IoU in [0, 1], or None")
         if vicinity_width < 0:
             raise ValueError(f"vicinity_width={vicinity_width}: expected at least 0")
+        thresholds = dict(positive_thresh=positive_thresh, negative_thresh=negative_thresh)
+        if tasks == "cls":
+            unused = dict(loc_score=loc_score, combine=combine, **thresholds)
+            check_unused(TID, "tasks='cls'", **unused)
+        if tasks == "loc":
+            check_unused(TID, "tasks='loc'", cls_part=cls_part, combine=combine)
+        if loc_score != "thresholds":
+            check_unused(TID, f"loc_score={loc_score!r}", **thresholds)
+        if areas == "weak":
+            check_unused(TID, "areas='weak'", gamma_key=gamma_key)
+        if areas == "key":
+            check_unused(TID, "areas='key'", nms_thresh=nms_thresh)
+            if not gamma_key:
+                check_unused(TID, "areas='key' and gamma_key=False", gamma=gamma)
         self.needs = Needs(same_levels=True, same_classes=True)
         self.weight = weight
         self.tasks = tasks
@@ -144,11 +178,13 @@ class TID(KDMethod):
         self.positive_thresh = positive_thresh
         self.negative_thresh = negative_thresh
         self.combine = combine
+        self.cls_part = cls_part
         self.gamma = gamma
         self.gamma_key = gamma_key
         self.nms_thresh = nms_thresh
         self.vicinity = vicinity
         self.vicinity_width = vicinity_width
+        self.normalize = normalize
         self.padding_multiple = padding_multiple
         self.class_map = class_map
 
@@ -160,6 +196,8 @@ class TID(KDMethod):
         """``loss_feature``."""
         weights = self.weights(student, teacher, step.ground_truth)  # (N, P)
         divisors = weights.sum(dim=1).clamp(min=1) * teacher.features[0].shape[1]  # (N,)
+        if self.normalize == "teacher_variance":
+            divisors = divisors * self._variance(student, teacher)
         sizes = [feature[0, 0].numel() for feature in student.features]
         features = comparable_features(student, teacher, self.adapters)
         loss = weights.new_zeros(())
@@ -175,7 +213,7 @@ class TID(KDMethod):
         """(N, P): the weight of each point of the pyramid, ordered by level, row and column."""
         ours, theirs = self.comparable_logits(student, teacher)
         passes = ((student, ours), (teacher, theirs))
-        points = box_centers(torch.cat(student.priors))[:: student.num_anchors]  # (P, 2)
+        points = _points(student)  # (P, 2)
         strides = torch.cat(
             [
                 points.new_full((len(priors) // student.num_anchors,), float(stride))
@@ -186,7 +224,7 @@ class TID(KDMethod):
         for image, truth in enumerate(ground_truth):
             gt_boxes, gt_classes = self._objects(truth)
             size = student.image_sizes[image]
-            keep = not_in_padding(points.repeat(1, 2), size, self.padding_multiple)  # (P,)
+            keep = self._in_image(points, size)  # (P,)
             if len(gt_boxes) == 0 or not keep.any():
                 continue
             found = [
@@ -202,7 +240,7 @@ class TID(KDMethod):
             importance = [
                 dual_task_importance(
                     predictions,
-                    gamma=self.gamma,
+                    cls_part=self.cls_part,
                     tasks=self.tasks,
                     combine=self.combine,
                     positive=None if thresholds is None else thresholds[0][predictions.objects],
@@ -228,6 +266,25 @@ class TID(KDMethod):
             )
             weights[image, keep] = feature_decoupling(values, information)
         return weights
+
+    @torch.no_grad()
+    def _variance(self, student: DensePass, teacher: DensePass) -> Tensor:
+        """(N,): the variance of the teacher's channels over the points of an image, their mean."""
+        points = _points(student)
+        keep = torch.stack([self._in_image(points, size) for size in student.image_sizes])  # (N, P)
+        levels = [feature.detach().float().flatten(2) for feature in teacher.features]
+        masks = keep[:, None].split([level.shape[2] for level in levels], dim=2)
+        count = keep.sum(dim=1).clamp(min=1)[:, None]  # (N, 1)
+        mean = sum((mask * x).sum(dim=2) for x, mask in zip(levels, masks)) / count  # (N, C)
+        squares = sum(
+            (mask * (x - mean[:, :, None]).square()).sum(dim=2) for x, mask in zip(levels, masks)
+        )  # (N, C)
+        variance = (squares / count).mean(dim=1)
+        return variance.clamp(min=VARIANCE_FLOOR)
+
+    def _in_image(self, points: Tensor, size: tuple[int, int]) -> Tensor:
+        """(P,) bool: points that are not in the padding of an image of ``size``."""
+        return not_in_padding(points.repeat(1, 2), size, self.padding_multiple)
 
     def _objects(self, truth: Instances) -> tuple[Tensor, Tensor]:
         """(M, 4) boxes and (M,) indices among the compared classes."""
@@ -257,6 +314,11 @@ class TID(KDMethod):
         # A single anchor has no deviation.
         positive = torch.cat(fits).nan_to_num(nan=self.positive_thresh)
         return positive, 0.5 * positive
+
+
+def _points(dense: DensePass) -> Tensor:
+    """(P, 2): the points of the pyramid, ordered by level, row and column."""
+    return box_centers(torch.cat(dense.priors))[:: dense.num_anchors]
 
 
 def _at_points(levels: list[Tensor], image: int, num_anchors: int) -> Tensor:
