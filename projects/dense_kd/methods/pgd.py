@@ -26,7 +26,12 @@ from .pgd_released import (
     released_weights,
 )
 from .pgd_terms import bbox_terms, cls_terms, normalize_per_image
-from .prediction_guided_weighting import FOREGROUNDS, background_mask, foreground_weights
+from .prediction_guided_weighting import (
+    FOREGROUNDS,
+    background_mask,
+    foreground_weights,
+    on_image,
+)
 
 IMITATED = (*BRANCHES, "neck")
 COMPAT = ("corrected", "released")
@@ -72,13 +77,16 @@ class PGD(KDMethod):
     the student only, in the attention terms through its attention. The released configs, which
     also let the student inherit the teacher's FPN and head (``Distiller(init_student=True)``):
 
-        detector     alpha  tau  topk               (K = 30 everywhere in the paper)
+        detector     alpha  tau  topk
         ATSS         0.08   0.8  9
         DDOD         0.08   0.8  30
         AutoAssign   0.08   0.4  30
         FCOS, GFL    0.04   0.8  30
         MobileNetV2  0.04   0.8  9 (ATSS), 30 (FCOS)
         CrowdHuman   0.001  0.8  30 (DDOD)
+
+    In the paper tau is 0.8 and K is 30 everywhere, and alpha 0.8 with anchors and 0.4 without
+    (ten times what its Table 6b finds best: 0.07 for ATSS, 0.03 to 0.05 for FCOS).
 
     The released code has errors, which gave the published numbers. They are corrected by default,
     and made again with ``compat="released"``:
@@ -93,21 +101,23 @@ class PGD(KDMethod):
     (f) the mean of the box branch is over the cells of all images, so that images count by their
         number of cells.
 
-    Without (a), the foreground term of a process with several images is smaller than what the
-    released alpha was tuned with; up to four times the alpha of the table is worth a try.
+    With the 4 images per process that the published numbers come from, (a) makes the class
+    foreground 4.2 times and the class background 4.05 times what they are here. So the configs of
+    the papers' rows, all of them corrected, have four times the alpha of the table, and with it
+    beta, but gamma of the table's: ``PGD(alpha=4 * 0.08, gamma=1.6 * 0.08)`` for ATSS. What was
+    released is ``PGD(alpha=0.08, compat="released")`` on 8 processes of 4 images.
 
-    Where paper and code differ otherwise, this is the code: tau and K of the table, lambda
-    (``level_step=0`` is the paper), the mean over channels in P and in the box branch (paper:
-    sums), an unnormalised mask in the box branch, and attention terms that are not divided by HW
-    (P) and C (A).
+    Where paper and code differ otherwise, this is the code: alpha, tau and K of the table, lambda
+    (``level_step=0`` is the paper), the mean over channels in P (paper: a sum), a box branch
+    divided by C (``loss_bbox`` is 1/C of eq 6, with the mask of eq 4), and attention terms that
+    are not divided by HW (P) and C (A).
 
-    Ours: locations in the padding beyond a multiple of 32 of the image's own size are in no mask,
-    as the released code has it for anchors only; where a location has several anchors, the best
-    counts; where the towers differ in width, a 1x1 convolution per branch, which is trained and
-    left out of the student, takes the student's feature to the teacher's; objects of a class that
-    the teacher does not have are in no foreground. The paper compares its two branches with each
-    alone and with the pyramid (``branches``), of which it does not say how; here the pyramid has
-    the class branch's masks and terms.
+    Ours: locations whose cell begins in the padding beyond a multiple of 32 of the image's own
+    size are in no mask, as the released code has it for anchors only; where a location has several
+    anchors, the best counts; where the towers differ in width, a 1x1 convolution per branch, which
+    is trained and left out of the student, takes the student's feature to the teacher's; objects of
+    a class that the teacher does not have are in no foreground. For Table 7 the paper compares its
+    two branches with each alone and with the class branch's loss on the pyramid (``branches``).
 
     Images are compared one by one, so with gradients that are averaged over processes the split
     of a batch does not matter, except to ``compat="released"``.
@@ -151,9 +161,9 @@ class PGD(KDMethod):
             foreground: strategy of :func:`foreground_weights`.
             branches: what is imitated: "cls" and "bbox" are the towers; "neck" is the pyramid,
                 with the terms of the class branch.
-            level_step: what lambda grows by from level to level.
+            level_step: what lambda grows by from level to level, at least 0.
             compat: "corrected", or "released" with the errors (a) to (f).
-            padding_multiple: see :func:`not_in_padding`.
+            padding_multiple: see :func:`on_image`.
             class_map: see :data:`ClassMap`.
             warmup_iters: see :class:`KDMethod`.
         """
@@ -250,22 +260,24 @@ class PGD(KDMethod):
             teacher: its taps are not looked at.
             ground_truth: N Instances with gt_boxes and the student's gt_classes.
         """
+        levels = [priors[:: teacher.num_anchors] for priors in teacher.priors]
         if self.compat == "released":
             transposed = are_points(teacher)
             levels_of_boxes = released_boxes(teacher)
             weigh = partial(released_weights, transposed=transposed)
             find_background = partial(released_background, transposed=transposed)
+            find_valid = partial(not_in_padding, torch.cat(levels))
             padding = None if transposed else self.padding_multiple
         else:
             levels_of_boxes = teacher.boxes
             weigh = partial(foreground_weights, strategy=self.foreground)
             find_background = background_mask
+            find_valid = partial(on_image, levels)
             padding = self.padding_multiple
-        levels = [priors[:: teacher.num_anchors] for priors in teacher.priors]
         priors = torch.cat(levels)  # (P, 4), one of each location
         images = []
         for n, truth in enumerate(ground_truth):
-            valid = not_in_padding(priors, teacher.image_sizes[n], padding)  # (P,)
+            valid = find_valid(teacher.image_sizes[n], padding)  # (P,)
             predicted = valid.repeat_interleave(teacher.num_anchors)  # (R,)
             points = box_centers(priors[valid])
             scores = torch.cat([logits[n] for logits in teacher.logits])[predicted].float()

@@ -11,11 +11,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..detectors.assigners import box_centers
+from ..detectors.assigners import box_centers, not_in_padding
 from ..losses import elementwise_iou
 
 FOREGROUNDS = ("box", "box_gaussian", "center", "quality", "topk", "kde", "ours")
 """Masks of Table 5, see :func:`foreground_weights`."""
+
+CENTER = 0.2
+"""Part of an object's width and height that is its centre."""
 
 PAIRS_AT_ONCE = 2**21
 """Pairs of a box and a location that are compared at a time: more boxes take longer, not more
@@ -55,13 +58,13 @@ def foreground_weights(
       Gaussian kernels of the covariance of T_g times |T_g|^(-1/3) (Scott's rule);
     * "quality": q_ig;
     * "box": 1 in the box;
-    * "box_gaussian": in the box, a Gaussian around its centre with a quarter of its width and
-      height as standard deviations;
-    * "center": 1 in the box of the same centre and half the width and height.
+    * "box_gaussian": in the box, a Gaussian around its centre with standard deviations in
+      proportion to its width and height, here a quarter of them;
+    * "center": 1 in the box of the same centre and a fifth of the width and height.
 
-    The definitions of "kde", "quality", "box_gaussian" and "center" are ours, after their names
-    in the table. An object that no location is in gives no weight, and the points of all levels
-    count for every object.
+    They are those of the paper's section 4.3, which leaves open the quarter of "box_gaussian", and
+    the kernels and the unit of "kde". An object that no location is in gives no weight, and the
+    points of all levels count for every object.
 
     Args:
         points: (P, 2), x and y of the locations of all levels.
@@ -86,7 +89,7 @@ def foreground_weights(
         if strategy == "box":
             best = inside.to(weights).amax(dim=0)
         elif strategy == "center":
-            best = points_in_boxes(points, _shrunk(objects, 0.5)).to(weights).amax(dim=0)
+            best = points_in_boxes(points, _shrunk(objects, CENTER)).to(weights).amax(dim=0)
         elif strategy == "box_gaussian":
             best = (inside * _box_gaussian(points, objects)).amax(dim=0)
         else:
@@ -130,6 +133,26 @@ def background_mask(points: Tensor, gt_boxes: Tensor) -> Tensor:
     for chunk in object_chunks(len(gt_boxes), points):
         background &= ~points_in_boxes(points, gt_boxes[chunk]).any(dim=0)
     return background
+
+
+def on_image(
+    levels: list[Tensor], image_size: tuple[int, int], padding_multiple: int | None
+) -> Tensor:
+    """Which locations have a cell that begins on the image, see :func:`not_in_padding`.
+
+    The point of a cell (FCOS's is its middle) may be beyond the image while its cell is not: the
+    coarse maps of an image that fills its batch have such cells at the border.
+
+    Args:
+        levels: priors, L x (Hl*Wl, 4), the first of each at the map's corner.
+        image_size: (height, width) without padding.
+        padding_multiple: pixels; None keeps all locations.
+
+    Returns:
+        (P,) bool
+    """
+    corners = [box_centers(priors) - box_centers(priors[:1]) for priors in levels]
+    return not_in_padding(torch.cat(corners).repeat(1, 2), image_size, padding_multiple)
 
 
 def points_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
