@@ -345,6 +345,16 @@ def test_padding_of_an_image_is_in_no_mask():
 
 
 @pytest.mark.parametrize("name", DETECTORS)
+def test_an_image_that_fills_its_batch_has_no_padding(name: str):
+    """On the coarsest of five levels a point of FCOS is beyond the image, its cell is not."""
+    teacher = DETECTORS[name](num_levels=5)
+    inputs = [{"image": torch.zeros(3, 160, 200), "instances": instances((160, 200), [], [])}]
+    dense = teacher.run(teacher.preprocess_image(inputs))
+    background = PGD().masks(dense, teacher.ground_truth(inputs)).background
+    assert all(level.all() for level in background)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
 def test_points_are_told_from_anchors_by_the_size_of_their_priors(name: str):
     model = DETECTORS[name]()
     dense = model.run(model.preprocess_image(batch()))
@@ -365,9 +375,13 @@ def test_boxes_of_distributions_cannot_have_the_released_error_for_more_images_t
         ({"compat": "released", "foreground": "box"}, "only foreground='ours'"),
         ({"alpha": -1.0}, "expected weights of at least 0"),
         ({"alpha": 0.0, "delta": 0.0}, "one above it"),
+        ({"branches": ("bbox",), "gamma": 0.0, "delta": 0.0}, "gamma=0.0 and delta=0.0"),
+        ({"branches": ("neck",), "alpha": 0.0, "gamma": 1.0, "delta": 0.0}, "one above it"),
+        ({"level_step": -1.0}, "level_step=-1.0: expected a number of at least 0"),
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"topk": 0}, "topk=0"),
         ({"branches": ()}, "one or more of"),
+        ({"branches": "neck"}, "branches='neck': expected one or more of"),
         ({"branches": ("cls", "ctr")}, r"branches=\('cls', 'ctr'\): expected one or more of"),
         ({"branches": ("cls", "cls")}, "each once"),
         ({"bbox_iou_exponent": 1.5}, "bbox_iou_exponent=1.5"),

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dense_kd.detectors.assigners import not_in_padding
 from dense_kd.methods import prediction_guided_weighting as pgw
 from dense_kd.methods.pgd_released import released_points_in_boxes, released_weights
 from dense_kd.methods.prediction_guided_weighting import (
     FOREGROUNDS,
     background_mask,
     foreground_weights,
+    on_image,
     prediction_quality,
 )
 
@@ -46,6 +48,18 @@ def grid() -> tuple[Tensor, Tensor, Tensor]:
 def weights(strategy: str = "ours", topk: int = 5, gt: Tensor = GT, **options: Any) -> Tensor:
     arguments = {"iou_exponent": 0.8, "topk": topk, "strategy": strategy, **options}
     return foreground_weights(*grid(), gt, CLASSES[: len(gt)], **arguments)
+
+
+def pyramid(height: int, width: int, offset: float) -> list[Tensor]:
+    """Squares of a stride around the points of a batch padded to a multiple of 32."""
+    rows, columns = -(-height // 32) * 4, -(-width // 32) * 4
+    levels = []
+    for stride in (8, 16, 32, 64, 128):
+        y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        centers = (torch.stack((x, y), dim=-1).view(-1, 2) + offset) * stride
+        levels.append(torch.cat((centers - stride / 2, centers + stride / 2), dim=1))
+        rows, columns = -(-rows // 2), -(-columns // 2)
+    return levels
 
 
 def inside(index: int, box: tuple[float, ...]) -> bool:
@@ -161,8 +175,40 @@ def test_masks_of_boxes_do_not_look_at_predictions():
         assert weights("box_gaussian")[index].item() == pytest.approx(
             max(gaussians, default=0.0), rel=1e-5
         )
-    # The halves are (16.25, 9.75, 38.75, 23.25) and (26.25, 18.5, 38.75, 35.5).
-    assert weights("center").nonzero().flatten().tolist() == [19, 20, 28, 36]
+    # The fifths are (23, 13.8, 32, 19.2) and (30, 23.6, 35, 30.4).
+    assert weights("center").nonzero().flatten().tolist() == [19, 28]
+
+
+@pytest.mark.parametrize("width, height", [(400.0, 100.0), (100.0, 400.0), (200.0, 200.0)])
+def test_the_centre_of_an_object_is_a_fifth_of_its_width_and_height(width: float, height: float):
+    y, x = torch.meshgrid(torch.arange(420.0), torch.arange(420.0), indexing="ij")
+    points = torch.stack((x, y), dim=-1).view(-1, 2) + 0.5
+    gt = torch.tensor([[7.0, 9, 7 + width, 9 + height]])
+    arguments = (points, torch.ones(len(points), 1), points.repeat(1, 2), gt, CLASSES[:1] * 0)
+    found = foreground_weights(*arguments, iou_exponent=0.8, strategy="center")
+    chosen = points[found > 0]
+    assert len(chosen) == 0.04 * width * height
+    assert chosen.mean(dim=0).tolist() == pytest.approx([7 + width / 2, 9 + height / 2])
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+def test_every_cell_of_an_image_that_fills_its_batch_is_on_the_image(offset: float):
+    for height, width in ((800, 1333), (800, 1066), (608, 1333), (480, 720)):
+        levels = pyramid(height, width, offset)
+        assert on_image(levels, (height, width), 32).all()
+        assert not_in_padding(levels[0], (height, width), 32).all()
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+def test_a_cell_that_begins_beyond_an_image_is_not_on_it(offset: float):
+    levels = pyramid(800, 1344, offset)
+    expected = []
+    for priors, stride in zip(levels, (8, 16, 32, 64, 128)):
+        centers = (priors[:, :2] + priors[:, 2:]) / 2 - offset * stride
+        expected.append((centers[:, 0] < 864) & (centers[:, 1] < 608))  # (600, 850), rounded up
+    expected = torch.cat(expected)
+    assert torch.equal(on_image(levels, (600, 850), 32), expected) and not expected.all()
+    assert on_image(levels, (600, 850), None).all()
 
 
 def test_background_is_in_no_object():

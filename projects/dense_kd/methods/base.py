@@ -15,6 +15,7 @@ from ..compat import full_precision
 from ..detectors.dense import DenseDetector
 from ..outputs import DensePass, Tap, Targets
 from .class_maps import ClassMap, class_pairs
+from .options import check_counts
 
 
 class DistillationError(ValueError):
@@ -76,8 +77,7 @@ class KDMethod(nn.Module, ABC):
                 none.
         """
         super().__init__()
-        if warmup_iters < 0:
-            raise ValueError(f"warmup_iters={warmup_iters}: expected a number of iterations")
+        check_counts(at_least=0, warmup_iters=warmup_iters)
         self.warmup_iters = warmup_iters
 
     def warmup_factor(self, iteration: int) -> float:

@@ -10,7 +10,7 @@ from ..losses import elementwise_giou, elementwise_iou, modulated_binary_cross_e
 from ..outputs import DensePass, Targets
 from .base import KDMethod, Needs, Step
 from .class_maps import ClassMap
-from .options import check_choices, check_weights
+from .options import check_choices, check_flags, check_weights
 
 LOC_LOSSES = {"giou": elementwise_giou, "iou": elementwise_iou}
 NORMALIZERS = ("positives", "none")
@@ -78,6 +78,7 @@ class BCKD(KDMethod):
             ("normalize", normalize, NORMALIZERS),
         )
         check_weights(cls_weight=cls_weight, loc_weight=loc_weight)
+        check_flags(skip_empty_levels=skip_empty_levels, mask_ignored=mask_ignored)
         self.cls_weight = cls_weight
         self.loc_weight = loc_weight
         self.loc_loss = loc_loss

@@ -19,7 +19,7 @@ from ..losses import (
 )
 from ..outputs import DensePass, Targets
 from .base import KDMethod, Needs, Step, check_same_priors
-from .options import check_choices, check_weights
+from .options import check_choices, check_flags, check_weights
 
 LOC_LOSSES = ("auto", "kl", "giou", "iou")
 LOC_WEIGHTINGS = ("score", "uniform")
@@ -132,6 +132,7 @@ class CrossKD(KDMethod):
             ("align_on", align_on, ALIGN_ON),
         )
         check_weights(cls_weight=cls_weight, loc_weight=loc_weight, quality_weight=quality_weight)
+        check_flags(align=align)
         self.depth = _depth_per_branch(depth)
         self.cls_weight = cls_weight
         self.loc_weight = loc_weight

@@ -28,7 +28,15 @@ from .imitation_masks import (
     object_levels,
     object_masks,
 )
-from .options import check_choices, check_positive, check_weights
+from .options import (
+    check_choices,
+    check_flags,
+    check_parts,
+    check_positive,
+    check_weights,
+    is_share,
+    is_whole,
+)
 
 FITNET_REGIONS = ("all", "objects")
 FGFI_LEVELS = ("assigned", "each")
@@ -110,6 +118,7 @@ class FitNet(FeatureImitation):
         """
         super().__init__(warmup_iters=warmup_iters)
         check_choices(("region", region, FITNET_REGIONS))
+        check_flags(always_adapt=always_adapt)
         check_positive(weight=weight)
         self.weight = weight
         self.region = region
@@ -165,7 +174,7 @@ class GIBox(FeatureImitation):
             warmup_iters: see :class:`KDMethod`.
         """
         super().__init__(warmup_iters=warmup_iters)
-        if topk < 1 or not 0 <= nms_thresh <= 1:
+        if not is_whole(topk) or topk < 1 or not is_share(nms_thresh):
             raise ValueError(
                 f"topk={topk} and nms_thresh={nms_thresh}: expected a number of predictions and "
                 "an IoU in [0, 1]"
@@ -242,8 +251,8 @@ class FGFI(FeatureImitation):
         """
         super().__init__(warmup_iters=warmup_iters)
         check_choices(("levels", levels, FGFI_LEVELS), ("normalize", normalize, FGFI_NORMALIZERS))
-        if not 0 <= part < 1:
-            raise ValueError(f"part={part}: expected a part of the largest IoU, in [0, 1)")
+        check_parts(part=part)
+        check_flags(relu=relu)
         check_positive(weight=weight)
         self.weight = weight
         self.part = part

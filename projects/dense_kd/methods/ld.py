@@ -9,7 +9,13 @@ from ..losses import kl_divergence
 from ..outputs import DensePass
 from .base import KDMethod, Needs, Step
 from .class_maps import ClassMap
-from .options import check_choices, check_positive, check_weights
+from .options import (
+    check_choices,
+    check_flags,
+    check_padding_multiple,
+    check_positive,
+    check_weights,
+)
 from .valuable_region import inside_any_box, valuable_region
 
 VLR_OVERLAPS = {"iof": "iof", "diou": "iou"}
@@ -119,6 +125,8 @@ class LD(KDMethod):
             )
         check_positive(loc_temperature=loc_temperature, cls_temperature=cls_temperature)
         check_weights(main_weight=main_weight, vlr_weight=vlr_weight, cls_weight=cls_weight)
+        check_flags(vlr_excludes_positives=vlr_excludes_positives, joint_softmax=joint_softmax)
+        check_padding_multiple(padding_multiple)
         self.needs = Needs(same_priors=True, same_classes=cls_weight > 0, distribution=True)
         self.main_weight = main_weight
         self.vlr_weight = vlr_weight

@@ -10,7 +10,7 @@ from ..detectors.dense import DenseDetector
 from ..outputs import DensePass
 from .adapters import comparable_features, pyramid_adapters, pyramid_channels
 from .base import KDMethod, Needs, Step
-from .options import check_positive
+from .options import check_parts, check_positive
 
 
 class MGD(KDMethod):
@@ -63,10 +63,7 @@ class MGD(KDMethod):
         """
         super().__init__(warmup_iters=warmup_iters)
         check_positive(weight=weight)
-        if not 0 <= masked_ratio < 1:
-            raise ValueError(
-                f"masked_ratio={masked_ratio}: expected a probability of at least 0 and below 1"
-            )
+        check_parts(masked_ratio=masked_ratio)
         self.weight = weight
         self.masked_ratio = masked_ratio
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -15,15 +18,62 @@ def check_choices(*choices: tuple[str, str, tuple[str, ...]]) -> None:
 
 def check_weights(**weights: float) -> None:
     """Raise ValueError unless all weights of a method's terms are at least 0, and one is above."""
-    if min(weights.values()) < 0 or max(weights.values()) == 0:
-        raise ValueError(f"{_listed(weights)}: expected weights of at least 0, and one above it")
+    expected = "weights of at least 0, and one above it"
+    _check(_is_not_negative, weights, expected)
+    if max(weights.values()) == 0:
+        raise ValueError(f"{_listed(weights)}: expected {expected}")
 
 
 def check_positive(**values: float) -> None:
-    """Raise ValueError unless all are above 0."""
-    if min(values.values()) <= 0:
-        expected = "numbers" if len(values) > 1 else "a number"
-        raise ValueError(f"{_listed(values)}: expected {expected} above 0")
+    """Raise ValueError unless all are numbers above 0."""
+    expected = "numbers above 0" if len(values) > 1 else "a number above 0"
+    _check(lambda value: _is_number(value) and value > 0, values, expected)
+
+
+def check_not_negative(**values: float) -> None:
+    """Raise ValueError unless all are numbers of at least 0."""
+    expected = "numbers of at least 0" if len(values) > 1 else "a number of at least 0"
+    _check(_is_not_negative, values, expected)
+
+
+def check_shares(**values: float) -> None:
+    """Raise ValueError unless all are numbers from 0 to 1."""
+    expected = "numbers from 0 to 1" if len(values) > 1 else "a number from 0 to 1"
+    _check(is_share, values, expected)
+
+
+def check_parts(**values: float) -> None:
+    """Raise ValueError unless all are numbers of at least 0 and below 1."""
+    expected = "numbers" if len(values) > 1 else "a number"
+    _check(
+        lambda value: _is_number(value) and 0 <= value < 1,
+        values,
+        f"{expected} of at least 0 and below 1",
+    )
+
+
+def check_counts(*, at_least: int = 1, **values: int) -> None:
+    """Raise ValueError unless all are whole numbers of ``at_least``."""
+    expected = "whole numbers" if len(values) > 1 else "a whole number"
+    _check(
+        lambda value: is_whole(value) and value >= at_least,
+        values,
+        f"{expected} of at least {at_least}",
+    )
+
+
+def check_padding_multiple(padding_multiple: int | None) -> None:
+    """Raise ValueError unless it is a number of pixels, or None."""
+    if padding_multiple is not None and not (is_whole(padding_multiple) and padding_multiple > 0):
+        raise ValueError(
+            f"padding_multiple={padding_multiple!r}: expected a whole number of pixels above 0, or "
+            "None"
+        )
+
+
+def check_flags(**values: bool) -> None:
+    """Raise ValueError unless all are True or False; a word such as "false" counts as true."""
+    _check(lambda value: isinstance(value, bool), values, "True or False")
 
 
 def check_unused(method: type, because: str, **options: Any) -> None:
@@ -44,6 +94,34 @@ def check_unused(method: type, because: str, **options: Any) -> None:
             )
 
 
-def _listed(values: dict[str, float]) -> str:
-    *first, last = (f"{name}={value}" for name, value in values.items())
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, and not True or False."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_list(value: Any) -> bool:
+    """Whether a value is a list, a tuple or the like, and not a word."""
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def is_share(value: Any) -> bool:
+    """Whether a value is a number from 0 to 1."""
+    return _is_number(value) and 0 <= value <= 1
+
+
+def _check(is_right: Callable[[Any], bool], values: dict[str, Any], expected: str) -> None:
+    if not all(map(is_right, values.values())):
+        raise ValueError(f"{_listed(values)}: expected {expected}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_not_negative(value: Any) -> bool:
+    return _is_number(value) and value >= 0
+
+
+def _listed(values: dict[str, Any]) -> str:
+    *first, last = (f"{name}={value!r}" for name, value in values.items())
     return f"{', '.join(first)} and {last}" if first else last

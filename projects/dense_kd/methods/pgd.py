@@ -17,7 +17,16 @@ from ..detectors.heads import BRANCHES
 from ..outputs import DensePass
 from .base import KDMethod, Needs, Step
 from .class_maps import ClassMap
-from .options import check_choices, check_positive, check_weights
+from .options import (
+    check_choices,
+    check_counts,
+    check_not_negative,
+    check_padding_multiple,
+    check_positive,
+    check_shares,
+    check_weights,
+    is_list,
+)
 from .pgd_released import (
     are_points,
     released_background,
@@ -174,24 +183,30 @@ class PGD(KDMethod):
                 f"foreground={foreground!r} and compat='released': the released code has only "
                 "foreground='ours'; use compat='corrected' for the others"
             )
-        if not branches or len(set(branches)) < len(branches) or set(branches) - set(IMITATED):
+        if (
+            not is_list(branches)
+            or any(branch not in IMITATED for branch in branches)
+            or not 0 < len(branches) == len(set(branches))
+        ):
             raise ValueError(
-                f"branches={tuple(branches)}: expected one or more of {IMITATED}, each once"
+                f"branches={branches!r}: expected one or more of {IMITATED}, each once"
             )
-        weights = {
-            "alpha": alpha,
-            "beta": 0.5 * alpha if beta is None else beta,
-            "gamma": 1.6 * alpha if gamma is None else gamma,
-            "delta": delta,
-        }
-        check_weights(**weights)
+        given = {"beta": beta, "gamma": gamma}
+        given = {name: weight for name, weight in given.items() if weight is not None}
+        check_weights(alpha=alpha, **given, delta=delta)
         check_positive(temperature=temperature)
-        if topk < 1:
-            raise ValueError(f"topk={topk}: expected at least one location per object")
-        for name, value in (("cls", cls_iou_exponent), ("bbox", bbox_iou_exponent)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name}_iou_exponent={value}: expected a number from 0 to 1")
-        self.alpha, self.beta, self.gamma, self.delta = weights.values()
+        check_counts(topk=topk)
+        check_shares(cls_iou_exponent=cls_iou_exponent, bbox_iou_exponent=bbox_iou_exponent)
+        check_not_negative(level_step=level_step)
+        check_padding_multiple(padding_multiple)
+        self.alpha = alpha
+        self.beta = given.get("beta", 0.5 * alpha)
+        self.gamma = given.get("gamma", 1.6 * alpha)
+        self.delta = delta
+        if set(branches) == {"bbox"}:
+            check_weights(gamma=self.gamma, delta=delta)
+        elif "bbox" not in branches:
+            check_weights(alpha=alpha, beta=self.beta, delta=delta)
         self.temperature = temperature
         self.topk = topk
         self.iou_exponents = (cls_iou_exponent, bbox_iou_exponent)

@@ -13,7 +13,7 @@ from ..detectors.dense import DenseDetector
 from ..outputs import DensePass
 from .adapters import comparable_features, pyramid_adapters
 from .base import KDMethod, Step
-from .options import check_choices, check_positive
+from .options import check_choices, check_positive, is_list, is_whole
 
 RESIZED = ("student", "teacher")
 
@@ -73,6 +73,8 @@ class PKD(KDMethod):
         super().__init__(warmup_iters=warmup_iters)
         check_choices(("resized", resized, RESIZED))
         check_positive(weight=weight)
+        if not is_list(omitted_levels) or not all(map(is_whole, omitted_levels)):
+            raise ValueError(f"omitted_levels={omitted_levels!r}: expected numbers of levels")
         self.weight = weight
         self.omitted_levels = tuple(omitted_levels)
         self.resized = resized

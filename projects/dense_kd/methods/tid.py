@@ -15,7 +15,16 @@ from ..outputs import DensePass
 from .adapters import comparable_features, pyramid_adapters
 from .base import KDMethod, Needs, Step
 from .class_maps import ClassMap
-from .options import check_choices, check_positive, check_unused
+from .options import (
+    check_choices,
+    check_flags,
+    check_not_negative,
+    check_padding_multiple,
+    check_positive,
+    check_shares,
+    check_unused,
+    is_share,
+)
 from .task_integration import (
     dual_task_importance,
     feature_decoupling,
@@ -144,18 +153,20 @@ class TID(KDMethod):
             ("normalize", normalize, NORMALIZATIONS),
         )
         check_positive(weight=weight)
+        check_shares(positive_thresh=positive_thresh, negative_thresh=negative_thresh)
+        check_not_negative(vicinity_width=vicinity_width)
+        check_padding_multiple(padding_multiple)
+        check_flags(gamma_key=gamma_key)
         for name, part in (("cls_part", cls_part), ("gamma", gamma)):
-            if not 0 < part <= 1:
+            if not is_share(part) or part == 0:
                 raise ValueError(f"{name}={part}: expected a part of the points, in (0, 1]")
-        if not 0 <= negative_thresh <= positive_thresh <= 1:
+        if negative_thresh > positive_thresh:
             raise ValueError(
                 f"negative_thresh={negative_thresh} and positive_thresh={positive_thresh}: "
                 "expected 0 <= negative_thresh <= positive_thresh <= 1"
             )
-        if nms_thresh is not None and not 0 <= nms_thresh <= 1:
+        if nms_thresh is not None and not is_share(nms_thresh):
             raise ValueError(f"nms_thresh={nms_thresh}: expected an IoU in [0, 1], or None")
-        if vicinity_width < 0:
-            raise ValueError(f"vicinity_width={vicinity_width}: expected at least 0")
         thresholds = dict(positive_thresh=positive_thresh, negative_thresh=negative_thresh)
         if tasks == "cls":
             unused = dict(loc_score=loc_score, combine=combine, **thresholds)
