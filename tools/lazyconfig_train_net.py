@@ -1,27 +1,23 @@
 #!/usr/bin/env python
-"""Train or evaluate a detector or a distillation that a LazyConfig describes.
-
-The arguments are those of detectron2's script of this name, plus --eval-teacher:
-
-    python tools/lazyconfig_train_net.py --config-file configs/quickstart/distill.py \
-        model.teacher.weights=output/teacher/model_final.pth model.methods.bckd.loc_weight=2
-"""
+"""Train or evaluate a detector or a distillation that a LazyConfig describes."""
 
 import argparse
+import sys
 from typing import Any
 
-from detectron2.config import LazyConfig
-from detectron2.engine import default_argument_parser, default_setup
+from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from dense_kd import engine
+from dense_kd import DistillationError, engine
+from dense_kd.checkpoint import CheckpointError
+from dense_kd.data import DatasetError
+from dense_kd.engine.command import get_parser, load_checked, parse_args
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the arguments say; returns the metrics of the (last) evaluation."""
-    cfg = LazyConfig.load(args.config_file)
-    cfg = LazyConfig.apply_overrides(cfg, args.opts)
+    cfg = load_checked(args)
     default_setup(cfg, args)
     setup_logger(cfg.train.output_dir, comm.get_rank(), name="dense_kd")
     if args.eval_teacher:
@@ -32,11 +28,13 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    parser = default_argument_parser()
-    parser.add_argument(
-        "--eval-teacher", action="store_true", help="evaluate the teacher of the config only"
-    )
-    args = parser.parse_args()
-    engine.launch(
-        main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,)
-    )
+    args = parse_args(get_parser(__doc__))
+    try:
+        processes = args.num_gpus * args.num_machines
+        if processes != 1:  # otherwise each of them would say what is wrong
+            load_checked(args, num_processes=processes, per_machine=args.num_gpus)
+        engine.launch(
+            main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,)
+        )
+    except (engine.RunError, CheckpointError, DatasetError, DistillationError) as error:
+        sys.exit(f"{sys.argv[0]}: {error}")

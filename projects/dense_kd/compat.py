@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import platform
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import detectron2
@@ -28,6 +29,8 @@ except ImportError:
     Detectron2FCOS = Detectron2FCOSHead = None
 
 HAS_DETECTRON2_FCOS = Detectron2FCOS is not None
+
+logger = logging.getLogger("dense_kd")
 
 
 def versions() -> dict[str, str]:
@@ -65,6 +68,36 @@ def put_scalar(name: str, value: float) -> None:
     storage = event_storage()
     if storage is not None:
         storage.put_scalar(name, value)
+
+
+def has_fast_coco_evaluation() -> bool:
+    """Whether detectron2's compiled COCO evaluation is there."""
+    try:
+        from detectron2 import _C
+
+        return hasattr(_C, "COCOevalEvaluateImages")
+    except ImportError:  # also what stands in for operators that were not compiled raises
+        return False
+
+
+def use_available_coco_evaluation(evaluator: Any) -> None:
+    """Let COCO evaluators compute in Python where the compiled evaluation is absent.
+
+    Main does so by itself; 0.5 would fail at the end of its first evaluation.
+
+    Args:
+        evaluator: any evaluator, or several.
+    """
+    several = getattr(evaluator, "_evaluators", evaluator)
+    if isinstance(several, Sequence):
+        for each in several:
+            use_available_coco_evaluation(each)
+    elif getattr(evaluator, "_use_fast_impl", False) and not has_fast_coco_evaluation():
+        evaluator._use_fast_impl = False
+        logger.info(
+            "COCO's own evaluation is used: the fast one needs operators that this detectron2 was "
+            "compiled without"
+        )
 
 
 @contextlib.contextmanager

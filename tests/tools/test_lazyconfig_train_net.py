@@ -13,12 +13,13 @@ import pytest
 import torch
 from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.engine import default_argument_parser
 from detectron2.utils.env import seed_all_rng
 
 from dense_kd import DistillationError, get_config, get_config_file
 from dense_kd.checkpoint import CheckpointError
 from dense_kd.data import DatasetError, generate_shapes, register_shapes
+from dense_kd.engine import RunError
+from dense_kd.engine.command import get_parser, parse_args
 
 SCRIPT = Path(__file__).parent.parent.parent / "tools" / "lazyconfig_train_net.py"
 
@@ -51,10 +52,8 @@ def data(tmp_path_factory) -> list[str]:
 def run(config: str, overrides: list[str], *flags: str) -> dict:
     """Run the script on a config of the project, or on a file of a test."""
     config = config if os.path.exists(config) else get_config_file(config)
-    parser = default_argument_parser()
-    parser.add_argument("--eval-teacher", action="store_true")
     arguments = ["--config-file", config, *flags, *overrides]
-    return load_script().main(parser.parse_args(arguments))
+    return load_script().main(parse_args(get_parser(), arguments))
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +127,7 @@ def test_a_distillation_trains_resumes_exactly_and_is_evaluated_without_its_teac
 
 def test_the_teacher_alone_can_be_evaluated(data, teacher, tmp_path):
     gone = str(tmp_path / "none.pth")
-    with pytest.raises(CheckpointError, match="none.pth"):
+    with pytest.raises(RunError, match="none.pth"):
         run("quickstart/distill.py", overrides(data, gone, tmp_path), "--eval-teacher")
     results = run("quickstart/distill.py", overrides(data, teacher, tmp_path), "--eval-teacher")
     assert "AP" in results["bbox"]
@@ -141,7 +140,7 @@ def test_what_cannot_train_stops_before_the_first_iteration(data, teacher, tmp_p
             run(config, overrides(data, weights, output, "train.max_iter=2", *more))
         assert not (output / "metrics.json").exists()
 
-    refused(CheckpointError, "none.pth does not exist", weights=str(tmp_path / "none.pth"))
+    refused(RunError, "none.pth does not exist", weights=str(tmp_path / "none.pth"))
     other_head = "model.teacher.model.head.norm="
     refused(CheckpointError, "does not fit FCOS.*unexpected in the file", other_head)
     refused(DistillationError, "num_classes=5.* teacher 3", "model.teacher.model.num_classes=3")

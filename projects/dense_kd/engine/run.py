@@ -5,47 +5,35 @@ from __future__ import annotations
 import argparse
 import logging
 import weakref
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from detectron2.config import instantiate
 from detectron2.engine import default_writers, hooks
 from detectron2.engine.defaults import create_ddp_model
-from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ..checkpoint import AtomicCheckpointer
-from ..data import detection_dataset
 from ..distiller import Distiller
+from .checks import check_run
+from .checks.tree import select
+from .evaluation import Evaluation
+from .loaders import training_loader
 from .trainer import Trainer
 
 logger = logging.getLogger("dense_kd")
 
-TRAIN_KEYS = {
-    "output_dir", "init_checkpoint", "max_iter", "amp", "ddp", "checkpointer", "eval_period",
-    "log_period", "device", "seed", "cudnn_benchmark", "clip_grad", "accumulate",
-}  # fmt: skip
-
 
 def do_test(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
     """Evaluate ``model`` on ``cfg.dataloader.test`` and print the metrics; {task: metrics}."""
-    if "evaluator" not in cfg.dataloader:
-        raise ValueError("cfg.dataloader has no evaluator, so there is nothing to evaluate with")
-    results = inference_on_dataset(
-        model, instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
-    )
-    if comm.is_main_process():
-        print_csv_format(results)
-    return results
+    return Evaluation(cfg).run(model)
 
 
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
     """Evaluate ``cfg.train.init_checkpoint`` in ``cfg.model``; of a Distiller, the student."""
-    if not cfg.train.init_checkpoint:
-        raise ValueError("nothing to evaluate: give the checkpoint as train.init_checkpoint=<file>")
+    check_run(cfg, "evaluate")
     model = _parallel(cfg, _build(cfg))
     AtomicCheckpointer(model).load(cfg.train.init_checkpoint)
     return do_test(cfg, model)
@@ -53,8 +41,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
 
 def evaluate_teacher(cfg: DictConfig) -> dict[str, Any]:
     """Evaluate the teacher of ``cfg.model``: a wrong file shows here before it costs a run."""
-    if "teacher" not in cfg.model:
-        raise ValueError("cfg.model has no teacher; --eval-teacher needs a config of a Distiller")
+    check_run(cfg, "evaluate_teacher")
     teacher = instantiate(cfg.model.teacher)
     teacher.load()
     return do_test(cfg, teacher.model.to(cfg.train.device))
@@ -73,7 +60,7 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
     Returns:
         the metrics of the last evaluation, {} if there was none.
     """
-    _warn_of_unknown_keys(cfg)
+    check_run(cfg, "train", resume=args.resume)
     model = _build(cfg)
     logger.info(f"Model:\n{model}")
     distiller = model if isinstance(model, Distiller) else None
@@ -81,7 +68,9 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
         distiller.load_teacher()  # a wrong file stops the run here
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
-    loader = _training_loader(cfg)
+    loader = training_loader(cfg)
+    evaluated = select(cfg, "dataloader.evaluator") is not None
+    evaluation = Evaluation(cfg, "train") if evaluated else None
 
     model = _parallel(cfg, model)
     amp = cfg.train.amp
@@ -98,7 +87,7 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
     results: dict[str, Any] = {}
 
     def test() -> dict[str, Any]:
-        results.update(do_test(cfg, model))
+        results.update(evaluation.run(model))
         return results
 
     trainer.register_hooks(
@@ -106,7 +95,7 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
             hooks.IterationTimer(),
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
             hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
-            hooks.EvalHook(cfg.train.eval_period, test) if "evaluator" in cfg.dataloader else None,
+            hooks.EvalHook(cfg.train.eval_period, test) if evaluation else None,
             hooks.PeriodicWriter(
                 default_writers(cfg.train.output_dir, cfg.train.max_iter), cfg.train.log_period
             )
@@ -127,27 +116,8 @@ def _build(cfg: DictConfig) -> nn.Module:
     return instantiate(cfg.model).to(cfg.train.device)
 
 
-def _training_loader(cfg: DictConfig) -> Iterable:
-    try:
-        return instantiate(cfg.dataloader.train)
-    except AssertionError:  # of detectron2's own loaders, for a dataset that is empty
-        names = OmegaConf.select(cfg.dataloader.train, "dataset.names")
-        if names:
-            detection_dataset(names)  # says which, and what it lacks
-        raise
-
-
 def _parallel(cfg: DictConfig, model: nn.Module) -> nn.Module:
     options = OmegaConf.to_container(cfg.train.ddp)
     if torch.device(cfg.train.device).type == "cpu":
         options["device_ids"] = None
     return create_ddp_model(model, **options)
-
-
-def _warn_of_unknown_keys(cfg: DictConfig) -> None:
-    unknown = set(cfg.train) - TRAIN_KEYS
-    if unknown:
-        logger.warning(
-            f"cfg.train has {sorted(unknown)}, which this script does not use; "
-            f"it knows {sorted(TRAIN_KEYS)}"
-        )

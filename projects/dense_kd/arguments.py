@@ -1,0 +1,111 @@
+"""What a callable says about its arguments: names, and plain types that a value must have."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import typing
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+_PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "None": type(None)}
+_EXPECTED = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    type(None): "null",
+}
+
+
+def parameters_of(target: Callable) -> Mapping[str, inspect.Parameter] | None:
+    """Of a call of ``target`` by keywords; None if it does not tell."""
+    try:
+        return inspect.signature(target).parameters
+    except (TypeError, ValueError):  # of some builtins
+        return None
+
+
+def accepts(parameters: Mapping[str, inspect.Parameter], name: str) -> bool:
+    """Whether ``name`` can be given as a keyword."""
+    parameter = parameters.get(name)
+    if parameter is not None and parameter.kind in (
+        parameter.POSITIONAL_OR_KEYWORD,
+        parameter.KEYWORD_ONLY,
+    ):
+        return True
+    return takes_any(parameters)
+
+
+def takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    """Whether there is a ``**kwargs``."""
+    return any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def missing_arguments(parameters: Mapping[str, inspect.Parameter], given: set[str]) -> list[str]:
+    """The names of arguments without a default that are not ``given``."""
+    return [
+        name
+        for name, p in parameters.items()
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        and p.default is p.empty
+        and name not in given
+    ]
+
+
+def type_problem(parameter: inspect.Parameter, value: Any) -> str | None:
+    """What was expected instead of ``value``, or None if it may be an argument of ``parameter``.
+
+    Only numbers, texts, truth values and null are looked at, and only what is annotated with
+    nothing else; a parameter without annotation whose default is a number or a truth value takes
+    no text.
+    """
+    if isinstance(value, Real) and math.isnan(value):
+        return "a number that is not NaN"
+    if not isinstance(value, (bool, str, Real, type(None))):
+        return None
+    if value is None and parameter.default is None:
+        return None
+    if parameter.annotation is parameter.empty:
+        default = parameter.default
+        if isinstance(value, str) and isinstance(default, (bool, int, float)):
+            return _EXPECTED[bool if isinstance(default, bool) else float]
+        return None
+    kinds = _plain_types(parameter.annotation)
+    if not kinds or any(_is_a(value, kind) for kind in kinds):
+        return None
+    return " or ".join(_EXPECTED[kind] for kind in kinds)
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    if kind is int:
+        return is_number(value) and float(value).is_integer()
+    if kind is float:
+        return is_number(value)
+    if kind is bool:  # 0 and 1 as well
+        return isinstance(value, bool) or (is_integer(value) and value in (0, 1))
+    return isinstance(value, kind)
+
+
+def _plain_types(annotation: Any) -> list[type]:
+    """The types of an annotation, or [] if one of them is not plain."""
+    if isinstance(annotation, str):
+        text = annotation.replace("typing.", "").strip()
+        for union, rest in (("Optional[", "|None"), ("Union[", "")):
+            if text.startswith(union) and text.endswith("]"):
+                text = text[len(union) : -1].replace(",", "|") + rest
+        kinds = [_PLAIN.get(part.strip()) for part in text.split("|")]
+    elif "Union" in getattr(typing.get_origin(annotation), "__name__", ""):
+        kinds = list(typing.get_args(annotation))
+    else:
+        kinds = [annotation]
+    return kinds if all(any(kind is plain for plain in _EXPECTED) for kind in kinds) else []

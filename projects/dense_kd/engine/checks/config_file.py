@@ -1,0 +1,102 @@
+"""The config file of the command line, and what to say when it cannot be loaded."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectron2.config import LazyConfig
+from detectron2.utils.file_io import PathManager
+from omegaconf import DictConfig
+
+from ... import config as project
+from .errors import RunError, near
+from .overrides import apply_overrides
+from .tree import PARTS
+
+_EXAMPLE = "--config-file configs/quickstart/distill.py"
+_SUFFIXES = (".py", ".yaml", ".yml")
+_YACS_KEYS = {"_BASE_", "VERSION", "MODEL", "DATASETS", "DATALOADER", "SOLVER", "INPUT", "TEST"}
+
+
+def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """The LazyConfig in a file, with overrides as ``train.max_iter=100``.
+
+    Raises:
+        RunError: the file is missing, no LazyConfig or raises when it is run, or an override
+            reaches nothing.
+    """
+    problem = _no_file(path)
+    if problem:
+        raise RunError([problem])
+    importer = builtins.__import__
+    try:
+        cfg = LazyConfig.load(path)
+    except Exception as error:  # a config is code
+        raise RunError([f"{_place(error, path)}: {type(error).__name__}: {error}"]) from error
+    finally:
+        builtins.__import__ = importer  # detectron2 leaves its own there if the config raises
+    if not isinstance(cfg, DictConfig) or _YACS_KEYS & set(cfg):
+        raise RunError(
+            [
+                f"{path} is a yacs config; expected a LazyConfig with {', '.join(PARTS)}. "
+                "dense_kd.add_dense_kd_config makes yacs configs work in detectron2's own "
+                "train_net.py"
+            ]
+        )
+    return apply_overrides(cfg, overrides)
+
+
+def _no_file(path: str) -> str | None:
+    if not path:
+        return f"no config is given; expected a LazyConfig, as in {_EXAMPLE}"
+    if "://" in path:
+        return None
+    if os.path.isdir(path):
+        configs = sorted(file for file in os.listdir(path) if file.endswith(".py"))
+        return f"--config-file {path} is a folder; it holds {', '.join(configs) or 'no config'}"
+    if not PathManager.isfile(path):
+        meant = _similar(path)
+        hint = f"did you mean {' or '.join(meant)}?" if meant else f"expected one as {_EXAMPLE}"
+        return f"--config-file {path} does not exist (here is {os.getcwd()}); {hint}"
+    if not path.endswith(_SUFFIXES):
+        return (
+            f"--config-file {path}: expected a LazyConfig, a .py (or a .yaml that one was saved as)"
+        )
+    return None
+
+
+def _similar(path: str) -> list[str]:
+    """Files with a name like that: beside it, and among the configs of the project."""
+    folder = Path(path).parent
+    files = [str(folder / f.name) for f in folder.glob("*.py")] if folder.is_dir() else []
+    found = near(path, files)
+    if found:
+        return found
+    dirs = [d for d in project._config_dirs(Path(project.__file__).resolve().parent) if d.is_dir()]
+    name = path.split("configs/", 1)[-1]
+    for match in project._close_matches(name, dirs):
+        file = next(str(d / match) for d in dirs if (d / match).is_file())
+        shown = os.path.relpath(file)
+        found.append(file if shown.startswith("..") else shown)
+    return found
+
+
+def _place(error: Exception, path: str) -> str:
+    """The innermost line of a config file on the way to an error."""
+    if isinstance(error, SyntaxError):
+        syntax = error.__cause__ if isinstance(error.__cause__, SyntaxError) else error
+        return f"{path}, line {syntax.lineno}"
+    package = str(Path(__file__).resolve().parents[2])
+    frames = traceback.extract_tb(error.__traceback__)
+    names = {os.path.abspath(path)}
+    lines = [
+        f"{frame.filename}, line {frame.lineno}"
+        for frame in frames
+        if os.path.abspath(frame.filename) in names
+        or ("configs" in Path(frame.filename).parts and package not in frame.filename)
+    ]
+    return lines[-1] if lines else path

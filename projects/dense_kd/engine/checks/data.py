@@ -1,0 +1,186 @@
+"""Datasets, their classes and the evaluator, as far as they can be judged without loading."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import COCOEvaluator
+from omegaconf import DictConfig, ListConfig
+
+from ...arguments import is_integer
+from ...detectors import DenseDetector
+from .errors import choice
+from .tree import calls, calls_of, select, target_of
+
+
+def problems(cfg: DictConfig, mode: str) -> Iterator[str]:
+    """All that ``dataloader`` refers to and that is not there, or does not fit together."""
+    for part in ("train", "test") if mode == "train" else ("test",):
+        yield from _names(cfg, part)
+    yield from _evaluator(cfg, mode)
+    yield from _image_formats(cfg)
+    yield from class_problems(cfg, mode)
+
+
+def dataset_names(cfg: DictConfig, part: str) -> list[str]:
+    """The registered datasets of ``dataloader.train`` or ``dataloader.test``; [] if unknown."""
+    names = select(cfg, f"dataloader.{part}.dataset.names")
+    if isinstance(names, str):
+        return [names]
+    return [name for name in names or () if isinstance(name, str)]
+
+
+def class_problems(cfg: DictConfig, mode: str) -> Iterator[str]:
+    """Where the model has other classes than a dataset whose classes are known by now.
+
+    Those of a COCO json are read when it is loaded, so this is asked again then.
+    """
+    place, model = detector_of(cfg, mode)
+    number, own = select(model, "num_classes"), select(model, "class_names")
+    parts = ("train", "test") if mode == "train" else ("test",)
+    known = [
+        (part, name, list(classes))
+        for part in parts
+        for name in dataset_names(cfg, part)
+        if (classes := _metadata(name, "thing_classes")) is not None
+    ]
+    for part, name, classes in known:
+        if is_integer(number) and number != len(classes):
+            yield (
+                f"{place}.num_classes={number}, but the dataset {name} (dataloader.{part}) has "
+                f"{len(classes)} classes ({_few(classes)}); give {place}.num_classes={len(classes)}"
+            )
+        elif isinstance(own, (list, ListConfig)) and list(own) != classes:
+            yield (
+                f"{place}.class_names ({_few(list(own))}) are not those of the dataset {name} "
+                f"(dataloader.{part}) in its order ({_few(classes)}); class {_first(own, classes)}"
+            )
+    for (_, name, classes), (_, other, others) in zip(known, known[1:]):
+        moved = [c for i, c in enumerate(classes) if c in others and others.index(c) != i]
+        if moved and len(classes) == len(others):
+            yield (
+                f"the datasets {name} and {other} have their classes in another order: "
+                f"{moved[0]!r} is {classes.index(moved[0])} there and {others.index(moved[0])} here"
+            )
+
+
+def detector_of(cfg: DictConfig, mode: str) -> tuple[str, Any]:
+    """(place, config) of the detector that is trained or evaluated."""
+    if mode == "evaluate_teacher":
+        return "model.teacher.model", select(cfg, "model.teacher.model")
+    if select(cfg, "model.student") is not None:
+        return "model.student", select(cfg, "model.student")
+    return "model", select(cfg, "model")
+
+
+def _names(cfg: DictConfig, part: str) -> Iterator[str]:
+    place = f"dataloader.{part}.dataset.names"
+    for name in dataset_names(cfg, part):
+        if name not in DatasetCatalog:
+            yield f"{place}={name}: no such dataset is registered; {choice(name, DatasetCatalog)}"
+            continue
+        for kind in ("json_file", "image_root", "dirname"):
+            path = _metadata(name, kind)
+            if isinstance(path, str) and "://" not in path and not os.path.exists(path):
+                yield f"{place}={name}: {path} does not exist. {_where(path)}"
+                break
+
+
+def _where(path: str) -> str:
+    if "shapes" in path and not os.path.isabs(path):
+        make = "`python tools/make_shapes.py` makes the shapes dataset. "
+    else:
+        make = ""
+    root = os.getenv("DETECTRON2_DATASETS")
+    if root is None:
+        return (
+            f"{make}Datasets are looked for in ./datasets (here {os.path.abspath('datasets')}); "
+            "set DETECTRON2_DATASETS to the folder that holds them"
+        )
+    return f"{make}DETECTRON2_DATASETS={root} should be the folder that holds them"
+
+
+def _evaluator(cfg: DictConfig, mode: str) -> Iterator[str]:
+    evaluator = select(cfg, "dataloader.evaluator")
+    if evaluator is None:
+        period = select(cfg, "train.eval_period", 0)
+        if mode != "train":
+            yield "dataloader has no evaluator, so there is nothing to evaluate with"
+        elif is_integer(period) and period > 0:
+            yield (
+                f"train.eval_period={period}, but dataloader has no evaluator; add one, as "
+                "L(COCOEvaluator)(dataset_name=...), or give train.eval_period=0"
+            )
+        return
+    if select(cfg, "dataloader.test") is None:
+        yield "dataloader has an evaluator and no test, the loader of what it evaluates on"
+    tested = dataset_names(cfg, "test")
+    for place, node in calls(evaluator, "dataloader.evaluator"):
+        name = select(node, "dataset_name")
+        if name is None:
+            continue
+        if not isinstance(name, str):
+            names = list(name) if isinstance(name, ListConfig) else name
+            yield f"{place}.dataset_name={names}: expected the name of one dataset"
+        elif name not in DatasetCatalog:
+            if name not in tested:
+                yield (
+                    f"{place}.dataset_name={name}: no such dataset is registered; "
+                    f"{choice(name, tested or DatasetCatalog)}"
+                )
+        elif tested and name not in tested and not _same_json(name, tested):
+            yield (
+                f"{place}.dataset_name={name}, but the images are those of "
+                f"{', '.join(tested)} (dataloader.test.dataset.names); use one name for both"
+            )
+    detector = detector_of(cfg, mode)[1]
+    target = target_of(detector) if isinstance(detector, DictConfig) else None
+    if isinstance(target, type) and issubclass(target, DenseDetector):
+        for place, node in calls_of(evaluator, "dataloader.evaluator", COCOEvaluator):
+            tasks = select(node, "tasks")
+            others = [t for t in tasks if t != "bbox"] if isinstance(tasks, ListConfig) else []
+            if others:
+                yield f"{place}.tasks has {others}, but {target.__name__} detects boxes only (bbox)"
+
+
+def _image_formats(cfg: DictConfig) -> Iterator[str]:
+    formats = {
+        part: select(cfg, f"dataloader.{part}.mapper.image_format") for part in ("train", "test")
+    }
+    train, test = formats["train"], formats["test"]
+    if train and test and train != test:
+        yield (
+            f"dataloader.train.mapper.image_format={train} and dataloader.test.mapper."
+            f"image_format={test}: the model would be evaluated on other images than it learns "
+            "from; give both one format"
+        )
+    student = select(cfg, "model.student")
+    expected = select(student, "input_format", "BGR")
+    for part, given in formats.items():
+        if student is not None and given and given != expected:
+            yield (
+                f"dataloader.{part}.mapper.image_format={given}, but model.student.input_format="
+                f"{expected}, by which the teacher's images are made; give both one format"
+            )
+
+
+def _metadata(name: str, key: str) -> Any:
+    return MetadataCatalog.get(name).get(key) if name in DatasetCatalog else None
+
+
+def _same_json(name: str, others: list[str]) -> bool:
+    file = _metadata(name, "json_file")
+    return file is not None and all(_metadata(other, "json_file") == file for other in others)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")
+
+
+def _first(ours: Any, theirs: list[str]) -> str:
+    index = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), len(theirs))
+    pair = [names[index] if index < len(names) else "nothing" for names in (ours, theirs)]
+    return f"{index} is {pair[0]!r} and {pair[1]!r}"

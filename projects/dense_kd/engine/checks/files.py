@@ -1,0 +1,111 @@
+"""The folder that a run writes to, and the checkpoints that it reads."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+
+from omegaconf import DictConfig
+
+from ...checkpoint.zoo import MMDET_URLS, TORCHVISION_URLS
+from ...detectors import DenseDetector
+from ...teacher import Teacher
+from .errors import choice, near
+from .tree import calls_of, select, target_of
+
+_ZOOS = {"mmdet": MMDET_URLS, "torchvision": TORCHVISION_URLS}
+_SCHEMES = (*_ZOOS, "detectron2", "catalog", "http", "https", "ftp", "file")
+
+
+def problems(cfg: DictConfig, mode: str, resume: bool) -> Iterator[str]:
+    """Those of ``train.output_dir``, ``train.init_checkpoint`` and teachers' files."""
+    if mode == "train":
+        yield from _output(cfg.train.get("output_dir"))
+    if mode != "evaluate":
+        for place, teacher in calls_of(cfg.model, "model", Teacher):
+            yield from _teacher(place, teacher)
+    source = cfg.train.get("init_checkpoint")
+    if mode == "evaluate" and not source:
+        yield (
+            "train.init_checkpoint is empty, so there is nothing to evaluate; give a checkpoint, "
+            f"as in train.init_checkpoint={_last_checkpoint(cfg) or 'output/model_final.pth'}"
+        )
+    # A resumed run reads its own last checkpoint instead.
+    resumes = mode == "train" and resume and _last_checkpoint(cfg)
+    if source and mode != "evaluate_teacher" and not resumes:
+        yield from _checkpoint("train.init_checkpoint", source)
+
+
+def _output(folder: str) -> Iterator[str]:
+    if not isinstance(folder, str) or not folder.strip() or "://" in folder:
+        return
+    path = os.path.abspath(folder)
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    if not os.path.isdir(path):
+        yield f"train.output_dir={folder}: {path} is a file, expected a folder"
+        return
+    try:
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        yield (
+            f"train.output_dir={folder}: nothing can be written to {path} ({error.strerror}); "
+            "give another folder"
+        )
+
+
+def _teacher(place: str, teacher: DictConfig) -> Iterator[str]:
+    weights = select(teacher, "weights")
+    example = f"{place}.weights=output/teacher/model_final.pth"
+    if weights == "":
+        yield f"{place}.weights is empty, so the student would learn from noise; give {example}"
+    elif weights is None and "weights" in teacher:
+        model = select(teacher, "model")
+        detector = target_of(model) if isinstance(model, DictConfig) else None
+        if isinstance(detector, type) and issubclass(detector, DenseDetector):
+            yield (
+                f"{place}.weights is null, so the teacher would be a {detector.__name__} with "
+                f"random numbers; give its checkpoint, {example} (null is for code that passes "
+                "a trained model)"
+            )
+    elif isinstance(weights, str):
+        yield from _checkpoint(f"{place}.weights", weights)
+
+
+def _checkpoint(place: str, path: str) -> Iterator[str]:
+    scheme, found, name = path.partition("://") if isinstance(path, str) else ("", "", "")
+    if found:
+        if scheme in _ZOOS and name not in _ZOOS[scheme]:
+            yield f"{place}={path}: no such name; {choice(name, _ZOOS[scheme])}"
+        elif scheme not in _SCHEMES and near(scheme, _SCHEMES):
+            yield f"{place}={path}: unknown {scheme}://; {choice(scheme, _SCHEMES)}"
+    elif isinstance(path, str) and not os.path.isfile(path):
+        yield f"{place}={path} does not exist; {_what_is_there(path)}"
+
+
+def _what_is_there(path: str) -> str:
+    """Of a file that is not there: what else is."""
+    absolute = os.path.abspath(path)
+    folder = absolute if os.path.isdir(absolute) else os.path.dirname(absolute)
+    if not os.path.isdir(folder):
+        while not os.path.isdir(folder):
+            folder = os.path.dirname(folder)
+        return f"looked for the file {absolute}, of whose folders {folder} is the last that exists"
+    suffixes = (".pth", ".pkl", ".pt")
+    files = [file for file in os.listdir(folder) if file.endswith(suffixes)]
+    what = "it is a folder" if folder == absolute else f"looked for the file {absolute}"
+    return f"{what}; {choice(os.path.basename(path), files)}" if files else what
+
+
+def _last_checkpoint(cfg: DictConfig) -> str | None:
+    """The checkpoint that a run in ``train.output_dir`` has written last."""
+    folder = select(cfg, "train.output_dir")
+    if not isinstance(folder, str):
+        return None
+    try:
+        with open(os.path.join(folder, "last_checkpoint")) as file:
+            return os.path.join(folder, file.read().strip())
+    except OSError:
+        return None

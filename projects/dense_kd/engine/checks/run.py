@@ -1,0 +1,87 @@
+"""The pass over a config before a run; each file of this folder judges one side of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from detectron2.utils import comm
+from omegaconf import DictConfig, ListConfig
+
+from . import calls, data, device, files, values
+from .errors import RunError, choice, near
+from .tree import PARTS, referred_names, select
+
+NEEDED = {
+    "train": PARTS,
+    "evaluate": ("model", "dataloader", "train"),
+    "evaluate_teacher": ("model", "dataloader", "train"),
+}
+_LOADERS = ("train", "test", "evaluator")
+
+
+def check_run(
+    cfg: DictConfig,
+    mode: str,
+    *,
+    resume: bool = False,
+    num_processes: int | None = None,
+    per_machine: int | None = None,
+) -> None:
+    """Raise :class:`RunError` with all that is wrong with a run; nothing is loaded or written.
+
+    Args:
+        cfg: the config with its overrides.
+        mode: "train", "evaluate" or "evaluate_teacher".
+        resume: whether the run goes on with its own last checkpoint.
+        num_processes: of the run; None: those that run now.
+        per_machine: those that will be started here; None: they run already.
+    """
+    num_processes = comm.get_world_size() if num_processes is None else num_processes
+    found = [*_structure(cfg, mode)]
+    if not found:
+        found += _missing_needs(cfg, mode)
+        found += calls.problems(cfg)
+        found += values.problems(cfg, mode, num_processes)
+        found += device.problems(select(cfg, "train.device", ""), num_processes, per_machine)
+        found += files.problems(cfg, mode, resume)
+        found += data.problems(cfg, mode)
+    if found:
+        raise RunError(found)
+
+
+def _structure(cfg: DictConfig, mode: str) -> Iterator[str]:
+    """Parts and entries that must be there for the rest to be judged."""
+    for part in NEEDED[mode]:
+        if part not in cfg or cfg[part] is None:
+            yield (
+                f"the config has no {part!r}; it has {sorted(map(str, cfg))} (names in a config "
+                "file that are no LazyCall and no dict do not count)"
+            )
+        elif part in ("dataloader", "train") and not isinstance(cfg[part], DictConfig):
+            yield f"{part}={cfg[part]!r}: expected entries, as in configs/common"
+        elif part in ("optimizer", "lr_multiplier") and not isinstance(cfg[part], DictConfig):
+            yield f"{part}={cfg[part]!r}: expected a LazyCall, as in configs/common"
+
+
+def _missing_needs(cfg: DictConfig, mode: str) -> Iterator[str]:
+    if mode == "train" and select(cfg, "dataloader.train") is None:
+        yield "dataloader has no train, the loader of what is learnt from"
+    if mode != "train" and select(cfg, "dataloader.test") is None:
+        yield "dataloader has no test, the loader of what is evaluated on"
+    if mode == "evaluate_teacher" and "teacher" not in cfg.model:
+        yield "model has no teacher; --eval-teacher needs the config of a Distiller"
+    referred = referred_names(cfg)
+    for key in cfg.dataloader:
+        if key not in _LOADERS and key not in referred:
+            yield f"dataloader.{key}: no such entry; {choice(key, _LOADERS)}"
+    for key in set(cfg) - set(PARTS) - referred:
+        yield from _misspelt_part(cfg, key)
+
+
+def _misspelt_part(cfg: DictConfig, key: str) -> Iterator[str]:
+    """Other names at the top are the config's own, unless they look like a slip in an override."""
+    for part in near(key, PARTS, 1):
+        node = cfg[key]
+        if isinstance(node, DictConfig) and part in cfg and not isinstance(node, ListConfig):
+            if set(node) < set(cfg[part]):
+                yield f"{key}: no part of a run has this name; did you mean {part}?"

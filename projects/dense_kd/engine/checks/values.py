@@ -1,0 +1,197 @@
+"""Options of the training loop, and numbers of the optimizer and the loaders."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from detectron2.config import instantiate
+from omegaconf import DictConfig
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ...arguments import is_integer, is_number, parameters_of
+from .errors import choice
+from .tree import referred_names, select, target_of
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What an option may be."""
+
+    expected: str
+    holds: Callable[[Any], bool]
+
+
+def integer(least: int, note: str = "") -> Rule:
+    return Rule(f"a whole number of at least {least}{note}", lambda v: is_integer(v) and v >= least)
+
+
+def optional(rule: Rule) -> Rule:
+    return Rule(f"{rule.expected}, or null", lambda v: v is None or rule.holds(v))
+
+
+def above_zero(note: str = "") -> Rule:
+    return Rule(f"a number above 0{note}", lambda v: is_number(v) and v > 0)
+
+
+def one_of(*names: str) -> Rule:
+    return Rule(f"one of {', '.join(names)}", lambda v: v in names)
+
+
+TEXT = Rule("a text", lambda v: isinstance(v, str))
+SWITCH = Rule("true or false", lambda v: isinstance(v, bool))
+ANYTHING = Rule("anything", lambda v: True)
+
+_DDP = inspect.signature(DistributedDataParallel).parameters
+_CLIP = inspect.signature(nn.utils.clip_grad_norm_).parameters
+
+TRAIN: dict[str, Rule | dict[str, Rule]] = {
+    "output_dir": Rule("a folder", lambda v: isinstance(v, str) and bool(v.strip())),
+    "init_checkpoint": optional(TEXT),
+    "max_iter": integer(1),
+    "seed": integer(-1, " (-1 draws one)"),
+    "amp": {"enabled": SWITCH, "dtype": one_of("float16", "bfloat16")},
+    "ddp": {
+        **{name: ANYTHING for name in _DDP if name != "module"},
+        "broadcast_buffers": SWITCH,
+        "find_unused_parameters": SWITCH,
+        "fp16_compression": SWITCH,
+    },
+    "clip_grad": {
+        **{name: ANYTHING for name in _CLIP if name != "parameters"},
+        "max_norm": above_zero(),
+        "norm_type": above_zero(", or .inf"),
+    },
+    "accumulate": integer(1, " (batches per iteration)"),
+    "checkpointer": {
+        "period": integer(1),
+        "max_to_keep": optional(integer(1)),
+        "file_prefix": TEXT,
+    },
+    "eval_period": integer(0, " (0 evaluates at the end only)"),
+    "log_period": integer(1),
+    "device": TEXT,
+    "cudnn_benchmark": SWITCH,
+}
+"""Every option of ``train``: a rule, or those of its entries."""
+
+TRAIN_KEYS = set(TRAIN)
+NULLABLE = {"clip_grad"}
+REQUIRED = {
+    "train": (
+        "output_dir", "init_checkpoint", "max_iter", "amp", "ddp", "checkpointer", "eval_period",
+        "log_period", "device",
+    ),
+    "evaluate": ("init_checkpoint", "ddp", "device"),
+    "evaluate_teacher": ("device",),
+}  # fmt: skip
+_REQUIRED_ENTRIES = {"amp": ("enabled",), "checkpointer": ("period",), "clip_grad": ("max_norm",)}
+
+
+def problems(cfg: DictConfig, mode: str, num_processes: int) -> Iterator[str]:
+    """Those of ``train``, ``dataloader`` and, for training, optimizer and schedule.
+
+    Args:
+        cfg: the config.
+        mode: "train", "evaluate" or "evaluate_teacher".
+        num_processes: of the run.
+    """
+    referred = referred_names(cfg)
+    yield from _group(cfg.train, TRAIN, "train", referred)
+    for key in REQUIRED[mode]:
+        if key not in cfg.train:
+            yield f"train.{key} is missing; configs/common/train.py has all options"
+    for part in ("train", "test"):
+        yield from _loader(cfg, part, num_processes)
+    if mode == "train":
+        yield from _optimizer(cfg)
+        yield from _schedule(cfg)
+
+
+def _group(
+    node: DictConfig, rules: Mapping[str, Any], place: str, referred: set[str]
+) -> Iterator[str]:
+    for key in node:
+        if key not in rules:
+            if key not in referred:
+                yield f"{place}.{key}: no such option; {choice(key, rules)}"
+            continue
+        rule, value = rules[key], select(node, key)
+        if isinstance(rule, Rule):
+            if not rule.holds(value):
+                yield f"{place}.{key}={_shown(value)}: expected {rule.expected}"
+        elif isinstance(value, DictConfig):
+            yield from _group(value, rule, f"{place}.{key}", referred)
+            for entry in _REQUIRED_ENTRIES.get(key, ()):
+                if entry not in value:
+                    yield f"{place}.{key}.{entry} is missing"
+        elif value is not None or key not in NULLABLE:
+            example = ", ".join(f"{place}.{key}.{entry}=..." for entry in list(rule)[-2:])
+            entries = ", ".join(rule)
+            yield (
+                f"{place}.{key}={_shown(value)}: expected entries ({entries}), as in {example}"
+                + (", or null" if key in NULLABLE else "")
+            )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return f"{value!r} ({int(value)} without a point?)"
+    return repr(value)
+
+
+def _loader(cfg: DictConfig, part: str, num_processes: int) -> Iterator[str]:
+    loader, place = select(cfg, f"dataloader.{part}"), f"dataloader.{part}"
+    if not isinstance(loader, DictConfig):
+        return
+    for key, rule in (("total_batch_size", integer(1)), ("num_workers", integer(0))):
+        value = select(loader, key)
+        if key in loader and not rule.holds(value):
+            yield f"{place}.{key}={_shown(value)}: expected {rule.expected}"
+    batch = select(loader, "total_batch_size")
+    if is_integer(batch) and batch >= 1 and batch % num_processes:
+        yield (
+            f"{place}.total_batch_size={batch}: expected a multiple of the {num_processes} "
+            f"processes, which share it; {batch // num_processes * num_processes or num_processes}"
+            " is one"
+        )
+
+
+def _optimizer(cfg: DictConfig) -> Iterator[str]:
+    """Its own constructor knows best, so it is called with one parameter of no model."""
+    target = target_of(cfg.optimizer)
+    if target is None:
+        yield "optimizer is no LazyCall; expected one, as L(torch.optim.SGD)(params=..., lr=0.01)"
+        return
+    params = select(cfg.optimizer, "params")
+    known = parameters_of(target_of(params)) if isinstance(params, DictConfig) else None
+    if not known or "model" not in known:
+        yield (
+            "optimizer.params: expected a LazyCall that takes the model, as "
+            "L(detectron2.solver.build.get_default_optimizer_params)()"
+        )
+    try:
+        options = {key: cfg.optimizer[key] for key in cfg.optimizer if key != "params"}
+        for key, value in options.items():
+            if is_number(value) and not math.isfinite(value):
+                yield f"optimizer.{key}={value}: expected a finite number"
+        if isinstance(target, type) and issubclass(target, torch.optim.Optimizer):
+            instantiate({**options, "params": [{"params": [nn.Parameter(torch.zeros(1))]}]})
+    except Exception as error:  # of any optimizer
+        yield f"optimizer: {target.__qualname__} refuses its options: {error}"
+
+
+def _schedule(cfg: DictConfig) -> Iterator[str]:
+    try:
+        multiplier = instantiate(cfg.lr_multiplier)
+        values = [float(multiplier(where)) for where in (0.0, 0.5)]
+    except Exception as error:  # of any schedule
+        yield f"lr_multiplier cannot be built: {type(error).__name__}: {error}"
+        return
+    if not all(math.isfinite(value) and value >= 0 for value in values):
+        yield f"lr_multiplier gives {values} at the start and half-way; expected finite numbers"

@@ -1,0 +1,61 @@
+"""The test loader and the evaluator of a config, built once and before they are needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detectron2.config import instantiate
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
+from detectron2.utils import comm
+from omegaconf import DictConfig
+from torch import nn
+
+from .. import compat
+from .checks import RunError
+from .checks.tree import calls_of, select
+from .loaders import evaluation_loader
+
+
+class Evaluation:
+    """What evaluates a model as often as wanted; its dataset is loaded once."""
+
+    def __init__(self, cfg: DictConfig, mode: str = "evaluate"):
+        """
+        Args:
+            cfg: with ``dataloader.test`` and ``dataloader.evaluator``.
+            mode: see :func:`.checks.check_run`.
+
+        Raises:
+            RunError: one of the two cannot be built.
+        """
+        self.loader = evaluation_loader(cfg, mode)
+        self.evaluator = _evaluator(cfg)
+
+    def run(self, model: nn.Module) -> dict[str, Any]:
+        """Evaluate ``model`` and print the metrics; {task: metrics}."""
+        results = inference_on_dataset(model, self.loader, self.evaluator)
+        if comm.is_main_process():
+            print_csv_format(results)
+        return results
+
+
+def _evaluator(cfg: DictConfig) -> Any:
+    node, place = cfg.dataloader.evaluator, "dataloader.evaluator"
+    for where, call in calls_of(node, place, COCOEvaluator):
+        name = select(call, "dataset_name")
+        json_file = MetadataCatalog.get(name).get("json_file") if isinstance(name, str) else ""
+        if json_file is None and select(call, "output_dir") is None:
+            raise RunError(
+                [
+                    f"{where}: the dataset {name} is not in a json of COCO's format, so the "
+                    f"evaluator writes one; give it a folder, as in {where}.output_dir="
+                    f"{select(cfg, 'train.output_dir', 'output')}"
+                ]
+            )
+    try:
+        evaluator = instantiate(node)
+    except Exception as error:  # of any evaluator
+        raise RunError([f"{place} cannot be built: {type(error).__name__}: {error}"]) from error
+    compat.use_available_coco_evaluation(evaluator)
+    return evaluator
