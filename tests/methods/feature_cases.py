@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from builders import NUM_CLASSES, instances
 from detectron2.structures import Instances
-from torch import Tensor
+from torch import Tensor, nn
 
 from dense_kd import Distiller, KDMethod, MethodSet, Teacher
 from dense_kd.detectors import DenseDetector
-from dense_kd.methods.adapters import WidthAdapters
 from dense_kd.methods.base import Step
 from dense_kd.outputs import DensePass, Targets
 
@@ -76,7 +75,7 @@ def adapted(method: KDMethod, channels: int, levels: int, width: int | None = No
     student, teacher = Detector(channels), Detector(width or channels)
     method.check(student, teacher)
     method.prepare(student, teacher)
-    assert isinstance(method.adapters, WidthAdapters)
+    assert isinstance(method.adapters, nn.ModuleList)
     return method
 
 

@@ -72,7 +72,7 @@ PAIRS: dict[str, dict[str, Pair]] = {
         "density": Pair(tiny_retinanet, {"foreground": "kde"}),
         "released": Pair(tiny_fcos, {"compat": "released"}),
     },
-    "PKD": {"": Pair(tiny_gfl, {})},
+    "PKD": {"": Pair(tiny_gfl, {}), "towers": Pair(tiny_fcos, {"taps": [["cls", 1], ["bbox", 2]]})},
     "TID": {"": Pair(tiny_gfl, {}), "atss": Pair(tiny_atss, {"loc_score": "atss"})},
 }
 """{method: {variant: pair}}; a variant is a branch of the code with divisions of its own."""

@@ -32,6 +32,7 @@ LOCAL = {
     "frs": lambda: FRS(warmup_iters=0),
     "gibox": lambda: GIBox(nms_thresh=0.7),  # leaves unequally many boxes of each image
     "pkd": lambda: PKD(),
+    "pkd of towers": lambda: PKD(taps=[("cls", 2), ("bbox", 1)]),
 }
 RANDOM = {"mgd": lambda: MGD(), "released pgd": lambda: PGD(compat="released")}
 METHODS = {**SPLIT_ALIKE, **LOCAL, **RANDOM}

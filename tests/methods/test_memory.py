@@ -71,6 +71,7 @@ BOXES = ("logits", "deltas")
 DISTRIBUTIONS = ("logits", "distribution")
 CASES = {
     "PKD": Case(PKD(), PYRAMID),
+    "PKD of towers": Case(PKD(taps=[("cls", 1), ("bbox", 1)]), ("taps",)),
     "MGD": Case(MGD(), PYRAMID),
     "FGD": Case(FGD(), PYRAMID, limit=6.0),
     "TID": Case(TID(), PYRAMID, anchors=9, limit=6.0),

@@ -136,11 +136,73 @@ def test_pyramids_of_other_strides_are_compared():
         assert loss > 0 and model.student.backbone.fpn_output3.weight.grad.abs().max() > 0
 
 
+TAPS = {"cls": [("cls", 2)], "bbox": [("bbox", 1)], "both": [("cls", 2), ("bbox", 2)]}
+
+
+@pytest.mark.parametrize("taps", TAPS)
+@pytest.mark.parametrize("channels", [16, 24])
+def test_features_of_the_towers_are_compared_where_taps_are_named(taps: str, channels: int):
+    teacher = tiny_fcos(seed=1, channels=channels)
+    model = distill(tiny_fcos(), teacher, PKD(taps=TAPS[taps], weight=2.0, omitted_levels=[0]))
+    method = model.kd.feature
+    assert len(method.adapters) == 2 * len(TAPS[taps])
+    assert any(True for _ in method.parameters()) == (channels != 16)
+    images = model.student.preprocess_image(batch())
+    ours = model.student.run(images, method.needs.taps)
+    theirs = teacher.run(images, method.needs.taps)
+    adapters = iter(method.adapters)
+    expected = sum(
+        correlation_loss(next(adapters)(ours.taps[tap][level]), theirs.taps[tap][level])
+        for tap in TAPS[taps]
+        for level in (1, 2)
+    )
+    loss = method(ours, theirs, no_objects(2))["loss_feature"]
+    torch.testing.assert_close(loss, 2 * expected)
+
+
+def test_the_pyramid_is_what_towers_begin_with():
+    found = [
+        distill(tiny_fcos(), tiny_fcos(seed=1), PKD(taps=taps))(batch())["kd_feature_loss_feature"]
+        for taps in ([], [("cls", 0)])
+    ]
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("channels", [16, 24])
+def test_gradient_goes_to_the_blocks_before_a_tap_and_to_no_others(channels: int):
+    teacher = tiny_fcos(seed=1, channels=channels)
+    model = distill(tiny_fcos(), teacher, PKD(taps=[("bbox", 1)]))
+    model(batch())["kd_feature_loss_feature"].backward()
+    reached = {name for name, p in model.named_parameters() if p.grad is not None}
+    head = {name.split("head.")[1] for name in reached if "head." in name}
+    assert head == {f"bbox_subnet.{i}.{kind}" for i in (0, 1) for kind in ("weight", "bias")}
+    assert all(p.grad is not None for p in model.kd.parameters())
+    assert all(p.grad is None for p in teacher.parameters())
+    assert any("fpn_output3" in name for name in reached)
+
+
+def test_towers_of_other_strides_are_compared():
+    teacher = tiny_fcos(seed=1, num_levels=5, head_in_features=["p4", "p5", "p6"])
+    model = distill(tiny_fcos(), teacher, PKD(taps=[("cls", 1)]))
+    assert model(batch())["kd_feature_loss_feature"] > 0
+
+
+def test_taps_that_a_head_does_not_have_are_refused_when_the_distiller_is_built():
+    for taps in ([("cls", 3)], [("score", 1)], [("bbox", -1)]):
+        with pytest.raises(DistillationError, match="ask for one of these"):
+            distill(tiny_fcos(), tiny_fcos(), PKD(taps=taps))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"resized": "both"}, "resized='both'"),
         ({"weight": 0.0}, "weight=0.0"),
+        ({"taps": "cls"}, "taps='cls': expected pairs"),
+        ({"taps": ("cls", 3)}, "expected pairs"),
+        ({"taps": [3]}, "expected pairs"),
+        ({"taps": [("cls", "3")]}, "expected pairs"),
+        ({"taps": [("cls", 1), ["cls", 1]]}, "expected each once"),
     ],
 )
 def test_what_an_option_cannot_be_is_refused(options, message: str):

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..detectors.dense import DenseDetector
-from ..outputs import DensePass
+from ..outputs import DensePass, Tap
 
 
 def pyramid_channels(detector: DenseDetector) -> int:
@@ -53,39 +53,54 @@ class WidthAdapters(nn.ModuleList):
 
 
 def pyramid_adapters(
-    student: DenseDetector, teacher: DenseDetector, levels: int | None = None, **options: Any
+    student: DenseDetector, teacher: DenseDetector, **options: Any
 ) -> WidthAdapters:
     """Adapters of the pyramids of two detectors, on the student's device.
 
     Args:
         student, teacher: detectors.
-        levels: how many; those of the student by default.
         options: of :class:`WidthAdapters`.
     """
-    return WidthAdapters(
-        len(student.strides) if levels is None else levels,
-        pyramid_channels(student),
-        pyramid_channels(teacher),
-        **options,
-    ).to(student.device)
+    widths = pyramid_channels(student), pyramid_channels(teacher)
+    return WidthAdapters(len(student.strides), *widths, **options).to(student.device)
+
+
+def tower_adapters(
+    student: DenseDetector, teacher: DenseDetector, levels: int, taps: Sequence[Tap]
+) -> nn.ModuleList:
+    """Adapters of tower features of two detectors, of one tap after the other.
+
+    Args:
+        student, teacher: detectors.
+        levels: how many of each tap.
+        taps: whose features are compared; depth 0 is the pyramid.
+    """
+    adapters = nn.ModuleList()
+    for _, depth in taps:
+        widths = (detector.head.tower_channels[depth] for detector in (student, teacher))
+        adapters.extend(WidthAdapters(levels, *widths))
+    return adapters.to(student.device)
 
 
 def comparable_features(
-    student: DensePass,
-    teacher: DensePass,
-    adapters: WidthAdapters,
-    levels: Sequence[int] | None = None,
+    student: DensePass, teacher: DensePass, adapters: WidthAdapters
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The features of both, level by level, as losses compare them: in float32.
+    """The pyramids of both, level by level, as losses compare them, see :func:`comparable_maps`."""
+    return comparable_maps(student.features, teacher.features, adapters)
+
+
+def comparable_maps(
+    student: list[Tensor], teacher: list[Tensor], adapters: nn.ModuleList
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Maps of both as losses compare them: in float32.
 
     Args:
-        student, teacher: passes over the same batch.
-        adapters: one for each of the levels.
-        levels: which; all by default.
+        student, teacher: of the same batch, equally many.
+        adapters: one for each.
 
     Yields:
         the student's (N, C, Hl, Wl) after its adapter, and the teacher's (N, C, H'l, W'l), to
         which no gradient goes.
     """
-    for adapter, level in zip(adapters, range(len(student.features)) if levels is None else levels):
-        yield adapter(student.features[level].float()), teacher.features[level].detach().float()
+    for adapter, ours, theirs in zip(adapters, student, teacher):
+        yield adapter(ours.float()), theirs.detach().float()
