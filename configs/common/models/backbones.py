@@ -118,11 +118,21 @@ def resnext101_fpn(num_groups, extra_levels_from, **options):
 
 
 def mobilenet_v2_fpn(
-    extra_levels_from, last_conv=True, norm="FrozenBN", freeze_at=2, **fpn_options
+    extra_levels_from,
+    last_conv=True,
+    negative_slope=None,
+    norm="FrozenBN",
+    freeze_at=2,
+    **fpn_options,
 ):
-    """MobileNetV2; `last_conv` says whether res5 has 1280 channels or 320."""
+    """MobileNetV2; `last_conv` says whether res5 has 1280 channels or 320, and `negative_slope` of
+    which LeakyReLU its activations are, instead of ReLU6."""
     bottom_up = L(MobileNetV2)(
-        last_conv=last_conv, norm=norm, freeze_at=freeze_at, out_features=IN_FEATURES
+        last_conv=last_conv,
+        negative_slope=negative_slope,
+        norm=norm,
+        freeze_at=freeze_at,
+        out_features=IN_FEATURES,
     )
     res5_channels = 1280 if last_conv else 320
     return fpn(bottom_up, res5_channels, extra_levels_from, **fpn_options)

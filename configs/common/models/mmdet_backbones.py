@@ -29,6 +29,18 @@ def mmdet_mobilenet_v2_fpn(extra_levels_from="p5"):
     return mobilenet_v2_fpn(extra_levels_from, norm=FrozenStatisticsBatchNorm, relu_before_p7=False)
 
 
+def bckd_mobilenet_v2_fpn(extra_levels_from="p5"):
+    """Of BCKD: the last block instead of the last convolution, LeakyReLU, nothing is fixed."""
+    return mobilenet_v2_fpn(
+        extra_levels_from,
+        last_conv=False,
+        negative_slope=0.1,
+        norm="BN",
+        freeze_at=0,
+        relu_before_p7=False,
+    )
+
+
 def mmdet_caffe_resnet_fpn(depth, extra_levels_from="p5"):
     """Of FCOS and AutoAssign: MSRA's weights, nothing of the batch norms is trained."""
     return resnet_fpn(depth, extra_levels_from)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from ..detectors.dense import DenseDetector
 from ..outputs import DensePass, Tap, Targets
 from .class_maps import ClassMap, class_pairs
 from .options import check_counts
+
+logger = logging.getLogger(__name__)
 
 
 class DistillationError(ValueError):
@@ -133,6 +136,11 @@ class KDMethod(nn.Module, ABC):
             [logits[..., self.teacher_classes] for logits in teacher.logits],
         )
 
+    def images_warning(self, images: int) -> str | None:
+        """What to say, once in a run, about ``images`` images per process: of a method whose losses
+        grow with their number, when its weights are for another one."""
+        return None
+
     def extra_repr(self) -> str:
         """The arguments of the constructor, as far as they are attributes."""
         options = inspect.signature(type(self)).parameters
@@ -223,6 +231,7 @@ class MethodSet(nn.Module):
             if hasattr(self, name):
                 raise DistillationError(f"a method cannot be named {name!r}; choose another name")
             self.add_module(name, method)
+        self._images_checked = False
 
     @property
     def taps(self) -> tuple[Tap, ...]:
@@ -253,6 +262,9 @@ class MethodSet(nn.Module):
 
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """{``kd_<name>_<term>``: scalar}."""
+        if not self._images_checked:
+            self._images_checked = True
+            self._warn_of_images(len(step.ground_truth))
         losses: dict[str, Tensor] = {}
         for name, method in self.named_children():
             with full_precision(student.logits[0].device):
@@ -266,6 +278,12 @@ class MethodSet(nn.Module):
                     )
                 losses[key] = factor * loss if factor < 1 else loss
         return losses
+
+    def _warn_of_images(self, images: int) -> None:
+        for name, method in self.named_children():
+            warning = method.images_warning(images)
+            if warning:
+                logger.warning(f"method {name!r} ({type(method).__name__}): {warning}")
 
     def _names(self) -> list[str]:
         return [name for name, _ in self.named_children()]

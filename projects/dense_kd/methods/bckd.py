@@ -9,6 +9,7 @@ from torch import Tensor
 from ..losses import elementwise_giou, elementwise_iou, modulated_binary_cross_entropy
 from ..outputs import DensePass, Targets
 from .base import KDMethod, Needs, Step
+from .batch_size import PUBLISHED_IMAGES, sums_warning
 from .class_maps import ClassMap
 from .options import check_choices, check_flags, check_weights
 
@@ -26,7 +27,7 @@ class BCKD(KDMethod):
         loss_loc = loc_weight / n * sum_i w_i * (1 - GIoU(b_s,i , b_t,i)),
                    w_i = max_k |sig(t_ik) - sig(s_ik)|
 
-    (equations 5, 6 and 8 to 10). Both factors of ``loss_cls`` carry gradient to the student; the
+    (equations 6 to 10). Both factors of ``loss_cls`` carry gradient to the student; the
     weight w of ``loss_loc`` does not. i runs over all predictions of the image, foreground and
     background, except those the student's assigner ignores, and except levels without a single
     positive in this process's batch.
@@ -35,11 +36,13 @@ class BCKD(KDMethod):
     numbers: it uses GIoU (paper: IoU, ``loc_loss="iou"``), divides by the number of positives
     (paper: plain sums, ``normalize="none"``), and leaves out ignored predictions (paper: all,
     ``mask_ignored=False``) and levels without a positive (paper: all,
-    ``skip_empty_levels=False``). Published for GFL, RetinaNet and FCOS, released for GFL with
-    ``cls_weight=1, loc_weight=4``.
+    ``skip_empty_levels=False``). Released for GFL, with ``cls_weight=1, loc_weight=4`` (Tables 4
+    and 5); published for RetinaNet and FCOS, too, of which the paper names no other weights.
 
     The skip rule looks at the local batch, so with it the loss depends on how a batch is split
-    over processes; the normaliser is the detector's, synchronised where that is.
+    over processes; the normaliser is the detector's, synchronised where that is. With
+    ``normalize="none"`` the losses grow with the number of images per process, which the run says
+    once.
 
     In a training step the tensors of the losses take, at their peak, 3.3 times the memory of the
     predictions that are compared (logits and boxes of student and teacher, float32; gradients
@@ -106,6 +109,11 @@ class BCKD(KDMethod):
             overlap = LOC_LOSSES[self.loc_loss](boxes, teacher_boxes)  # (P,)
             losses["loss_loc"] = self.loc_weight * (weight * (1 - overlap)).sum() / normalizer
         return losses
+
+    def images_warning(self, images: int) -> str | None:
+        if self.normalize == "positives":
+            return None
+        return sums_warning("its losses", images, PUBLISHED_IMAGES, "Set normalize='positives'")
 
     def _selected(self, student: DensePass, targets: Targets) -> Tensor:
         selected = targets.valid if self.mask_ignored else torch.ones_like(targets.valid)

@@ -1,8 +1,8 @@
 """Plain knowledge distillation: the student mimics the predictions of the teacher.
 
 Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, on a dense detector: the
-baseline that BCKD (Yang et al., ICCV 2023) and CrossKD (Wang et al., CVPR 2024, Tables 3 and 7)
-are compared with.
+baseline "KD" of CrossKD (Wang et al., CVPR 2024, Table 7). What CrossKD's Table 3 calls prediction
+mimicking, and what BCKD (Yang et al., ICCV 2023, Table 3) is compared with, is LD.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from ..detectors.dense import DenseDetector
 from ..losses import binary_divergence, elementwise_giou, kl_divergence
 from ..outputs import DensePass
 from .base import KDMethod, Needs, Step, same_code
+from .batch_size import PUBLISHED_IMAGES, sums_warning
 from .class_maps import ClassMap
 from .options import check_choices, check_positive, check_weights
 
@@ -51,7 +52,9 @@ class KD(KDMethod):
 
     The papers do not print the losses of their baselines: region, weights and normaliser
     are ours, chosen as those of BCKD and CrossKD, so that rows of a table differ in the
-    losses. The normaliser is the detector's, synchronised where that is.
+    losses. The normaliser is the detector's, synchronised where that is; where it is not, the loss
+    depends on how a batch is split over processes, and with ``normalize="none"`` it grows with the
+    number of images per process, which the run says once.
 
     With ``anchors="best"`` a teacher with several anchors per location, or with other anchors, can
     be mimicked by a student with one prediction per location: it mimics the teacher's anchor that
@@ -163,6 +166,11 @@ class KD(KDMethod):
             loss = self._box_loss(boxes, teacher_boxes)  # (P,)
             losses["loss_loc"] = self.loc_weight * (weights * loss).sum() / normalizer
         return losses
+
+    def images_warning(self, images: int) -> str | None:
+        if self.normalize == "positives":
+            return None
+        return sums_warning("its losses", images, PUBLISHED_IMAGES, "Set normalize='positives'")
 
     def _class_loss(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
         if self.cls_loss == "softmax":

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..losses import kl_divergence
 from ..outputs import DensePass
 from .base import KDMethod, Needs, Step
+from .batch_size import PUBLISHED_IMAGES, sums_warning
 from .class_maps import ClassMap
 from .options import (
     check_choices,
@@ -22,8 +23,6 @@ VLR_OVERLAPS = {"iof": "iof", "diou": "iou"}
 VLR_REGIONS = (*VLR_OVERLAPS, "inside")
 VLR_WEIGHTINGS = ("iou", "score")
 NORMALIZERS = ("none", "images")
-RELEASED_IMAGES = 2
-"""Images per process that the released weights are for."""
 
 
 class LD(KDMethod):
@@ -46,9 +45,12 @@ class LD(KDMethod):
 
     This is the released code, which gave the published numbers. Its VLR is not quite that of the
     paper (``vlr_region="diou"``). It divides ``loss_main`` and ``loss_vlr`` by nothing, on
-    purpose, so they grow with the number of objects per process, and its author advises against
-    more than 3 images; ``normalize="images"`` is ours. It fails on images without objects,
-    which here add nothing.
+    purpose, so they grow with the number of images per process: a batch of 16 in one process gives
+    8 times what 8 processes with 2 images each give, for which the weights are. With another
+    number than 2 the run says so once. The author advises against more than 3 images;
+    ``normalize="images"`` is ours. It fails on images without objects, which here add nothing.
+
+    Beside BCKD, whose code has one place for a class term, ``cls_weight`` is 0.
 
     Detectors other than GFL have distributions with a ``reg_max`` of the head. The weights of the
     released code, with its divisors and factors multiplied in:
@@ -144,7 +146,7 @@ class LD(KDMethod):
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """``loss_main``, ``loss_vlr`` and ``loss_cls``, those of them whose weight is not 0."""
         foreground = step.targets.foreground  # (N, R)
-        divisor = len(foreground) / RELEASED_IMAGES if self.normalize == "images" else 1.0
+        divisor = len(foreground) / PUBLISHED_IMAGES if self.normalize == "images" else 1.0
         losses = {}
         if self.main_weight > 0:
             loss = self._box_loss(student, teacher, self._scores(student), foreground)
@@ -157,6 +159,14 @@ class LD(KDMethod):
             loss = self._class_loss(student, teacher, foreground)
             losses["loss_cls"] = self.cls_weight * loss
         return losses
+
+    def images_warning(self, images: int) -> str | None:
+        sums = {"loss_main": self.main_weight, "loss_vlr": self.vlr_weight}
+        terms = [term for term, weight in sums.items() if weight > 0]
+        if self.normalize == "images" or not terms:
+            return None
+        remedy = "Set normalize='images'"
+        return sums_warning(" and ".join(terms), images, PUBLISHED_IMAGES, remedy)
 
     def _scores(self, student: DensePass) -> Tensor:
         """(N, R): the best class score of the student."""

@@ -8,6 +8,7 @@ import torchvision
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import FPN
 from tiny import batch_norms, mobilenet, randomize_norms
+from torch import nn
 
 from dense_kd.detectors import MobileNetV2
 
@@ -115,3 +116,12 @@ def test_a_pyramid_on_it_pads_to_its_largest_stride():
 def test_wrong_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         mobilenet(**options)
+
+
+def test_a_slope_makes_every_activation_a_leaky_relu(classifier):
+    backbone = MobileNetV2(negative_slope=0.1)
+    kinds = [type(module) for module in backbone.modules()]
+    assert nn.ReLU6 not in kinds
+    slopes = [m.negative_slope for m in backbone.modules() if isinstance(m, nn.LeakyReLU)]
+    assert slopes == [0.1] * sum(isinstance(m, nn.ReLU6) for m in classifier.features.modules())
+    backbone.load_state_dict(features_of(classifier))

@@ -26,6 +26,7 @@ class MobileNetV2(SequentialBackbone):
         *,
         width_mult: float = 1.0,
         last_conv: bool = True,
+        negative_slope: float | None = None,
         norm: str | Callable[[int], nn.Module] = "BN",
         freeze_at: int = 0,
         out_features: Iterable[str] = tuple(STRIDES),
@@ -36,6 +37,7 @@ class MobileNetV2(SequentialBackbone):
                 8), except that the last convolution keeps at least its 1280.
             last_conv: whether res5 comes after the last 1x1 convolution, with 1280 channels, as in
                 mmdetection; else it is the last block, with 320, and that layer is left out.
+            negative_slope: of a LeakyReLU in the place of each ReLU6.
             norm: of all convolutions, see :mod:`.batch_norm`.
             freeze_at: how many stages are fixed, see :class:`SequentialBackbone`.
             out_features: names of the outputs.
@@ -53,6 +55,8 @@ class MobileNetV2(SequentialBackbone):
             width_mult=width_mult,
             norm_layer=partial(get_norm, norm),
         )
+        if negative_slope is not None:
+            _replace_activations(model.features, negative_slope)
         stage_ends = [4, 7, 14, 18]
         channels = [model.features[end - 1].out_channels for end in stage_ends]
         if last_conv:
@@ -65,3 +69,10 @@ class MobileNetV2(SequentialBackbone):
             out_features=out_features,
             freeze_at=freeze_at,
         )
+
+
+def _replace_activations(features: nn.Sequential, negative_slope: float) -> None:
+    for parent in list(features.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.ReLU6):
+                parent.add_module(name, nn.LeakyReLU(negative_slope, inplace=True))
