@@ -9,7 +9,7 @@ from torch import Tensor
 from ..losses import elementwise_giou, elementwise_iou, modulated_binary_cross_entropy
 from ..outputs import DensePass, Targets
 from .base import KDMethod, Needs, Step
-from .batch_size import PUBLISHED_IMAGES, sums_warning
+from .batch_size import growth_warning
 from .class_maps import ClassMap
 from .options import check_choices, check_flags, check_weights
 
@@ -113,7 +113,7 @@ class BCKD(KDMethod):
     def images_warning(self, images: int) -> str | None:
         if self.normalize == "positives":
             return None
-        return sums_warning("its losses", images, PUBLISHED_IMAGES, "Set normalize='positives'")
+        return growth_warning("sums over the images", images, "set normalize='positives'")
 
     def _selected(self, student: DensePass, targets: Targets) -> Tensor:
         selected = targets.valid if self.mask_ignored else torch.ones_like(targets.valid)

@@ -12,6 +12,7 @@ from ..outputs import DensePass
 from .adapters import pyramid_channels
 from .attention import spatial_attention
 from .base import KDMethod, Needs, Step
+from .batch_size import growth_warning
 from .options import check_positive
 
 TERMS = ("feature", "channel", "spatial", "nonlocal")
@@ -41,7 +42,8 @@ class FKD(KDMethod):
     The authors' code is not public; weights, temperature and the attention without that of the
     channels are those of MMRazor's port for Faster R-CNN. The paper has other weights for one-stage
     detectors, which we could not check. The norms are not squared, so the loss depends on how a
-    batch is split over processes.
+    batch is split over processes: it grows with the root of the number of images per process, of
+    which MMRazor's run has 2. With another number the run says so once.
 
     In a training step the tensors of the losses take, at their peak, 3.6 times the memory of the
     maps that are compared (both pyramids, float32; gradients included, those of the layers not).
@@ -89,6 +91,10 @@ class FKD(KDMethod):
         """The trained parts for L levels of features of those widths."""
         pooling = [*POOLING, *[2] * levels][:levels]
         self.levels = nn.ModuleList(LevelNorms(channels, teacher_channels, p) for p in pooling)
+
+    def images_warning(self, images: int) -> str | None:
+        growing = "norms over the images"
+        return growth_warning(growing, images, "divide its weights by that", exponent=0.5)
 
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """``loss_feature``, ``loss_channel``, ``loss_spatial`` and ``loss_nonlocal``."""

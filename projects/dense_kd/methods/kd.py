@@ -14,7 +14,7 @@ from ..detectors.dense import DenseDetector
 from ..losses import binary_divergence, elementwise_giou, kl_divergence
 from ..outputs import DensePass
 from .base import KDMethod, Needs, Step, same_code
-from .batch_size import PUBLISHED_IMAGES, sums_warning
+from .batch_size import growth_warning
 from .class_maps import ClassMap
 from .options import check_choices, check_positive, check_weights
 
@@ -170,7 +170,7 @@ class KD(KDMethod):
     def images_warning(self, images: int) -> str | None:
         if self.normalize == "positives":
             return None
-        return sums_warning("its losses", images, PUBLISHED_IMAGES, "Set normalize='positives'")
+        return growth_warning("sums over the images", images, "set normalize='positives'")
 
     def _class_loss(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
         if self.cls_loss == "softmax":

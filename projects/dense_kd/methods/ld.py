@@ -8,7 +8,7 @@ from torch import Tensor
 from ..losses import kl_divergence
 from ..outputs import DensePass
 from .base import KDMethod, Needs, Step
-from .batch_size import PUBLISHED_IMAGES, sums_warning
+from .batch_size import PUBLISHED_IMAGES, growth_warning
 from .class_maps import ClassMap
 from .options import (
     check_choices,
@@ -165,8 +165,8 @@ class LD(KDMethod):
         terms = [term for term, weight in sums.items() if weight > 0]
         if self.normalize == "images" or not terms:
             return None
-        remedy = "Set normalize='images'"
-        return sums_warning(" and ".join(terms), images, PUBLISHED_IMAGES, remedy)
+        growing = f"{' and '.join(terms)}: sums over the images"
+        return growth_warning(growing, images, "set normalize='images'")
 
     def _scores(self, student: DensePass) -> Tensor:
         """(N, R): the best class score of the student."""

@@ -16,6 +16,7 @@ from ..detectors.dense import DenseDetector
 from ..detectors.heads import BRANCHES
 from ..outputs import DensePass
 from .base import KDMethod, Needs, Step
+from .batch_size import growth_warning
 from .class_maps import ClassMap
 from .options import (
     check_choices,
@@ -44,6 +45,8 @@ from .prediction_guided_weighting import (
 
 IMITATED = (*BRANCHES, "neck")
 COMPAT = ("corrected", "released")
+RELEASED_IMAGES = 4
+"""Images per process in PGD's runs."""
 
 
 class Masks(NamedTuple):
@@ -101,7 +104,8 @@ class PGD(KDMethod):
     and made again with ``compat="released"``:
 
     (a) each image is weighted with the sum of the masks of all images of the process, foreground
-        and background, so the class terms grow with their number (mask mixing);
+        and background, so the class terms grow with their number (mask mixing): the run says once
+        that it is not the published 4;
     (b) detectors of points (FCOS, AutoAssign) look for the point (y, x) in the objects;
     (c) boxes of distributions (GFL) are decoded with the stride of level n for image n;
     (d) the top K are chosen in and outside an object, and those outside dropped then;
@@ -230,6 +234,12 @@ class PGD(KDMethod):
             ours, theirs = (d.head.tower_channels[depth] for d in (student, teacher))
             if ours != theirs:
                 self.adapters[branch] = nn.Conv2d(ours, theirs, kernel_size=1).to(student.device)
+
+    def images_warning(self, images: int) -> str | None:
+        if self.compat != "released" or set(self.branches) == {"bbox"}:
+            return None
+        growing = "with compat='released' the class terms have the masks of all images"
+        return growth_warning(growing, images, "leave compat out", published=RELEASED_IMAGES)
 
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """``loss_cls_foreground``, ``loss_cls_background``, ``loss_cls_attention``, ``loss_bbox``
