@@ -6,7 +6,7 @@ import contextlib
 import logging
 import platform
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import detectron2
@@ -16,6 +16,7 @@ from detectron2.modeling import Backbone
 from detectron2.structures import ImageList
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, get_event_storage
+from torch import nn
 
 try:  # the class detectron2 main has for FCOS; 0.5 has neither it nor FCOS
     from detectron2.modeling.box_regression import Box2BoxTransformLinear
@@ -112,6 +113,25 @@ def grad_scaler(enabled: bool) -> Any:
     if hasattr(torch.amp, "GradScaler"):
         return torch.amp.GradScaler("cuda", enabled=enabled)
     return torch.cuda.amp.GradScaler(enabled=enabled)
+
+
+def total_norm(tensors: list[torch.Tensor], norm_type: float = 2.0) -> torch.Tensor:
+    """The norm of all ``tensors`` together, left on their device (scalar)."""
+    if hasattr(nn.utils, "get_total_norm"):  # torch 2.6
+        return nn.utils.get_total_norm(tensors, norm_type)
+    norms = [torch.linalg.vector_norm(tensor, norm_type) for tensor in tensors]
+    return torch.linalg.vector_norm(torch.stack(norms), norm_type) if norms else torch.zeros(())
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, norm: torch.Tensor) -> None:
+    """``torch.nn.utils.clip_grad_norm_`` of gradients whose :func:`total_norm` is known."""
+    if hasattr(nn.utils, "clip_grads_with_norm_"):  # torch 2.6
+        nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+        return
+    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad.mul_(factor)
 
 
 def launch(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from dense_kd.checkpoint import AtomicCheckpointer, CheckpointError, replace_atomically
+from dense_kd.checkpoint import AtomicCheckpointer, CheckpointError
 
 
 def checkpointer(folder, model=None) -> AtomicCheckpointer:
@@ -41,17 +41,6 @@ def test_a_save_that_fails_leaves_the_previous_checkpoint(tmp_path, monkeypatch)
     assert (tmp_path / "model.pth").read_bytes() == whole
     assert (tmp_path / "last_checkpoint").read_text() == "model.pth"
     assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model.pth"]
-
-
-def test_the_file_appears_only_after_it_is_on_disk(tmp_path, monkeypatch):
-    target = tmp_path / "file"
-    order = []
-    fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (order.append("fsync"), fsync(fd))[1])
-    monkeypatch.setattr(os, "replace", lambda a, b: (order.append("replace"), replace(a, b))[1])
-    replace_atomically(str(target), lambda file: file.write(b"x"))
-    assert order == ["fsync", "replace"]
-    assert target.read_bytes() == b"x"
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing"])

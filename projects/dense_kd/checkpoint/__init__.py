@@ -3,13 +3,14 @@
 Importing this package teaches detectron2's PathManager the names of :mod:`.zoo`.
 """
 
-from .checkpointer import AtomicCheckpointer, replace_atomically
+from .checkpointer import AtomicCheckpointer
 from .conversion import convert_file
 from .errors import CheckpointError
 from .formats import Conversion, convert
 from .mmdet import convert_mmdet, is_mmdet
 from .reading import METHOD_PREFIX, load_strictly, read_content, read_weights
 from .torchvision import convert_torchvision, torchvision_model
+from .writing import replace_atomically
 from .zoo import ZooHandler, published_file
 
 __all__ = [

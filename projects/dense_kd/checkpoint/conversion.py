@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .checkpointer import replace_atomically
 from .errors import CheckpointError, listed
 from .formats import Conversion, convert
 from .reading import load_strictly, read_content
+from .writing import replace_atomically
 
 
 def convert_file(

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from detectron2.engine import SimpleTrainer
+from detectron2.engine.hooks import PeriodicCheckpointer
 from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .. import compat
+from .finite import StepNumbers, file_names
 from .random_state import random_state, set_random_state
+from .resuming import check_same_optimizer, hyperparameters, keep_hyperparameters, save_final
 
 AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+logger = logging.getLogger(__name__)
 
 
 class Trainer(SimpleTrainer):
     """detectron2's SimpleTrainer with what its script lacks.
 
-    Gradient accumulation and clipping, bf16 or fp16 autocast on any device, and a state dict that
-    also holds the training buffers of the model (the loss normalisers), the gradient scaler, the
-    place in the data and the random generators, so that a resumed run goes on where it stopped. It
-    does so bit for bit with one process, ``dense_kd.data.TrainLoader`` and no loader workers;
-    workers seed their augmentations anew, and of several processes only the first restores its
-    generators.
+    Gradient accumulation and clipping, bf16 or fp16 autocast on any device, an end of the run
+    (``FloatingPointError``, on all processes) before losses or gradients that are not finite reach
+    the weights, and a state dict that also holds the training buffers of the model (the loss
+    normalisers), the gradient scaler, the place in the data and the random generators, so that a
+    resumed run goes on where it stopped. It does so bit for bit with one process,
+    ``dense_kd.data.TrainLoader`` and no loader workers; workers seed their augmentations anew, and
+    of several processes only the first restores its generators. A resumed run has the learning
+    rates, weight decays and other hyperparameters of the optimizer it was built with, and says
+    which differ from the checkpoint's.
     """
 
     def __init__(
@@ -54,6 +63,10 @@ class Trainer(SimpleTrainer):
         if amp_dtype is not None and amp_dtype not in AMP_DTYPES:
             raise ValueError(f"amp_dtype={amp_dtype!r}: expected one of {tuple(AMP_DTYPES)}")
         self.clip_grad = None if clip_grad is None else dict(clip_grad)
+        if self.clip_grad is not None and not (
+            {"max_norm"} <= set(self.clip_grad) <= {"max_norm", "norm_type"}
+        ):
+            raise ValueError(f"clip_grad={self.clip_grad}: expected max_norm and maybe norm_type")
         self.accumulate = accumulate
         self.amp_dtype = amp_dtype
         self.device = next(model.parameters()).device
@@ -65,17 +78,41 @@ class Trainer(SimpleTrainer):
         self._loader_started = False
         self.grad_scaler = compat.grad_scaler(enabled=amp_dtype == "float16")
 
+    def train(self, start_iter: int, max_iter: int) -> None:
+        """Run the iterations ``start_iter`` to ``max_iter - 1``.
+
+        A run that has them all gets what a kill in its last save left out, ``model_final.pth``,
+        and what its hooks do after training (the evaluation).
+        """
+        if start_iter > max_iter:
+            raise ValueError(
+                f"{start_iter} iterations are done already, max_iter={max_iter} has fewer; "
+                "give a larger max_iter, or start another run"
+            )
+        super().train(start_iter, max_iter)
+
+    def before_train(self) -> None:
+        super().before_train()
+        if self.start_iter == self.max_iter > 0:
+            logger.info(f"All {self.max_iter} iterations are done already")
+            self.iter = self.max_iter - 1  # as in the last step, for what is saved
+            for hook in self._hooks:
+                if isinstance(hook, PeriodicCheckpointer):
+                    save_final(hook, self.iter)
+
     def run_step(self) -> None:
         """``accumulate`` batches forward and backward, then one step of the optimizer."""
         if not self.model.training:
             raise RuntimeError("the model was changed to eval mode; training cannot go on")
         self.optimizer.zero_grad()
         totals: dict[str, Tensor] = {}
+        images: list[str] = []
         data_time = 0.0
         for batch in range(self.accumulate):
             start = time.perf_counter()
             data = self._next_batch()
             data_time += time.perf_counter() - start
+            images += file_names(data)
             last = batch + 1 == self.accumulate
             with self._gradient_sync(last):
                 with self._autocast():
@@ -84,13 +121,25 @@ class Trainer(SimpleTrainer):
                 self.grad_scaler.scale(loss).backward()
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0) + value.detach() / self.accumulate
-        self._write_metrics(totals, data_time)
+        self.grad_scaler.unscale_(self.optimizer)
+        norm = self._gradient_norm()
+        step = StepNumbers(self.iter, self._bare_model(), totals, norm, images)
+        values, norm_value = step.check(self.grad_scaler)
+        # As numbers that are on the CPU already, or detectron2 would wait for each of them.
+        self._write_metrics(
+            {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()},
+            data_time,
+        )
         if self.clip_grad is not None:
-            self.grad_scaler.unscale_(self.optimizer)
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), **self.clip_grad)
-            self.storage.put_scalar("grad_norm", norm.item())
+            compat.clip_gradients(self.model.parameters(), self.clip_grad["max_norm"], norm)
+            self.storage.put_scalar("grad_norm", norm_value)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+
+    def _gradient_norm(self) -> Tensor:
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm_type = 2.0 if self.clip_grad is None else self.clip_grad.get("norm_type", 2.0)
+        return compat.total_norm(gradients, norm_type)
 
     def _next_batch(self) -> list[dict]:
         if self._loader_started:
@@ -111,11 +160,16 @@ class Trainer(SimpleTrainer):
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=AMP_DTYPES[self.amp_dtype])
 
+    def _bare_model(self) -> nn.Module:
+        model = self.model
+        return model.module if isinstance(model, DistributedDataParallel) else model
+
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
+        state["optimizer_class"] = type(self.optimizer).__qualname__
         state["grad_scaler"] = self.grad_scaler.state_dict()
         state["training_buffers"] = {
-            name: buffer.detach().cpu().clone() for name, buffer in self._training_buffers()
+            name: buffer.detach().cpu().clone() for name, buffer in self._training_buffers().items()
         }
         state["random"] = random_state()
         if hasattr(self.data_loader, "state_dict"):
@@ -123,7 +177,10 @@ class Trainer(SimpleTrainer):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        check_same_optimizer(self.optimizer, state_dict)
+        built = hyperparameters(self.optimizer)
         super().load_state_dict(state_dict)
+        keep_hyperparameters(self.optimizer, built)
         if state_dict.get("grad_scaler"):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
         # What follows is absent in the checkpoints of detectron2's own trainer.
@@ -131,15 +188,24 @@ class Trainer(SimpleTrainer):
             self.data_loader.load_state_dict(state_dict["data_loader"])
         if "random" in state_dict and comm.is_main_process():
             set_random_state(state_dict["random"])
-        saved = state_dict.get("training_buffers", {})
-        for name, buffer in self._training_buffers():
-            if name in saved:
-                buffer.copy_(saved[name])
+        if "training_buffers" in state_dict:
+            self._load_training_buffers(state_dict["training_buffers"])
 
-    def _training_buffers(self) -> Iterable[tuple[str, Tensor]]:
-        model = self.model
-        if isinstance(model, DistributedDataParallel):
-            model = model.module
-        for prefix, module in model.named_modules():
-            for name in getattr(type(module), "training_buffers", ()):
-                yield f"{prefix}.{name}".lstrip("."), getattr(module, name)
+    def _load_training_buffers(self, saved: Mapping[str, Tensor]) -> None:
+        # Checkpoints of distillations up to version 0.1 have the name of the attribute, too.
+        saved = {name.removeprefix("student."): value for name, value in saved.items()}
+        buffers = self._training_buffers()
+        for name in buffers.keys() & saved.keys():
+            buffers[name].copy_(saved[name])
+        if buffers.keys() != saved.keys():
+            logger.warning(
+                f"The checkpoint has the training buffers {sorted(saved)}, the model "
+                f"{sorted(buffers)}; those in one of them only are as in a new run"
+            )
+
+    def _training_buffers(self) -> dict[str, Tensor]:
+        return {
+            f"{prefix}.{name}".lstrip(".").removeprefix("student."): getattr(module, name)
+            for prefix, module in self._bare_model().named_modules()
+            for name in getattr(type(module), "training_buffers", ())
+        }

@@ -1,0 +1,118 @@
+"""A step whose losses or gradients are not finite stops the run before it reaches the weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from detectron2.utils import comm
+from torch import Tensor, nn
+
+from ..checkpoint.errors import listed
+
+SMALLEST_SCALE = 2.0**-14
+"""Of gradients in float16, its smallest normal number: what overflows nevertheless, or is NaN,
+does so in float32, too."""
+
+_DISTILLED = "kd_"  # before the terms of methods, see MethodSet
+
+
+@dataclasses.dataclass
+class StepNumbers:
+    """What a step has computed, before the optimizer goes by it.
+
+    Attributes:
+        iteration: of the step.
+        model: with its gradients, unscaled and not yet clipped.
+        losses: {term: scalar}, means over accumulated batches.
+        norm: of all gradients (scalar).
+        images: their file names, as far as the batches have them.
+    """
+
+    iteration: int
+    model: nn.Module
+    losses: Mapping[str, Tensor]
+    norm: Tensor
+    images: list[str]
+
+    def check(self, grad_scaler: Any) -> tuple[dict[str, float], float]:
+        """The losses and the norm, read from the device at once.
+
+        Args:
+            grad_scaler: if enabled, it leaves out the steps whose gradients are not finite, as
+                float16 has some; they are an error when even :data:`SMALLEST_SCALE` does not help.
+
+        Raises:
+            FloatingPointError: one of them is not finite; on all processes, if on any.
+        """
+        scaled = grad_scaler.is_enabled()
+        values = [value.float().reshape(()) for value in (*self.losses.values(), self.norm)]
+        values = torch.stack([value.to(values[0].device) for value in values])  # (terms + 1,)
+        num_bad = (~torch.isfinite(values[:-1] if scaled else values)).sum()
+        if comm.get_world_size() > 1:
+            torch.distributed.all_reduce(num_bad)
+        *terms, norm, num_bad = torch.cat([values, num_bad.to(values)[None]]).tolist()
+        losses = dict(zip(self.losses, terms))
+        if num_bad:
+            raise _of_all_processes(self._report(losses, norm))
+        if not math.isfinite(norm) and grad_scaler.get_scale() < SMALLEST_SCALE:
+            scale = grad_scaler.get_scale()
+            raise FloatingPointError(
+                f"{self._report(losses, norm)}\nThe scale of the gradients has come down to "
+                f"{scale:.3g}, so the range of float16 is not the cause"
+            )
+        return losses, norm
+
+    def _report(self, losses: dict[str, float], norm: float) -> str:
+        bad = [name for name, value in losses.items() if not math.isfinite(value)]
+        found = [f"{name}={losses[name]}" for name in bad]
+        found += [] if math.isfinite(norm) else [f"norm of the gradients={norm}"]
+        lines = [
+            f"stopped before the step of iteration {self.iteration}: not finite are "
+            f"{', '.join(found) or 'numbers of another process'}",
+            "  losses: " + ", ".join(f"{name}={value:.6g}" for name, value in losses.items()),
+            *self._describe_gradients(),
+        ]
+        if self.images:
+            lines.append("  images: " + ", ".join(listed(self.images)))
+        if bad and all(name.startswith(_DISTILLED) for name in bad):
+            lines.append(
+                "Only terms of the distillation are not finite: look at the teacher "
+                "(--eval-teacher) and at the options of these methods."
+            )
+        else:
+            lines.append(
+                "The weights are still those of the iteration before. Look at these images and "
+                "their boxes, or train with a lower learning rate, a longer warm-up or clip_grad."
+            )
+        return "\n".join(lines)
+
+    def _describe_gradients(self) -> list[str]:
+        gradients = {n: p.grad for n, p in self.model.named_parameters() if p.grad is not None}
+        bad = [name for name, gradient in gradients.items() if not torch.isfinite(gradient).all()]
+        if bad:
+            return [
+                f"  gradients not finite of {len(bad)} of {len(gradients)} parameters:",
+                *(f"    {name}" for name in listed(bad)),
+            ]
+        if not gradients:
+            return []
+        sizes = {name: gradient.abs().max().item() for name, gradient in gradients.items()}
+        largest = max(sizes, key=sizes.__getitem__)
+        return [f"  gradients: all finite, the largest is {sizes[largest]:.3g}, of {largest}"]
+
+
+def file_names(batch: Any) -> list[str]:
+    """Of the images of a batch, as far as it has them."""
+    images = batch if isinstance(batch, (list, tuple)) else ()
+    return [str(x["file_name"]) for x in images if isinstance(x, Mapping) and "file_name" in x]
+
+
+def _of_all_processes(report: str) -> FloatingPointError:
+    reports = comm.all_gather(report)
+    if len(reports) > 1:
+        reports = [f"process {rank}: {report}" for rank, report in enumerate(reports)]
+    return FloatingPointError("\n".join(reports))
