@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from detectron2.layers import batched_nms
 from detectron2.structures import Instances
 from torch import Tensor
+from torchvision.ops import batched_nms
 
 
 def best_candidates(scores: Tensor, threshold: float, topk: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -20,9 +20,18 @@ def best_candidates(scores: Tensor, threshold: float, topk: int) -> tuple[Tensor
     """
     above = scores > threshold
     candidates = above.nonzero()  # (P, 2)
-    top, order = scores[above].topk(min(len(candidates), topk))
+    top, order = scores[above].topk(at_most(candidates.shape[0], topk))
     index, classes = candidates[order].unbind(dim=1)
     return top, index, classes
+
+
+def at_most(size: int | Tensor, limit: int) -> int | Tensor:
+    """The smaller of a size and ``limit``.
+
+    A tracer makes a tensor of a size, which has to stay one: a number would be that of the example
+    in every image to come.
+    """
+    return size.clamp(max=limit) if isinstance(size, Tensor) else min(size, limit)
 
 
 def suppress(
@@ -39,6 +48,7 @@ def suppress(
     if clip_first:
         detections.pred_boxes.clip(detections.image_size)
         detections = detections[detections.pred_boxes.nonempty()]
-    boxes = detections.pred_boxes.tensor
+    # Not detectron2's function: above 40000 boxes, that of 0.5 asks for the classes as numbers.
+    boxes = detections.pred_boxes.tensor.float()
     keep = batched_nms(boxes, detections.scores, detections.pred_classes, nms_threshold)
     return detections[keep[:max_detections]]

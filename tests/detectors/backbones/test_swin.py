@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 import torchvision
 from detectron2.modeling import FPN
 from tiny import randomize_norms
+from torch import nn
 from torch.nn import functional as F
 
 from dense_kd.detectors import SwinTransformer
@@ -125,6 +128,24 @@ def test_it_runs_in_half_precision_with_finite_gradients():
         outputs = model(torch.randn(1, 3, 64, 64))
     sum(x.float().square().sum() for x in outputs.values()).backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("example", [(64, 96), (20, 300)])
+def test_a_trace_shifts_windows_on_the_axes_that_have_several(example):
+    model = swin().eval()
+    for block in model.modules():
+        if isinstance(block, nn.Linear):
+            nn.init.normal_(block.weight, std=0.3)  # attention that matters
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trace = torch.jit.trace(model, torch.randn(1, 3, *example), strict=False, check_trace=False)
+    for size in [(64, 96), (97, 131), (20, 20), (300, 20), (20, 300)]:
+        images = torch.randn(1, 3, *size)
+        with torch.jit.optimized_execution(False):
+            found = trace(images)
+        for name, expected in model(images).items():
+            torch.testing.assert_close(found[name], expected, msg=f"{name} of {size}")
 
 
 def test_stages_without_their_numbers_are_named():

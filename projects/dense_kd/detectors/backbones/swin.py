@@ -3,14 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
+import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models.swin_transformer import (
+    ShiftedWindowAttention,
+    SwinTransformerBlock,
+    shifted_window_attention,
+)
 
 from .sequential import STRIDES, SequentialBackbone
 
 PATCH_SIZE = 4
+
+
+class TraceableWindowAttention(ShiftedWindowAttention):
+    """torchvision's attention in shifted windows, which a trace does not bind to a size.
+
+    Windows are shifted on an axis with more than one of them. A trace would keep which axes these
+    are in its example; a script finds out for every image.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """
+        Args:
+            x: (N, H, W, C).
+
+        Returns:
+            (N, H, W, C)
+        """
+        if not torch.jit.is_tracing():
+            return super().forward(x)
+        return scripted_window_attention(
+            x,
+            self.qkv.weight,
+            self.proj.weight,
+            self.get_relative_position_bias(),
+            self.window_size,
+            self.num_heads,
+            self.shift_size,
+            self.attention_dropout,
+            self.dropout,
+            self.qkv.bias,
+            self.proj.bias,
+            None,
+            self.training,
+        )
+
+
+scripted_window_attention = torch.jit.script_if_tracing(shifted_window_attention)
 
 
 class SwinTransformer(SequentialBackbone):
@@ -63,6 +107,7 @@ class SwinTransformer(SequentialBackbone):
             window_size=[window_size, window_size],
             stochastic_depth_prob=drop_path_rate,
             num_classes=1,  # the classifier is not used
+            block=partial(SwinTransformerBlock, attn_layer=TraceableWindowAttention),
         )
         channels = [embed_dim * 2**stage for stage in range(4)]
         super().__init__(
