@@ -40,6 +40,6 @@ mmdet_1x_long_warmup = step_schedule(90000, [60000, 82500], warmup_length=1000)
 _FCOS_WARMUP = dict(warmup_length=500, warmup_factor=1 / 3, warmup_method="constant")
 mmdet_fcos_1x = step_schedule(90000, [60000, 82500], **_FCOS_WARMUP)
 mmdet_fcos_2x = step_schedule(180000, [120000, 165000], **_FCOS_WARMUP)
-# PGD's batches are twice as large.
+# PGD's batches are twice as large; its teachers' learning rate drops after 24 and 33 of 36 epochs.
 pgd_1x = step_schedule(45000, [30000, 41250], warmup_length=500)
-pgd_3x = step_schedule(135000, [105000, 127500], warmup_length=500)
+pgd_3x = step_schedule(135000, [90000, 123750], warmup_length=500)

@@ -1,5 +1,5 @@
-"""FGD in PGD's recipe, PGD, Table 1, ATSS R101 to R50, 1x: 39.6 AP without it; AP: see there. The
-weights are FGD's for GFL."""
+"""FGD in PGD's recipe, PGD, Table 1, ATSS R101 to R50, 1x: 39.6 -> 42.6 AP. The weights are FGD's
+for GFL."""
 
 from detectron2.config import LazyCall as L
 

@@ -1,5 +1,5 @@
-"""FGD in PGD's recipe, PGD, Table 1, AutoAssign R101 to R50, 1x: 40.6 AP without it; AP: see there.
-The weights are FGD's for FCOS."""
+"""FGD in PGD's recipe, PGD, Table 1, AutoAssign R101 to R50, 1x: 40.6 -> 43.2 AP. The weights are
+FGD's for FCOS."""
 
 from detectron2.config import LazyCall as L
 

@@ -1,4 +1,4 @@
-"""FGD in PGD's recipe, PGD, Table 1, FCOS R101 to R50, 1x: 38.2 AP without it; AP: see there."""
+"""FGD in PGD's recipe, PGD, Table 1, FCOS R101 to R50, 1x: 38.2 -> 41.4 AP."""
 
 from detectron2.config import LazyCall as L
 
