@@ -20,7 +20,8 @@ from builders import (
     tiny_retinanet,
 )
 from detectron2.config import LazyConfig
-from detectron2.structures import Boxes, pairwise_iou
+from detectron2.structures import Boxes, Instances, pairwise_iou
+from detectron2.utils import logger
 from test_fcos_golden import HEAD_OPTIONS, MODEL_OPTIONS
 from torch import Tensor
 
@@ -254,3 +255,73 @@ def test_a_coordinate_that_is_not_finite_names_the_image_and_the_box(
     inputs[0]["instances"].gt_boxes.tensor[1, side] = float(wrong)
     with pytest.raises(ValueError, match=rf"image_0.jpg has 1 ground-truth box.*{wrong}.*correct"):
         variant.model()(inputs)
+
+
+WHOLE_NUMBERS = [
+    torch.int8, torch.uint8, torch.int16, torch.int32,
+    torch.float16, torch.bfloat16, torch.float32, torch.float64,
+]  # fmt: skip
+
+
+@EVERY_VARIANT
+def test_class_ids_that_are_whole_numbers_of_any_dtype_give_equal_losses(variant: Variant):
+    expected = variant.model()(batch("usual"))
+    for dtype in WHOLE_NUMBERS:
+        inputs = batch("usual")
+        for image in inputs:
+            image["instances"].gt_classes = image["instances"].gt_classes.to(dtype)
+        assert variant.model()(inputs) == expected, dtype
+        assert inputs[0]["instances"].gt_classes.dtype == dtype  # the batch is the caller's
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64, torch.int32], ids=str)
+def test_boxes_of_any_dtype_are_float32(dtype: torch.dtype):
+    inputs = inputs_with([SOME_BOX])
+    inputs[0]["instances"].gt_boxes.tensor = torch.tensor([SOME_BOX], dtype=dtype)
+    truth = tiny_fcos().ground_truth(inputs)
+    assert truth[0].gt_boxes.tensor.dtype == torch.float32
+    assert truth[0].gt_boxes.tensor.tolist() == [SOME_BOX]
+
+
+def fields(**changes: Any) -> Instances:
+    """Two objects with other fields than usual; None removes one, and no length is checked."""
+    found = instances((64, 96), [SOME_BOX, SOME_BOX], [0, 1]).get_fields()
+    truth = Instances((64, 96))
+    truth.get_fields().update({k: v for k, v in {**found, **changes}.items() if v is not None})
+    return truth
+
+
+WRONG = {
+    "no boxes": (fields(gt_boxes=None), r"fields \['gt_classes'\], expected gt_boxes and gt_cl"),
+    "no classes": (fields(gt_classes=None), r"fields \['gt_boxes'\], expected gt_boxes and"),
+    "a dict": ({"gt_classes": [0]}, "'instances' that are a dict, expected detectron2's Inst"),
+    "a mask": (fields(gt_classes=torch.tensor([True, False])), "torch.bool tensor .* 0 to 3"),
+    "a column": (fields(gt_classes=torch.tensor([[0], [1]])), r"shape \(2, 1\); expected"),
+    "a list": (fields(gt_classes=[0, 1]), "gt_classes that are a list; expected a whole"),
+    "a fraction": (fields(gt_classes=torch.tensor([0.0, 1.5])), r"ids \[0.0, 1.5\], expected a"),
+    "NaN": (fields(gt_classes=torch.tensor([0.0, float("nan")])), "nan.*, expected a whole"),
+    "negative": (fields(gt_classes=torch.tensor([0, -1])), r"\[-1, 0\], expected a whole"),
+    "a huge class": (fields(gt_classes=torch.tensor([0.0, 1e30])), r"e\+30\], expected a whole"),
+    "fewer classes": (fields(gt_classes=torch.tensor([0])), "'gt_boxes': 2, 'gt_classes': 1"),
+    "fewer masks": (fields(gt_masks=[0]), "'gt_masks': 1.*one entry for each box"),
+    "plain boxes": (fields(gt_boxes=torch.zeros(2, 4)), "gt_boxes that are a Tensor.*Boxes"),
+    "too far": (fields(gt_boxes=Boxes(torch.tensor([SOME_BOX, [0, 0, 1e30, 9]]))), "beyond 1e.06"),
+}
+
+
+@pytest.mark.parametrize(("truth", "message"), WRONG.values(), ids=list(WRONG))
+def test_ground_truth_that_cannot_be_is_named_with_its_image(truth: Instances, message: str):
+    inputs = batch("usual")
+    inputs[1]["instances"] = truth
+    with pytest.raises(ValueError, match=f"image_1.jpg has .*{message}"):
+        tiny_fcos()(inputs)
+
+
+def test_inverted_boxes_are_warned_of(caplog: pytest.LogCaptureFixture):
+    logger._LOG_COUNTER.clear()  # it warns once in a process
+    tiny_fcos().ground_truth(inputs_with([[10.0, 10.0, 10.0, 30.0]]))
+    assert not caplog.records  # what cropping leaves of a box may be a line
+    for _ in range(2):
+        tiny_fcos().ground_truth(inputs_with([[50.0, 10.0, 20.0, 30.0]]))
+    [record] = caplog.records
+    assert "image_0.jpg has 1" in record.message and "XYWH" in record.message

@@ -9,6 +9,9 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from torch import Tensor
 
 ACTIVATIONS = ("relu", "exp", "identity")
+LARGEST = 1e6
+"""The largest coordinate of a box, in pixels, and the largest value of a code: far beyond those of
+any image, and small enough for float32 to hold the squares of areas, which gradients have."""
 
 
 class DeltaCoder(Box2BoxTransform):

@@ -19,7 +19,7 @@ from .detections import best_candidates, suppress
 from .distribution_boxes import check_distribution_boxes, expected_distances
 from .ground_truth import checked_ground_truth
 from .heads import HeadOutputs, TowerHead
-from .levels import pyramid_levels
+from .levels import check_anchors, pyramid_levels
 
 
 class DenseDetector(nn.Module, ABC):
@@ -115,6 +115,7 @@ class DenseDetector(nn.Module, ABC):
             )
         self.head_in_features = head_in_features
         self.strides = strides
+        check_anchors(anchor_generator, strides, head.num_anchors)
         self.anchor_generator = anchor_generator
         self.box2box_transform = box2box_transform
         check_distribution_boxes(self)
