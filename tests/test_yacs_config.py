@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import functools
+import inspect
+import math
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 from builders import batch
@@ -12,12 +19,16 @@ from dense_kd import (
     BCKD,
     CrossKD,
     DistillationError,
+    Distiller,
     DistillFCOS,
     DistillRetinaNet,
+    KDMethod,
+    Teacher,
     add_dense_kd_config,
 )
 from dense_kd.config import get_config_file
 from dense_kd.detectors import FCOS, RetinaNet
+from dense_kd.yacs_config import METHODS, build_methods
 
 SMALL = """
 MODEL:
@@ -29,6 +40,45 @@ MODEL:
   RETINANET: {{NUM_CLASSES: 4, NUM_CONVS: 1}}
   ANCHOR_GENERATOR: {{SIZES: [[32], [64], [128], [256], [512]]}}
 """
+
+
+def other_values(method: type[KDMethod], option: str, default: Any) -> Iterator[Any]:
+    """Values that an option may have besides its default, found by trying."""
+    tried: list[Any] = []
+    if isinstance(default, bool):
+        tried = [not default]
+    elif isinstance(default, str):
+        with pytest.raises(ValueError) as error:
+            method(**{option: "?"})
+        tried = list(ast.literal_eval(str(error.value).partition("expected one of ")[2]))
+    elif isinstance(default, int):
+        tried = [default + 1, None, {"cls": 0, "bbox": 1}]
+    elif isinstance(default, float):
+        tried = [default / 2, 2 * default, default + 1, None]
+    elif isinstance(default, tuple):
+        tried = [(), ("neck",), (-1,)]
+    elif default is None:
+        tried = [0.0, 0.5, "by_name", {5: 0, 2: 1}]
+    for value in tried:
+        try:
+            method(**{option: value})
+        except ValueError:
+            continue
+        if value != default:
+            yield value
+
+
+def state(method: KDMethod) -> dict[str, Any]:
+    """What the options made of a method."""
+    return {k: v for k, v in vars(method).items() if not k.startswith("_")}
+
+
+OTHERS = [
+    pytest.param(name, option, value, id=f"{name}.{option}={value!r}")
+    for name, method in METHODS.items()
+    for option, parameter in inspect.signature(method).parameters.items()
+    for value in other_values(method, option, parameter.default)
+]
 
 
 def config(tmp_path, architecture: str, teacher: str = "RetinaNet") -> CfgNode:
@@ -121,7 +171,7 @@ def test_the_options_of_a_method_are_its_arguments_in_capitals(tmp_path):
     assert nodes.FITNET.REGION == "all" and nodes.GIBOX.TOPK == 10
     assert nodes.DEFEAT.OBJECT_WEIGHT == 4.0 and nodes.FKD.TEMPERATURE == 0.5
     assert nodes.PGD.ALPHA == 0.08 and nodes.PGD.COMPAT == "corrected"
-    assert "CLASS_MAP" not in nodes.BCKD  # None is no value of a yacs config
+    assert nodes.BCKD.CLASS_MAP is None and nodes.PGD.BETA is None
 
 
 def test_methods_that_compare_features_take_their_options_from_their_nodes(tmp_path):
@@ -151,6 +201,163 @@ def test_the_teacher_may_be_a_lazy_config(tmp_path):
     model = build_model(cfg)
     assert isinstance(model.teacher.model, FCOS)
     assert model.teacher.weights == str(tmp_path / "teacher.pth")
+
+
+def test_a_mapping_may_stand_in_a_file_in_a_list_and_in_code(tmp_path):
+    cfg = config(tmp_path, "DistillFCOS")
+    cfg.DENSE_KD.METHODS = ["CROSSKD", "BCKD"]
+    assert build_methods(cfg).crosskd.depth == {"cls": 3, "bbox": 3}
+    file = tmp_path / "mapping.yaml"
+    file.write_text(
+        "DENSE_KD: {CROSSKD: {DEPTH: [[cls, 0], [bbox, 1]]}, BCKD: {CLASS_MAP: [[5, 0]]}}"
+    )
+    cfg.merge_from_file(str(file))
+    methods = build_methods(cfg)
+    assert methods.crosskd.depth == {"cls": 0, "bbox": 1} and methods.bckd.class_map == {5: 0}
+    cfg.merge_from_list(["DENSE_KD.CROSSKD.DEPTH", "[['cls', 2], ['bbox', 1]]"])
+    assert build_methods(cfg).crosskd.depth == {"cls": 2, "bbox": 1}
+    cfg.merge_from_list(["DENSE_KD.CROSSKD.DEPTH", None, "DENSE_KD.BCKD.CLASS_MAP", None])
+    cfg.merge_from_list(["DENSE_KD.BCKD.CLASS_MAP", "by_name"])
+    methods = build_methods(cfg)
+    assert methods.crosskd.depth["cls"] == 3 and methods.bckd.class_map == "by_name"
+    cfg.DENSE_KD.CROSSKD.DEPTH = CfgNode({"cls": 1, "bbox": 0})
+    assert build_methods(cfg).crosskd.depth == {"cls": 1, "bbox": 0}
+    cfg.DENSE_KD.CROSSKD.DEPTH = [1, 2]
+    with pytest.raises(DistillationError, match=r"CROSSKD.DEPTH = \[1, 2\]: expected pairs"):
+        build_methods(cfg)
+
+
+def test_a_value_may_go_to_none_and_back():
+    cfg = get_cfg()
+    add_dense_kd_config(cfg)
+    cfg.DENSE_KD.METHODS = ["PGD", "TID"]
+    for value, beta in ((0.5, 0.5), (None, 0.04), (0.25, 0.25)):
+        cfg.merge_from_list(["DENSE_KD.PGD.BETA", value])
+        assert build_methods(cfg).pgd.beta == beta
+    for value in (None, 0.5, None):
+        cfg.merge_from_list(["DENSE_KD.TID.NMS_THRESH", value])
+        assert build_methods(cfg).tid.nms_thresh == value
+    cfg.merge_from_list(["DENSE_KD.PGD.ALPHA", None])
+    with pytest.raises(DistillationError, match="DENSE_KD.PGD: alpha=None, .* expected weights"):
+        build_methods(cfg)
+
+
+@pytest.mark.parametrize(("name", "option", "value"), OTHERS)
+def test_every_option_of_every_method_reaches_the_method(name, option, value):
+    cfg = get_cfg()
+    add_dense_kd_config(cfg)
+    listed = [list(pair) for pair in value.items()] if isinstance(value, dict) else value
+    cfg.merge_from_list(
+        ["DENSE_KD.METHODS", [name], f"DENSE_KD.{name}.{option.upper()}", f"{listed!r}"]
+    )
+    built = getattr(build_methods(cfg), name.lower())
+    assert state(built) == state(METHODS[name](**{option: value})) != state(METHODS[name]())
+
+
+def test_a_config_that_was_written_out_builds_the_same(tmp_path):
+    cfg = config(tmp_path, "DistillFCOS")
+    cfg.DENSE_KD.METHODS = sorted(METHODS)
+    cfg.merge_from_list(["DENSE_KD.PGD.BRANCHES", "('neck',)", "DENSE_KD.TID.NMS_THRESH", "None"])
+    cfg.DENSE_KD.CROSSKD.DEPTH = [["cls", 0], ["bbox", 1]]
+    cfg.DENSE_KD.KD.CLASS_MAP = (("car", 3),)
+    (tmp_path / "written.yaml").write_text(cfg.dump())
+    read = get_cfg()
+    add_dense_kd_config(read)
+    read.merge_from_file(str(tmp_path / "written.yaml"))
+    ours, theirs = build_methods(cfg), build_methods(read.clone())
+    for name, method in ours.named_children():
+        assert state(method) == state(getattr(theirs, name)), name
+
+
+def test_every_option_of_teacher_and_distiller_has_a_key(tmp_path):
+    nodes = config(tmp_path, "DistillFCOS").DENSE_KD
+    for of, node in ((Teacher, nodes.TEACHER), (Distiller, nodes)):
+        for option in inspect.signature(of).parameters:
+            assert option.upper() in node or option in ("model", "student", "methods"), option
+    cfg = config(tmp_path, "DistillFCOS", "DistillFCOS")
+    cfg.merge_from_list(["DENSE_KD.TEACHER.PRECISION", "bfloat16", "DENSE_KD.INIT_STUDENT", True])
+    model = build_model(cfg)
+    assert model.teacher.precision == "bfloat16" and model.init_student
+    cfg.DENSE_KD.TARGETS_FROM_TEACHER = True
+    with pytest.raises(DistillationError, match="does not go by predictions"):  # nor RetinaNet's
+        build_model(cfg)
+
+
+def test_every_key_of_fcos_reaches_the_detector(tmp_path):
+    cfg = config(tmp_path, "DistillFCOS")
+    others = {
+        "NUM_CLASSES": 7,
+        "IN_FEATURES": ["p3", "p4", "p5"],
+        "NUM_CONVS": 2,
+        "NORM": "",
+        "PRIOR_PROB": 0.25,
+        "REG_MAX": 6,
+        "CENTER_SAMPLING_RADIUS": None,
+        "FOCAL_LOSS_ALPHA": 0.5,
+        "FOCAL_LOSS_GAMMA": 1.5,
+        "SCORE_THRESH_TEST": 0.125,
+        "TOPK_CANDIDATES_TEST": 17,
+        "NMS_THRESH_TEST": 0.375,
+    }
+    assert set(others) == set(cfg.MODEL.FCOS)
+    cfg.MODEL.FCOS.merge_from_list([part for item in others.items() for part in item])
+    model = FCOS(**FCOS.from_config(cfg))
+    head = model.head
+    found = {
+        "NUM_CLASSES": model.num_classes,
+        "IN_FEATURES": list(model.head_in_features),
+        "NUM_CONVS": head.depth,
+        "NORM": "".join(type(m).__name__ for m in head.cls_subnet if "Norm" in type(m).__name__),
+        "PRIOR_PROB": head.cls_score.bias.sigmoid().mean().item(),
+        "REG_MAX": head.reg_max,
+        "CENTER_SAMPLING_RADIUS": model.assigner.center_sampling_radius,
+        "FOCAL_LOSS_ALPHA": model.focal_loss_alpha,
+        "FOCAL_LOSS_GAMMA": model.focal_loss_gamma,
+        "SCORE_THRESH_TEST": model.test_score_thresh,
+        "TOPK_CANDIDATES_TEST": model.test_topk_candidates,
+        "NMS_THRESH_TEST": model.test_nms_thresh,
+    }
+    assert found.pop("PRIOR_PROB") == pytest.approx(others.pop("PRIOR_PROB"))
+    assert found == others
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("DENSE_KD.PGD.TOPKK", 3, "DENSE_KD.PGD has no key 'TOPKK'; expected one of .*'TOPK'"),
+        ("DENSE_KD.BCKD.LOC_WIEGHT", 1.0, "has no key 'LOC_WIEGHT'; expected one of .*LOC_WEIGHT"),
+        ("DENSE_KD.INIT_STUDNET", True, "DENSE_KD has no key 'INIT_STUDNET'.*'INIT_STUDENT'"),
+        ("DENSE_KD.TEACHER.WEIGHT", "x", "DENSE_KD.TEACHER has no key 'WEIGHT'.*'WEIGHTS'"),
+        ("MODEL.FCOS.NUM_CLASES", 3, "MODEL.FCOS has no key 'NUM_CLASES'.*'NUM_CLASSES'"),
+        ("DENSE_KD.PGD.BETA", "much", "DENSE_KD.PGD: .*beta='much'"),
+        ("DENSE_KD.PGD.BETA", math.nan, "DENSE_KD.PGD: .*beta=nan"),
+        ("DENSE_KD.PGD.BETA", -1.0, "DENSE_KD.PGD: .*beta=-1.0"),
+        ("DENSE_KD.PGD.BRANCHES", "neck", "DENSE_KD.PGD: branches='neck'"),
+        ("DENSE_KD.METHODS", "PGD", "DENSE_KD.METHODS = 'PGD': expected a list of names"),
+        ("DENSE_KD.METHODS", ["PDG"], "DENSE_KD.METHODS names 'PDG', expected one of .*'PGD'"),
+        ("DENSE_KD.TEACHER.WEIGHTS", None, "the teacher has no weights"),
+        ("DENSE_KD.TEACHER.CONFIG_FILE", None, "DENSE_KD.TEACHER.CONFIG_FILE = '' does not exist"),
+        ("DENSE_KD.TEACHER.PRECISION", "fp8", "precision='fp8': expected one of"),
+    ],
+)
+def test_a_key_or_value_that_is_wrong_is_named_before_anything_is_trained(
+    tmp_path, key, value, message
+):
+    """As set in code; merging a list or a file, yacs itself refuses keys that are not there."""
+    cfg = config(tmp_path, "DistillFCOS", "DistillFCOS")
+    cfg.DENSE_KD.METHODS = ["PGD"]
+    node, _, name = key.rpartition(".")
+    setattr(functools.reduce(getattr, node.split("."), cfg), name, value)
+    with pytest.raises(ValueError, match=message):
+        build_model(cfg)
+
+
+@pytest.mark.parametrize("value", ["much", "[1.0]", "True", "{'a': 1}"])
+def test_a_value_of_another_type_than_the_default_is_refused_when_merged(value):
+    cfg = get_cfg()
+    add_dense_kd_config(cfg)
+    with pytest.raises(ValueError, match="Type mismatch .* DENSE_KD.PGD.ALPHA"):
+        cfg.merge_from_list(["DENSE_KD.PGD.ALPHA", value])
 
 
 @pytest.mark.parametrize(

@@ -210,14 +210,10 @@ class _ConfigurableDistiller(Distiller):
 
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:
-        from .yacs_config import build_methods, build_teacher
+        from .yacs_config import build_parts
 
-        return {
-            "student": cls.student_class(**cls.student_class.from_config(cfg)),
-            "teacher": build_teacher(cfg),
-            "methods": build_methods(cfg),
-            "init_student": cfg.DENSE_KD.INIT_STUDENT,
-        }
+        parts = build_parts(cfg)
+        return {"student": cls.student_class(**cls.student_class.from_config(cfg)), **parts}
 
 
 @META_ARCH_REGISTRY.register()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import os
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 
 from . import methods
 from .detectors import FCOS, DenseDetector, RetinaNet
+from .distiller import Distiller
 from .methods import DistillationError, KDMethod, MethodSet
 from .teacher import Teacher
 
@@ -18,6 +22,9 @@ _DETECTORS: dict[str, type[DenseDetector]] = {
     "DistillFCOS": FCOS,
     "FCOS": FCOS,
 }
+
+_PARTS = ("student", "teacher", "methods")
+"""Arguments of the Distiller that are built."""
 
 METHODS: dict[str, type[KDMethod]] = {
     name.upper(): value
@@ -32,18 +39,24 @@ def add_dense_kd_config(cfg: CfgNode) -> None:
 
     Then set ``MODEL.META_ARCHITECTURE`` to ``DistillRetinaNet`` or ``DistillFCOS``,
     ``DENSE_KD.TEACHER.CONFIG_FILE`` and ``.WEIGHTS``, and ``DENSE_KD.METHODS``.
+
+    Keys are arguments in capitals. yacs only takes values of the type of the default (10.0, not
+    10, for a number with a fraction), or None, or any where the default is None. An option that
+    may be a mapping is such: None is the argument's default, and a mapping is a list of pairs,
+    ``[[cls, 0], [bbox, 1]]`` in a file and ``"[['cls', 0], ['bbox', 1]]"`` on the command line.
     """
     cfg.DENSE_KD = CfgNode()
-    cfg.DENSE_KD.TEACHER = CfgNode()
-    # A yacs .yaml of a RetinaNet or FCOS, or a LazyConfig .py with `model`.
-    cfg.DENSE_KD.TEACHER.CONFIG_FILE = ""
-    cfg.DENSE_KD.TEACHER.WEIGHTS = ""
-    # Whether the student starts with the teacher's FPN and head.
-    cfg.DENSE_KD.INIT_STUDENT = False
+    # CONFIG_FILE: a yacs .yaml of a RetinaNet or FCOS, or a LazyConfig .py with `model`.
+    cfg.DENSE_KD.TEACHER = CfgNode(
+        {"CONFIG_FILE": "", **_defaults(Teacher, but=("model",)), "WEIGHTS": ""}
+    )
+    # INIT_STUDENT: whether the student starts with the teacher's FPN and head.
+    for key, value in _defaults(Distiller, but=_PARTS).items():
+        cfg.DENSE_KD[key] = value
     # Names of the methods to combine; each has a node of options below.
     cfg.DENSE_KD.METHODS = ["BCKD"]
     for name, method in METHODS.items():
-        cfg.DENSE_KD[name] = _options(method)
+        cfg.DENSE_KD[name] = CfgNode(_defaults(method))
 
     cfg.MODEL.FCOS = CfgNode()
     cfg.MODEL.FCOS.NUM_CLASSES = 80
@@ -61,14 +74,72 @@ def add_dense_kd_config(cfg: CfgNode) -> None:
     cfg.MODEL.FCOS.NMS_THRESH_TEST = 0.6
 
 
-def _options(method: type[KDMethod]) -> CfgNode:
-    """The arguments of ``method``, in capitals, with their defaults; not those that are None."""
-    parameters = inspect.signature(method).parameters
-    return CfgNode({n.upper(): p.default for n, p in parameters.items() if p.default is not None})
+def _defaults(of: type, but: Collection[str] = ()) -> dict[str, Any]:
+    """The arguments of a constructor, in capitals, with their defaults; None where there is none,
+    or where the argument may be a mapping, which yacs takes for no other default."""
+    return {
+        name.upper(): None
+        if "Mapping" in parameter.annotation or parameter.default is parameter.empty
+        else parameter.default
+        for name, parameter in inspect.signature(of).parameters.items()
+        if name not in but
+    }
+
+
+def _options(node: CfgNode, of: type, where: str, but: Collection[str] = ()) -> dict[str, Any]:
+    """The arguments of the constructor of ``of`` that ``node``, which is called ``where``, sets."""
+    found = {}
+    for key, default in _defaults(of, but).items():
+        value = node[key]
+        if default is None and isinstance(value, (list, tuple, Mapping)):
+            value = _mapping(value, f"{where}.{key}")
+        if default is not None or value is not None:
+            found[key.lower()] = value
+    return found
+
+
+def _mapping(pairs: Any, where: str) -> dict[Any, Any]:
+    try:
+        return dict(pairs)
+    except (TypeError, ValueError):
+        raise DistillationError(
+            f"{where} = {pairs!r}: expected pairs, as in [['cls', 0], ['bbox', 1]]"
+        ) from None
+
+
+def _check_keys(node: CfgNode, known: CfgNode, where: str) -> None:
+    for key, value in node.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=3) or sorted(known)
+            raise DistillationError(f"{where} has no key {key!r}; expected one of {near}")
+        if isinstance(known[key], CfgNode):
+            _check_keys(value, known[key], f"{where}.{key}")
+
+
+def build_parts(cfg: CfgNode) -> dict[str, Any]:
+    """What a Distiller is built from, besides the student.
+
+    Raises:
+        DistillationError: a key that is not known was set, or an option has a value that it may
+            not have; both name the key.
+    """
+    known = get_cfg()
+    add_dense_kd_config(known)
+    _check_keys(cfg.DENSE_KD, known.DENSE_KD, "DENSE_KD")
+    _check_keys(cfg.MODEL.FCOS, known.MODEL.FCOS, "MODEL.FCOS")
+    return {
+        "teacher": build_teacher(cfg),
+        "methods": build_methods(cfg),
+        **_options(cfg.DENSE_KD, Distiller, "DENSE_KD", but=_PARTS),
+    }
 
 
 def build_methods(cfg: CfgNode) -> MethodSet:
     """The methods that ``cfg.DENSE_KD.METHODS`` names, with the options of their nodes."""
+    if isinstance(cfg.DENSE_KD.METHODS, str):
+        raise DistillationError(
+            f"DENSE_KD.METHODS = {cfg.DENSE_KD.METHODS!r}: expected a list of names"
+        )
     methods: dict[str, KDMethod] = {}
     for name in cfg.DENSE_KD.METHODS:
         if name not in METHODS:
@@ -80,21 +151,27 @@ def build_methods(cfg: CfgNode) -> MethodSet:
                 f"DENSE_KD.METHODS = {cfg.DENSE_KD.METHODS} names {name!r} twice; "
                 "name each method once"
             )
-        options = {key.lower(): value for key, value in cfg.DENSE_KD[name].items()}
-        methods[name.lower()] = METHODS[name](**options)
+        where = f"DENSE_KD.{name}"
+        options = _options(cfg.DENSE_KD[name], METHODS[name], where)
+        try:
+            methods[name.lower()] = METHODS[name](**options)
+        except ValueError as error:
+            raise DistillationError(f"{where}: {error}") from None
     return MethodSet(**methods)
 
 
 def build_teacher(cfg: CfgNode) -> Teacher:
     """The teacher of ``cfg.DENSE_KD.TEACHER``; its weights are not read yet."""
-    config_file, weights = cfg.DENSE_KD.TEACHER.CONFIG_FILE, cfg.DENSE_KD.TEACHER.WEIGHTS
+    node = cfg.DENSE_KD.TEACHER
+    config_file, weights = node.CONFIG_FILE or "", node.WEIGHTS or ""
+    options = _options(node, Teacher, "DENSE_KD.TEACHER", but=("model", "weights"))
     if not os.path.isfile(config_file):
         raise DistillationError(
             f"DENSE_KD.TEACHER.CONFIG_FILE = {config_file!r} does not exist; expected the config "
             "of the teacher, a yacs .yaml or a LazyConfig .py with `model`"
         )
     if config_file.endswith(".py"):
-        return Teacher(instantiate(LazyConfig.load(config_file).model), weights)
+        return Teacher(instantiate(LazyConfig.load(config_file).model), weights, **options)
     teacher_cfg = get_cfg()
     add_dense_kd_config(teacher_cfg)
     teacher_cfg.merge_from_file(config_file)
@@ -104,4 +181,5 @@ def build_teacher(cfg: CfgNode) -> Teacher:
             f"{config_file} has MODEL.META_ARCHITECTURE = {name!r}, expected one of "
             f"{sorted(_DETECTORS)}"
         )
-    return Teacher(_DETECTORS[name](**_DETECTORS[name].from_config(teacher_cfg)), weights)
+    model = _DETECTORS[name](**_DETECTORS[name].from_config(teacher_cfg))
+    return Teacher(model, weights, **options)
