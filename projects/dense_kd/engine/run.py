@@ -17,13 +17,23 @@ from torch import nn
 
 from ..checkpoint import AtomicCheckpointer
 from ..distiller import Distiller
+from . import run_folder
 from .checks import check_run
 from .checks.tree import select
 from .evaluation import Evaluation
 from .loaders import training_loader
+from .stored_config import StoredConfig
 from .trainer import Trainer
 
 logger = logging.getLogger("dense_kd")
+
+
+class _EvalHook(hooks.EvalHook):
+    """detectron2's also evaluates a run that fails in its last iteration."""
+
+    def after_train(self) -> None:
+        if self.trainer.iter >= self.trainer.max_iter:
+            super().after_train()
 
 
 def do_test(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
@@ -54,13 +64,22 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
         args: with ``resume``, as of ``detectron2.engine.default_argument_parser``.
         cfg: ``model``, ``dataloader.{train,test,evaluator}``, ``optimizer``, ``lr_multiplier``
             and ``train``, as for detectron2's script, where ``train`` may also hold
-            ``clip_grad`` (max_norm, norm_type), ``accumulate`` (batches per iteration) and
-            ``amp.dtype``.
+            ``clip_grad`` (max_norm, norm_type), ``accumulate`` (batches per iteration),
+            ``amp.dtype`` and ``overwrite`` (give up the run that ``output_dir`` holds).
 
     Returns:
         the metrics of the last evaluation, {} if there was none.
+
+    Raises:
+        RunError: something is wrong with the config; or ``output_dir`` holds a run that is
+            neither resumed nor overwritten, or cannot be resumed with this config.
+        FloatingPointError: losses, gradients or what is to be saved are not finite.
     """
     check_run(cfg, "train", resume=args.resume)
+    remarks = run_folder.remarks(cfg, args.resume)
+    if remarks:
+        logger.warning(remarks)
+    config = StoredConfig(cfg)
     model = _build(cfg)
     logger.info(f"Model:\n{model}")
     distiller = model if isinstance(model, Distiller) else None
@@ -82,7 +101,10 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
         accumulate=cfg.train.get("accumulate", 1),
         amp_dtype=amp.get("dtype", "float16") if amp.enabled else None,
     )
-    checkpointer = AtomicCheckpointer(model, cfg.train.output_dir, trainer=weakref.proxy(trainer))
+    checkpointer = AtomicCheckpointer(
+        model, cfg.train.output_dir, trainer=weakref.proxy(trainer), config=config
+    )
+    run_folder.clear(cfg)
     main = comm.is_main_process()
     results: dict[str, Any] = {}
 
@@ -95,7 +117,7 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
             hooks.IterationTimer(),
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
             hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
-            hooks.EvalHook(cfg.train.eval_period, test) if evaluation else None,
+            _EvalHook(cfg.train.eval_period, test) if evaluation else None,
             hooks.PeriodicWriter(
                 default_writers(cfg.train.output_dir, cfg.train.max_iter), cfg.train.log_period
             )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from detectron2.utils import comm
 from omegaconf import DictConfig, ListConfig
 
+from .. import run_folder
 from . import calls, data, device, files, values
 from .errors import RunError, choice, near
 from .tree import PARTS, referred_names, select
@@ -45,6 +46,8 @@ def check_run(
         found += device.problems(select(cfg, "train.device", ""), num_processes, per_machine)
         found += files.problems(cfg, mode, resume)
         found += data.problems(cfg, mode)
+        if mode == "train" and not found:
+            found += run_folder.problems(cfg, resume)
     if found:
         raise RunError(found)
 

@@ -48,7 +48,6 @@ SWITCH = Rule("true or false", lambda v: isinstance(v, bool))
 ANYTHING = Rule("anything", lambda v: True)
 
 _DDP = inspect.signature(DistributedDataParallel).parameters
-_CLIP = inspect.signature(nn.utils.clip_grad_norm_).parameters
 
 TRAIN: dict[str, Rule | dict[str, Rule]] = {
     "output_dir": Rule("a folder", lambda v: isinstance(v, str) and bool(v.strip())),
@@ -63,7 +62,6 @@ TRAIN: dict[str, Rule | dict[str, Rule]] = {
         "fp16_compression": SWITCH,
     },
     "clip_grad": {
-        **{name: ANYTHING for name in _CLIP if name != "parameters"},
         "max_norm": above_zero(),
         "norm_type": above_zero(", or .inf"),
     },
@@ -76,6 +74,7 @@ TRAIN: dict[str, Rule | dict[str, Rule]] = {
     "eval_period": integer(0, " (0 evaluates at the end only)"),
     "log_period": integer(1),
     "device": TEXT,
+    "overwrite": SWITCH,
     "cudnn_benchmark": SWITCH,
 }
 """Every option of ``train``: a rule, or those of its entries."""
