@@ -1,0 +1,131 @@
+"""A run that is stopped, killed, resumed and changed, by the script."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from test_lazyconfig_train_net import assert_equal, data, metrics, run  # noqa: F401
+
+from dense_kd.engine import RunError, trainer
+from dense_kd.engine.finite import StepNumbers
+
+STUDENT = "quickstart/student.py"
+DONE = 4
+
+
+def options(folder: Path, *more: str) -> list[str]:
+    return [f"train.output_dir={folder}", "train.checkpointer.period=2", *more]
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory) -> Path:  # noqa: F811
+    folder = tmp_path_factory.mktemp("finished")
+    run(STUDENT, [*data, *options(folder, f"train.max_iter={DONE}")])
+    return folder
+
+
+@pytest.fixture
+def again(data, finished, tmp_path):  # noqa: F811
+    """A function that runs the script in a copy of the folder of a finished run."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+
+    def call(*more: str, resume: bool = True, config: str = STUDENT) -> dict:
+        flags = ["--resume"] if resume else []
+        return run(config, [*data, *options(folder), f"train.max_iter={DONE}", *more], *flags)
+
+    call.folder = folder
+    return call
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+
+
+def final(folder: Path) -> dict:
+    return torch.load(folder / "model_final.pth", weights_only=True)
+
+
+def test_a_folder_with_a_run_is_left_as_it_is(again):
+    before = contents(again.folder)
+    for more in ([], ["optimizer.lr=0.5"]):
+        with pytest.raises(RunError, match=f"finished run .model_final.pth, {DONE} of {DONE}"):
+            again(*more, resume=False)
+    with pytest.raises(RunError, match="(?s)another run.*model._target_"):
+        again(config="quickstart/gfl.py")
+    assert contents(again.folder) == before
+
+
+def test_a_finished_run_is_evaluated_again_and_stays_as_it_is(again):
+    before = contents(again.folder)
+    assert "AP" in again()["bbox"]
+    after = contents(again.folder)
+    assert all(after[name] == before[name] for name in before if name.endswith(".pth"))
+    assert "All 4 iterations are done already" in (again.folder / "log.txt").read_text()
+    assert metrics(again.folder)[-1]["iteration"] == DONE
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_a_run_that_was_killed_in_its_last_save_gets_its_final_checkpoint(again, finished, stale):
+    folder = again.folder
+    if stale:  # of the same run, before it was given more iterations
+        shutil.copy(folder / "model_0000001.pth", folder / "model_final.pth")
+    else:
+        os.remove(folder / "model_final.pth")
+    (folder / "last_checkpoint").write_text("model_0000003.pth")
+    again()
+    assert (folder / "last_checkpoint").read_text() == "model_final.pth"
+    whole, mended = final(finished), final(folder)
+    assert mended["iteration"] == whole["iteration"] == DONE - 1
+    for part in ("model", "trainer"):
+        assert_equal(mended[part], whole[part])
+
+
+def test_changes_are_said_and_used(again):
+    again("train.max_iter=6", "optimizer.lr=0.5", "dataloader.train.total_batch_size=4")
+    log = (again.folder / "log.txt").read_text()
+    for change in (
+        "train.max_iter: 4 -> 6",
+        "optimizer.lr: 0.002 -> 0.5",
+        "dataloader.train.total_batch_size: 2 -> 4",
+    ):
+        assert change in log
+    assert {
+        group["initial_lr"] for group in final(again.folder)["trainer"]["optimizer"]["param_groups"]
+    } == {0.5}
+    assert final(again.folder)["trainer"]["data_loader"]["num_images"] == 4 * 2 + 2 * 4
+
+
+def test_an_overwritten_run_is_gone(again, finished):
+    again("train.overwrite=True", "train.max_iter=1", resume=False)
+    assert sorted(p.name for p in again.folder.glob("*.pth")) == ["model_final.pth"]
+    assert final(again.folder)["iteration"] == 0
+    lines = [line["iteration"] for line in metrics(again.folder) if "total_loss" in line]
+    assert lines == [0]
+
+
+@pytest.mark.parametrize("iteration", [1, 3])
+def test_a_step_that_is_not_finite_leaves_the_run_to_be_resumed(
+    again, finished, monkeypatch, iteration
+):
+    shutil.rmtree(again.folder)
+    check = StepNumbers.check
+
+    def fail(step, scaler):
+        if step.iteration == iteration:
+            step.norm = torch.tensor(float("nan"))
+        return check(step, scaler)
+
+    monkeypatch.setattr(trainer.StepNumbers, "check", fail)
+    with pytest.raises(FloatingPointError, match="(?s)loss_fcos_cls=.*images: .*png"):
+        again(resume=False)
+    assert not (again.folder / "model_final.pth").exists()
+    assert not any("bbox/AP" in line for line in metrics(again.folder))
+    monkeypatch.undo()
+    again()
+    for name, value in final(again.folder)["model"].items():
+        torch.testing.assert_close(value, final(finished)["model"][name], rtol=1e-3, atol=1e-5)
