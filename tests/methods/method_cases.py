@@ -52,7 +52,11 @@ PAIRS: dict[str, dict[str, Pair]] = {
     "FGFI": {"": Pair(tiny_retinanet, {"warmup_iters": 0})},
     "FKD": {"": Pair(tiny_fcos, {})},
     "FRS": {"": Pair(tiny_retinanet, {"warmup_iters": 0})},
-    "FitNet": {"": Pair(tiny_gfl, {}), "objects": Pair(tiny_fcos, {"region": "objects"})},
+    "FitNet": {
+        "": Pair(tiny_gfl, {}),
+        "objects": Pair(tiny_fcos, {"region": "objects"}),
+        "positives": Pair(tiny_retinanet, {"region": "positives"}),
+    },
     "GIBox": {"": Pair(tiny_retinanet, {})},
     "KD": {
         "": Pair(tiny_retinanet, {}),

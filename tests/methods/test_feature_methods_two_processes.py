@@ -28,6 +28,7 @@ LOCAL = {
     "defeat": lambda: DeFeat(),
     "fgfi": lambda: FGFI(warmup_iters=0),
     "fitnet of objects": lambda: FitNet(region="objects"),
+    "fitnet of positives": lambda: FitNet(region="positives"),
     "fkd": lambda: FKD(),
     "frs": lambda: FRS(warmup_iters=0),
     "gibox": lambda: GIBox(nms_thresh=0.7),  # leaves unequally many boxes of each image

@@ -78,10 +78,14 @@ def make_pass(seed: int, num_anchors: int = 1) -> DensePass:
 # In the first image: in the upper left cell of level 0 and level 1; nothing in the second.
 TRUTH = [instances((16, 16), [[0, 0, 9, 7]], [1]), instances((16, 16), [], [])]
 
+NO_LABELS = torch.zeros(2, 1)
 
-def losses(method: KDMethod, student: DensePass, teacher: DensePass) -> dict[str, Tensor]:
+
+def losses(
+    method: KDMethod, student: DensePass, teacher: DensePass, labels: Tensor = NO_LABELS
+) -> dict[str, Tensor]:
     method.adapters = WidthAdapters(2, 3, 3)
-    targets = Targets(torch.zeros(2, 1), torch.zeros(2, 1, 4), 2, torch.tensor(1.0))
+    targets = Targets(labels, torch.zeros(2, 1, 4), 2, torch.tensor(1.0))
     return method(student, teacher, make_step(targets, TRUTH))
 
 
@@ -184,6 +188,17 @@ def test_fitnet_is_the_sum_over_levels_of_means(method: FitNet, cells: set | Non
         expected += sum(chosen) / max(1, 3 * len(chosen))
     found = losses(method, student, teacher)
     assert list(found) == ["loss_feature"]
+    assert found["loss_feature"].item() == pytest.approx(0.5 * expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("num_anchors", [1, 3])
+def test_fitnet_of_positives_is_of_cells_with_a_positive_of_any_anchor(num_anchors: int):
+    student, teacher = make_pass(0, num_anchors), make_pass(1, num_anchors)
+    labels = torch.full((2, 5, num_anchors), 2)  # of four cells and one; 2 is background
+    labels[0, 3, -1], labels[1, 3, 0], labels[1, 0] = 1, 0, -1
+    found = losses(FitNet(weight=0.5, region="positives"), student, teacher, labels.flatten(1))
+    errors = cell_errors(student, teacher)
+    expected = (errors[0, 0, 3] + errors[0, 1, 3]) / 6
     assert found["loss_feature"].item() == pytest.approx(0.5 * expected, rel=1e-5)
 
 

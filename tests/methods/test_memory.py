@@ -77,6 +77,7 @@ CASES = {
     "TID": Case(TID(), PYRAMID, anchors=9, limit=6.0),
     "FitNet": Case(FitNet(), PYRAMID),
     "FitNet on objects": Case(FitNet(region="objects"), PYRAMID, anchors=9),
+    "FitNet on positives": Case(FitNet(region="positives"), PYRAMID, anchors=9),
     "GIBox": Case(GIBox(), PYRAMID, anchors=9),
     "FGFI": Case(FGFI(), PYRAMID, anchors=9),
     "DeFeat": Case(DeFeat(), PYRAMID),

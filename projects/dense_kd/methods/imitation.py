@@ -38,7 +38,7 @@ from .options import (
     is_whole,
 )
 
-FITNET_REGIONS = ("all", "objects")
+FITNET_REGIONS = ("all", "objects", "positives")
 FGFI_LEVELS = ("assigned", "each")
 FGFI_NORMALIZERS = ("elements", "cells")
 
@@ -92,8 +92,9 @@ class FitNet(FeatureImitation):
         loss_feature = weight * sum_l mean of e / C over the cells of level l
 
     As LD's code has it for its tables, with ``weight=2``. Its own default is
-    ``region="objects"``: only cells whose centre is in an object. The adapter is a 1x1 convolution
-    where the widths differ, and nothing where they are equal.
+    ``region="objects"``: only cells whose centre is in an object, "Inside GT Box" in its tables and
+    CrossKD's. "Main Region" there is ``region="positives"``: cells with a positive of the student.
+    The adapter is a 1x1 convolution where the widths differ, and nothing where they are equal.
 
     In a training step the tensors of the loss take, at their peak, 1.6 times the memory of the maps
     that are compared (both pyramids, float32; gradients included).
@@ -112,7 +113,7 @@ class FitNet(FeatureImitation):
         """
         Args:
             weight: above 0.
-            region: "all" or "objects".
+            region: "all", "objects" or "positives".
             always_adapt: have the convolutions also between equal widths.
             warmup_iters: see :class:`KDMethod`.
         """
@@ -133,6 +134,11 @@ class FitNet(FeatureImitation):
                 object_masks(student.priors, student.num_anchors, truth.gt_boxes.tensor)
                 for truth in step.ground_truth
             ])  # fmt: skip
+        elif self.region == "positives":
+            masks = [
+                level.unflatten(1, (-1, student.num_anchors)).any(dim=2).float()
+                for level in step.targets.foreground.split(student.num_predictions, dim=1)
+            ]
         loss = sum(_mean(errors, masks, teacher.features[0].shape[1]))
         return {"loss_feature": self.weight * loss}
 
