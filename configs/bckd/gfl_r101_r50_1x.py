@@ -1,4 +1,4 @@
-"""BCKD, Table 1, GFL R101 to R50, 1x: 40.1 -> 43.2 AP."""
+"""BCKD, Tables 1 and 3, GFL R101 to R50, 1x: 40.1 -> 43.2 AP."""
 
 from detectron2.config import LazyCall as L
 

@@ -1,4 +1,6 @@
-"""CrossKD, FCOS R101 to R50, 2x: 38.5 -> 41.1 AP (its README; 41.3 in the paper)."""
+"""CrossKD, Table 6, FCOS R101 to R50, 2x, short side 640 or 800: 38.5 -> 41.3 AP in the paper, 41.1
+in the README of its code. This is the code: depth 2 and -log IoU, in the paper 3 and GIoU
+(model.methods.crosskd.depth=3 model.methods.crosskd.loc_loss=auto)."""
 
 from detectron2.config import LazyCall as L
 

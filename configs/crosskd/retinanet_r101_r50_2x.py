@@ -1,4 +1,5 @@
-"""CrossKD, RetinaNet R101 to R50, 2x: 37.4 -> 39.7 AP."""
+"""CrossKD, Table 6, RetinaNet R101 to R50, 2x: 37.4 -> 39.7 AP. The student's P6 is made from P5,
+as in the code."""
 
 from detectron2.config import LazyCall as L
 

@@ -1,4 +1,5 @@
-"""CrossKD, RetinaNet Swin-T to R50, 1x: 36.5 -> 38.0 AP."""
+"""CrossKD, Table 8, RetinaNet Swin-T to R50, 1x: 36.5 -> 38.0 AP. The student's P6 is made from P5,
+as in the code."""
 
 from detectron2.config import LazyCall as L
 

@@ -1,5 +1,6 @@
 """FCOS R50 with centre sampling, normalised distances and GIoU, 24 epochs, short side 640 or 800:
-the student of FGD, which compares it with mmdet_r50_2x_ms.py (38.5 AP)."""
+the student of FGD's code. We have no AP of it alone; FGD compares it with mmdet_r50_2x_ms.py (38.5
+AP)."""
 
 from ..common.models.backbones import MSRA_INPUT
 from ..common.models.fcos import mmdet_fcos

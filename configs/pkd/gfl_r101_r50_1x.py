@@ -1,5 +1,5 @@
-"""PKD, CrossKD, Table 2, GFL R101 to R50, 1x: 40.2 -> 43.3 AP. The weight is that of CrossKD +
-PKD."""
+"""PKD, CrossKD, Table 5, GFL R101 to R50, 1x: 40.2 -> 43.3 AP. The weight is that of CrossKD + PKD;
+the paper does not name it."""
 
 from detectron2.config import LazyCall as L
 

@@ -1,4 +1,5 @@
-"""RetinaNet R18 whose P6 is made from P5, 12 epochs: a student of CrossKD's."""
+"""RetinaNet R18 whose P6 is made from P5, 12 epochs: a student of CrossKD's code; we have no AP of
+it."""
 
 from ..common.models.mmdet_backbones import mmdet_resnet_fpn
 from ..common.models.retinanet import mmdet_retinanet
