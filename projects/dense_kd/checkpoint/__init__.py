@@ -4,12 +4,15 @@ Importing this package teaches detectron2's PathManager the names of :mod:`.zoo`
 """
 
 from .checkpointer import AtomicCheckpointer
+from .classes import check_class_names, class_names
 from .conversion import convert_file
 from .errors import CheckpointError
+from .fitting import load_strictly
 from .formats import Conversion, convert
 from .mmdet import convert_mmdet, is_mmdet
-from .reading import METHOD_PREFIX, load_strictly, read_content, read_weights
+from .reading import read_content, read_weights
 from .torchvision import convert_torchvision, torchvision_model
+from .wrappers import METHOD_PREFIX
 from .writing import replace_atomically
 from .zoo import ZooHandler, published_file
 
@@ -19,6 +22,8 @@ __all__ = [
     "CheckpointError",
     "Conversion",
     "ZooHandler",
+    "check_class_names",
+    "class_names",
     "convert",
     "convert_file",
     "convert_mmdet",

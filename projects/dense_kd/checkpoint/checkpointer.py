@@ -2,25 +2,65 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from fvcore.common.checkpoint import Checkpointer
+from torch import nn
 
-from .errors import CheckpointError, listed
-from .formats import convert
+from .classes import check_class_names, class_names
+from .errors import CheckpointError, UnreadableError, listed
+from .fitting import NOT_IN_MODEL, check_initial, check_resumed
+from .formats import convert, convert_state, is_ours, model_state
+from .reading import read_content, weights_of
+from .wrappers import COMPILED, CONTAINERS, clean_state, names_in, unwrapped
 from .writing import remove_abandoned, replace_atomically
 
+logger = logging.getLogger(__name__)
 
-class AtomicCheckpointer(DetectionCheckpointer):
-    """detectron2's checkpointer, writing to a temporary name first.
+
+class _SafeFiles(Checkpointer):
+    """What detectron2's checkpointer asks for a file, instead of fvcore's ``torch.load``."""
+
+    source: str
+    class_names: list[str] | None
+
+    def _load_file(self, f: str) -> dict[str, Any]:
+        content = read_content(f)
+        self.class_names = class_names(content)
+        return _with_model(content, f)
+
+
+class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
+    """detectron2's checkpointer, writing to a temporary name first and reading safely.
 
     A run that is killed while it saves leaves the previous checkpoint and ``last_checkpoint``
-    as they were. Numbers that are not finite are never saved. Reading errors name the file.
-    Checkpoints of mmdetection and torchvision are converted.
+    as they were. Numbers that are not finite are never saved. No file can run code. Checkpoints of
+    other projects are converted, and what wraps a model (DDP, torch.compile) is in no key. A model
+    that starts from a file must have much of it, and one that resumes all: see :mod:`.fitting`.
     """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        partial: bool = False,
+        save_to_disk: bool | None = None,
+        **checkpointables: Any,
+    ):
+        """
+        Args:
+            model, save_dir, save_to_disk, checkpointables: see DetectionCheckpointer.
+            partial: start from a file of which little fits, ``train.init_partial``.
+        """
+        super().__init__(unwrapped(model), save_dir, save_to_disk=save_to_disk, **checkpointables)
+        self.partial = partial
+        self._resuming = False
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``<save_dir>/<name>.pth`` and point ``last_checkpoint`` to it.
@@ -30,7 +70,7 @@ class AtomicCheckpointer(DetectionCheckpointer):
         """
         if not self.save_dir or not self.save_to_disk:
             return
-        content = {"model": self.model.state_dict()}
+        content = {"model": clean_state(self.model)}
         content.update({key: item.state_dict() for key, item in self.checkpointables.items()})
         content.update(kwargs)
         bad = list(_not_finite(content))
@@ -55,23 +95,90 @@ class AtomicCheckpointer(DetectionCheckpointer):
             return
         replace_atomically(path, lambda file: file.write(last_filename_basename.encode()))
 
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Go on from the last checkpoint, which must fit exactly, or start from ``path``."""
+        self._resuming = resume and self.has_checkpoint()
+        try:
+            return super().resume_or_load(path, resume=resume)
+        finally:
+            self._resuming = False
+
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        self.source = path
         try:
             return super().load(path, *args, **kwargs)
-        except CheckpointError:
-            raise
-        except Exception as error:  # torch raises many kinds for a damaged file
+        except Exception as error:  # what a damaged file gives, or another optimizer's state
+            if isinstance(error, CheckpointError) and not isinstance(error, UnreadableError):
+                raise
             raise CheckpointError(
                 f"{path} could not be loaded: {type(error).__name__}: {error}. Give a checkpoint "
                 "that is there and whole, such as an earlier one of the run"
             ) from error
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        loaded = super()._load_file(filename)
-        conversion = convert(loaded["model"], source=filename)  # or all of a file without "model"
-        if conversion is not None:
-            loaded["model"] = conversion.weights
-        return loaded
+        # detectron2 goes by these extensions, and unpickles.
+        if not filename.endswith((".pkl", ".pyth")):
+            return super()._load_file(filename)
+        content = read_content(filename)
+        self.class_names = class_names(content)
+        if filename.endswith(".pyth"):
+            state = {k: v for k, v in _with_model(content, filename)["model"].items()}
+            return {"model": _without_counters(state), **_BY_NAMES, "__author__": "pycls"}
+        if isinstance(content, Mapping) and not any(name in content for name in CONTAINERS):
+            blobs = content.get("blobs", content)  # Detectron's detectors have them
+            state = {k: v for k, v in blobs.items() if not k.endswith("_momentum")}
+            if convert(state, source=filename) is None and not is_ours(state):
+                return {"model": state, **_BY_NAMES, "__author__": "Caffe2"}
+        return _with_model(content, filename)
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        names = names_in(self.model)
+        if any(key != name for key, name in names.items()):
+            checkpoint["model"] = {names.get(k, k): v for k, v in checkpoint["model"].items()}
+        incompatible = super()._load_model(checkpoint)
+        fit = {
+            "missing": [key.replace(COMPILED, "") for key in incompatible.missing_keys],
+            "unused": {
+                **dict.fromkeys(incompatible.unexpected_keys, NOT_IN_MODEL),
+                **{
+                    key: f"expected {expected}, found {found}"
+                    for key, found, expected in incompatible.incorrect_shapes
+                },
+            },
+        }
+        if self._resuming:
+            check_resumed(self.model, self.source, **fit)
+        else:
+            check_initial(self.model, self.source, partial=self.partial, **fit)
+            self._warn_of_classes()
+        return incompatible
+
+    def _warn_of_classes(self) -> None:
+        try:
+            check_class_names(self.model, self.class_names, self.source)
+        except CheckpointError as error:
+            logger.warning(f"{error}: its head means other classes than the model's")
+
+
+_BY_NAMES = {"matching_heuristics": True}
+"""Tells detectron2's checkpointer to look for similar names."""
+
+
+def _with_model(content: Any, source: str) -> dict[str, Any]:
+    """The content of a file with its weights, under our keys, as "model"."""
+    state = model_state(content, source=source)
+    if state is None:
+        weights_of(content, source)  # says what it is
+    conversion = convert_state(state, source=source)
+    if conversion is not None:
+        return {"model": conversion.weights}
+    if isinstance(content.get("model"), Mapping):
+        return {**content, "model": state}
+    return {"model": state}
+
+
+def _without_counters(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
 
 
 def _not_finite(content: Any, place: str = "") -> Iterator[str]:

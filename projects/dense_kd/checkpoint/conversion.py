@@ -1,13 +1,20 @@
-"""Turn a file of mmdetection's or torchvision's into one of ours."""
+"""Turn a file of another project, or of a distiller, into one of ours."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
+from .classes import CLASS_NAMES, check_class_names, class_names
 from .errors import CheckpointError, listed
-from .formats import Conversion, convert
-from .reading import load_strictly, read_content
+from .fitting import load_strictly
+from .formats import Conversion, convert_state, model_state
+from .reading import as_tensor, read_content
+from .signatures import describe_content
+from .wrappers import METHOD_PREFIX
 from .writing import replace_atomically
 
 
@@ -33,21 +40,36 @@ def convert_file(
             head, or does not fit ``model``. Nothing is written then.
     """
     content = read_content(source)
-    conversion = convert(content, part=part, background=background, source=source)
+    state = model_state(content, part=part, source=source)
+    names = class_names(content)
+    conversion = None
+    if state is not None:
+        conversion = convert_state(state, background=background, source=source)
+        if conversion is None and (model is not None or part is not None):
+            conversion = _own(state, source)
     if conversion is None:
-        found = sorted(map(str, content))[:10] if isinstance(content, dict) else type(content)
         raise CheckpointError(
             f"{source} is no checkpoint of mmdetection ('state_dict' with keys under backbone., "
-            f"neck. and bbox_head.) or torchvision: found {found}; detectron2's files and ours "
-            "need no conversion"
+            "neck. and bbox_head.), torchvision or timm: found "
+            f"{describe_content(content)}; detectron2's files and ours need no conversion (with "
+            "--config one is checked, with --part student taken out of a distiller's)"
         )
     if model is not None:
         load_strictly(model, source, conversion.weights)
+        check_class_names(model, names, source)
     missing = conversion.missing_in_head()
     if missing:
         raise CheckpointError(
             f"the head of {source}, {conversion.project}'s {conversion.model}, is incomplete; it "
             f"lacks what would be our keys {', '.join(listed(missing))}"
         )
-    replace_atomically(target, lambda file: torch.save({"model": conversion.weights}, file))
+    content = {"model": conversion.weights, **({CLASS_NAMES: names} if names else {})}
+    replace_atomically(target, lambda file: torch.save(content, file))
     return conversion
+
+
+def _own(state: Mapping[str, Any], source: str) -> Conversion:
+    """A file that has our keys already, without the parameters of distillation methods."""
+    dropped = dict.fromkeys((k for k in state if k.startswith(METHOD_PREFIX)), "of a method")
+    weights = {key: as_tensor(source, key, state[key]) for key in state if key not in dropped}
+    return Conversion("dense_kd", None, weights, dropped=dropped)

@@ -7,6 +7,10 @@ class CheckpointError(RuntimeError):
     """A checkpoint that cannot be read, or does not belong to the model."""
 
 
+class UnreadableError(CheckpointError):
+    """The file is damaged, or no checkpoint at all."""
+
+
 def listed(keys: list[str], limit: int = 20) -> list[str]:
     """``keys`` for an error message: the first ``limit``, and how many more there are."""
     more = [f"... and {len(keys) - limit} more"] if len(keys) > limit else []

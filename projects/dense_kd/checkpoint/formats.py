@@ -11,8 +11,10 @@ from typing import Any
 from tabulate import tabulate
 from torch import Tensor
 
+from .backbones import flatten_position_index, timm_dropped, timm_model, timm_rules
 from .errors import CheckpointError
-from .mmdet import PREDICTIONS, convert_mmdet, is_dropped, is_mmdet, mmdet_detector, select_part
+from .keys import translate
+from .mmdet import PREDICTIONS, convert_mmdet, is_mmdet_state, mmdet_detector, mmdet_dropped
 from .torchvision import (
     DETECTORS,
     convert_torchvision,
@@ -20,6 +22,7 @@ from .torchvision import (
     torchvision_dropped,
     torchvision_model,
 )
+from .wrappers import find_state, select_part, strip_wrappers
 
 GROUPS = {
     "backbone": "backbone.bottom_up.",
@@ -28,6 +31,7 @@ GROUPS = {
 }
 """{group of the coverage table: how its keys begin}"""
 
+_OURS = ("backbone.bottom_up.", "backbone.fpn_", "head.cls_subnet.", "head.cls_score.")
 _OUTPUT_OF_FPN = r"backbone\.(fpn_output|top_block\.p)\d\.weight"
 
 
@@ -36,7 +40,7 @@ class Conversion:
     """What became of the checkpoint of another project.
 
     Attributes:
-        project: "mmdetection" or "torchvision".
+        project: "mmdetection", "torchvision", "timm" or "dense_kd".
         model: the project's name of the kind of model, None if nothing but a backbone and a neck
             is known of it.
         weights: under our keys.
@@ -89,6 +93,44 @@ class Conversion:
         return sorted(expected.difference(self.weights))
 
 
+def model_state(content: Any, *, part: str | None = None, source: str) -> Mapping[str, Any] | None:
+    """The state dict of the model in the content of a file, under its project's keys.
+
+    Args:
+        content: of a file, or what it has under "model".
+        part: see ``select_part``; the checkpoint of a distiller of ours is that of its student.
+        source: named in errors.
+
+    Returns:
+        None if the content holds no weights.
+
+    Raises:
+        CheckpointError: they are those of several models, and ``part`` does not say which.
+    """
+    state = find_state(content)
+    if state is None:
+        return None
+    state = strip_wrappers(state, source)
+    if part is None or is_mmdet_state(state) or not (is_ours(state) or torchvision_model(state)):
+        return select_part(state, part, source)
+    if torchvision_model(state):
+        raise CheckpointError(
+            f"{source} is a checkpoint of torchvision; expected one of a distiller to take the "
+            f"{part} out of"
+        )
+    if part != "student":
+        raise CheckpointError(
+            f"{source} holds a model of dense_kd or detectron2; the checkpoint of a distiller here "
+            f"is that of its student and has no {part} in it"
+        )
+    return state
+
+
+def is_ours(state: Mapping[str, Any]) -> bool:
+    """Whether a state dict has detectron2's keys of a detector with an FPN."""
+    return any(key.startswith(_OURS) for key in state)
+
+
 def convert(
     content: Any, *, part: str | None = None, background: bool = True, source: str
 ) -> Conversion | None:
@@ -96,37 +138,48 @@ def convert(
 
     Args:
         content: of a file, or what it has under "model".
-        part: see ``convert_mmdet``.
+        part: see :func:`model_state`.
         background: see ``convert_torchvision``.
         source: named in errors.
 
     Raises:
         CheckpointError: lists the keys that are unknown.
     """
-    if is_mmdet(content):
-        state_dict = content["state_dict"]
-        weights = convert_mmdet(state_dict, part=part, source=source)
-        kept = select_part(state_dict, part, source)
-        detector = mmdet_detector(kept)
+    state = model_state(content, part=part, source=source)
+    return None if state is None else convert_state(state, background=background, source=source)
+
+
+def convert_state(
+    state: Mapping[str, Any], *, background: bool = True, source: str
+) -> Conversion | None:
+    """:func:`convert` for a :func:`model_state`."""
+    if is_mmdet_state(state):
+        weights = convert_mmdet(state, source=source)
+        detector = mmdet_detector(state)
         predictions = tuple(PREDICTIONS[detector].values()) if detector else ()
-        dropped = {key: "nothing learned" for key in kept if is_dropped(key)}
-        return Conversion("mmdetection", detector, weights, predictions, dropped)
-    state_dict = content.get("model", content) if isinstance(content, Mapping) else None
-    model = torchvision_model(state_dict)
+        return Conversion("mmdetection", detector, weights, predictions, mmdet_dropped(state))
+    if timm_model(state) is not None:
+        return _convert_timm(state, source)
+    model = torchvision_model(state)
     if model is None:
         return None
-    if part is not None:
-        raise CheckpointError(
-            f"{source} is a checkpoint of torchvision; expected one of a distiller to take the "
-            f"{part} out of"
-        )
-    weights = convert_torchvision(state_dict, background=background, source=source)
-    dropped = torchvision_dropped(state_dict)
+    weights = convert_torchvision(state, background=background, source=source)
+    dropped = torchvision_dropped(state)
     if model not in DETECTORS:
         return Conversion("torchvision", model, weights, dropped=dropped)
     predictions = ("cls_score", "bbox_pred") + (("ctrness",) if model == "FCOS" else ())
-    dropped.update(_dropped_classes(state_dict, weights))
+    dropped.update(_dropped_classes(state, weights))
     return Conversion("torchvision", model, weights, predictions, dropped)
+
+
+def _convert_timm(state: Mapping[str, Any], source: str) -> Conversion:
+    model, dropped = timm_model(state), timm_dropped(state)
+    known = f"Known are timm's MobileNetV2 and Swin Transformer; this one is like {model}"
+    weights = translate(
+        state, timm_rules(state), dropped, project="timm", known=known, source=source
+    )
+    flatten_position_index(weights)
+    return Conversion("timm", model, weights, dropped=dropped)
 
 
 def _dropped_classes(

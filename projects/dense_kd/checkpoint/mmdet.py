@@ -1,6 +1,7 @@
 """Read checkpoints of mmdetection's dense detectors: its keys and anchors become ours.
 
-Known are ResNet and ResNeXt backbones, the FPN, and the heads of :data:`PREDICTIONS`.
+Known are ResNet, ResNeXt, MobileNetV2 and Swin Transformer backbones, the FPN, and the heads of
+:data:`PREDICTIONS`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from typing import Any
 
 from torch import Tensor
 
-from .errors import CheckpointError
+from .backbones import (
+    flatten_position_index,
+    mobilenet_rules,
+    reorder_merged_patches,
+    swin_rules,
+    unread_last_conv,
+)
 from .keys import Rule, reorder_anchors, resnet_rules, translate
-
-PARTS = ("student", "teacher")
-"""Before the keys of the two models in the checkpoints of mmdetection's distillers."""
+from .wrappers import select_part
 
 PREDICTIONS: dict[str, dict[str, str]] = {
     "RetinaNet": {"retina_cls": "cls_score", "retina_reg": "bbox_pred"},
@@ -40,21 +45,34 @@ PREDICTIONS: dict[str, dict[str, str]] = {
 "DDOD" is also the head of PGD's ATSS with an IoU branch.
 """
 
-_ROOTS = ("backbone.", "neck.", "bbox_head.")
+_BACKBONES = r"backbone\.(conv1|bn1|layer\d|stem\.\d|patch_embed|stages|layers)\."
+_ROOTS = ("neck.", "bbox_head.")
 
 
 def is_mmdet(content: Any) -> bool:
     """Whether the content of a file is a checkpoint of a detector, or distiller, of mmdetection."""
     weights = content.get("state_dict") if isinstance(content, Mapping) else None
-    if not isinstance(weights, Mapping):
-        return False
-    roots = _ROOTS + tuple(f"{part}.{root}" for part in PARTS for root in _ROOTS)
-    return any(str(key).startswith(roots) for key in weights)
+    return isinstance(weights, Mapping) and is_mmdet_state(
+        {re.sub(r"^(student|teacher|architecture)\.", "", str(key)): None for key in weights}
+    )
 
 
-def is_dropped(key: str) -> bool:
-    """Whether a key of mmdetection's holds nothing that is learned."""
-    return key.endswith(".num_batches_tracked") or key == "bbox_head.integral.project"
+def is_mmdet_state(state: Mapping[str, Any]) -> bool:
+    """Whether the keys of a state dict are those of a detector of mmdetection."""
+    return any(key.startswith(_ROOTS) or re.match(_BACKBONES, key) for key in state)
+
+
+def mmdet_dropped(state: Mapping[str, Any]) -> dict[str, str]:
+    """{key of mmdetection's without a counterpart: why}."""
+    dropped = dict.fromkeys(unread_last_conv(state), "a layer behind the last map that is read")
+    for key in state:
+        if key.endswith(".num_batches_tracked") or key == "bbox_head.integral.project":
+            dropped[key] = "nothing learned"
+        elif key.startswith("ema_"):  # without dots; mmcv swaps the two before it saves
+            dropped[key] = "the weights that were not averaged"
+        elif key.startswith("head."):
+            dropped[key] = "the classifier"
+    return dropped
 
 
 def mmdet_detector(state_dict: Mapping[str, Any]) -> str | None:
@@ -72,34 +90,6 @@ def mmdet_detector(state_dict: Mapping[str, Any]) -> str | None:
     return best if fit(best)[0] else None
 
 
-def select_part(
-    state_dict: Mapping[str, Tensor], part: str | None, source: str
-) -> dict[str, Tensor]:
-    """The keys of one model; of a distiller's two models, ``part`` says which.
-
-    Args:
-        state_dict: of a detector or a distiller.
-        part: one of :data:`PARTS`; None for the checkpoint of a single detector.
-        source: named in errors.
-    """
-    sizes = {p: sum(key.startswith(f"{p}.") for key in state_dict) for p in PARTS}
-    if part is None:
-        if any(sizes.values()):
-            counts = ", ".join(f"{size} keys under '{p}.'" for p, size in sizes.items())
-            raise CheckpointError(
-                f"{source} is the checkpoint of a distiller of mmdetection ({counts}); take one "
-                "model out of it with tools/convert_checkpoint.py --part student (or teacher)"
-            )
-        return dict(state_dict)
-    if not sizes[part]:
-        raise CheckpointError(
-            f"{source} has no keys under '{part}.', expected the checkpoint of a distiller; its "
-            f"keys begin with {sorted({key.split('.')[0] for key in state_dict})}"
-        )
-    prefix = f"{part}."
-    return {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
-
-
 def convert_mmdet(
     state_dict: Mapping[str, Tensor], *, part: str | None = None, source: str = "the checkpoint"
 ) -> dict[str, Tensor]:
@@ -110,7 +100,7 @@ def convert_mmdet(
 
     Args:
         state_dict: the "state_dict" of a checkpoint.
-        part: see :func:`select_part`.
+        part: see :func:`.wrappers.select_part`.
         source: named in errors.
 
     Raises:
@@ -118,17 +108,23 @@ def convert_mmdet(
     """
     state_dict = select_part(state_dict, part, source)
     detector = mmdet_detector(state_dict)
-    rules = resnet_rules(r"backbone\.") + _neck_rules(state_dict)
+    root = r"backbone\."
+    rules = resnet_rules(root) + mobilenet_rules(root) + swin_rules(root, state_dict)
+    rules += _neck_rules(state_dict)
     rules += _head_rules(state_dict, detector)
     found = f"with the head of {detector}" if detector else "with a head of none of these"
     known = (
-        "Known are ResNet and ResNeXt with an FPN (without a deep stem, 'backbone.stem.', or "
-        f"deformable convolutions), and the heads of {', '.join(PREDICTIONS)}; this one is {found}"
+        "Known are ResNet and ResNeXt (without a deep stem, 'backbone.stem.', or deformable "
+        "convolutions), MobileNetV2 and Swin Transformer with an FPN, and the heads of "
+        f"{', '.join(PREDICTIONS)}; this one is {found}"
     )
-    dropped = filter(is_dropped, state_dict)
+    dropped = mmdet_dropped(state_dict)
     weights = translate(
         state_dict, rules, dropped, project="mmdetection", known=known, source=source
     )
+    flatten_position_index(weights)
+    if any(key.startswith("backbone.stages.") for key in state_dict):  # not Swin's own repository
+        reorder_merged_patches(weights)
     if detector == "RetinaNet":
         reorder_anchors(weights, source)
     return weights

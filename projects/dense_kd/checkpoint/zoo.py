@@ -20,7 +20,7 @@ from typing import IO, Any
 import torchvision
 from detectron2.utils.file_io import PathHandler, PathManager
 
-from . import formats, keys, mmdet
+from . import backbones, conversion, formats, keys, mmdet, wrappers
 from . import torchvision as torchvision_files
 from .conversion import convert_file
 from .errors import CheckpointError
@@ -170,7 +170,8 @@ class ConvertingZooHandler(ZooHandler):
 def _digest_of_converter() -> str:
     """A name for the code that converts, so that a file of an older one is not taken for its."""
     sha = hashlib.sha256()
-    for module in (formats, keys, mmdet, torchvision_files):
+    modules = (backbones, conversion, formats, keys, mmdet, torchvision_files, wrappers)
+    for module in modules:
         sha.update(Path(module.__file__).read_bytes())
     return sha.hexdigest()[:8]
 

@@ -15,7 +15,7 @@ from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from ..checkpoint import AtomicCheckpointer
+from ..checkpoint import AtomicCheckpointer, load_strictly
 from ..distiller import Distiller
 from . import run_folder
 from .checks import check_run
@@ -44,9 +44,10 @@ def do_test(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
     """Evaluate ``cfg.train.init_checkpoint`` in ``cfg.model``; of a Distiller, the student."""
     check_run(cfg, "evaluate")
-    model = _parallel(cfg, _build(cfg))
-    AtomicCheckpointer(model).load(cfg.train.init_checkpoint)
-    return do_test(cfg, model)
+    model = _build(cfg)
+    student = model.student if isinstance(model, Distiller) else model
+    load_strictly(student, cfg.train.init_checkpoint)
+    return do_test(cfg, _parallel(cfg, model))
 
 
 def evaluate_teacher(cfg: DictConfig) -> dict[str, Any]:
@@ -65,7 +66,8 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
         cfg: ``model``, ``dataloader.{train,test,evaluator}``, ``optimizer``, ``lr_multiplier``
             and ``train``, as for detectron2's script, where ``train`` may also hold
             ``clip_grad`` (max_norm, norm_type), ``accumulate`` (batches per iteration),
-            ``amp.dtype`` and ``overwrite`` (give up the run that ``output_dir`` holds).
+            ``amp.dtype``, ``init_partial`` (start from a file of which little fits) and
+            ``overwrite`` (give up the run that ``output_dir`` holds).
 
     Returns:
         the metrics of the last evaluation, {} if there was none.
@@ -102,7 +104,11 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
         amp_dtype=amp.get("dtype", "float16") if amp.enabled else None,
     )
     checkpointer = AtomicCheckpointer(
-        model, cfg.train.output_dir, trainer=weakref.proxy(trainer), config=config
+        model,
+        cfg.train.output_dir,
+        partial=cfg.train.get("init_partial", False),
+        trainer=weakref.proxy(trainer),
+        config=config,
     )
     run_folder.clear(cfg)
     main = comm.is_main_process()

@@ -52,6 +52,7 @@ _DDP = inspect.signature(DistributedDataParallel).parameters
 TRAIN: dict[str, Rule | dict[str, Rule]] = {
     "output_dir": Rule("a folder", lambda v: isinstance(v, str) and bool(v.strip())),
     "init_checkpoint": optional(TEXT),
+    "init_partial": SWITCH,
     "max_iter": integer(1),
     "seed": integer(-1, " (-1 draws one)"),
     "amp": {"enabled": SWITCH, "dtype": one_of("float16", "bfloat16")},

@@ -1,0 +1,238 @@
+"""Load weights strictly, and say whether others fit well enough to start or to go on from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import torch
+from tabulate import tabulate
+from torch import Tensor, nn
+
+from .classes import check_class_names, class_names
+from .errors import CheckpointError, listed
+from .reading import read_content, weights_of
+from .signatures import describe_keys
+from .wrappers import COMPILED, METHOD_PREFIX, clean_state, names_in
+
+logger = logging.getLogger(__name__)
+
+# Constants of the config that old detectron2 checkpoints hold among the weights.
+_ANCHOR_KEY = "anchor_generator.cell_anchors"
+_NORMALISATION_KEYS = ("pixel_mean", "pixel_std")
+# Counts batches for a momentum that is never None here, and the places in Swin's windows: many
+# files do not have them.
+_OPTIONAL_SUFFIXES = (".num_batches_tracked", ".relative_position_index")
+
+
+def load_strictly(model: nn.Module, path: str, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Load ``path`` into ``model`` so that nothing is left out on either side.
+
+    Every parameter and buffer of the model must be in the file with its shape, every key of the
+    file must be used, and every tensor must be finite afterwards. The model is filled with NaN
+    first, so that what the file does not reach cannot pass for weights. What a module names in
+    ``optional_buffers`` (see ``DenseDetector``) may be absent and then keeps its value.
+
+    Args:
+        model: where to.
+        path: see :func:`read_weights`.
+        weights: of ``path``, if they were read already.
+
+    Raises:
+        CheckpointError: lists the missing, unexpected, mis-shaped and non-finite keys; or the
+            file's names of classes are not the model's. The model is unusable then.
+    """
+    if weights is None:
+        content = read_content(path)
+        weights = weights_of(content, path)
+        check_class_names(model, class_names(content), path)
+    expected = clean_state(model)
+    _check_head(model, weights, path)
+    _check_normalisation(model, weights, path)
+    weights = {
+        key: value
+        for key, value in weights.items()
+        if _ANCHOR_KEY not in key and key not in _NORMALISATION_KEYS
+    }
+    optional = _optional_keys(model)
+    missing = [k for k in expected if k not in weights and k not in optional]
+    unexpected = [k for k in weights if k not in expected and not k.endswith(_OPTIONAL_SUFFIXES)]
+    shapes = [
+        f"{k}: expected {tuple(expected[k].shape)}, found {tuple(v.shape)}"
+        for k, v in weights.items()
+        if k in expected and expected[k].shape != v.shape
+    ]
+    not_finite = [
+        k for k, v in weights.items() if v.is_floating_point() and not torch.isfinite(v).all()
+    ]
+    problems = {
+        "missing in the file": missing,
+        "unexpected in the file": unexpected,
+        "of another shape": shapes,
+        "not finite in the file": not_finite,
+    }
+    if any(problems.values()):
+        raise CheckpointError(_mismatch(model, path, problems))
+    with torch.no_grad():
+        for key, tensor in expected.items():
+            if tensor.is_floating_point() and (key in weights or key not in optional):
+                tensor.fill_(float("nan"))
+    names = names_in(model)
+    model.load_state_dict({names.get(k, k): v for k, v in weights.items()}, strict=False)
+    unreached = [
+        key
+        for key, tensor in clean_state(model).items()
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all()
+    ]
+    if unreached:
+        raise CheckpointError(_mismatch(model, path, {"not finite after loading": unreached}))
+
+
+def check_initial(
+    model: nn.Module,
+    path: str,
+    *,
+    missing: Sequence[str],
+    unused: Mapping[str, str],
+    partial: bool = False,
+) -> None:
+    """Say what a model that starts from ``path`` has of it, and stop if that is too little.
+
+    At least half of the file's tensors must be used, and they must make up half of the model, or
+    half of its backbone, as a classifier's do.
+
+    Args:
+        model: with what fitted in it.
+        path: named in the report.
+        missing: keys of the model that are not in the file, or of another shape there.
+        unused: {key of the file: why it is not in the model}.
+        partial: accept whatever fits.
+
+    Raises:
+        CheckpointError: nothing or too little fits, and not ``partial``.
+    """
+    unused = {k: why for k, why in unused.items() if not _is_constant(k) and not _is_method(k)}
+    state = [k for k in clean_state(model) if not _is_constant(k) and not _is_method(k)]
+    missing = set(missing)
+    used = [key for key in state if key not in missing]
+    body = [key for key in state if key.startswith("backbone.")]
+    used_body = [key for key in body if key not in missing]
+    total = len(used) + len(unused)
+    enough = used and 2 * len(used) >= total
+    enough = enough and (2 * len(used) >= len(state) or 2 * len(used_body) >= max(len(body), 1))
+    report = (
+        f"{path}: {len(used)} of its {total} tensors go into {type(model).__name__}, which has "
+        f"{len(state)}"
+    )
+    if unused:
+        rows = [(f"    {key}", unused[key]) for key in listed(list(unused))[:20]]
+        report += f"; {len(unused)} are not used:\n{tabulate(rows, tablefmt='plain')}"
+    if enough or partial:
+        logger.log(logging.WARNING if unused or not used else logging.INFO, report)
+        return
+    kind = describe_keys(unused)
+    raise CheckpointError(
+        (f"{path} looks like a checkpoint of {kind}. " if kind else "")
+        + report
+        + "\nA file to start from must fill half of the model, or of its backbone, and half of it "
+        "must be used. Give another train.init_checkpoint, or train.init_partial=True to start "
+        "from what fits"
+    )
+
+
+def check_resumed(
+    model: nn.Module, path: str, *, missing: Sequence[str], unused: Mapping[str, str]
+) -> None:
+    """Refuse to go on from ``path`` if the run that wrote it had another model.
+
+    Args:
+        model, path, missing, unused: as for :func:`check_initial`.
+
+    Raises:
+        CheckpointError: lists the keys, those of distillation methods included.
+    """
+    optional = _optional_keys(model)
+    problems = {
+        "missing in the file": [k for k in missing if k not in optional and k not in unused],
+        "not in the model": [
+            k if why == NOT_IN_MODEL else f"{k}: {why}"
+            for k, why in unused.items()
+            if not _is_constant(k)
+        ],
+    }
+    if any(problems.values()):
+        raise CheckpointError(
+            _mismatch(model, path, problems)
+            + " A run goes on with the model and the methods it was started with; to start another "
+            "one from its weights, give them as train.init_checkpoint with a new train.output_dir."
+        )
+
+
+NOT_IN_MODEL = "not in the model"
+"""Why a key of a file is not used."""
+
+
+def _is_constant(key: str) -> bool:
+    return _ANCHOR_KEY in key or key in _NORMALISATION_KEYS or key.endswith(_OPTIONAL_SUFFIXES)
+
+
+def _is_method(key: str) -> bool:
+    return key.startswith(METHOD_PREFIX)
+
+
+def _optional_keys(model: nn.Module) -> set[str]:
+    """The keys of what modules name in ``optional_buffers``, under whatever name they are saved."""
+    state = model.state_dict(keep_vars=True)
+    declared = {
+        id(getattr(module, name))
+        for module in model.modules()
+        for name in getattr(type(module), "optional_buffers", ())
+    }
+    return {
+        key.replace(COMPILED, "")
+        for key, value in state.items()
+        if id(value) in declared or key.endswith(_OPTIONAL_SUFFIXES)
+    }
+
+
+def _mismatch(model: nn.Module, path: str, problems: dict[str, list[str]]) -> str:
+    lines = [
+        f"{path} does not fit {type(model).__name__} ({len(model.state_dict())} tensors expected):"
+    ]
+    for what, keys in problems.items():
+        if keys:
+            lines.append(f"  {len(keys)} {what}:")
+            lines += [f"    {key}" for key in listed(keys)]
+    kind = describe_keys(key for keys in problems.values() for key in keys)
+    if kind:
+        lines.append(f"It looks like a checkpoint of {kind}.")
+    lines.append("Use the config the file was trained with, or another file.")
+    return "\n".join(lines)
+
+
+def _check_head(model: nn.Module, weights: Mapping[str, Tensor], path: str) -> None:
+    if (
+        any(k.startswith("head.") for k in model.state_dict())
+        and weights
+        and all(k.startswith("backbone.bottom_up.") for k in weights)
+    ):
+        raise CheckpointError(
+            f"{path} holds a backbone alone ({len(weights)} tensors), which is no detector: it has "
+            "no FPN and no head. Expected the checkpoint of a trained detector; a backbone's "
+            "ImageNet weights are for train.init_checkpoint"
+        )
+
+
+def _check_normalisation(model: nn.Module, weights: Mapping[str, Tensor], path: str) -> None:
+    for key in _NORMALISATION_KEYS:
+        ours = getattr(model, key, None)
+        if key not in weights or ours is None:
+            continue
+        theirs = weights[key].flatten().float()
+        if theirs.numel() != ours.numel() or not torch.allclose(
+            theirs, ours.flatten().cpu(), rtol=1e-3
+        ):
+            raise CheckpointError(
+                f"{path} was trained with {key}={theirs.tolist()}, the config of "
+                f"{type(model).__name__} says {ours.flatten().tolist()}; use the file's values"
+            )
