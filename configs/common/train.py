@@ -1,13 +1,15 @@
 """Options of the training loop, for tools/lazyconfig_train_net.py and for detectron2's script.
 
-detectron2's script does not know `clip_grad`, `accumulate`, `amp.dtype` and `overwrite`; it trains
-without clipping, one batch per iteration, in fp16 where amp is enabled, and over what is there.
+detectron2's script does not know `clip_grad`, `accumulate`, `amp.dtype`, `init_partial` and
+`overwrite`; it trains without clipping, one batch per iteration, in fp16 where amp is enabled, from
+any file, and over what is there.
 """
 
 train = dict(
     output_dir="./output",
     overwrite=False,  # give up a run that output_dir holds
     init_checkpoint="",
+    init_partial=False,  # true starts from a file of which less than half fits
     max_iter=90000,
     seed=-1,  # -1 is a different one each time
     amp=dict(enabled=False, dtype="float16"),

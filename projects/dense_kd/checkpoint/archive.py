@@ -48,10 +48,10 @@ def read_file(file: BinaryIO, size: int) -> Any:
 def _read_archive(file: BinaryIO, size: int) -> Any:
     """The content of a zip of torch.save; the checksum of every file in it is verified."""
     with zipfile.ZipFile(file) as archive:
+        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+            raise ValueError("it is a TorchScript program, not a checkpoint of torch.save")
         entries = _entries(archive, size)
         root = _root(entries)
-        if f"{root}constants.pkl" in entries:
-            raise ValueError("it is a TorchScript program, not a checkpoint of torch.save")
         order = entries.pop(f"{root}byteorder", None)
         if order is not None and archive.read(order).decode() != sys.byteorder:
             raise ValueError("it was written on a machine with another order of bytes")

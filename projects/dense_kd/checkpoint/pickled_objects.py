@@ -56,7 +56,8 @@ class Budget:
             )
 
     def spend_on_items(self, count: int) -> None:
-        self.spend(64 * count)
+        """Containers, or items of one that are copied."""
+        self.spend(256 * count)
 
 
 @dataclass(frozen=True)

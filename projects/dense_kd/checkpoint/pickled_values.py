@@ -52,9 +52,11 @@ def check_tree(value: Any, ignored: type) -> None:
     """
     sizes: dict[int, tuple[int, int]] = {}  # {id of a container: (values in it, depth)}
     opened: set[int] = set()
-    stack = [(value, False)]
+    stack = [(value, False, 0)]
     while stack:
-        item, walked = stack.pop()
+        item, walked, level = stack.pop()
+        if level > MAX_DEPTH:
+            raise pickle.UnpicklingError(f"containers in containers, {level} deep")
         if type(item) not in _CONTAINERS:
             _check_leaf(item, ignored)
             continue
@@ -73,8 +75,8 @@ def check_tree(value: Any, ignored: type) -> None:
             raise pickle.UnpicklingError("a container that contains itself")
         elif id(item) not in sizes:
             opened.add(id(item))
-            stack.append((item, True))
-            stack += [(child, False) for child in children]
+            stack.append((item, True, level))
+            stack += [(child, False, level + 1) for child in children]
 
 
 def _children(container: Any) -> list[Any]:

@@ -63,7 +63,12 @@ def describe_content(content: Any) -> str:
             return "the state of an optimizer"
         if "optimizer" in content and len(content) < 5:
             return f"an optimizer without a model (keys {sorted(map(str, content))})"
-        return f"{sorted(map(str, content))[:10]}"
+        found = str(sorted(map(str, content))[:10])
+        kinds = ((key, type(value).__name__) for key, value in content.items())
+        other = next(((k, kind) for k, kind in kinds if kind not in ("Tensor", "ndarray")), None)
+        return (
+            f"{found}, of which {other[0]!r} is a {other[1]}, expected a tensor" if other else found
+        )
     if isinstance(content, (list, tuple)):
         return f"a {type(content).__name__} of {len(content)} values"
     return f"one {type(content).__name__}"
