@@ -1,4 +1,4 @@
-"""AutoAssign R101, 36 epochs, short side 480 to 960: PGD's teacher (44.8 AP in the paper)."""
+"""AutoAssign R101, 36 epochs, short side 480 to 960: PGD's teacher (44.8 AP in its Table 1)."""
 
 from ..common.data.scales import range_of_sides
 from ..common.models.autoassign import autoassign

@@ -1,4 +1,4 @@
-"""AutoAssign R50, 12 epochs in PGD's recipe: its student (40.6 AP in the paper)."""
+"""AutoAssign R50, 12 epochs in PGD's recipe: its student (40.6 AP in its Table 1)."""
 
 from ..common.coco_pgd import dataloader, lr_multiplier, optimizer, train
 from ..common.models.autoassign import autoassign

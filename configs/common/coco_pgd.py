@@ -1,4 +1,4 @@
-"""PGD's recipe of 12 epochs on COCO: batches of 32, clipped gradients (RGB images)."""
+"""PGD's recipe of 12 epochs on COCO: batches of 32 (paper), clipped gradients (its code); RGB."""
 
 from .coco_mmdet import dataloader, optimizer, train
 from .schedule import pgd_1x as lr_multiplier

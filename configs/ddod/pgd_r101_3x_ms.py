@@ -1,4 +1,4 @@
-"""DDOD R101, 36 epochs, short side 480 to 960: PGD's teacher (46.6 AP in the paper)."""
+"""DDOD R101, 36 epochs, short side 480 to 960: PGD's teacher (46.6 AP in its Table 1)."""
 
 from ..common.data.scales import range_of_sides
 from ..common.models.ddod import ddod

@@ -1,4 +1,4 @@
-"""DDOD R50, 12 epochs in PGD's recipe: its student (42.0 AP in the paper)."""
+"""DDOD R50, 12 epochs in PGD's recipe: its student (42.0 AP in its Table 1)."""
 
 from ..common.coco_pgd import dataloader, lr_multiplier, optimizer, train
 from ..common.models.ddod import ddod

@@ -1,4 +1,5 @@
-"""DeFeat in PGD's recipe, PGD, Table 1, ATSS R101 to R50, 1x: 39.6 -> 41.8 AP."""
+"""DeFeat in PGD's recipe, PGD, Table 1, ATSS R101 to R50, 1x: 39.6 -> 41.8 AP. The student inherits
+FPN and head as in PGD's own; the paper does not say."""
 
 from detectron2.config import LazyCall as L
 

@@ -1,4 +1,4 @@
-"""FCOS MobileNetV2, 12 epochs in PGD's recipe: its student (32.8 AP in the paper)."""
+"""FCOS MobileNetV2, 12 epochs in PGD's recipe: its student (32.8 AP in its Table 2)."""
 
 from ..common.models.backbones import TORCHVISION_INPUT
 from ..common.models.fcos import mmdet_fcos

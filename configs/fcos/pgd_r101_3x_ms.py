@@ -1,4 +1,4 @@
-"""FCOS R101, 36 epochs, short side 480 to 960: PGD's teacher (43.1 AP in the paper)."""
+"""FCOS R101, 36 epochs, short side 480 to 960: PGD's teacher (43.1 AP in its Table 1)."""
 
 from ..common.data.scales import range_of_sides
 from ..common.models.backbones import TORCHVISION_INPUT

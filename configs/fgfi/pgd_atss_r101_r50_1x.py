@@ -1,5 +1,6 @@
 """FGFI in PGD's recipe, PGD, Table 1, ATSS R101 to R50, 1x: 39.6 -> 41.8 AP (in all columns the
-numbers of DeFeat). Levels and weight are those of LD's code."""
+numbers of DeFeat). Levels and weight are those of LD's code. The student inherits FPN and head as
+in PGD's own; the paper does not say."""
 
 from detectron2.config import LazyCall as L
 

@@ -1,5 +1,5 @@
 """FGFI in PGD's recipe, PGD, Table 1, DDOD R101 to R50, 1x: 42.0 -> 44.1 AP. Levels and weight are
-those of LD's code."""
+those of LD's code. The student inherits FPN and head as in PGD's own; the paper does not say."""
 
 from detectron2.config import LazyCall as L
 

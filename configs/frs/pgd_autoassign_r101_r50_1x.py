@@ -1,5 +1,5 @@
 """FRS in PGD's recipe, PGD, Table 1, AutoAssign R101 to R50, 1x: 40.6 -> 42.4 AP. The weights are
-FRS's for FCOS."""
+FRS's for FCOS. The student inherits FPN and head as in PGD's own; the paper does not say."""
 
 from detectron2.config import LazyCall as L
 

@@ -1,5 +1,5 @@
 """FRS in PGD's recipe, PGD, Table 1, DDOD R101 to R50, 1x: 42.0 -> 43.7 AP. The weights are FRS's
-for GFL."""
+for GFL. The student inherits FPN and head as in PGD's own; the paper does not say."""
 
 from detectron2.config import LazyCall as L
 

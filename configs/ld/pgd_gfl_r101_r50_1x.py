@@ -1,5 +1,6 @@
 """LD in PGD's recipe, PGD, Table 1, GFL R101 to R50, 1x: 40.2 -> 43.5 AP. The weights are LD's;
-`loss_main` and `loss_vlr` grow with the images of a process: 4 on 8 of them here, 2 in LD's."""
+`loss_main` and `loss_vlr` grow with the images of a process: 4 on 8 of them here, 2 in LD's. The
+student inherits FPN and head as in PGD's own; the paper does not say."""
 
 from detectron2.config import LazyCall as L
 

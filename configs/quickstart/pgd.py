@@ -1,4 +1,5 @@
-"""PGD from the teacher of the demo, whose FPN and head the student starts with."""
+"""PGD (corrected, with the released alpha of FCOS) from the teacher of the demo, whose FPN and head
+the student starts with."""
 
 from detectron2.config import LazyCall as L
 
