@@ -188,3 +188,19 @@ def test_teachers_have_weights_with_a_known_name_or_of_a_config_of_ours():
             trained = load(folder.removeprefix("output/") + ".py")
             assert (trained.train.output_dir, file) == (folder, "model_final.pth"), name
             assert trained.model == teacher.model, name
+
+
+def documented_overrides(name):
+    """Overrides of methods that the config's docstring gives."""
+    text = (ROOT / name).read_text().split('"""')[1]
+    return re.findall(r"model\.methods\.[\w.]+=[\w.]*\w", text)
+
+
+@pytest.mark.parametrize("name", [name for name in RUNS if documented_overrides(name)])
+def test_the_overrides_of_a_docstring_change_the_methods(name):
+    usual = repr(instantiate(load(name).model.methods))
+    for override in documented_overrides(name):
+        cfg = copy.deepcopy(load(name))
+        OmegaConf.set_readonly(cfg, False)
+        methods = instantiate(LazyConfig.apply_overrides(cfg, [override]).model.methods)
+        assert repr(methods) != usual, override
