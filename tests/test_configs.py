@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from dense_kd import Distiller, get_config_file
 from dense_kd.checkpoint import zoo
+from dense_kd.engine import RunError, check_run
 
 ROOT = Path(get_config_file("quickstart/student.py")).parent.parent
 RUNS = sorted(
@@ -96,6 +97,15 @@ def test_a_config_has_a_whole_recipe(name):
     assert cfg.dataloader.train.mapper.image_format == cfg.dataloader.test.mapper.image_format
     student = cfg.model.student if "student" in cfg.model else cfg.model
     assert student.get("input_format", "BGR") == cfg.dataloader.train.mapper.image_format
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_config_passes_the_checks_before_a_run_but_for_what_a_machine_lacks(name):
+    try:
+        check_run(load(name), "train")
+    except RunError as error:
+        lacking = ("does not exist", "there is no GPU here")
+        assert [p for p in error.problems if not any(text in p for text in lacking)] == []
 
 
 def test_no_two_configs_write_to_the_same_folder():

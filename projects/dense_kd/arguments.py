@@ -20,11 +20,32 @@ _EXPECTED = {
 
 
 def parameters_of(target: Callable) -> Mapping[str, inspect.Parameter] | None:
-    """Of a call of ``target`` by keywords; None if it does not tell."""
+    """Of a call of ``target`` by keywords; None if it does not tell.
+
+    A class with ``**kwargs`` is taken to hand them to the next class that it inherits from.
+    """
     try:
-        return inspect.signature(target).parameters
+        parameters = dict(inspect.signature(target).parameters)
+        for base in target.__mro__[1:] if isinstance(target, type) else ():
+            if not takes_any(parameters):
+                break
+            if "__init__" not in vars(base):
+                continue
+            passed = dict(inspect.signature(base.__init__).parameters)
+            passed.pop("self", None)
+            own = {k: p for k, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
+            parameters = {**{name: _optional(p) for name, p in passed.items()}, **own}
     except (TypeError, ValueError):  # of some builtins
         return None
+    return parameters
+
+
+def _optional(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Of a base class: whether the class itself gives what has no default is not known."""
+    variable = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    if variable or parameter.default is not parameter.empty:
+        return parameter
+    return parameter.replace(default=...)
 
 
 def accepts(parameters: Mapping[str, inspect.Parameter], name: str) -> bool:
@@ -58,8 +79,8 @@ def type_problem(parameter: inspect.Parameter, value: Any) -> str | None:
     """What was expected instead of ``value``, or None if it may be an argument of ``parameter``.
 
     Only numbers, texts, truth values and null are looked at, and only what is annotated with
-    nothing else; a parameter without annotation whose default is a number or a truth value takes
-    no text.
+    nothing else; of other parameters, those whose default is a number or a truth value take no
+    text.
     """
     if isinstance(value, Real) and math.isnan(value):
         return "a number that is not NaN"
@@ -67,13 +88,14 @@ def type_problem(parameter: inspect.Parameter, value: Any) -> str | None:
         return None
     if value is None and parameter.default is None:
         return None
-    if parameter.annotation is parameter.empty:
-        default = parameter.default
-        if isinstance(value, str) and isinstance(default, (bool, int, float)):
+    kinds = _plain_types(parameter.annotation)
+    if not kinds:
+        default, annotation = parameter.default, str(parameter.annotation)
+        texts = "str" in annotation or "Any" in annotation
+        if isinstance(value, str) and isinstance(default, (bool, int, float)) and not texts:
             return _EXPECTED[bool if isinstance(default, bool) else float]
         return None
-    kinds = _plain_types(parameter.annotation)
-    if not kinds or any(_is_a(value, kind) for kind in kinds):
+    if any(_is_a(value, kind) for kind in kinds):
         return None
     return " or ".join(_EXPECTED[kind] for kind in kinds)
 
@@ -98,6 +120,8 @@ def _is_a(value: Any, kind: type) -> bool:
 
 def _plain_types(annotation: Any) -> list[type]:
     """The types of an annotation, or [] if one of them is not plain."""
+    if annotation is inspect.Parameter.empty:
+        return []
     if isinstance(annotation, str):
         text = annotation.replace("typing.", "").strip()
         for union, rest in (("Optional[", "|None"), ("Union[", "")):

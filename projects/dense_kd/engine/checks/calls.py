@@ -5,23 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
+from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ...arguments import accepts, missing_arguments, parameters_of, type_problem
+from ...methods import KDMethod
 from .errors import choice
-from .tree import PARTS, calls, target_of
+from .tree import PARTS, calls, calls_of, target_of
 
 # What the engine puts there: detectron2's function lists the parameters of the model.
 _GIVEN_LATER = {("optimizer.params", "model")}
 
 
 def problems(cfg: DictConfig) -> Iterator[str]:
-    """All calls of the parts of a config."""
-    for part in PARTS:
-        if part in cfg:
-            for place, node in calls(cfg[part], part):
-                yield from call_problems(place, node)
+    """All calls of the parts of a config, and the options of its methods."""
+    found = [
+        problem
+        for part in PARTS
+        if part in cfg
+        for place, node in calls(cfg[part], part)
+        for problem in call_problems(place, node)
+    ]
+    yield from found
+    if not found:
+        yield from _method_problems(cfg)
 
 
 def call_problems(place: str, node: DictConfig) -> Iterator[str]:
@@ -61,3 +70,13 @@ def _value(node: DictConfig, key: str) -> tuple[bool, Any]:
     except OmegaConfBaseException as error:
         raw = node._get_node(key)._value()
         return False, f"{raw} refers to nothing ({str(error).splitlines()[0]})"
+
+
+def _method_problems(cfg: DictConfig) -> Iterator[str]:
+    """Methods check their options when they are built, which costs nothing."""
+    for place, node in calls_of(cfg.model, "model", KDMethod):
+        try:
+            with torch.random.fork_rng(devices=[]):
+                instantiate(node)
+        except (TypeError, ValueError) as error:
+            yield f"{place}: {error}"

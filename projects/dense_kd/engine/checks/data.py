@@ -39,6 +39,11 @@ def class_problems(cfg: DictConfig, mode: str) -> Iterator[str]:
     Those of a COCO json are read when it is loaded, so this is asked again then.
     """
     place, model = detector_of(cfg, mode)
+    if "num_classes" in (model if isinstance(model, DictConfig) else ()):
+        number = select(model, "num_classes")
+        if not is_integer(number) or number < 1:
+            yield f"{place}.num_classes={number!r}: expected a whole number of at least 1"
+            return
     number, own = select(model, "num_classes"), select(model, "class_names")
     parts = ("train", "test") if mode == "train" else ("test",)
     known = [

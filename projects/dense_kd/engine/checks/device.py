@@ -47,7 +47,10 @@ def _cuda(device: torch.device, num_processes: int, per_machine: int | None) -> 
             if torch.version.cuda
             else f"{built} is built without CUDA"
         )
-        yield f"train.device={device}: there is no GPU here ({why}). Give train.device=cpu"
+        yield (
+            f"train.device={device}: there is no GPU here ({why}). Give train.device=cpu"
+            + (f"; it trains in {num_processes} processes then" if num_processes > 1 else "")
+        )
         return
     found = torch.cuda.device_count()
     if device.index is not None and device.index >= found:

@@ -24,5 +24,5 @@ def choice(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown ``name``: what is near, and what there is."""
     known = sorted(set(known))
     matches = near(name, known)
-    meant = f"did you mean {' or '.join(matches)}? " if matches else ""
-    return f"{meant}There is: {', '.join(known) or 'nothing'}"
+    meant = f"did you mean {' or '.join(matches)}? There is" if matches else "there is"
+    return f"{meant}: {', '.join(known) or 'nothing'}"

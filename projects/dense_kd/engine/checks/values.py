@@ -15,8 +15,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ...arguments import is_integer, is_number, parameters_of
+from .calls import call_problems
 from .errors import choice
-from .tree import referred_names, select, target_of
+from .tree import calls, referred_names, select, target_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ TEXT = Rule("a text", lambda v: isinstance(v, str))
 SWITCH = Rule("true or false", lambda v: isinstance(v, bool))
 ANYTHING = Rule("anything", lambda v: True)
 
-_DDP = inspect.signature(DistributedDataParallel).parameters
+_DDP = set(inspect.signature(DistributedDataParallel).parameters)
 
 TRAIN: dict[str, Rule | dict[str, Rule]] = {
     "output_dir": Rule("a folder", lambda v: isinstance(v, str) and bool(v.strip())),
@@ -57,14 +58,14 @@ TRAIN: dict[str, Rule | dict[str, Rule]] = {
     "seed": integer(-1, " (-1 draws one)"),
     "amp": {"enabled": SWITCH, "dtype": one_of("float16", "bfloat16")},
     "ddp": {
-        **{name: ANYTHING for name in _DDP if name != "module"},
+        **{name: ANYTHING for name in _DDP - {"module"}},
         "broadcast_buffers": SWITCH,
         "find_unused_parameters": SWITCH,
         "fp16_compression": SWITCH,
     },
     "clip_grad": {
         "max_norm": above_zero(),
-        "norm_type": above_zero(", or .inf"),
+        "norm_type": above_zero(", or inf"),
     },
     "accumulate": integer(1, " (batches per iteration)"),
     "checkpointer": {
@@ -109,6 +110,7 @@ def problems(cfg: DictConfig, mode: str, num_processes: int) -> Iterator[str]:
     for part in ("train", "test"):
         yield from _loader(cfg, part, num_processes)
     if mode == "train":
+        yield from _precision(cfg)
         yield from _optimizer(cfg)
         yield from _schedule(cfg)
 
@@ -131,7 +133,7 @@ def _group(
                 if entry not in value:
                     yield f"{place}.{key}.{entry} is missing"
         elif value is not None or key not in NULLABLE:
-            example = ", ".join(f"{place}.{key}.{entry}=..." for entry in list(rule)[-2:])
+            example = ", ".join(f"{place}.{key}.{entry}=..." for entry in list(rule)[:2])
             entries = ", ".join(rule)
             yield (
                 f"{place}.{key}={_shown(value)}: expected entries ({entries}), as in {example}"
@@ -143,6 +145,16 @@ def _shown(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return f"{value!r} ({int(value)} without a point?)"
     return repr(value)
+
+
+def _precision(cfg: DictConfig) -> Iterator[str]:
+    dtype = select(cfg, "train.amp.dtype", "float16")
+    device = str(select(cfg, "train.device", "cuda"))
+    if select(cfg, "train.amp.enabled") is True and dtype == "float16" and device[:4] != "cuda":
+        yield (
+            f"train.amp.dtype=float16 with train.device={device}: float16 needs a GPU to train "
+            "(its gradients are scaled there); give train.amp.dtype=bfloat16"
+        )
 
 
 def _loader(cfg: DictConfig, part: str, num_processes: int) -> Iterator[str]:
@@ -175,18 +187,25 @@ def _optimizer(cfg: DictConfig) -> Iterator[str]:
             "optimizer.params: expected a LazyCall that takes the model, as "
             "L(detectron2.solver.build.get_default_optimizer_params)()"
         )
-    try:
-        options = {key: cfg.optimizer[key] for key in cfg.optimizer if key != "params"}
-        for key, value in options.items():
-            if is_number(value) and not math.isfinite(value):
-                yield f"optimizer.{key}={value}: expected a finite number"
-        if isinstance(target, type) and issubclass(target, torch.optim.Optimizer):
-            instantiate({**options, "params": [{"params": [nn.Parameter(torch.zeros(1))]}]})
-    except Exception as error:  # of any optimizer
-        yield f"optimizer: {target.__qualname__} refuses its options: {error}"
+    options = {key: select(cfg.optimizer, key) for key in cfg.optimizer if key != "params"}
+    infinite = [key for key, value in options.items() if is_number(value) and math.isinf(value)]
+    for key in infinite:
+        yield f"optimizer.{key}={options[key]}: expected a finite number"
+    if infinite or [*call_problems("optimizer", cfg.optimizer)]:
+        return
+    if isinstance(target, type) and issubclass(target, torch.optim.Optimizer):
+        parameters = [{"params": [nn.Parameter(torch.zeros(1))]}]
+        try:
+            instantiate({**options, "params": parameters})
+        except Exception as error:  # of any optimizer
+            yield f"optimizer: {target.__qualname__} refuses its options: {error}"
 
 
 def _schedule(cfg: DictConfig) -> Iterator[str]:
+    if any(
+        True for place, node in calls(cfg.lr_multiplier, "") for _ in call_problems(place, node)
+    ):
+        return  # said already
     try:
         multiplier = instantiate(cfg.lr_multiplier)
         values = [float(multiplier(where)) for where in (0.0, 0.5)]

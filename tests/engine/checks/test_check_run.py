@@ -1,0 +1,132 @@
+"""Mistakes in a config are found before anything is loaded, all at once, with what to do."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from runs import load, problems
+
+from dense_kd.engine import RunError
+
+MISTAKES = {
+    # Names that nothing reads, and what was meant.
+    "trian.max_iter=5": "mean train",
+    "dataloader.tran.num_workers=1": "mean train",
+    "dataloader.train.num_worker=1": "mean num_workers",
+    "train.amp.enable=true": "mean enabled",
+    "train.clip_grad.maxnorm=5": "mean max_norm",
+    "train.ddp.find_unused_parameter=true": "mean find_unused_parameters",
+    "train.checkpointer.perod=3": "mean period",
+    "optimizer.lrr=1": "mean lr",
+    "optimizer.params.weight_decay_nrom=0": "mean weight_decay_norm",
+    "lr_multiplier.warmup_lenght=0.1": "mean warmup_length",
+    "model.num_class=5": "mean num_classes",
+    "model.head.nrom=GN": "mean norm",
+    "dataloader.train.mapper.augmentations.3.prob=1": "a list of 1",
+    "dataloader.train.mapper.augmentations.0.probb=1": "mean prob",
+    "max_iter=5": "mean train.max_iter",
+    "lr=5": "mean optimizer.lr",
+    "train.max_iter": "with =",
+    "--resum": "unknown option",
+    "~train.max_iter": "with =",
+    "train.max_iter=1,2": "several values",
+    "train.output_dir=a(b": "quotes",
+    "train.max_iter.x=1": "has no entries",
+    # Values of a wrong type, sign or kind.
+    "train.max_iter=ten": "max_iter='ten': expected a whole number of at least 1",
+    "train.max_iter=0": "expected a whole number of at least 1",
+    "train.max_iter=-5": "expected a whole number of at least 1",
+    "train.max_iter=1.5": "expected a whole number of at least 1",
+    "train.max_iter=1e4": "10000 without a point",
+    "train.max_iter=null": "expected a whole number",
+    "train.max_iter=true": "expected a whole number",
+    "train.max_iter=[5]": "expected a whole number",
+    "train.log_period=0": "expected a whole number of at least 1",
+    "train.eval_period=-1": "0 evaluates at the end only",
+    "train.checkpointer.period=0": "expected a whole number of at least 1",
+    "train.checkpointer.max_to_keep=0": "at least 1, or null",
+    "train.checkpointer=100": "expected entries",
+    "train.accumulate=0": "batches per iteration",
+    "train.seed=x": "-1 draws one",
+    "train.seed=null": "-1 draws one",
+    "train.clip_grad=10": "train.clip_grad.max_norm=",
+    "train.clip_grad.max_norm=-1": "expected a number above 0",
+    "train.clip_grad.norm_type=two": "expected a number above 0",
+    "train.amp=true": "train.amp.enabled=",
+    "train.amp.enabled=yess": "true or false",
+    "train.amp.dtype=fp16": "one of float16, bfloat16",
+    "train.amp.enabled=true": "train.amp.dtype=bfloat16",
+    "train.device=gpu0": "expected cuda, cuda:1 or cpu",
+    "train.device=meta": "nothing is computed",
+    "train.output_dir=''": "expected a folder",
+    "train.output_dir=/proc/none/x": "nothing can be written",
+    "train.init_checkpoint=5": "expected a text",
+    "train.init_checkpoint=/none/x.pth": "does not exist",
+    "train.init_checkpoint=torchvision://resnet5": "mean resnet50",
+    "train.init_checkpoint=torchvison://resnet50": "mean torchvision",
+    "dataloader.train.total_batch_size=0": "expected a whole number of at least 1",
+    "dataloader.train.total_batch_size=2.5": "expected a whole number of at least 1",
+    "dataloader.train.num_workers=-1": "expected a whole number of at least 0",
+    "dataloader.test.num_workers=two": "expected a whole number of at least 0",
+    "optimizer.lr=-1": "optimizer",
+    "optimizer.lr=nan": "NaN",
+    "optimizer.lr=inf": "finite number",
+    "optimizer.lr=high": "expects a number",
+    "optimizer.weight_decay=-1": "optimizer",
+    "lr_multiplier.warmup_length=long": "lr_multiplier",
+    "model.num_classes=ten": "expected a whole number",
+    "model.num_classes=0": "expected a whole number of at least 1",
+    "model.test_score_thresh=nan": "NaN",
+    "model.clip_before_nms=flase": "true or false",
+    "dataloader.train.dataset.filter_empty=flase": "true or false",
+    # Parts that are gone.
+    "model=null": "no 'model'",
+    "optimizer=null": "no 'optimizer'",
+    "dataloader=5": "expected entries",
+    "train=null": "no 'train'",
+    "dataloader.train=null": "dataloader has no train",
+    "dataloader.test=null": "has an evaluator and no test",
+    "model._target_=dense_kd.detectors.FKOS": "can be imported",
+    # Data and its evaluation.
+    "dataloader.train.dataset.names=checked_trian": "mean checked_train",
+    "dataloader.test.dataset.names=checked_vall": "mean checked_val",
+    "dataloader.train.dataset.names=[checked_train,coco_2017_trian]": "mean coco_2017_train",
+    "dataloader.train.dataset.names=voc_2007_trainval": "DETECTRON2_DATASETS",
+    "dataloader.test.dataset.names=coco_2017_val": "num_classes=80",
+    "dataloader.evaluator.dataset_name=checked_train": "one name for both",
+    "dataloader.evaluator.dataset_name=nothing": "no such dataset",
+    "dataloader.evaluator.tasks=[bbox,segm]": "boxes only",
+    "dataloader.test.mapper.image_format=RGB": "one format",
+}
+
+
+def test_a_run_that_is_right_passes_in_less_than_two_seconds():
+    start = time.monotonic()
+    assert problems() == []
+    assert problems("train.eval_period=3", "train.clip_grad=null", "optimizer.foreach=false") == []
+    assert problems("train.clip_grad.norm_type=inf", "model.test_nms_thresh=0.5") == []
+    assert problems("dataloader.train.mapper.augmentations.0.prob=0.2") == []
+    assert time.monotonic() - start < 8
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_with_what_to_do(mistake):
+    try:
+        found = problems(mistake)
+    except RunError as error:
+        found = error.problems
+    assert found, mistake
+    assert MISTAKES[mistake] in " ".join(found)
+
+
+def test_all_mistakes_come_in_one_message():
+    with pytest.raises(RunError) as refused:
+        load("trian.max_iter=5", "train.amp.enable=true", "model.num_class=3")
+    assert [p.split("=")[0] for p in refused.value.problems] == [
+        "trian.max_iter", "train.amp.enable", "model.num_class",
+    ]  # fmt: skip
+    found = problems(
+        "train.max_iter=0", "train.device=gpu", "optimizer.lr=-1", "train.log_period=0"
+    )
+    assert len(found) == 4
