@@ -40,8 +40,9 @@ NOT_ADDITIVE: list[tuple[str, Options, str]] = [
     ("PGD", {"compat": "released"}, "each image has the sum of the masks of all"),
     ("PKD", {}, "it has the statistics of the batch"),
 ]
-# Of unequal number and size, so that the images have unequally many cells and positives.
-OBJECTS = ([[4.0, 6.0, 40.0, 50.0], [30.0, 20.0, 60.0, 62.0]], [[9.0, 13.0, 30.0, 35.0]])
+# Of unequal number and size, so that the images have unequally many cells and positives; each has
+# a location in the middle of an object.
+OBJECTS = ([[4.0, 6.0, 40.0, 50.0], [30.0, 20.0, 60.0, 62.0]], [[13.0, 13.0, 34.0, 35.0]])
 
 
 def losses(name: str, options: Options) -> tuple[torch.Tensor, torch.Tensor]:
