@@ -329,6 +329,7 @@ def test_every_key_of_fcos_reaches_the_detector(tmp_path):
         ("DENSE_KD.INIT_STUDNET", True, "DENSE_KD has no key 'INIT_STUDNET'.*'INIT_STUDENT'"),
         ("DENSE_KD.TEACHER.WEIGHT", "x", "DENSE_KD.TEACHER has no key 'WEIGHT'.*'WEIGHTS'"),
         ("MODEL.FCOS.NUM_CLASES", 3, "MODEL.FCOS has no key 'NUM_CLASES'.*'NUM_CLASSES'"),
+        ("DENSE_KD.INIT_STUDENT", "no", "init_student='no'.*expected True or False"),
         ("DENSE_KD.PGD.BETA", "much", "DENSE_KD.PGD: .*beta='much'"),
         ("DENSE_KD.PGD.BETA", math.nan, "DENSE_KD.PGD: .*beta=nan"),
         ("DENSE_KD.PGD.BETA", -1.0, "DENSE_KD.PGD: .*beta=-1.0"),
@@ -374,6 +375,10 @@ def test_methods_that_cannot_be_built_are_an_error(tmp_path, methods, message):
 def test_a_teacher_config_that_does_not_exist_or_is_no_dense_detector_is_an_error(tmp_path):
     cfg = config(tmp_path, "DistillRetinaNet", teacher="GeneralizedRCNN")
     with pytest.raises(DistillationError, match="GeneralizedRCNN"):
+        build_model(cfg)
+    (tmp_path / "teacher.py").write_text("detector = {}")
+    cfg.DENSE_KD.TEACHER.CONFIG_FILE = str(tmp_path / "teacher.py")
+    with pytest.raises(DistillationError, match=r"has no `model`; .* this has \['detector'\]"):
         build_model(cfg)
     cfg.DENSE_KD.TEACHER.CONFIG_FILE = "nowhere.yaml"
     with pytest.raises(DistillationError, match="'nowhere.yaml' does not exist"):

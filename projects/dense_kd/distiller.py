@@ -17,6 +17,7 @@ from .detectors import FCOS, DenseDetector, RetinaNet
 from .inheritance import inherit, inherited_state
 from .methods import DistillationError, MethodSet, Step
 from .methods.base import check_same_priors
+from .methods.options import check_flags
 from .teacher import Teacher
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Distiller(nn.Module):
                 can inherit nothing from it, or cannot have its targets from it.
         """
         super().__init__()
+        check_flags(init_student=init_student, targets_from_teacher=targets_from_teacher)
         for name, value, kind in (
             ("student", student, DenseDetector),
             ("teacher", teacher, Teacher),

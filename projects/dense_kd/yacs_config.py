@@ -171,7 +171,13 @@ def build_teacher(cfg: CfgNode) -> Teacher:
             "of the teacher, a yacs .yaml or a LazyConfig .py with `model`"
         )
     if config_file.endswith(".py"):
-        return Teacher(instantiate(LazyConfig.load(config_file).model), weights, **options)
+        config = LazyConfig.load(config_file)
+        if "model" not in config:
+            raise DistillationError(
+                f"DENSE_KD.TEACHER.CONFIG_FILE = {config_file!r} has no `model`; expected a "
+                f"LazyConfig with one, and this has {sorted(config)}"
+            )
+        return Teacher(instantiate(config.model), weights, **options)
     teacher_cfg = get_cfg()
     add_dense_kd_config(teacher_cfg)
     teacher_cfg.merge_from_file(config_file)
