@@ -45,7 +45,7 @@ class CrossKD(KDMethod):
         loss_loc     = loc_weight / n * sum_i rho_i * D(b_i, b_t,i),   rho_i = max_k sig(t_ik)
         loss_quality = quality_weight / n * sum over positives of BCE(sig(q_i), sig(q_t,i))
 
-    (the paper's L_CrossKD). D is 1 - GIoU, or -log IoU. Where the teacher predicts distributions
+    (equations 2 and 3). D is 1 - GIoU, or -log IoU. Where the teacher predicts distributions
     over the distances to the four sides it is their KL divergence, averaged over the sides, and
     this term is divided by the sum of rho over this process's batch instead of n. i runs over all
     predictions but those the assigner ignores. Gradient reaches the student up to ``depth``:

@@ -31,7 +31,7 @@ class FGD(KDMethod):
         loss_attention = attention_weight * 1/N (sum_c |C(s) - C(t)| + sum_{h,w} |S(s) - S(t)|)
         loss_relation  = relation_weight  * 1/N sum (R_s(s) - R_t(t))^2
 
-    and summed over the levels (equations 4 to 11). R is a :class:`ContextBlock` per level, another
+    and summed over the levels. R is a :class:`ContextBlock` per level, another
     one for the student and for the teacher. Both are trained: no gradient reaches the teacher's
     features, but its blocks get some. Blocks, and the 1x1 convolutions on the student's features
     where the widths differ, are not part of the student.

@@ -22,7 +22,7 @@ class MGD(KDMethod):
 
         loss_feature = weight * sum_l 1/N sum_{n,c,h,w} (G_l(M_l * s_l) - t_l)^2
 
-    which is equations 3 to 5. It is a sum over channels and cells, so ``weight`` is for images of
+    It is a sum over channels and cells, so ``weight`` is for images of
     the usual size (800 x 1333 pixels) and 256 channels, and has to be larger for smaller ones.
     The paper masks where a uniform number is below the ratio, the released code where it is above
     one minus the ratio, as here; the probability is the same.

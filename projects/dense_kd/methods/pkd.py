@@ -27,7 +27,7 @@ class PKD(KDMethod):
         loss_feature = weight * sum_l 1/2 mean_{n,c,h,w} (~s - ~t)^2
 
     which is, up to the factor (m - 1) / m of m = N * Hl * Wl cells, ``weight`` times one minus the
-    Pearson correlation of student and teacher, a mean over channels (equation 5). Scale and offset
+    Pearson correlation of student and teacher, a mean over channels. Scale and offset
     of the teacher's features do not matter, so the detectors may be of different kinds and have
     other anchors and classes. Gradient goes through the student's mean and deviation.
 

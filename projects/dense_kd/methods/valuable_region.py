@@ -29,7 +29,7 @@ def valuable_region(
 ) -> Tensor:
     """The valuable localisation region (VLR) of an image, as the weights of its anchors.
 
-    Zheng et al., "Localization Distillation for Dense Object Detection", CVPR 2022, section 3.2.
+    Zheng et al., "Localization Distillation for Dense Object Detection", CVPR 2022.
     With t the threshold of ATSS for a box (mean plus standard deviation of the IoU of its ``topk``
     nearest anchors of each level), an anchor is in the region of the box if
     ``low * t <= DIoU < t``, wherever its centre is.
