@@ -31,7 +31,12 @@ def detection_dataset(
     names = [names] if isinstance(names, str) else list(names)
     images: list[dict[str, Any]] = []
     for name in names:
-        loaded = get_detection_dataset_dicts(name, filter_empty=False)
+        try:
+            loaded = get_detection_dataset_dicts(name, filter_empty=False)
+        except AssertionError as error:
+            if "is empty" not in str(error):
+                raise
+            loaded = []
         objects = sum(
             not annotation.get("iscrowd", 0)
             for image in loaded

@@ -12,6 +12,7 @@ from detectron2.config import instantiate
 from detectron2.engine import default_writers, hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -110,6 +111,7 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
         trainer=weakref.proxy(trainer),
         config=config,
     )
+    PathManager.mkdirs(cfg.train.output_dir)
     run_folder.clear(cfg)
     main = comm.is_main_process()
     results: dict[str, Any] = {}

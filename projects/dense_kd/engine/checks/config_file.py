@@ -18,6 +18,7 @@ from .overrides import apply_overrides
 from .tree import PARTS
 
 _EXAMPLE = "--config-file configs/quickstart/distill.py"
+_PACKAGE = "detectron2._cfg_loader"  # in which detectron2 runs config files
 _SUFFIXES = (".py", ".yaml", ".yml")
 _YACS_KEYS = {"_BASE_", "VERSION", "MODEL", "DATASETS", "DATALOADER", "SOLVER", "INPUT", "TEST"}
 
@@ -90,13 +91,9 @@ def _place(error: Exception, path: str) -> str:
     if isinstance(error, SyntaxError):
         syntax = error.__cause__ if isinstance(error.__cause__, SyntaxError) else error
         return f"{path}, line {syntax.lineno}"
-    package = str(Path(__file__).resolve().parents[2])
-    frames = traceback.extract_tb(error.__traceback__)
-    names = {os.path.abspath(path)}
-    lines = [
-        f"{frame.filename}, line {frame.lineno}"
-        for frame in frames
-        if os.path.abspath(frame.filename) in names
-        or ("configs" in Path(frame.filename).parts and package not in frame.filename)
+    places = [
+        f"{frame.f_code.co_filename}, line {line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__package__")).startswith(_PACKAGE)
     ]
-    return lines[-1] if lines else path
+    return places[-1] if places else path
