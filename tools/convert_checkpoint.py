@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Convert a checkpoint of mmdetection or torchvision to the keys of detectron2 and dense_kd.
+"""Convert a checkpoint of mmdetection, torchvision or timm to the keys of detectron2 and dense_kd.
 
 Training and evaluation here read such files as they are; this is for looking into one, for
 checking it against a config, for keeping a smaller one, and for taking the student or the teacher
-out of a distiller's.
+out of a distiller's (of mmdetection, of mmrazor, or the student of ours).
 """
 
 from __future__ import annotations
@@ -76,8 +76,11 @@ def main() -> None:
         )
     except CheckpointError as error:
         sys.exit(f"{parser.prog}: {error}")
-    model = conversion.model or "no known head"
-    print(f"{args.target}: {conversion.project}'s {model}")
+    if conversion.project == "dense_kd":
+        print(f"{args.target}: the keys are ours already, nothing was renamed")
+    else:
+        model = conversion.model or "no known head"
+        print(f"{args.target}: {conversion.project}'s {model}")
     print(conversion.table())
 
 

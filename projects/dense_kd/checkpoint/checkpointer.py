@@ -17,22 +17,31 @@ from .errors import CheckpointError, UnreadableError, listed
 from .fitting import NOT_IN_MODEL, check_initial, check_resumed
 from .formats import convert, convert_state, is_ours, model_state
 from .reading import read_content, weights_of
-from .wrappers import COMPILED, CONTAINERS, clean_state, names_in, unwrapped
+from .wrappers import CONTAINERS, clean_state, names_in, unwrapped
 from .writing import remove_abandoned, replace_atomically
 
 logger = logging.getLogger(__name__)
 
 
 class _SafeFiles(Checkpointer):
-    """What detectron2's checkpointer asks for a file, instead of fvcore's ``torch.load``."""
+    """What detectron2's checkpointer asks for a file and a model, instead of fvcore's.
 
-    source: str
+    Attributes:
+        given: the keys of the last file, under the names of the model.
+        class_names: those that it says.
+    """
+
+    given: set[str]
     class_names: list[str] | None
 
     def _load_file(self, f: str) -> dict[str, Any]:
         content = read_content(f)
         self.class_names = class_names(content)
         return _with_model(content, f)
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        self.given = set(checkpoint["model"])  # modules may fill in what is not there
+        return super()._load_model(checkpoint)
 
 
 class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
@@ -60,6 +69,7 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
         """
         super().__init__(unwrapped(model), save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.partial = partial
+        self.source = ""
         self._resuming = False
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -136,14 +146,12 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
         if any(key != name for key, name in names.items()):
             checkpoint["model"] = {names.get(k, k): v for k, v in checkpoint["model"].items()}
         incompatible = super()._load_model(checkpoint)
+        shapes = {k: (expected, found) for k, found, expected in incompatible.incorrect_shapes}
         fit = {
-            "missing": [key.replace(COMPILED, "") for key in incompatible.missing_keys],
+            "missing": [k for k, name in names.items() if name not in self.given or name in shapes],
             "unused": {
                 **dict.fromkeys(incompatible.unexpected_keys, NOT_IN_MODEL),
-                **{
-                    key: f"expected {expected}, found {found}"
-                    for key, found, expected in incompatible.incorrect_shapes
-                },
+                **{k: f"expected {a}, found {b}" for k, (a, b) in shapes.items()},
             },
         }
         if self._resuming:

@@ -184,14 +184,15 @@ def _optional_keys(model: nn.Module) -> set[str]:
     """The keys of what modules name in ``optional_buffers``, under whatever name they are saved."""
     state = model.state_dict(keep_vars=True)
     declared = {
-        id(getattr(module, name))
+        id(getattr(module, name, None))
         for module in model.modules()
         for name in getattr(type(module), "optional_buffers", ())
     }
+    of_model = getattr(type(model), "optional_buffers", ())  # also what only its state dict has
     return {
         key.replace(COMPILED, "")
         for key, value in state.items()
-        if id(value) in declared or key.endswith(_OPTIONAL_SUFFIXES)
+        if id(value) in declared or key in of_model or key.endswith(_OPTIONAL_SUFFIXES)
     }
 
 
