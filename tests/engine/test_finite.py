@@ -8,6 +8,7 @@ import pytest
 import torch
 from detectron2.engine import hooks
 from detectron2.utils import comm
+from torch.utils._python_dispatch import TorchDispatchMode
 from toy import FAULTS, Toy, toy_batch, toy_trainer
 
 from dense_kd.checkpoint import AtomicCheckpointer
@@ -82,6 +83,36 @@ def test_before_torch_2_6_norm_and_clipping_are_the_same(monkeypatch):
         steps[version] = [*run.model.parameters()]
     for new, old in zip(steps["new"], steps["old"]):
         torch.testing.assert_close(new, old)
+
+
+class Reads(TorchDispatchMode):
+    """Counts the numbers that are read from tensors of float32, as those of a device are."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten._local_scalar_dense.default:
+            self.count += args[0].dtype == torch.float32
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_grad": CLIPPING}, {"accumulate": 3}])
+def test_a_step_waits_for_the_device_once(monkeypatch, options):
+    run = toy_trainer([toy_batch()] * 6, **options)
+    lists = []
+    to_list = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda x: (lists.append(x.shape), to_list(x))[1])
+    with Reads() as reads:
+        run.train(0, 2)
+    assert reads.count == 0
+    assert lists == [(2 + 1 + 1,)] * 2  # two losses, the norm and whether all are finite
+
+
+def test_parameters_that_are_not_finite_already_are_named():
+    run = toy_trainer([toy_batch()], lr=0.1)
+    run.model.adapter.data[1] = float("inf")
+    with pytest.raises(FloatingPointError, match="already, 1 of 2 parameters:\n    adapter"):
+        run.train(0, 1)
 
 
 needs_cpu_scaler = pytest.mark.skipif(

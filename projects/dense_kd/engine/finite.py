@@ -75,6 +75,7 @@ class StepNumbers:
             f"{', '.join(found) or 'numbers of another process'}",
             "  losses: " + ", ".join(f"{name}={value:.6g}" for name, value in losses.items()),
             *self._describe_gradients(),
+            *self._describe_weights(),
         ]
         if self.images:
             lines.append("  images: " + ", ".join(listed(self.images)))
@@ -85,8 +86,8 @@ class StepNumbers:
             )
         else:
             lines.append(
-                "The weights are still those of the iteration before. Look at these images and "
-                "their boxes, or train with a lower learning rate, a longer warm-up or clip_grad."
+                "The weights are those of the iteration before. Look at these images and their "
+                "boxes, or train with a lower learning rate, a longer warm-up or train.clip_grad."
             )
         return "\n".join(lines)
 
@@ -103,6 +104,16 @@ class StepNumbers:
         sizes = {name: gradient.abs().max().item() for name, gradient in gradients.items()}
         largest = max(sizes, key=sizes.__getitem__)
         return [f"  gradients: all finite, the largest is {sizes[largest]:.3g}, of {largest}"]
+
+    def _describe_weights(self) -> list[str]:
+        weights = dict(self.model.named_parameters())
+        bad = [name for name, weight in weights.items() if not torch.isfinite(weight).all()]
+        if not bad:
+            return []
+        return [
+            f"  not finite before this step already, {len(bad)} of {len(weights)} parameters:",
+            *(f"    {name}" for name in listed(bad)),
+        ]
 
 
 def file_names(batch: Any) -> list[str]:

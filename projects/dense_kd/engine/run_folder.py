@@ -24,6 +24,7 @@ _CURVES = re.compile(r"metrics\.json|events\.out\.tfevents\..*")
 _NOT_USED = {
     "train.seed": "the generators go on where they were",
     "train.init_checkpoint": "the weights are the checkpoint's",
+    "train.init_partial": "the weights are the checkpoint's",
     "dataloader.train.seed": "the order of the images goes on",
 }
 _CLASS = re.compile(r"(model(\..+)?|optimizer)\._target_")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .. import compat
+from ..checkpoint.wrappers import unwrapped
 from .finite import StepNumbers, file_names
 from .random_state import random_state, set_random_state
 from .resuming import check_same_optimizer, hyperparameters, keep_hyperparameters, save_final
@@ -123,7 +124,7 @@ class Trainer(SimpleTrainer):
                 totals[name] = totals.get(name, 0) + value.detach() / self.accumulate
         self.grad_scaler.unscale_(self.optimizer)
         norm = self._gradient_norm()
-        step = StepNumbers(self.iter, self._bare_model(), totals, norm, images)
+        step = StepNumbers(self.iter, unwrapped(self.model), totals, norm, images)
         values, norm_value = step.check(self.grad_scaler)
         # As numbers that are on the CPU already, or detectron2 would wait for each of them.
         self._write_metrics(
@@ -159,10 +160,6 @@ class Trainer(SimpleTrainer):
         if self.amp_dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=AMP_DTYPES[self.amp_dtype])
-
-    def _bare_model(self) -> nn.Module:
-        model = self.model
-        return model.module if isinstance(model, DistributedDataParallel) else model
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
@@ -206,6 +203,6 @@ class Trainer(SimpleTrainer):
     def _training_buffers(self) -> dict[str, Tensor]:
         return {
             f"{prefix}.{name}".lstrip(".").removeprefix("student."): getattr(module, name)
-            for prefix, module in self._bare_model().named_modules()
+            for prefix, module in unwrapped(self.model).named_modules()
             for name in getattr(type(module), "training_buffers", ())
         }
