@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
@@ -15,7 +17,9 @@ from detectron2.data import MetadataCatalog
 from dense_kd import get_config, get_config_file
 from dense_kd.data import generate_shapes
 
-SCRIPT = Path(__file__).parent.parent.parent / "tools" / "lazyconfig_train_net.py"
+ROOT = Path(__file__).parent.parent.parent
+SCRIPT = ROOT / "tools" / "lazyconfig_train_net.py"
+README = (ROOT / "README.md").read_text()
 
 
 def make_coco(root: Path) -> None:
@@ -32,15 +36,24 @@ def make_coco(root: Path) -> None:
         path.write_text(json.dumps(content))
 
 
-def test_it_needs_the_datasets_folder_and_a_teacher_file_only(tmp_path):
-    make_coco(tmp_path / "coco")
-    teacher = tmp_path / "teacher.pth"
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory) -> Path:
+    """A folder with COCO, a teacher's file and the config of the README."""
+    root = tmp_path_factory.mktemp("datasets")
+    make_coco(root / "coco")
     model = instantiate(get_config("retinanet/r101_2x_ms.py").model)
-    torch.save({"model": model.state_dict()}, teacher)
+    torch.save({"model": model.state_dict()}, root / "teacher.pth")
+    (root / "distill.py").write_text(re.search(r"```python\n(.*?)```", README, re.DOTALL)[1])
+    return root
+
+
+@pytest.mark.parametrize("config", ["bckd/retinanet_r101_r50_1x_ms.py", "the README's ten lines"])
+def test_it_needs_the_datasets_folder_and_a_teacher_file_only(datasets, tmp_path, config):
+    file = get_config_file(config) if config.endswith(".py") else str(datasets / "distill.py")
     command = [
         *(sys.executable, str(SCRIPT)),
-        *("--config-file", get_config_file("bckd/retinanet_r101_r50_1x_ms.py")),
-        f"model.teacher.weights={teacher}",
+        *("--config-file", file),
+        f"model.teacher.weights={datasets / 'teacher.pth'}",
         f"train.output_dir={tmp_path / 'out'}",
         # Small enough for a CPU; ImageNet weights would be downloaded.
         *("train.device=cpu", "train.max_iter=1", "train.init_checkpoint=''"),
@@ -49,7 +62,7 @@ def test_it_needs_the_datasets_folder_and_a_teacher_file_only(tmp_path):
         "dataloader.train.mapper.augmentations.0.short_edge_length=[96]",
         "dataloader.test.mapper.augmentations.0.short_edge_length=96",
     ]
-    environment = {**os.environ, "DETECTRON2_DATASETS": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "DETECTRON2_DATASETS": str(datasets), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     lines = (tmp_path / "out" / "metrics.json").read_text().splitlines()
