@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,11 +10,7 @@ import torch.nn.functional as F
 from fvcore.nn import sigmoid_focal_loss_jit, smooth_l1_loss
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torchvision.ops import (
-    complete_box_iou_loss,
-    distance_box_iou_loss,
-    generalized_box_iou_loss,
-)
+from torchvision.ops import distance_box_iou_loss, generalized_box_iou_loss
 
 
 def _overlap(boxes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,7 +112,10 @@ def quality_focal_loss(logits: Tensor, soft_labels: Tensor, beta: float) -> Tens
     entropy = F.binary_cross_entropy_with_logits(logits, soft_labels, reduction="none")
     if beta == 0:
         return entropy
-    return (soft_labels - logits.sigmoid()).abs().pow(beta) * entropy
+    distance = (soft_labels - logits.sigmoid()).abs()
+    if beta < 1:  # the slope of the power is infinite at 0
+        distance = distance.clamp(min=torch.finfo(distance.dtype).tiny)
+    return distance.pow(beta) * entropy
 
 
 def modulated_binary_cross_entropy(logits: Tensor, target_logits: Tensor, beta: float) -> Tensor:
@@ -157,7 +157,9 @@ class _ModulatedBinaryCrossEntropy(torch.autograd.Function):
         slope = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         difference = score - target
         slope.mul_(score).mul_(1 - score).mul_(ctx.beta).addcmul_(difference, difference)
-        slope.mul_(difference.sign()).mul_(difference.abs_().pow_(ctx.beta - 1))
+        slope.mul_(difference.sign())
+        difference.abs_().clamp_(min=torch.finfo(difference.dtype).tiny)  # whose power is finite
+        slope.mul_(difference.pow_(ctx.beta - 1))
         return slope.mul_(gradient), None, None
 
 
@@ -246,6 +248,31 @@ def dense_box_loss(
     loss = {
         "giou": generalized_box_iou_loss,
         "diou": distance_box_iou_loss,
-        "ciou": complete_box_iou_loss,
+        "ciou": complete_iou_loss,
     }[kind]
-    return loss(boxes, target_boxes, reduction="sum")
+    return loss(boxes, target_boxes).sum()
+
+
+SMALLEST_HEIGHT = 1e-3
+"""Pixels; below it a box's ratio of width to height counts as if it was as high."""
+
+
+def complete_iou_loss(boxes: Tensor, targets: Tensor, eps: float = 1e-7) -> Tensor:
+    """CIoU loss (Zheng et al., "Distance-IoU Loss", AAAI 2020, equations 8 to 11), as torchvision's
+    but for predictions without height, whose gradient is NaN there.
+
+    Args:
+        boxes, targets: (P, 4).
+        eps: added to divisors, as by torchvision.
+
+    Returns:
+        (P,)
+    """
+    width, height = (boxes[:, 2:] - boxes[:, :2]).unbind(dim=1)
+    target_width, target_height = (targets[:, 2:] - targets[:, :2]).unbind(dim=1)
+    aspect = (width / height.clamp(min=SMALLEST_HEIGHT)).atan()
+    inconsistency = 4 / math.pi**2 * ((target_width / target_height).atan() - aspect).pow(2)
+    with torch.no_grad():
+        intersection, union = _overlap(boxes, targets)
+        weight = inconsistency / (1 - intersection / (union + eps) + inconsistency + eps)
+    return distance_box_iou_loss(boxes, targets) + weight * inconsistency

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
 from builders import tiny_fcos, tiny_gfl
+from detectron2.config import LazyCall as L
+from feature_cases import distill
 from method_cases import build, every_method, images_with
 from torch import Tensor, nn
 
-from dense_kd import Distiller
+from dense_kd import Distiller, methods
+from dense_kd.detectors import DistanceCoder
 from dense_kd.methods.prediction_guided_weighting import points_in_boxes
 from dense_kd.outputs import DensePass
 
@@ -103,6 +107,47 @@ def test_scores_of_zero_and_of_one_give_finite_losses_and_gradients(name, varian
         nn.init.zeros_(detector.head.cls_score.weight)
         nn.init.constant_(detector.head.cls_score.bias, logit)
     assert_finite(*losses_of(model, "usual"), model)
+
+
+def exponential_fcos(**options):
+    """FCOS whose distances are exponentials, as those of the paper."""
+    return tiny_fcos(box2box_transform=L(DistanceCoder)(activation="exp"), **options)
+
+
+EXPONENTIAL = {
+    "BCKD": {},
+    "CrossKD": {"depth": 1, "loc_loss": "iou"},
+    "GIBox": {},
+    "KD": {},
+    "PGD": {},
+    "TID": {},
+}
+"""Methods that compare boxes of any code, and their options."""
+
+
+@every_method
+def test_codes_of_boxes_of_any_size_give_finite_losses_and_gradients(name, variant):
+    assert_finite_with_large_codes(build(name, variant))
+
+
+@pytest.mark.parametrize("name", EXPONENTIAL)
+def test_exponential_codes_of_any_size_give_finite_losses_and_gradients(name):
+    student, teacher = (exponential_fcos(num_levels=5, width=4, seed=seed) for seed in range(2))
+    method = getattr(methods, name)(**EXPONENTIAL[name])
+    assert_finite_with_large_codes(distill(student, teacher, method))
+
+
+def assert_finite_with_large_codes(model: Distiller) -> None:
+    """In a distribution, only the first distance gets a large logit."""
+    heads = [model.student.head, model.teacher.model.head]
+    for large, code in itertools.product(([0], [1], [0, 1]), (60.0, 1e30, -1e30)):
+        for head in (heads[index] for index in large):
+            nn.init.zeros_(head.bbox_pred.weight)
+            nn.init.zeros_(head.bbox_pred.bias)
+            with torch.no_grad():
+                head.bbox_pred.bias[:: (head.reg_max or 0) + 1] = code
+        assert_finite(*losses_of(model, "usual"), model)
+        model.zero_grad()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)

@@ -14,6 +14,14 @@ LARGEST = 1e6
 any image, and small enough for float32 to hold the squares of areas, which gradients have."""
 
 
+def bounded(values: Tensor, high: float = LARGEST) -> Tensor:
+    """``values``, those below -:data:`LARGEST` or above ``high`` at that bound, without gradient.
+
+    What is not finite stays as it is, to be noticed.
+    """
+    return values.clamp(min=-LARGEST, max=high).where(values.isfinite(), values)
+
+
 class DeltaCoder(Box2BoxTransform):
     """detectron2's deltas of R-CNN, with predicted sizes bounded from both sides.
 
@@ -59,7 +67,7 @@ class DistanceCoder:
         """
         Args:
             activation: what makes a head's output a distance: "relu" (detectron2, and mmdet's
-                ``norm_on_bbox``), "exp" (the paper), or "identity".
+                ``norm_on_bbox``), "exp" (the paper; of at most :data:`LARGEST`), or "identity".
             normalize_by_size: distances are in strides, that is in units of the prior's size
                 divided by ``prior_scale``; False is pixels.
             prior_scale: size of a prior in strides; 1 for points, 8 for the anchors of GFL.
@@ -88,7 +96,7 @@ class DistanceCoder:
         if self.activation == "relu":
             deltas = deltas.relu()
         elif self.activation == "exp":
-            deltas = deltas.exp()
+            deltas = bounded(deltas, high=math.log(LARGEST)).exp()
         if self.normalize_by_size:
             deltas = deltas * self._units(priors)
         centers = (priors[..., :2] + priors[..., 2:]) / 2

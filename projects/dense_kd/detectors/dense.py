@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .. import compat
 from ..outputs import DensePass, Tap, Targets
+from .box_coders import bounded
 from .detections import best_candidates, suppress
 from .distribution_boxes import check_distribution_boxes, expected_distances
 from .ground_truth import checked_ground_truth
@@ -230,9 +231,14 @@ class DenseDetector(nn.Module, ABC):
         )
 
     def decode(self, deltas: Tensor, priors: Tensor) -> Tensor:
-        """Boxes (..., 4) from codes (..., 4) at priors (..., 4)."""
-        boxes = self.box2box_transform.apply_deltas(deltas.reshape(-1, 4), priors.reshape(-1, 4))
-        return boxes.view_as(deltas)
+        """Boxes (..., 4) from codes (..., 4) at priors (..., 4).
+
+        Codes and boxes are :func:`bounded`, whatever the coder: areas that overflow give finite
+        losses, such as an IoU of 0, whose gradients are NaN.
+        """
+        codes = bounded(deltas.reshape(-1, 4))
+        boxes = self.box2box_transform.apply_deltas(codes, priors.reshape(-1, 4))
+        return bounded(boxes).view_as(deltas)
 
     @abstractmethod
     def assign(self, dense: DensePass, ground_truth: list[Instances]) -> tuple[Tensor, Tensor]:
