@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -83,7 +84,7 @@ def test_a_sweep_is_an_override_that_the_docstring_names(config: str):
     assert values[weight] == max(values.values())
 
 
-SOURCES = r"\(zoo: |zoo, |Tables? \d|README|PGD|PKD's own|MGD's own|in the papers?\b"
+SOURCES = r"\(zoo: |zoo, |Tables? \d|README|PGD|PKD's own|by its authors|in the papers?\b"
 
 
 @pytest.mark.parametrize("name", FULL_RUNS)
@@ -131,3 +132,33 @@ def test_no_table_is_cited_that_a_paper_does_not_have():
             cited += len(tables)
             assert tables <= set(range(1, last + 1)), (path, paper, tables)
     assert cited > 50
+
+
+def parts(path: Path) -> list[str]:
+    """The configs of student and teacher, as the source of a distillation names them."""
+    source = path.read_text()
+    base = re.search(r"^from (\.+)([\w.]+) import .*\bmodel\b", source, re.MULTILINE)
+    if "get_config(" in source or base is None:
+        return re.findall(r"get_config\(\"(.*?)\"\)", source)
+    folder = path.parents[len(base[1]) - 1]
+    return parts(folder / f"{base[2].replace('.', '/')}.py")
+
+
+PAIRS = {name: parts(ROOT / name) for name in FULL_RUNS}
+DISTILLATIONS = {name: pair for name, pair in PAIRS.items() if pair}
+ROLES = re.compile(r"\b(student|teacher) of (?:\w+'s Table \d|[A-Z]\w+)(?:(?:, | and )[A-Z]\w+)*")
+
+
+@pytest.mark.parametrize("name", [name for name in FULL_RUNS if name not in DISTILLATIONS])
+def test_a_student_or_teacher_of_a_paper_is_that_in_a_config_of_it(name: str):
+    for said in ROLES.finditer(docstring(name.removesuffix(".py"))):
+        papers = re.findall(r"[A-Z]\w*[A-Z]\w*", said[0])
+        assert papers, said[0]
+        for paper in papers:
+            users = [
+                user
+                for user, (student, teacher) in DISTILLATIONS.items()
+                if name == (teacher if said[1] == "teacher" else student)
+            ]
+            texts = [f"{user.upper()} {docstring(user.removesuffix('.py'))}" for user in users]
+            assert any(paper.upper() in text for text in texts), (said[0], paper, users)

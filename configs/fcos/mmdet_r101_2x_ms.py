@@ -1,5 +1,6 @@
 """FCOS R101 as in the paper, 24 epochs, short side 640 or 800: mmdetection's
-fcos_r101_caffe_fpn_gn-head_mstrain_640-800_2x_coco, the teacher of CrossKD (zoo: 40.8 AP)."""
+fcos_r101_caffe_fpn_gn-head_mstrain_640-800_2x_coco, the teacher of BCKD and CrossKD (zoo: 40.8
+AP)."""
 
 from ..common.models.backbones import CAFFE_INPUT
 from ..common.models.fcos import mmdet_fcos

@@ -1,4 +1,4 @@
-"""FRS, GFL R101 to R50, 1x: 40.2 -> 43.6 AP (the README of its code)."""
+"""FRS, GFL R101 to R50, 1x: 40.2 -> 43.6 AP (by its authors)."""
 
 from detectron2.config import LazyCall as L
 

@@ -1,5 +1,5 @@
-"""FRS, RetinaNet R101 to R50, 2x: 37.4 -> 39.7 AP (the README of its code). The released config has
-the 1x teacher (38.5 AP, here 38.9): model.teacher.weights=mmdet://retinanet_r101_fpn_1x_coco."""
+"""FRS, RetinaNet R101 to R50, 2x: 37.4 -> 39.7 AP (by its authors). The released config has the 1x
+teacher (38.5 AP, here 38.9): model.teacher.weights=mmdet://retinanet_r101_fpn_1x_coco."""
 
 from detectron2.config import LazyCall as L
 

@@ -1,4 +1,4 @@
-"""GFL R34, 12 epochs: a student of BCKD, LD and CrossKD (38.9 AP in BCKD's Table 1)."""
+"""GFL R34, 12 epochs: a student of BCKD and LD (38.9 AP in BCKD's Table 1)."""
 
 from ..common.models.gfl import gfl
 from ..common.models.mmdet_backbones import mmdet_resnet_fpn

@@ -1,5 +1,5 @@
-"""MGD, RetinaNet X101-64x4d to R50, 2x: 37.4 -> 41.0 AP (the README of its code). The released
-config has the teacher of 36 epochs (41.6 AP), with which it has 41.4:
+"""MGD, RetinaNet X101-64x4d to R50, 2x: 37.4 -> 41.0 AP (by its authors). The released config has
+the teacher of 36 epochs (41.6 AP), with which it has 41.4:
 model.teacher.weights=mmdet://retinanet_x101_64x4d_fpn_mstrain_3x_coco."""
 
 from detectron2.config import LazyCall as L

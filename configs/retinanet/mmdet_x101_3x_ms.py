@@ -1,5 +1,6 @@
 """RetinaNet X101-64x4d, 36 epochs, short side 640 to 800: mmdetection's
-retinanet_x101_64x4d_fpn_mstrain_640-800_3x_coco, the teacher of MGD's config (zoo: 41.6 AP)."""
+retinanet_x101_64x4d_fpn_mstrain_640-800_3x_coco (zoo: 41.6 AP). MGD's released config teaches with
+it, see mgd/retinanet_x101_r50_2x.py."""
 
 from ..common.data.scales import range_of_sides
 from ..common.schedule import mmdet_3x as lr_multiplier

@@ -1,5 +1,5 @@
 """RetinaNet X101-64x4d, 12 epochs, short side 640 to 800: detectron2's recipe with a larger
-backbone. We have no AP of it. The teacher of BCKD's Table 2 is mmdet_x101_1x.py."""
+backbone. We have no AP of it. BCKD's Table 2 has the teacher of mmdet_x101_1x.py, not this one."""
 
 from ..common.models.retinanet import retinanet_x101
 from .r50_1x_ms import dataloader, lr_multiplier, optimizer, train
