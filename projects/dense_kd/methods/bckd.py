@@ -39,6 +39,9 @@ class BCKD(KDMethod):
     ``skip_empty_levels=False``). Released for GFL, with ``cls_weight=1, loc_weight=4`` (Tables 4
     and 5); published for RetinaNet and FCOS, too, of which the paper names no other weights.
 
+    The released GFL also weights a positive's box losses with its best score plus 2e-4, and divides
+    them by the sum of the weights without a clamp at 1; here the student's own losses are GFL's.
+
     The skip rule looks at the local batch, so with it the loss depends on how a batch is split
     over processes; the normaliser is the detector's, synchronised where that is. With
     ``normalize="none"`` the losses grow with the number of images per process, which the run says

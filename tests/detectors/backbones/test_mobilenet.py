@@ -111,6 +111,8 @@ def test_a_pyramid_on_it_pads_to_its_largest_stride():
         ({"out_features": ["res6"]}, r"out_features=\['res6'\]: expected one or more of \['res2'"),
         ({"out_features": []}, r"out_features=\[\]"),
         ({"freeze_at": 6}, "freeze_at=6: expected 0"),
+        ({"negative_slope": -0.1}, "negative_slope=-0.1: expected a number"),
+        ({"negative_slope": "0.1"}, "negative_slope='0.1'"),
     ],
 )
 def test_wrong_arguments_are_named(options, message):

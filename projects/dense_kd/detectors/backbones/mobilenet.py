@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from numbers import Real
 
 import torchvision
 from detectron2.layers import get_norm
@@ -37,13 +38,13 @@ class MobileNetV2(SequentialBackbone):
                 8), except that the last convolution keeps at least its 1280.
             last_conv: whether res5 comes after the last 1x1 convolution, with 1280 channels, as in
                 mmdetection; else it is the last block, with 320, and that layer is left out.
-            negative_slope: of a LeakyReLU in the place of each ReLU6.
+            negative_slope: of a LeakyReLU in the place of each ReLU6, at least 0 and below 1.
             norm: of all convolutions, see :mod:`.batch_norm`.
             freeze_at: how many stages are fixed, see :class:`SequentialBackbone`.
             out_features: names of the outputs.
 
         Raises:
-            ValueError: no ``norm`` is given: the convolutions have no bias.
+            ValueError: no ``norm`` is given: the convolutions have no bias; or another slope.
         """
         if not norm:
             raise ValueError(
@@ -56,6 +57,11 @@ class MobileNetV2(SequentialBackbone):
             norm_layer=partial(get_norm, norm),
         )
         if negative_slope is not None:
+            if not isinstance(negative_slope, Real) or not 0 <= negative_slope < 1:
+                raise ValueError(
+                    f"negative_slope={negative_slope!r}: expected a number of at least 0 and below "
+                    "1, or None for ReLU6"
+                )
             _replace_activations(model.features, negative_slope)
         stage_ends = [4, 7, 14, 18]
         channels = [model.features[end - 1].out_channels for end in stage_ends]
