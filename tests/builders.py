@@ -50,13 +50,16 @@ CASES = ("usual", "one empty", "all empty")
 """What :func:`batch` takes: boxes in both images, in the first only, in none."""
 
 
-def tiny_backbone(width: int = 8, channels: int = 16, num_levels: int = 3) -> Backbone:
+def tiny_backbone(
+    width: int = 8, channels: int = 16, num_levels: int = 3, in_channels: int = 3
+) -> Backbone:
     """ResNet with a basic block per stage and an FPN: p3..p5, or p3..p7 for five levels.
 
     Args:
         width: channels of res2; the stages after it double them.
         channels: of the pyramid.
         num_levels: 3 or 5.
+        in_channels: of the images.
     """
     stages = [
         ResNet.make_stage(
@@ -69,7 +72,7 @@ def tiny_backbone(width: int = 8, channels: int = 16, num_levels: int = 3) -> Ba
         )
         for index in range(4)
     ]
-    stem = BasicStem(in_channels=3, out_channels=width, norm="FrozenBN")
+    stem = BasicStem(in_channels=in_channels, out_channels=width, norm="FrozenBN")
     bottom_up = ResNet(stem, stages, out_features=["res3", "res4", "res5"])
     top_block = {3: None, 5: LastLevelP6P7(channels, channels, in_feature="p5")}[num_levels]
     return FPN(bottom_up, ["res3", "res4", "res5"], channels, top_block=top_block)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .checkpoint import load_strictly
 from .detectors import DenseDetector
+from .detectors.images import converted, padding
 from .outputs import DensePass, Tap, Targets
 
 logger = logging.getLogger(__name__)
@@ -86,8 +87,25 @@ class Teacher:
         if self.model.device != images.tensor.device:
             self.model.to(images.tensor.device)
         self.model.eval()
-        with torch.no_grad(), self._autocast(images.tensor.device):
-            return self.model.run(self._images(batched_inputs, images, student), taps)
+        return self._run(self._images(batched_inputs, images, student), taps)
+
+    def detect(self, batched_inputs: list[dict], input_format: str) -> list[dict]:
+        """What it detects in a student's batches, which it sees and runs as in :meth:`run`.
+
+        Args:
+            batched_inputs: the batch.
+            input_format: of its images, the student's.
+        """
+        self.load()
+        self.model.eval()
+        with torch.no_grad():
+            dense = self._run(self.preprocess_image(batched_inputs, input_format))
+            return self.model.results(dense, batched_inputs)
+
+    def preprocess_image(self, batched_inputs: list[dict], input_format: str) -> ImageList:
+        """A batch whose images are in ``input_format``, as the teacher is used to them."""
+        batched_inputs = converted(batched_inputs, input_format, self.model.input_format)
+        return self.model.preprocess_image(batched_inputs)
 
     def resume(
         self,
@@ -134,6 +152,10 @@ class Teacher:
         targets.normalizer = self.model.batch_normalizer(targets)
         return targets
 
+    def _run(self, images: ImageList, taps: Iterable[Tap] = ()) -> DensePass:
+        with torch.no_grad(), self._autocast(images.tensor.device):
+            return self.model.run(images, taps)
+
     def _autocast(self, device: torch.device) -> contextlib.AbstractContextManager:
         if self.precision is None:
             return contextlib.nullcontext()
@@ -146,12 +168,14 @@ class Teacher:
         self, batched_inputs: list[dict], images: ImageList, student: DenseDetector
     ) -> ImageList:
         model = self.model
-        if model.image_input == student.image_input:
+        if (
+            model.image_input == student.image_input
+            and model.pixel_mean.dtype == student.pixel_mean.dtype
+            and padding(model.backbone) == padding(student.backbone)
+        ):
             return images
-        if model.input_format != student.input_format:  # BGR and RGB: the reverse of each other
-            batched_inputs = [{**x, "image": x["image"].flip(0)} for x in batched_inputs]
-        own = model.preprocess_image(batched_inputs)
-        if own.tensor.shape != images.tensor.shape:
+        own = self.preprocess_image(batched_inputs, student.input_format)
+        if own.tensor.shape[-2:] != images.tensor.shape[-2:]:
             raise ValueError(
                 f"the teacher pads this batch to {tuple(own.tensor.shape)}, the student to "
                 f"{tuple(images.tensor.shape)}; use backbones with equal size_divisibility"

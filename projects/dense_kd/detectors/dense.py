@@ -20,6 +20,7 @@ from .detections import best_candidates, suppress
 from .distribution_boxes import check_distribution_boxes, expected_distances
 from .ground_truth import checked_ground_truth
 from .heads import HeadOutputs, TowerHead
+from .images import as_rgb, checked_images, image_input
 from .levels import check_anchors, pyramid_levels
 
 
@@ -93,7 +94,8 @@ class DenseDetector(nn.Module, ABC):
                 mmdetection does; detectron2 does it after.
             pixel_mean, pixel_std: per channel, in the order of ``input_format``.
             vis_period: log predictions on one training image every so many iterations; 0 is never.
-            input_format: order of the channels of the images, "BGR" or "RGB".
+            input_format: of the images, as detectron2's ``INPUT.FORMAT``: "BGR", "RGB", "L" (grey)
+                or "YUV-BT.601".
         """
         super().__init__()
         if not isinstance(head, TowerHead):
@@ -135,9 +137,9 @@ class DenseDetector(nn.Module, ABC):
         self.clip_before_nms = clip_before_nms
 
         self.vis_period = vis_period
-        self.input_format = input_format
-        # What a batch depends on, to be compared with another detector's without asking a GPU.
-        self.image_input = (input_format, tuple(pixel_mean), tuple(pixel_std))
+        # Beside the buffers, to be compared with another detector's without asking a GPU.
+        self.image_input = image_input(input_format, pixel_mean, pixel_std, backbone)
+        self.input_format = self.image_input.input_format
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
 
@@ -171,7 +173,10 @@ class DenseDetector(nn.Module, ABC):
             losses = self.losses(dense, self.targets(dense, ground_truth))
             self.visualize_training(batched_inputs, dense)
             return losses
-        dense = self.run(self.preprocess_image(batched_inputs))
+        return self.results(self.run(self.preprocess_image(batched_inputs)), batched_inputs)
+
+    def results(self, dense: DensePass, batched_inputs: list[dict]) -> list[dict]:
+        """The detections of a pass over a batch, in the pixels of the images as they were."""
         results = []
         for instances, image, size in zip(self.inference(dense), batched_inputs, dense.image_sizes):
             height, width = image.get("height", size[0]), image.get("width", size[1])
@@ -179,10 +184,14 @@ class DenseDetector(nn.Module, ABC):
         return results
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
-        """Move the images to the model's device, normalise them and pad them to one batch."""
-        images = [x["image"].to(self.device) for x in batched_inputs]
-        images = [(x - self.pixel_mean) / self.pixel_std for x in images]
-        return compat.batch_images(images, self.backbone)
+        """Move the images to the model's device, normalise them and pad them to one batch.
+
+        Raises:
+            ValueError: an image is not what the detector takes, see :func:`checked_images`.
+        """
+        images = checked_images(batched_inputs, self.image_input, self.backbone)
+        images = [(x.to(self.device) - self.pixel_mean) / self.pixel_std for x in images]
+        return compat.batch_images([x.to(self.pixel_mean.dtype) for x in images], self.backbone)
 
     def ground_truth(self, batched_inputs: list[dict]) -> list[Instances]:
         """N Instances with gt_boxes and gt_classes, see :func:`checked_ground_truth`."""
@@ -332,8 +341,7 @@ class DenseDetector(nn.Module, ABC):
         with torch.no_grad():
             found = self.inference(dense)[0][:20].to("cpu")
         image, truth = batched_inputs[0]["image"], batched_inputs[0]["instances"]
-        pixels = image if self.input_format == "RGB" else image.flip(0)
-        pixels = pixels.permute(1, 2, 0).to("cpu", torch.uint8).numpy()
+        pixels = as_rgb(image, self.input_format)
         labels = [f"{c} {s:.2f}" for c, s in zip(found.pred_classes.tolist(), found.scores)]
         names = [str(c) for c in truth.gt_classes.tolist()]
         pictures = (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -37,7 +39,7 @@ class _EvalHook(hooks.EvalHook):
             super().after_train()
 
 
-def do_test(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
+def do_test(cfg: DictConfig, model: Callable[[list[dict]], list[dict]]) -> dict[str, Any]:
     """Evaluate ``model`` on ``cfg.dataloader.test`` and print the metrics; {task: metrics}."""
     return Evaluation(cfg).run(model)
 
@@ -52,11 +54,14 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
 
 
 def evaluate_teacher(cfg: DictConfig) -> dict[str, Any]:
-    """Evaluate the teacher of ``cfg.model``: a wrong file shows here before it costs a run."""
+    """Evaluate the teacher of ``cfg.model`` as the distillation runs it, on the student's images: a
+    wrong file, or a wrong channel order, shows here before it costs a run."""
     check_run(cfg, "evaluate_teacher")
     teacher = instantiate(cfg.model.teacher)
     teacher.load()
-    return do_test(cfg, teacher.model.to(cfg.train.device))
+    teacher.model.to(cfg.train.device)
+    input_format = instantiate(cfg.model.student).input_format
+    return do_test(cfg, functools.partial(teacher.detect, input_format=input_format))
 
 
 def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
