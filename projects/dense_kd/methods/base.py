@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from ..compat import full_precision
 from ..detectors.dense import DenseDetector
 from ..outputs import DensePass, Tap, Targets
+from .checks import check_same_distances, check_same_priors
 from .class_maps import ClassMap, class_pairs
 from .options import check_counts
+from .teacher_watch import TeacherWatch
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +34,7 @@ class Step:
     Attributes:
         targets: what the student's assigner made of the ground truth.
         ground_truth: N Instances with gt_boxes and gt_classes.
-        iteration: of the trainer; 0 without one.
+        iteration: of the run, from 0, see :class:`dense_kd.iteration.IterationCounter`.
         resume: runs the rest of the teacher's frozen head on (taps, depth), see
             ``Teacher.resume``; gradients reach the taps and not the teacher.
         assign: what the teacher's assigner makes of the ground truth, see ``Teacher.assign``.
@@ -55,6 +57,8 @@ class Needs:
             anchors.
         same_levels: it compares features level by level: equal strides.
         same_classes: it compares class scores; ``class_map`` says which correspond.
+        several_classes: it compares softmaxes over the classes that correspond; over one class
+            that is 1 whatever the logits, and the loss exactly 0.
         distribution: both predict distributions over distances.
     """
 
@@ -62,6 +66,7 @@ class Needs:
     same_priors: bool = False
     same_levels: bool = False
     same_classes: bool = False
+    several_classes: bool = False
     distribution: bool = False
 
 
@@ -72,6 +77,8 @@ class KDMethod(nn.Module, ABC):
     needs: Needs = Needs()
     class_map: ClassMap = None
     """Which classes correspond, for methods whose ``needs`` have ``same_classes``."""
+    is_prepared = False
+    """Whether it is part of a Distiller."""
 
     def __init__(self, *, warmup_iters: int = 0):
         """
@@ -98,7 +105,14 @@ class KDMethod(nn.Module, ABC):
             student.head.check_tap(tap)
             teacher.head.check_tap(tap)
         if self.needs.same_classes:
-            class_pairs(self.class_map, student, teacher)
+            pairs = class_pairs(self.class_map, student, teacher)
+            num_compared = student.num_classes if pairs is None else len(pairs)
+            if self.needs.several_classes and num_compared == 1:
+                raise ValueError(
+                    "it compares softmaxes over classes, and there is one class to compare: that "
+                    "is 1 whatever the logits, so the loss is exactly 0; leave its class term out "
+                    "(cls_weight=0), or take a method that asks each class by itself, such as BCKD"
+                )
         if self.needs.same_levels and student.strides != teacher.strides:
             raise ValueError(
                 "it compares features level by level, but the student has level strides "
@@ -156,56 +170,6 @@ class KDMethod(nn.Module, ABC):
         """
 
 
-def check_same_priors(student: DenseDetector, teacher: DenseDetector) -> None:
-    """Raise ValueError, saying where they differ, unless both predict from the same anchors."""
-    found = (
-        ("level strides", student.strides, teacher.strides),
-        ("anchors per location", student.num_anchors, teacher.num_anchors),
-    )
-    for what, of_student, of_teacher in found:
-        if of_student != of_teacher:
-            raise ValueError(
-                "it compares predictions one to one, but the student has "
-                f"{what} {of_student} and the teacher {of_teacher}"
-            )
-    for level, (a, b) in enumerate(zip(_priors(student), _priors(teacher))):
-        if a.shape != b.shape or not torch.allclose(a, b, atol=1e-3):
-            raise ValueError(
-                "it compares predictions one to one, but the anchors differ: at the first cell "
-                f"of level {level} the student has {_first(a, student)} and the teacher "
-                f"{_first(b, teacher)}"
-            )
-
-
-def check_same_distances(student: DenseDetector, teacher: DenseDetector) -> None:
-    """Raise ValueError unless the bins of both stand for equal distances."""
-    if student.head.reg_max != teacher.head.reg_max:
-        raise ValueError(
-            "it compares distributions bin by bin, but the student has "
-            f"reg_max={student.head.reg_max} and the teacher {teacher.head.reg_max}"
-        )
-    if not same_code(student, teacher, torch.tensor([[0.5, 1.0, 1.5, 2.0]])):
-        raise ValueError(
-            "it compares distributions bin by bin, but a bin of the student is not the distance "
-            "of one of the teacher; give both an equal box2box_transform"
-        )
-
-
-def same_code(student: DenseDetector, teacher: DenseDetector, codes: Tensor) -> bool:
-    """Whether both decode ``codes`` (P, 4) to equal boxes, at an anchor that is not square."""
-    anchor = torch.tensor([[8.0, 16.0, 40.0, 112.0]]).expand_as(codes)
-    return torch.allclose(student.decode(codes, anchor), teacher.decode(codes, anchor))
-
-
-def _priors(detector: DenseDetector) -> list[Tensor]:
-    maps = [torch.zeros(1, 1, 2, 3, device=detector.device) for _ in detector.strides]
-    return [anchors.tensor.cpu() for anchors in detector.anchor_generator(maps)]
-
-
-def _first(priors: Tensor, detector: DenseDetector) -> list:
-    return priors[: detector.num_anchors].round(decimals=1).tolist()
-
-
 class MethodSet(nn.Module):
     """Methods by name; their losses are added up.
 
@@ -223,6 +187,7 @@ class MethodSet(nn.Module):
                 "MethodSet has no method, so nothing would be distilled; "
                 "give at least one, as in L(MethodSet)(bckd=L(BCKD)())"
             )
+        self._watch = TeacherWatch()
         for name, method in methods.items():
             if not isinstance(method, KDMethod):
                 raise DistillationError(
@@ -230,8 +195,19 @@ class MethodSet(nn.Module):
                 )
             if hasattr(self, name):
                 raise DistillationError(f"a method cannot be named {name!r}; choose another name")
+            others = [other for other, known in self.named_children() if known is method]
+            if others:
+                raise DistillationError(
+                    f"{others[0]!r} and {name!r} are one method, which would count once; give each "
+                    f"a {type(method).__name__} of its own"
+                )
             self.add_module(name, method)
         self._images_checked = False
+
+    @property
+    def has_warmup(self) -> bool:
+        """Whether the losses depend on the iteration."""
+        return any(method.warmup_iters > 0 for method in self.children())
 
     @property
     def taps(self) -> tuple[Tap, ...]:
@@ -258,14 +234,21 @@ class MethodSet(nn.Module):
                     f"{type(student).__name__}: {error}. Change one of the two configs, "
                     "or leave the method out."
                 ) from None
+            if method.is_prepared and any(True for _ in method.parameters()):
+                raise DistillationError(
+                    f"method {name!r} ({type(method).__name__}) has parameters and belongs to "
+                    "another Distiller already; give each Distiller methods of its own"
+                )
             method.prepare(student, teacher)
+            method.is_prepared = True
 
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
-        """{``kd_<name>_<term>``: scalar}."""
+        """{``kd_<name>_<term>``: scalar}; all NaN if the teacher's pass is not finite."""
         if not self._images_checked:
             self._images_checked = True
             self._warn_of_images(len(step.ground_truth))
         losses: dict[str, Tensor] = {}
+        zero_or_nan = self._watch.look(teacher)
         for name, method in self.named_children():
             with full_precision(student.logits[0].device):
                 terms = method(student, teacher, step)
@@ -276,7 +259,8 @@ class MethodSet(nn.Module):
                     raise DistillationError(
                         f"two methods give the loss {key!r}; rename one of {self._names()}"
                     )
-                losses[key] = factor * loss if factor < 1 else loss
+                losses[key] = (factor * loss if factor < 1 else loss) + zero_or_nan
+        self._watch.guard(losses)
         return losses
 
     def _warn_of_images(self, images: int) -> None:

@@ -18,7 +18,8 @@ from ..losses import (
     modulated_binary_cross_entropy,
 )
 from ..outputs import DensePass, Targets
-from .base import KDMethod, Needs, Step, check_same_priors
+from .base import KDMethod, Needs, Step
+from .checks import check_same_priors
 from .options import check_choices, check_flags, check_weights
 
 LOC_LOSSES = ("auto", "kl", "giou", "iou")

@@ -13,8 +13,9 @@ from torch import Tensor
 from ..detectors.dense import DenseDetector
 from ..losses import binary_divergence, elementwise_giou, kl_divergence
 from ..outputs import DensePass
-from .base import KDMethod, Needs, Step, same_code
+from .base import KDMethod, Needs, Step
 from .batch_size import growth_warning
+from .checks import same_code
 from .class_maps import ClassMap
 from .options import check_choices, check_positive, check_weights
 
@@ -110,6 +111,7 @@ class KD(KDMethod):
         self.needs = Needs(
             same_priors=anchors == "same",
             same_classes=True,
+            several_classes=cls_weight > 0 and cls_loss == "softmax",
             distribution=loc_weight > 0 and loc_loss == "kl",
         )
         self.cls_weight = cls_weight

@@ -129,7 +129,12 @@ class LD(KDMethod):
         check_weights(main_weight=main_weight, vlr_weight=vlr_weight, cls_weight=cls_weight)
         check_flags(vlr_excludes_positives=vlr_excludes_positives, joint_softmax=joint_softmax)
         check_padding_multiple(padding_multiple)
-        self.needs = Needs(same_priors=True, same_classes=cls_weight > 0, distribution=True)
+        self.needs = Needs(
+            same_priors=True,
+            same_classes=cls_weight > 0,
+            several_classes=cls_weight > 0,
+            distribution=True,
+        )
         self.main_weight = main_weight
         self.vlr_weight = vlr_weight
         self.cls_weight = cls_weight
