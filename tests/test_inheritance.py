@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import pickle
 
 import pytest
 import torch
 from builders import batch, tiny_atss, tiny_fcos, tiny_gfl, tiny_retinanet
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from dense_kd import BCKD, DistillationError, Distiller, MethodSet, Teacher
 from dense_kd.inheritance import inherit
@@ -164,3 +167,97 @@ def test_without_the_option_nothing_is_inherited_and_nothing_more_is_saved():
 def test_a_teacher_that_has_nothing_to_inherit_is_refused_when_the_model_is_built():
     with pytest.raises(DistillationError, match="init_student=True(.|\n)*FCOS(.|\n)*same width"):
         build(tiny_fcos(), tiny_fcos(seed=1, channels=24, num_classes=3))
+
+
+def head_of(model: Distiller) -> dict[str, torch.Tensor]:
+    return {k: v for k, v in model.student.state_dict().items() if k.startswith("head.")}
+
+
+def is_inherited(model: Distiller) -> bool:
+    source = model.teacher.model.state_dict()
+    same = all(torch.equal(value, source[key]) for key, value in head_of(model).items())
+    assert same == bool(model.kd.student_initialized)
+    return same
+
+
+def test_copies_that_were_made_before_inherit_with_the_first_of_them(tmp_path):
+    # The teacher comes from a file, which a copy does not need.
+    path = str(tmp_path / "teacher.pth")
+    torch.save(tiny_fcos(seed=1).state_dict(), path)
+    model = Distiller(
+        student=tiny_fcos(),
+        teacher=Teacher(tiny_fcos(seed=2), path),
+        methods=MethodSet(bckd=BCKD()),
+        init_student=True,
+    )
+    average = AveragedModel(model)
+    twin = copy.deepcopy(model).eval()
+    of_twin = copy.deepcopy(twin)
+    other = build(tiny_fcos(), tiny_fcos(seed=1))
+    assert not model.teacher.loaded
+    model(batch())
+    for one in (model, average.module, twin, of_twin):
+        assert is_inherited(one)
+    assert not is_inherited(other)
+    with torch.no_grad():
+        model.student.head.cls_score.weight.fill_(0.5)
+    assert not any((m.student.head.cls_score.weight == 0.5).any() for m in (twin, of_twin))
+
+
+def test_a_copy_of_a_model_that_has_inherited_is_left_alone():
+    model = build(tiny_fcos(), tiny_fcos(seed=1))
+    model.prepare_training()
+    with torch.no_grad():
+        model.student.head.cls_score.weight.fill_(0.5)
+    twin = copy.deepcopy(model)
+    twin.prepare_training()
+    assert (twin.student.head.cls_score.weight == 0.5).all()
+
+
+def test_a_copy_that_trains_first_does_not_keep_the_others_from_inheriting_later():
+    model = build(tiny_fcos(), tiny_fcos(seed=1))
+    twin = copy.deepcopy(model)
+    twin(batch())
+    assert is_inherited(model)
+    # Now the weights to start from, as train.init_checkpoint.
+    model.load_state_dict(tiny_fcos(seed=5).state_dict(), strict=False)
+    assert not is_inherited(model)
+    model(batch())
+    assert is_inherited(model)
+
+
+def test_weights_that_are_loaded_amid_a_run_stay():
+    model = build(tiny_fcos(), tiny_fcos(seed=1))
+    model(batch())
+    model.load_state_dict(tiny_fcos(seed=5).state_dict(), strict=False)
+    model(batch())
+    expected = tiny_fcos(seed=5).head.cls_score.weight
+    assert torch.equal(model.student.head.cls_score.weight, expected)
+
+
+def test_a_model_from_a_pickle_inherits_by_itself():
+    model = build(tiny_fcos(), tiny_fcos(seed=1))
+    other = pickle.loads(pickle.dumps(model))
+    model(batch())
+    assert not is_inherited(other)
+    other(batch())
+    assert is_inherited(other)
+
+
+def test_copies_do_not_outlive_their_owners():
+    model = build(tiny_fcos(), tiny_fcos(seed=1))
+    twin = copy.deepcopy(model)
+    assert set(model._copies) == {model, twin}
+    del twin
+    assert set(model._copies) == {model}
+
+
+def test_training_says_that_no_file_of_the_teacher_is_read(caplog):
+    caplog.set_level(logging.INFO, "dense_kd.distiller")
+    model = build(tiny_fcos(), tiny_fcos(seed=1), init_student=False)
+    model.eval()(batch())
+    assert "weights=None" not in caplog.text
+    model.train()
+    for _ in range(2):
+        model(batch())
+    assert caplog.text.count("weights=None, so no file is read") == 1

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,18 +14,25 @@ from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
-from . import compat
 from .checkpoint import METHOD_PREFIX
 from .detectors import FCOS, DenseDetector, RetinaNet
-from .inheritance import inherit, inherited_state
-from .methods import DistillationError, MethodSet, Step
-from .methods.base import check_same_priors
+from .inheritance import inherit
+from .iteration import IterationCounter
+from .methods import MethodSet, Step
 from .methods.options import check_flags
+from .pairs import (
+    check_inheritable,
+    check_same_images,
+    check_separate,
+    check_targets_from_teacher,
+)
 from .teacher import Teacher
 
 logger = logging.getLogger(__name__)
 
 _STUDENT = "student."
+_ITERATION = METHOD_PREFIX + "iteration"
+_INITIALIZED = METHOD_PREFIX + "student_initialized"
 
 
 class Distiller(nn.Module):
@@ -30,8 +40,12 @@ class Distiller(nn.Module):
 
     It trains with detectron2's own scripts. Its state dict is flat: the student's keys are bare
     and parameters of methods stand under ``kd.<name>.``, so a checkpoint of a distillation run
-    loads into the bare student. The teacher is not in it. Attributes that it does not have are
-    the student's.
+    loads into the bare student. Parameters, buffers and modules are named so, too: a rule that
+    goes by name finds in it what it finds in the student. The teacher is not in it. Attributes
+    that it does not have are the student's.
+
+    With a method that has a warm-up, ``kd.iteration`` is saved: the iteration that a run goes on
+    with, see :class:`IterationCounter`.
     """
 
     def __init__(
@@ -50,15 +64,18 @@ class Distiller(nn.Module):
             methods: at least one; each is checked against both detectors here.
             init_student: before the first training step, and after ``train.init_checkpoint`` is
                 loaded, copy the teacher's FPN and head into the student where names and shapes
-                agree ("inheriting"), and log what was copied and what not. Checkpoints remember
-                it, in ``kd.student_initialized``, so that a resumed run does not do it again.
+                agree ("inheriting"), and log what was copied and what not. Deep copies that were
+                made before (an average of weights) inherit with the first of them. Checkpoints
+                remember it, in ``kd.student_initialized``, so that a resumed run does not do it
+                again.
             targets_from_teacher: the student's assigner goes by the teacher's predictions instead
                 of the student's, as in PGD's released DDOD; for a student whose assigner goes by
                 predictions, and a teacher with the same anchors and classes.
 
         Raises:
-            DistillationError: a method cannot distil this teacher into this student, the student
-                can inherit nothing from it, or cannot have its targets from it.
+            DistillationError: a method cannot distil this teacher into this student, the teacher
+                is the student or cannot see its images, or the student can inherit nothing from
+                it, or cannot have its targets from it.
         """
         super().__init__()
         check_flags(init_student=init_student, targets_from_teacher=targets_from_teacher)
@@ -72,6 +89,8 @@ class Distiller(nn.Module):
                     f"{name} is a {type(value).__module__}.{type(value).__name__}, expected a "
                     f"dense_kd {kind.__name__}; see configs/quickstart/distill.py for an example"
                 )
+        check_separate(student, teacher.model)
+        check_same_images(student, teacher.model)
         methods.prepare(student, teacher.model, teacher.weights)
         self.student = student
         self.teacher = teacher
@@ -79,11 +98,13 @@ class Distiller(nn.Module):
         self.init_student = init_student
         self.targets_from_teacher = targets_from_teacher
         self._prepared = False
+        self._counter = IterationCounter()
+        self._copies: weakref.WeakSet[Distiller] = weakref.WeakSet([self])
         if init_student:
-            _check_inheritable(student, teacher)
+            check_inheritable(student, teacher.model)
             methods.register_buffer("student_initialized", torch.tensor(False))
         if targets_from_teacher:
-            _check_targets_from_teacher(student, teacher.model)
+            check_targets_from_teacher(student, teacher.model)
         self.register_load_state_dict_post_hook(_report_flat_keys)
 
     def load_teacher(self) -> None:
@@ -98,17 +119,23 @@ class Distiller(nn.Module):
         """
         self._prepared = True
         self.teacher.load()
+        if self.teacher.weights is None:
+            logger.info("The teacher is used as it was given: weights=None, so no file is read")
         if not self.init_student:
             return
         if self.kd.student_initialized:
             logger.info("The student has inherited FPN and head before; they are left as loaded")
             return
-        result = inherit(self.student, self.teacher.model)
-        self.kd.student_initialized.fill_(True)
-        logger.info(
-            f"The student inherits {len(result.copied)} tensors ({result.num_elements:,} numbers) "
-            f"of FPN and head from the teacher:\n{result.report()}"
-        )
+        for model in self._copies:
+            if model.kd.student_initialized:
+                continue
+            result = inherit(model.student, self.teacher.model)
+            model.kd.student_initialized.fill_(True)
+            if model is self:
+                logger.info(
+                    f"The student inherits {len(result.copied)} tensors ({result.num_elements:,} "
+                    f"numbers) of FPN and head from the teacher:\n{result.report()}"
+                )
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
         """As :meth:`DenseDetector.forward`; in training with the ``kd_<name>_<term>`` losses."""
@@ -123,11 +150,10 @@ class Distiller(nn.Module):
         assigned_by = teacher if self.targets_from_teacher else student
         targets = self.student.targets(assigned_by, ground_truth)
         losses = dict(self.student.losses(student, targets))
-        storage = compat.event_storage()
         step = Step(
             targets=targets,
             ground_truth=ground_truth,
-            iteration=0 if storage is None else storage.iter,
+            iteration=self._counter.advance(self.parameters()),
             resume=self.teacher.resume,
             assign=functools.partial(
                 self.teacher.assign, teacher, ground_truth, self.student.num_classes
@@ -142,17 +168,62 @@ class Distiller(nn.Module):
     ) -> dict[str, Tensor]:
         state = self.student.state_dict(destination=destination, prefix=prefix, keep_vars=keep_vars)
         self.kd.state_dict(destination=state, prefix=prefix + METHOD_PREFIX, keep_vars=keep_vars)
+        if self.kd.has_warmup:
+            iteration = self._counter.following(self.parameters())
+            state[prefix + _ITERATION] = torch.tensor(iteration)
         return state
+
+    def named_modules(
+        self, memo: set | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
+        """As of any module, but the student has no name: its modules are called as they are in it.
+
+        Parameters and buffers are called after their modules, so these names are also theirs.
+        """
+        memo = set() if memo is None else memo
+        if remove_duplicate and self in memo:
+            return
+        memo.add(self)
+        yield prefix, self
+        for name, module in self.named_children():
+            path = prefix if module is self.student else f"{prefix}.{name}".lstrip(".")
+            yield from module.named_modules(memo, path, remove_duplicate)
+
+    def get_buffer(self, target: str) -> Tensor:
+        of_method = target.startswith((METHOD_PREFIX, _STUDENT))
+        return super().get_buffer(target) if of_method else self.student.get_buffer(target)
 
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any
     ) -> None:
+        self._loaded_prefix = prefix
+        # Absent where no method had a warm-up, and in older checkpoints.
+        if prefix + _ITERATION in state_dict:
+            self._counter.restart(int(state_dict.pop(prefix + _ITERATION)))
+        # Weights to start from (train.init_checkpoint) take the place of what a copy inherited.
+        if self.init_student and not self._prepared and prefix + _INITIALIZED not in state_dict:
+            self.kd.student_initialized.fill_(False)
         # Torch asks this before it goes on to the children, whose prefixes it then looks for.
         for key in [k for k in state_dict if k.startswith(prefix)]:
             bare = key[len(prefix) :]
             if not bare.startswith(METHOD_PREFIX):
                 state_dict[prefix + _STUDENT + bare] = state_dict.pop(key)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def __deepcopy__(self, memo: dict) -> Distiller:
+        twin = memo[id(self)] = self.__new__(type(self))
+        copies = {"_copies": self._copies}
+        own = {name: value for name, value in self.__dict__.items() if name not in copies}
+        twin.__dict__.update(copy.deepcopy(own, memo), **copies)
+        twin._copies.add(twin)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_copies"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._copies = weakref.WeakSet([self])
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -166,39 +237,13 @@ class Distiller(nn.Module):
         return f"(teacher): {self.teacher!r}"
 
 
-def _check_inheritable(student: DenseDetector, teacher: Teacher) -> None:
-    ours, theirs = inherited_state(student), inherited_state(teacher.model)
-    shapes = {key: value.shape for key, value in ours.items() if value.dim() > 1}
-    if not any(key in theirs and theirs[key].shape == shapes[key] for key in shapes):
-        raise DistillationError(
-            f"init_student=True, but no convolution in the FPN or head of the student "
-            f"{type(student).__name__} has the name and shape of one of the teacher "
-            f"{type(teacher.model).__name__}; build both with the same width and kind of head, or "
-            "leave init_student out"
-        )
-
-
-def _check_targets_from_teacher(student: DenseDetector, teacher: DenseDetector) -> None:
-    if not student.assigns_by_predictions:
-        raise DistillationError(
-            f"targets_from_teacher=True, but the assigner of the student {type(student).__name__} "
-            "does not go by predictions, so the targets would be the same; leave it out"
-        )
-    if (student.num_classes, student.class_names) != (teacher.num_classes, teacher.class_names):
-        raise DistillationError(
-            "targets_from_teacher=True needs equal classes, but the student has "
-            f"num_classes={student.num_classes} and class_names={student.class_names}, and the "
-            f"teacher {teacher.num_classes} and {teacher.class_names}"
-        )
-    try:
-        check_same_priors(student, teacher)
-    except ValueError as error:
-        raise DistillationError(f"targets_from_teacher=True: {error}") from None
-
-
-def _report_flat_keys(module: nn.Module, incompatible: Any) -> None:
+def _report_flat_keys(model: Distiller, incompatible: Any) -> None:
+    prefix = model._loaded_prefix
     for keys in incompatible:
-        keys[:] = [k.replace(_STUDENT, "", 1) for k in keys]
+        keys[:] = [
+            prefix + key[len(prefix + _STUDENT) :] if key.startswith(prefix + _STUDENT) else key
+            for key in keys
+        ]
 
 
 class _ConfigurableDistiller(Distiller):

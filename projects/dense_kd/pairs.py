@@ -1,0 +1,82 @@
+"""What a student and its teacher have to be to each other, whatever the methods between them."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from .detectors import DenseDetector
+from .detectors.images import check_convertible, padding
+from .inheritance import inherited_state
+from .methods.base import DistillationError
+from .methods.checks import check_same_priors
+
+
+def check_separate(student: DenseDetector, teacher: DenseDetector) -> None:
+    """Raise DistillationError if the teacher, which is frozen, is or shares a part of the student,
+    or if the student has nothing to train."""
+    theirs = {_memory(parameter) for parameter in teacher.parameters()}
+    shared = [name for name, p in student.named_parameters() if _memory(p) in theirs]
+    if shared:
+        raise DistillationError(
+            f"student and teacher are the same or share {len(shared)} parameters, such as "
+            f"{shared[0]!r}, and Teacher() has frozen them. Build the student anew, or give the "
+            "teacher a copy: Teacher(copy.deepcopy(student), None)"
+        )
+    if not any(parameter.requires_grad for parameter in student.parameters()):
+        raise DistillationError(
+            "no parameter of the student requires gradient, so nothing would be trained. A copy "
+            "of the model of a Teacher is frozen as that is: student.requires_grad_(True)"
+        )
+
+
+def _memory(parameter: nn.Parameter) -> int:
+    return parameter.data_ptr() or id(parameter)  # without any on the device "meta"
+
+
+def check_same_images(student: DenseDetector, teacher: DenseDetector) -> None:
+    """Raise DistillationError unless the teacher can see every batch of the student as it is used
+    to, at the same place of an equally large input."""
+    try:
+        check_convertible(student.input_format, teacher.input_format)
+    except ValueError as error:
+        raise DistillationError(f"the teacher cannot see the student's images: {error}") from None
+    ours, theirs = padding(student.backbone), padding(teacher.backbone)
+    if ours != theirs:
+        raise DistillationError(
+            f"the student's backbone pads a batch to multiples of {ours[0]} and a square of "
+            f"{ours[1]} (0: none), the teacher's to {theirs[0]} and {theirs[1]}, so that their "
+            "maps have unlike sizes; give both backbones equal size_divisibility and "
+            "padding_constraints"
+        )
+
+
+def check_inheritable(student: DenseDetector, teacher: DenseDetector) -> None:
+    """Raise DistillationError unless the student can have a convolution of the teacher's."""
+    ours, theirs = inherited_state(student), inherited_state(teacher)
+    shapes = {key: value.shape for key, value in ours.items() if value.dim() > 1}
+    if not any(key in theirs and theirs[key].shape == shapes[key] for key in shapes):
+        raise DistillationError(
+            f"init_student=True, but no convolution in the FPN or head of the student "
+            f"{type(student).__name__} has the name and shape of one of the teacher "
+            f"{type(teacher).__name__}; build both with the same width and kind of head, or "
+            "leave init_student out"
+        )
+
+
+def check_targets_from_teacher(student: DenseDetector, teacher: DenseDetector) -> None:
+    """Raise DistillationError unless the student's assigner can go by the teacher's predictions."""
+    if not student.assigns_by_predictions:
+        raise DistillationError(
+            f"targets_from_teacher=True, but the assigner of the student {type(student).__name__} "
+            "does not go by predictions, so the targets would be the same; leave it out"
+        )
+    if (student.num_classes, student.class_names) != (teacher.num_classes, teacher.class_names):
+        raise DistillationError(
+            "targets_from_teacher=True needs equal classes, but the student has "
+            f"num_classes={student.num_classes} and class_names={student.class_names}, and the "
+            f"teacher {teacher.num_classes} and {teacher.class_names}"
+        )
+    try:
+        check_same_priors(student, teacher)
+    except ValueError as error:
+        raise DistillationError(f"targets_from_teacher=True: {error}") from None
