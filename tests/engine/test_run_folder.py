@@ -235,6 +235,13 @@ def test_what_can_be_continued_otherwise_is_and_is_said(tmp_path, override):
     assert run_folder.remarks(cfg, resume=True) == ""
 
 
+def test_changes_of_a_run_that_is_done_are_said_to_change_nothing(tmp_path):
+    saved(config(tmp_path), 1000, "model_final")
+    other = config(tmp_path, "optimizer.lr=0.5")
+    assert "All 1000 iterations are done" in run_folder.remarks(other, resume=True)
+    assert "optimizer.lr: 0.002 -> 0.5" in run_folder.remarks(other, resume=True)
+
+
 @pytest.mark.parametrize("name", ["train.seed", "dataloader.train.seed", "train.init_checkpoint"])
 def test_what_a_resumed_run_does_not_go_by_is_said_too(tmp_path, name):
     cfg = config(tmp_path)

@@ -67,10 +67,12 @@ def remarks(cfg: DictConfig, resume: bool) -> str:
     changes = config_changes(content["config"], cfg)
     if not changes:
         return ""
-    return (
-        f"Going on after {content['trainer']['iteration'] + 1} iterations with another config "
-        f"({path} -> this run):\n{_listed(changes)}"
-    )
+    done = content["trainer"]["iteration"] + 1
+    if done == cfg.train.max_iter:
+        what = f"All {done} iterations are done, so another config changes nothing"
+    else:
+        what = f"Going on after {done} iterations with another config"
+    return f"{what} ({path} -> this run):\n{_listed(changes)}"
 
 
 def clear(cfg: DictConfig) -> None:
