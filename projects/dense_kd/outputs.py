@@ -23,6 +23,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from .pairing import check_equal_lengths
+
 Tap = tuple[str, int]
 """(branch, depth): the output of block ``depth`` (1..n) of a tower; depth 0 is its input.
 
@@ -62,6 +64,12 @@ class DensePass:
     quality_kind: str | None = None
     distribution: list[Tensor] | None = None
     taps: dict[Tap, list[Tensor]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = ("features", "logits", "deltas", "priors", "strides", "quality", "distribution")
+        # A list may be empty where nothing is asked of it.
+        held = {name: getattr(self, name) for name in names}
+        check_equal_lengths(**{name: levels for name, levels in held.items() if levels})
 
     @cached_property
     def boxes(self) -> list[Tensor]:

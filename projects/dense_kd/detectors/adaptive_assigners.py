@@ -8,6 +8,7 @@ import torch
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import Tensor
 
+from ..pairing import zip_equal
 from .assigners import box_centers, not_in_padding
 
 
@@ -49,7 +50,9 @@ class AdaptiveAssigner:
                 these anchors fit its M boxes, at least 0.
         """
         labels, boxes = [], []
-        for image, (instances, image_size) in enumerate(zip(ground_truth, image_sizes)):
+        for image, (instances, image_size) in enumerate(
+            zip_equal(ground_truth=ground_truth, image_sizes=image_sizes)
+        ):
             valid = [not_in_padding(a, image_size, self.padding_multiple) for a in priors]
             keep = torch.cat(valid)  # (R,)
             label = torch.full_like(keep, -1, dtype=torch.int64)

@@ -7,6 +7,8 @@ from detectron2.modeling.matcher import Matcher
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import Tensor
 
+from ..pairing import zip_equal
+
 
 class MaxIoUAssigner:
     """Match anchors with the box they overlap most (RetinaNet), through detectron2's Matcher.
@@ -60,7 +62,7 @@ class MaxIoUAssigner:
         """
         anchors = Boxes(torch.cat(priors))  # (R, 4)
         labels, boxes = [], []
-        for instances, image_size in zip(ground_truth, image_sizes):
+        for instances, image_size in zip_equal(ground_truth=ground_truth, image_sizes=image_sizes):
             keep = not_in_padding(anchors.tensor, image_size, self.padding_multiple)  # (R,)
             # An overlap of 0 is below all others: an anchor in the padding is the best of no box.
             overlaps = pairwise_iou(instances.gt_boxes, anchors).masked_fill_(~keep, 0)  # (M, R)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .. import compat
 from ..outputs import DensePass, Tap, Targets
+from ..pairing import zip_equal
 from .box_coders import bounded
 from .detections import best_candidates, suppress
 from .distribution_boxes import check_distribution_boxes, expected_distances
@@ -178,7 +179,9 @@ class DenseDetector(nn.Module, ABC):
     def results(self, dense: DensePass, batched_inputs: list[dict]) -> list[dict]:
         """The detections of a pass over a batch, in the pixels of the images as they were."""
         results = []
-        for instances, image, size in zip(self.inference(dense), batched_inputs, dense.image_sizes):
+        for instances, image, size in zip_equal(
+            found=self.inference(dense), batch=batched_inputs, image_sizes=dense.image_sizes
+        ):
             height, width = image.get("height", size[0]), image.get("width", size[1])
             results.append({"instances": detector_postprocess(instances, height, width)})
         return results

@@ -12,6 +12,7 @@ from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 from torch import Tensor, nn
 
 from ..outputs import Tap
+from ..pairing import check_equal_lengths
 
 BRANCHES = ("cls", "bbox")
 """The two towers; a :data:`Tap` names one of them."""
@@ -195,10 +196,12 @@ class TowerHead(RetinaNetHead):
     def _forward_towers(
         self, start: dict[str, tuple[list[Tensor], int]], taps: tuple[Tap, ...]
     ) -> tuple[HeadOutputs, dict[Tap, list[Tensor]]]:
+        maps = {branch: features for branch, (features, _) in start.items()}
+        check_equal_lengths(**maps, levels_of_the_head=range(self.num_levels))
         blocks = {branch: self._blocks(branch) for branch in BRANCHES}
         outputs = HeadOutputs()
         collected: dict[Tap, list[Tensor]] = {tap: [] for tap in taps}
-        for level in range(len(start["cls"][0])):
+        for level in range(self.num_levels):
             towers = {}
             for branch in BRANCHES:
                 features, depth = start[branch]

@@ -10,6 +10,8 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from torch import Tensor
 
+from ..pairing import zip_equal
+
 
 class TorchvisionAnchorGenerator(DefaultAnchorGenerator):
     """detectron2's generator with torchvision's rounding and spacing.
@@ -44,7 +46,9 @@ class TorchvisionAnchorGenerator(DefaultAnchorGenerator):
     def _grid_anchors(self, grid_sizes: list[tuple[int, int]]) -> list[Tensor]:
         height, width = (self.strides[0] * side for side in grid_sizes[0])
         anchors = []
-        for (rows, columns), cell in zip(grid_sizes, self.cell_anchors):
+        for (rows, columns), cell in zip_equal(
+            maps=grid_sizes, levels_of_anchors=self.cell_anchors
+        ):
             y = torch.arange(rows, device=cell.device) * (height // rows)
             x = torch.arange(columns, device=cell.device) * (width // columns)
             y, x = torch.meshgrid(y, x, indexing="ij")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..detectors.dense import DenseDetector
 from ..outputs import DensePass, Tap
+from ..pairing import zip_equal
 
 
 def pyramid_channels(detector: DenseDetector) -> int:
@@ -49,7 +50,9 @@ class WidthAdapters(nn.ModuleList):
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """L x (N, C, Hl, Wl) of the student at the teacher's width."""
-        return [adapter(feature) for adapter, feature in zip(self, features)]
+        return [
+            adapter(feature) for adapter, feature in zip_equal(adapters=self, features=features)
+        ]
 
 
 def pyramid_adapters(
@@ -102,5 +105,5 @@ def comparable_maps(
         the student's (N, C, Hl, Wl) after its adapter, and the teacher's (N, C, H'l, W'l), to
         which no gradient goes.
     """
-    for adapter, ours, theirs in zip(adapters, student, teacher):
+    for adapter, ours, theirs in zip_equal(adapters=adapters, student=student, teacher=teacher):
         yield adapter(ours.float()), theirs.detach().float()

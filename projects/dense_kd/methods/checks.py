@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..detectors.dense import DenseDetector
+from ..pairing import zip_equal
 
 
 def check_same_priors(student: DenseDetector, teacher: DenseDetector) -> None:
@@ -20,7 +21,7 @@ def check_same_priors(student: DenseDetector, teacher: DenseDetector) -> None:
                 "it compares predictions one to one, but the student has "
                 f"{what} {of_student} and the teacher {of_teacher}"
             )
-    for level, (a, b) in enumerate(zip(_priors(student), _priors(teacher))):
+    for level, (a, b) in enumerate(zip_equal(student=_priors(student), teacher=_priors(teacher))):
         if a.shape != b.shape or not torch.allclose(a, b, atol=1e-3):
             raise ValueError(
                 "it compares predictions one to one, but the anchors differ: at the first cell "

@@ -18,6 +18,7 @@ from ..losses import (
     modulated_binary_cross_entropy,
 )
 from ..outputs import DensePass, Targets
+from ..pairing import zip_equal
 from .base import KDMethod, Needs, Step
 from .checks import check_same_priors
 from .options import check_choices, check_flags, check_weights
@@ -235,7 +236,7 @@ class CrossKD(KDMethod):
             tap = self.tap_names[branch]
             taps[branch] = [
                 self._cross_feature(branch, ours.float(), theirs.float())
-                for ours, theirs in zip(student.taps[tap], teacher.taps[tap])
+                for ours, theirs in zip_equal(student=student.taps[tap], teacher=teacher.taps[tap])
             ]
         return step.resume(teacher.features, taps, self.depth, teacher.image_sizes)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..detectors.dense import DenseDetector
 from ..outputs import DensePass
+from ..pairing import zip_equal
 from .adapters import comparable_features, pyramid_adapters, pyramid_channels
 from .attention import attention_weights
 from .base import KDMethod, Needs, Step
@@ -230,7 +231,9 @@ def object_masks(
     height, width = feature.shape[-2:]
     rows, columns = (torch.arange(size, device=feature.device) for size in (height, width))
     masks = []
-    for truth, (image_height, image_width) in zip(ground_truth, image_sizes):
+    for truth, (image_height, image_width) in zip_equal(
+        ground_truth=ground_truth, image_sizes=image_sizes
+    ):
         boxes = truth.gt_boxes.tensor.to(feature.device, torch.float32)
         if not len(boxes):
             masks.append(torch.zeros(height, width, device=feature.device))

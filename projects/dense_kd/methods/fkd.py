@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..detectors.dense import DenseDetector
 from ..outputs import DensePass
+from ..pairing import zip_equal
 from .adapters import pyramid_channels
 from .attention import spatial_attention
 from .base import KDMethod, Needs, Step
@@ -100,7 +101,9 @@ class FKD(KDMethod):
         """``loss_feature``, ``loss_channel``, ``loss_spatial`` and ``loss_nonlocal``."""
         norms = [
             torch.stack(level(ours.float(), theirs.detach().float(), self.temperature))
-            for level, ours, theirs in zip(self.levels, student.features, teacher.features)
+            for level, ours, theirs in zip_equal(
+                levels=self.levels, student=student.features, teacher=teacher.features
+            )
         ]  # L x (4,)
         return {
             f"loss_{name}": getattr(self, f"{name}_weight") * norm

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ..detectors.dense import DenseDetector
 from ..losses import modulated_binary_cross_entropy
 from ..outputs import DensePass
+from ..pairing import zip_equal
 from .base import Needs, Step
 from .class_maps import ClassMap
 from .imitation import FeatureImitation
@@ -89,4 +90,7 @@ class FRS(FeatureImitation):
 
 def _weighted(values: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
     """L scalars: means with weights, which are scores and may vanish altogether."""
-    return [(w * v).sum() / w.sum().clamp(min=1e-6) for v, w in zip(values, weights)]
+    return [
+        (w * v).sum() / w.sum().clamp(min=1e-6)
+        for v, w in zip_equal(values=values, weights=weights)
+    ]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..detectors.dense import DenseDetector
 from ..outputs import DensePass
+from ..pairing import zip_equal
 from .adapters import comparable_features, pyramid_adapters
 from .base import KDMethod, Needs, Step
 from .class_maps import ClassMap
@@ -82,7 +83,7 @@ def _mean(errors: list[Tensor], masks: list[Tensor], channels: int) -> list[Tens
     """L scalars: the mean over the channels of the cells of each mask; 0 without cells."""
     return [
         (mask * error).sum() / (channels * mask.sum()).clamp(min=1)
-        for error, mask in zip(errors, masks)
+        for error, mask in zip_equal(errors=errors, masks=masks)
     ]
 
 

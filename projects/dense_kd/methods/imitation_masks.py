@@ -8,6 +8,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from ..losses import elementwise_iou
+from ..pairing import zip_equal
 from .valuable_region import box_chunks, inside_any_box
 
 CELLS_OF_LEVEL = 14
@@ -89,7 +90,7 @@ def box_masks(gt_boxes: Tensor, strides: list[int], sizes: list[tuple[int, int]]
     """
     levels = object_levels(gt_boxes, strides)
     masks = []
-    for level, (stride, (height, width)) in enumerate(zip(strides, sizes)):
+    for level, (stride, (height, width)) in enumerate(zip_equal(strides=strides, sizes=sizes)):
         cells = (gt_boxes[levels == level] / stride).floor()  # (M, 4)
         rows = _between(cells[:, 1], cells[:, 3], height)  # (M, Hl)
         columns = _between(cells[:, 0], cells[:, 2], width)  # (M, Wl)
@@ -132,7 +133,9 @@ def disagreement_masks(
         L x (Hl*Wl,) bool: cells with a prediction that is kept.
     """
     masks = []
-    for ours, theirs, our_boxes, their_boxes in zip(logits, teacher_logits, boxes, teacher_boxes):
+    for ours, theirs, our_boxes, their_boxes in zip_equal(
+        logits=logits, teacher_logits=teacher_logits, boxes=boxes, teacher_boxes=teacher_boxes
+    ):
         difference = theirs.sigmoid() - ours.sigmoid()  # (Hl*Wl*A, K)
         disagreement, index = difference.abs().max(dim=1)  # (Hl*Wl*A,) both
         teacher_better = difference.gather(1, index[:, None]) > 0  # (Hl*Wl*A, 1)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..detectors.dense import DenseDetector
 from ..losses import binary_divergence, elementwise_giou, kl_divergence
 from ..outputs import DensePass
+from ..pairing import zip_equal
 from .base import KDMethod, Needs, Step
 from .batch_size import growth_warning
 from .checks import same_code
@@ -203,5 +204,5 @@ def _gather(levels: list[Tensor], indices: list[Tensor] | None) -> Tensor:
     """(N, R, ...) of L x (N, Hl*Wl*A, ...), or of the predictions ``indices`` of each level."""
     if indices is not None:
         levels = [level.gather(1, i[..., None].expand(-1, -1, level.shape[2])) for level, i in
-                  zip(levels, indices)]  # fmt: skip
+                  zip_equal(levels=levels, indices=indices)]  # fmt: skip
     return torch.cat(levels, dim=1).detach()

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..losses import kl_divergence
 from ..outputs import DensePass
+from ..pairing import zip_equal
 from .base import KDMethod, Needs, Step
 from .batch_size import PUBLISHED_IMAGES, growth_warning
 from .class_maps import ClassMap
@@ -180,8 +181,10 @@ class LD(KDMethod):
     def _region(self, student: DensePass, step: Step) -> tuple[Tensor, Tensor]:
         """The VLR, (N, R) bool, and the weights of its predictions, (N, R)."""
         regions, overlaps = [], []
-        for truth, image_size, labels in zip(
-            step.ground_truth, student.image_sizes, step.targets.labels
+        for truth, image_size, labels in zip_equal(
+            ground_truth=step.ground_truth,
+            image_sizes=student.image_sizes,
+            labels=step.targets.labels,
         ):
             gt_boxes = truth.gt_boxes.tensor
             if self.vlr_region == "inside":

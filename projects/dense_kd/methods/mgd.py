@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..detectors.dense import DenseDetector
 from ..outputs import DensePass
+from ..pairing import check_equal_lengths
 from .adapters import comparable_features, pyramid_adapters, pyramid_channels
 from .base import KDMethod, Needs, Step
 from .options import check_parts, check_positive
@@ -90,6 +91,7 @@ class MGD(KDMethod):
         """``loss_feature``."""
         losses = []
         features = comparable_features(student, teacher, self.adapters)
+        check_equal_lengths(generators=self.generators, features=student.features)
         for generator, (ours, theirs) in zip(self.generators, features):
             generated = generator(self.kept(self.draw(ours)) * ours)  # (N, C, Hl, Wl)
             losses.append(F.mse_loss(generated, theirs, reduction="sum") / len(ours))

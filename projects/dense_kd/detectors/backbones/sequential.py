@@ -8,6 +8,8 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import Backbone
 from torch import Tensor, nn
 
+from ...pairing import check_equal_lengths
+
 STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
 """{output: its stride}, named like those of detectron2's ResNet."""
 
@@ -54,6 +56,7 @@ class SequentialBackbone(Backbone):
                 f"freeze_at={freeze_at!r}: expected 0 (nothing), 1 (the stem), or up to 5 (the "
                 "stem and all four stages)"
             )
+        check_equal_lengths(outputs=STRIDES, stage_ends=stage_ends, channels=channels)
         self._output_at = {
             end: name for name, end in zip(STRIDES, stage_ends) if name in self._out_features
         }
