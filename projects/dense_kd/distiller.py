@@ -48,6 +48,8 @@ class Distiller(nn.Module):
     with, see :class:`IterationCounter`.
     """
 
+    optional_buffers = (_ITERATION,)  # older checkpoints do not have it
+
     def __init__(
         self,
         *,

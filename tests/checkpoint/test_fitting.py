@@ -183,6 +183,18 @@ def test_a_run_goes_on_without_what_its_version_did_not_save(tmp_path):
         assert extra["iteration"] == 3
 
 
+def test_a_run_with_a_warmup_goes_on_from_a_checkpoint_that_does_not_count(tmp_path):
+    def build() -> Distiller:
+        methods = MethodSet(bckd=BCKD(warmup_iters=5))
+        return Distiller(student=tiny_fcos(), teacher=Teacher(tiny_fcos(), None), methods=methods)
+
+    state = {k: v for k, v in build().state_dict().items() if k != "kd.iteration"}
+    assert len(state) == len(build().state_dict()) - 1
+    saved(tmp_path, {"model": state, "iteration": 3}, "model.pth")
+    (tmp_path / "last_checkpoint").write_text("model.pth")
+    assert AtomicCheckpointer(build(), str(tmp_path)).resume_or_load("")["iteration"] == 3
+
+
 def distiller_of(student: nn.Module) -> Distiller:
     return Distiller(
         student=student,

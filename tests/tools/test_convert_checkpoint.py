@@ -219,3 +219,21 @@ def test_what_does_not_fit_the_config_is_listed_and_not_written(tmp_path):
     for part in ["det_fcos_tricks.pth does not fit FCOS", "8 unexpected", "head.cls_subnet.0.bias"]:
         assert part in done.stderr
     assert not (tmp_path / "out.pth").exists()
+
+
+def test_a_file_with_our_keys_is_checked_and_written_smaller(tmp_path):
+    state = read_weights(str(FCOS))
+    method = {"kd.mgd.weight": torch.zeros(1)}
+    torch.save({"model": {**state, **method}, "optimizer": {}, "iteration": 3}, tmp_path / "in.pth")
+    config = written_config(tmp_path, distiller=True)
+    arguments = [tmp_path / "in.pth", tmp_path / "out.pth", "--config", config]
+    done = run(*arguments, "--part", "student")
+    assert done.returncode == 0, done.stderr
+    assert "the keys are ours already" in done.stdout
+    assert "dropped: kd.mgd.weight (of a method)" in done.stdout
+    content = torch.load(tmp_path / "out.pth", weights_only=True)
+    assert list(content) == ["model"] and content["model"].keys() == state.keys()
+    done = run(*arguments, "--part", "teacher")
+    assert done.returncode != 0 and "has no teacher in it" in done.stderr
+    done = run(*arguments)  # against the teacher of the config
+    assert done.returncode != 0 and "in.pth does not fit FCOS" in done.stderr

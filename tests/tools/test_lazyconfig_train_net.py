@@ -150,6 +150,26 @@ def test_what_cannot_train_stops_before_the_first_iteration(data, teacher, tmp_p
     refused(DistillationError, "no method", config=str(no_method))
 
 
+def test_weights_that_do_not_fit_are_neither_evaluated_nor_started_from(data, teacher, tmp_path):
+    """An AP of half a model, or a run from noise, would look like a result."""
+    trained = torch.load(teacher, weights_only=True)["model"]  # wider than the student
+    files = {"foreign": {"foo": torch.zeros(3)}, "wider": trained}
+    for name, weights in files.items():
+        file, output = tmp_path / f"{name}.pth", tmp_path / name
+        torch.save({"model": weights}, file)
+        more = [f"train.init_checkpoint={file}", "train.max_iter=1", f"train.output_dir={output}"]
+        for config in ("student", "distill"):
+            options = overrides(data, teacher, output, *more)
+            options = options if config == "distill" else [*data, *more]
+            with pytest.raises(CheckpointError, match=f"{name}.pth does not fit FCOS"):
+                run(f"quickstart/{config}.py", options, "--eval-only")
+            with pytest.raises(CheckpointError, match=f"(?s){name}.pth.*train.init_partial=True"):
+                run(f"quickstart/{config}.py", options)
+        assert not (output / "model_final.pth").exists()
+        run("quickstart/student.py", [*data, *more, "train.init_partial=True"])
+        assert (output / "model_final.pth").exists()
+
+
 def test_a_dataset_without_annotations_is_named(data, teacher, tmp_path):
     source = MetadataCatalog.get("tiny_train").json_file
     content = json.loads(Path(source).read_text())
