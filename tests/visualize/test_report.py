@@ -6,9 +6,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
+from detectron2.data.detection_utils import read_image
 from detectron2.structures import Boxes, BoxMode, Instances
 from PIL import Image
 
+from dense_kd.detectors.images import CHANNELS
 from dense_kd.visualize import choose_images, compare, draw_boxes, save_curves, write_report
 from dense_kd.visualize.drawing import ComparedImage, Panel, match
 from dense_kd.visualize.report import headline, table_rows
@@ -207,6 +209,27 @@ class Detector(torch.nn.Module):
         found.scores = torch.tensor([0.9, 0.5, 0.1])
         found.pred_classes = torch.tensor([0, 0, 0])
         return [{"instances": found}]
+
+
+@pytest.mark.parametrize("input_format", CHANNELS)
+def test_each_detector_is_shown_the_image_in_its_own_format(tmp_path, input_format):
+    class Detector(torch.nn.Module):
+        def forward(self, batched_inputs):
+            seen.append(batched_inputs[0]["image"])
+            found = Instances((2, 3), pred_boxes=Boxes(torch.zeros(0, 4)))
+            found.scores, found.pred_classes = torch.zeros(0), torch.zeros(0, dtype=torch.int64)
+            return [{"instances": found}]
+
+    seen = []
+    path = tmp_path / "image.png"
+    Image.fromarray(np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 14).save(path)
+    record = {"file_name": str(path), "height": 2, "width": 3, "annotations": []}
+    detector = Detector()
+    detector.input_format = input_format
+    compare([record], {"BGR": Detector(), "other": detector}, ["a"], score_threshold=0.5)
+    for image, image_format in zip(seen, ("BGR", input_format)):
+        expected = read_image(str(path), image_format).transpose(2, 0, 1)
+        assert np.array_equal(image.numpy(), expected)
 
 
 def test_detectors_are_compared_on_the_image_as_it_is(tmp_path):

@@ -68,20 +68,25 @@ def compare(
 
     Args:
         images: dicts in detectron2's standard format with boxes.
-        detectors: {title: detector with BGR input}; they are left in eval mode.
+        detectors: {title: detector}; each is given the images in its own ``input_format`` (BGR if
+            it has none), and left in eval mode.
         class_names: K names.
         score_threshold: detections below are not drawn.
         scale: enlargement of the pictures, so that labels are legible on small images.
     """
-    mapper = DatasetMapper(is_train=False, augmentations=[], image_format="BGR")
+    formats = {title: getattr(d, "input_format", "BGR") for title, d in detectors.items()}
+    mappers = {
+        image_format: DatasetMapper(is_train=False, augmentations=[], image_format=image_format)
+        for image_format in {"RGB", *formats.values()}
+    }
     rows = []
     for image in images:
-        inputs = mapper(dict(image))
-        pixels = inputs["image"].permute(1, 2, 0).flip(2).numpy()  # RGB
+        pixels = mappers["RGB"](dict(image))["image"].permute(1, 2, 0).numpy()
         boxes, classes = _truth(image)
         picture = draw_boxes(pixels, boxes, [class_names[c] for c in classes], classes, scale=scale)
         panels = [Panel("truth", picture, _count(len(classes), "object"))]
         for title, detector in detectors.items():
+            inputs = mappers[formats[title]](dict(image))
             found = detector.eval()([inputs])[0]["instances"].to("cpu")
             found = found[found.scores >= score_threshold]
             correct = match(found.pred_boxes.tensor, found.pred_classes, boxes, classes)
