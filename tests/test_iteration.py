@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim import SGD, AdamW
 
 from dense_kd import BCKD, FGFI, FRS, Distiller, MethodSet, Teacher
+from dense_kd.checkpoint import AtomicCheckpointer
 from dense_kd.iteration import IterationCounter
 from dense_kd.methods import KDMethod
 
@@ -145,12 +146,15 @@ def test_a_checkpoint_amid_accumulated_batches_begins_the_iteration_anew():
     assert model.state_dict()["kd.iteration"] == 1
 
 
-def test_older_checkpoints_and_those_of_another_warm_up_load_strictly():
+def test_older_checkpoints_and_those_of_another_warm_up_load_strictly(tmp_path):
     warm, cold = distill(BCKD(warmup_iters=2)), distill(BCKD())
     state = warm.state_dict()
     assert set(cold.state_dict()) == set(state) - {"kd.iteration"}
     assert str(warm.load_state_dict(cold.state_dict())) == "<All keys matched successfully>"
     assert str(cold.load_state_dict(state)) == "<All keys matched successfully>"
+    for saved, resumed in ((warm, cold), (cold, warm)):
+        AtomicCheckpointer(saved, str(tmp_path)).save("model")
+        AtomicCheckpointer(resumed, str(tmp_path)).resume_or_load("", resume=True)
     outer = nn.Sequential(distill())
     assert str(outer.load_state_dict(outer.state_dict())) == "<All keys matched successfully>"
 
