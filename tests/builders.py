@@ -7,6 +7,7 @@ A builder gives a LazyConfig (``retinanet_config``, ``fcos_config``, ``atss_conf
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -328,6 +329,14 @@ def golden(name: str) -> dict[str, Tensor]:
     with np.load(GOLDEN / f"{name}.npz") as arrays:
         numbers = {key: np.array(arrays[key]) for key in arrays.files}
     return {key: torch.from_numpy(x) for key, x in numbers.items() if x.dtype.kind in "biuf"}
+
+
+def golden_config(name: str, key: str) -> dict[str, Any]:
+    """The JSON ``key`` of ``tests/golden/<name>.npz``, or of the ``meta`` of ``<name>.pth``."""
+    if (path := GOLDEN / f"{name}.npz").exists():
+        with np.load(path) as arrays:
+            return json.loads(str(arrays[key]))
+    return json.loads(torch.load(GOLDEN / f"{name}.pth", weights_only=True)["meta"][key])
 
 
 def assert_close(

@@ -17,6 +17,7 @@ from dense_kd.losses import (
     elementwise_diou,
     elementwise_giou,
     elementwise_iou,
+    focal_loss,
     kl_divergence,
     modulated_binary_cross_entropy,
     quality_focal_loss,
@@ -24,6 +25,7 @@ from dense_kd.losses import (
 
 MMDET = golden("losses_mmdet")
 CROSSKD = golden("losses_crosskd")
+LOSS_NOISE, GRADIENT_NOISE = 1e-5, 1e-4
 IDENTICAL = 5  # a row of the golden boxes
 BOTH_OVERLAPS = pytest.mark.parametrize("overlap", [elementwise_iou, elementwise_giou])
 
@@ -40,9 +42,9 @@ def giou_loss(boxes: Tensor, targets: Tensor) -> Tensor:
 def test_overlaps_give_mmdetections_losses_also_of_degenerate_boxes(tag: str, loss):
     boxes = MMDET["box_pred"].requires_grad_(True)
     values = loss(boxes, MMDET["box_target"])
-    torch.testing.assert_close(values, MMDET[f"{tag}_none/loss"], rtol=1e-5, atol=1e-6)
+    assert_close(values, MMDET[f"{tag}_none/loss"], LOSS_NOISE)
     gradient = torch.autograd.grad(values.sum(), boxes)[0]
-    assert_close(gradient, MMDET[f"{tag}_none/grad"], 1e-4)
+    assert_close(gradient, MMDET[f"{tag}_none/grad"], GRADIENT_NOISE)
     if tag == "giou":
         assert values[IDENTICAL].item() == pytest.approx(0, abs=1e-6)
 
@@ -52,9 +54,9 @@ def test_overlaps_give_mmdetections_weighted_losses(tag: str, loss):
     boxes = MMDET["box_pred"].requires_grad_(True)
     values = loss(boxes, MMDET["box_target"])
     total = 2 * (values * MMDET["weight"]).sum() / MMDET["avg_factor"]
-    torch.testing.assert_close(total, MMDET[f"{tag}_avg_lw2/loss"], rtol=1e-5, atol=0)
+    assert_close(total, MMDET[f"{tag}_avg_lw2/loss"], LOSS_NOISE)
     gradient = torch.autograd.grad(total, boxes)[0]
-    assert_close(gradient, MMDET[f"{tag}_avg_lw2/grad"], 1e-4)
+    assert_close(gradient, MMDET[f"{tag}_avg_lw2/grad"], GRADIENT_NOISE)
 
 
 def test_overlaps_of_two_boxes_by_hand():
@@ -71,9 +73,24 @@ def diou_loss(boxes: Tensor, targets: Tensor) -> Tensor:
 def test_diou_gives_mmdetections_loss_also_of_degenerate_boxes():
     boxes = MMDET["box_pred"].detach().requires_grad_(True)
     values = diou_loss(boxes, MMDET["box_target"])
-    torch.testing.assert_close(values, MMDET["diou_none/loss"], rtol=1e-5, atol=1e-6)
+    assert_close(values, MMDET["diou_none/loss"], LOSS_NOISE)
     gradient = torch.autograd.grad(values.sum(), boxes)[0]
-    assert_close(gradient, MMDET["diou_none/grad"], 1e-4)
+    assert_close(gradient, MMDET["diou_none/grad"], GRADIENT_NOISE)
+
+
+def test_diou_gives_mmdetections_weighted_loss():
+    boxes = MMDET["box_pred"].detach().requires_grad_(True)
+    total = 2 * (diou_loss(boxes, MMDET["box_target"]) * MMDET["weight"]).sum()
+    total = total / MMDET["avg_factor"]
+    assert_close(total, MMDET["diou_avg_lw2/loss"], LOSS_NOISE)
+    assert_close(torch.autograd.grad(total, boxes)[0], MMDET["diou_avg_lw2/grad"], GRADIENT_NOISE)
+
+
+def test_weights_of_zero_give_no_loss():
+    boxes = MMDET["box_pred"].detach().requires_grad_(True)
+    total = (giou_loss(boxes, MMDET["box_target"]) * 0 * MMDET["weight"]).sum()
+    assert total == MMDET["giou_avg_zero_weight/loss"] == 0
+    assert torch.autograd.grad(total, boxes)[0].abs().max() == 0
 
 
 @BOTH_OVERLAPS
@@ -101,18 +118,18 @@ def test_modulated_cross_entropy_gives_crosskds_weighted_loss(beta: int):
     assert values.shape == logits.shape
     total = (values.sum(dim=1) * CROSSKD["weight"]).sum() / CROSSKD["avg_factor"]
     tag = f"kdqfl_beta{beta}_w_avg"
-    torch.testing.assert_close(total, CROSSKD[f"{tag}/loss"], rtol=1e-5, atol=0)
+    assert_close(total, CROSSKD[f"{tag}/loss"], LOSS_NOISE)
     gradient = torch.autograd.grad(total, logits)[0]
-    assert_close(gradient, CROSSKD[f"{tag}/grad"], 1e-4)
+    assert_close(gradient, CROSSKD[f"{tag}/grad"], GRADIENT_NOISE)
 
 
 def test_modulated_cross_entropy_gives_crosskds_unweighted_loss():
     logits = CROSSKD["stu_cls"].requires_grad_(True)
     values = modulated_binary_cross_entropy(logits, CROSSKD["tea_cls"], 1)
     total = 0.4 * values.sum() / CROSSKD["avg_factor"]
-    torch.testing.assert_close(total, CROSSKD["kdqfl_beta1_now_avg/loss"], rtol=1e-5, atol=0)
+    assert_close(total, CROSSKD["kdqfl_beta1_now_avg/loss"], LOSS_NOISE)
     gradient = torch.autograd.grad(total, logits)[0]
-    assert_close(gradient, CROSSKD["kdqfl_beta1_now_avg/grad"], 1e-4)
+    assert_close(gradient, CROSSKD["kdqfl_beta1_now_avg/grad"], GRADIENT_NOISE)
 
 
 def sequence(frequency: float, phase: float, amplitude: float) -> Tensor:
@@ -167,9 +184,9 @@ def test_kl_divergence_gives_that_of_crosskd(tag: str, temperature: float, facto
     values = kl_divergence(logits, teacher, temperature)
     assert values.shape == (60,)
     total = factor * (values * CROSSKD["weight"]).sum() / 4
-    torch.testing.assert_close(total, CROSSKD[f"{tag}/loss"], rtol=1e-5, atol=0)
+    assert_close(total, CROSSKD[f"{tag}/loss"], LOSS_NOISE)
     total.backward()
-    assert_close(logits.grad, CROSSKD[f"{tag}/grad"], 1e-4)
+    assert_close(logits.grad, CROSSKD[f"{tag}/grad"], GRADIENT_NOISE)
     assert teacher.grad is None
 
 
@@ -185,12 +202,12 @@ def test_kl_divergence_of_two_distributions_by_hand():
 
 def soft_labels() -> Tensor:
     """(64, 5): the golden IoU for the class of a row, 0 for others and for background."""
-    labels = F.one_hot(MMDET["cls_label"], 6)[:, :5]
+    labels = F.one_hot(MMDET["cls_label"], MMDET["cls_logits"].shape[1] + 1)[:, :-1]
     return labels * MMDET["iou_score"][:, None]
 
 
 def test_quality_focal_loss_gives_mmdetections():
-    assert {0, 5} < set(MMDET["cls_label"].tolist())
+    assert {0, MMDET["cls_logits"].shape[1]} < set(MMDET["cls_label"].tolist())
     for tag, beta in (("qfl_beta2_avg", 2), ("qfl_beta1_mean_lw2", 1)):
         logits = MMDET["cls_logits"].clone().requires_grad_(True)
         values = quality_focal_loss(logits, soft_labels(), beta).sum(dim=1)
@@ -198,20 +215,49 @@ def test_quality_focal_loss_gives_mmdetections():
             total = (values * MMDET["weight"]).sum() / MMDET["avg_factor"]
         else:
             total = 2 * values.mean()
-        torch.testing.assert_close(total, MMDET[f"{tag}/loss"], rtol=1e-6, atol=0)
+        assert_close(total, MMDET[f"{tag}/loss"], LOSS_NOISE)
         gradient = torch.autograd.grad(total, logits)[0]
-        assert_close(gradient, MMDET[f"{tag}/grad"], 1e-5)
+        assert_close(gradient, MMDET[f"{tag}/grad"], GRADIENT_NOISE)
+
+
+def test_focal_loss_gives_mmdetections():
+    """Whose rows have weights; ours is a sum."""
+    logits = MMDET["cls_logits"].clone().requires_grad_(True)
+    rows = zip(logits.split(1), MMDET["cls_label"].split(1), MMDET["weight"])
+    losses = [
+        weight * focal_loss(row[None], label[None], alpha=0.25, gamma=2.0)
+        for row, label, weight in rows
+    ]
+    total = sum(losses) / MMDET["avg_factor"]
+    assert_close(total, MMDET["focal_avg/loss"], LOSS_NOISE)
+    assert_close(torch.autograd.grad(total, logits)[0], MMDET["focal_avg/grad"], GRADIENT_NOISE)
+
+
+def test_a_prediction_that_is_ignored_has_no_focal_loss():
+    logits, labels = MMDET["cls_logits"].detach(), MMDET["cls_label"].clone()
+    labels[1] = -1
+    found = focal_loss(logits, labels, alpha=0.25, gamma=2.0)
+    keep = torch.arange(len(labels)) != 1
+    assert_close(found, focal_loss(logits[keep], labels[keep], 0.25, 2.0), LOSS_NOISE)
+
+
+def test_modulated_cross_entropy_of_beta_zero_gives_mmdetections_binary_cross_entropy():
+    logits = MMDET["bce_logit"].clone().requires_grad_(True)
+    values = modulated_binary_cross_entropy(logits, MMDET["bce_target"].logit(), beta=0)
+    total = values.sum() / MMDET["avg_factor"]
+    assert_close(total, MMDET["bce_avg/loss"], LOSS_NOISE)
+    assert_close(torch.autograd.grad(total, logits)[0], MMDET["bce_avg/grad"], GRADIENT_NOISE)
 
 
 def test_distribution_focal_loss_gives_mmdetections():
     logits = MMDET["dfl_logits"].clone().requires_grad_(True)
     values = distribution_focal_loss(logits, MMDET["dfl_target"])
-    torch.testing.assert_close(values, MMDET["dfl_none/loss"], rtol=1e-5, atol=1e-6)
+    assert_close(values, MMDET["dfl_none/loss"], LOSS_NOISE)
     gradient = torch.autograd.grad(values.sum(), logits, retain_graph=True)[0]
-    assert_close(gradient, MMDET["dfl_none/grad"], 1e-5)
+    assert_close(gradient, MMDET["dfl_none/grad"], GRADIENT_NOISE)
     total = 0.25 * (values * MMDET["weight"]).sum() / MMDET["avg_factor"]
-    torch.testing.assert_close(total, MMDET["dfl_avg/loss"], rtol=1e-6, atol=0)
-    assert_close(torch.autograd.grad(total, logits)[0], MMDET["dfl_avg/grad"], 1e-5)
+    assert_close(total, MMDET["dfl_avg/loss"], LOSS_NOISE)
+    assert_close(torch.autograd.grad(total, logits)[0], MMDET["dfl_avg/grad"], GRADIENT_NOISE)
 
 
 def test_distribution_focal_loss_weighs_the_two_nearest_bins():
@@ -249,7 +295,34 @@ def test_box_losses_are_sums_of_mmdetections(kind: str):
         rows &= elementwise_iou(boxes, targets) > 0.5
     assert rows.sum() >= 5
     loss = loss_of(kind, boxes[rows], targets[rows])
-    torch.testing.assert_close(loss, MMDET[f"{kind}_none/loss"][rows].sum(), rtol=1e-5, atol=0)
+    assert_close(loss, MMDET[f"{kind}_none/loss"][rows].sum(), LOSS_NOISE)
+
+
+def test_gradients_of_ciou_are_mmdetections_where_it_regards_the_aspect_ratio():
+    boxes = MMDET["box_pred_ciou"].detach().requires_grad_(True)
+    targets = MMDET["box_target"]
+    rows = elementwise_iou(boxes, targets) > 0.5
+    values = torch.stack([
+        loss_of("ciou", boxes[i : i + 1], targets[i : i + 1]) for i in range(len(boxes))
+    ])  # fmt: skip
+    (gradient,) = torch.autograd.grad(values[rows].sum(), boxes, retain_graph=True)
+    assert_close(gradient[rows], MMDET["ciou_none/grad"][rows], GRADIENT_NOISE)
+    values = torch.where(rows, values, MMDET["ciou_none/loss"])
+    total = 2 * (values * MMDET["weight"]).sum() / MMDET["avg_factor"]
+    assert_close(total, MMDET["ciou_avg_lw2/loss"], LOSS_NOISE)
+    (gradient,) = torch.autograd.grad(total, boxes)
+    assert_close(gradient[rows], MMDET["ciou_avg_lw2/grad"][rows], GRADIENT_NOISE)
+
+
+@pytest.mark.parametrize(("tag", "beta"), [("l1", 0.0), ("smooth_l1", 1 / 9)])
+def test_l1_losses_give_mmdetections_weighted_loss(tag: str, beta: float):
+    boxes = MMDET["box_pred"].detach().requires_grad_(True)
+    rows = zip(boxes.split(1), MMDET["box_target"].split(1), MMDET["weight"])
+    losses = [weight * loss_of("smooth_l1", row, target, beta) for row, target, weight in rows]
+    total = sum(losses) / MMDET["avg_factor"]
+    assert_close(total, MMDET[f"{tag}_avg/loss"], LOSS_NOISE)
+    (gradient,) = torch.autograd.grad(total, boxes)
+    assert_close(gradient, MMDET[f"{tag}_avg/grad"], GRADIENT_NOISE)
 
 
 def test_smooth_l1_is_quadratic_below_beta_and_l1_above():

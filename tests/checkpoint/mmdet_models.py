@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from builders import GOLDEN, golden, group_norm_8
+from builders import GOLDEN, golden, golden_config, group_norm_8
 from detectron2.config import instantiate
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import FPN, ResNet
@@ -15,7 +15,6 @@ from detectron2.structures import ImageList
 from dense_kd import get_config
 from dense_kd.detectors import DenseDetector, LastLevelP6P7OptionalReLU
 
-NUM_CLASSES = 5
 IN_FEATURES = ["res3", "res4", "res5"]
 LEVELS = ["p3", "p4", "p5", "p6", "p7"]
 
@@ -86,11 +85,16 @@ def detector(name: str, norm: Any = "BN", **overrides: Any) -> DenseDetector:
     extra_levels = model.backbone.top_block
     relu = extra_levels._target_ is LastLevelP6P7  # the other class has none
     model.backbone = fpn(resnet18(norm), 32, extra_levels.in_feature, relu)
-    model.head.update(input_shape=[ShapeSpec(channels=32)] * 5, conv_dims=[32] * 4)
+    head = golden_config(name, "model_cfg")["bbox_head"]
+    model.head.update(
+        input_shape=[ShapeSpec(channels=head["in_channels"])] * len(LEVELS),
+        conv_dims=[head["feat_channels"]] * head["stacked_convs"],
+    )
     if model.head.get("norm"):
         model.head.norm = group_norm_8
     pixels = {"pixel_mean": [0.0, 0.0, 0.0], "pixel_std": [1.0, 1.0, 1.0], "input_format": "BGR"}
-    model.update({"num_classes": NUM_CLASSES, **pixels, **overrides})  # inputs are normalised
+    # Inputs are normalised.
+    model.update({"num_classes": head["num_classes"], **pixels, **overrides})
     return instantiate(model)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from builders import GOLDEN, assert_close, golden, group_norm_8
+from builders import GOLDEN, assert_close, golden, golden_config, group_norm_8
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
 from detectron2.structures import Boxes, ImageList, Instances
@@ -18,13 +17,17 @@ from dense_kd.detectors import DenseDetector, HeadOutputs, TowerHead
 from dense_kd.outputs import DensePass, Targets
 
 LEVELS = ("P3", "P4", "P5", "P6", "P7")
-NUM_CLASSES = 5
-HEAD_ARGUMENTS: dict[str, Any] = {
-    "input_shape": [ShapeSpec(channels=32)] * 5,
-    "num_classes": NUM_CLASSES,
-    "conv_dims": [32] * 4,
-    "norm": group_norm_8,
-}
+
+
+def head_arguments(name: str) -> dict[str, Any]:
+    """Of the head in ``golden/<name>``."""
+    head = golden_config(name, "model_cfg")["bbox_head"]
+    return {
+        "input_shape": [ShapeSpec(channels=head["in_channels"])] * len(LEVELS),
+        "num_classes": head["num_classes"],
+        "conv_dims": [head["feat_channels"]] * head["stacked_convs"],
+        "norm": group_norm_8,
+    }
 
 
 class StoredFeatures(Backbone):
@@ -83,6 +86,10 @@ class Reference:
         return torch.cat(levels, dim=1)
 
 
+FEATURE_NOISE, LOSS_NOISE, GRADIENT_NOISE = 1e-4, 1e-5, 1e-4
+SCORE_NOISE, BOX_NOISE = 1e-4, 0.02
+
+
 def our_key(key: str) -> str:
     """The name in our head of a parameter of mmdetection's."""
     module, _, rest = key.partition(".")
@@ -116,12 +123,12 @@ def make_reference(
     model = build(
         backbone=backbone,
         head=head,
-        num_classes=NUM_CLASSES,
+        num_classes=head.num_classes,
         pixel_mean=[0.0, 0.0, 0.0],
         pixel_std=[1.0, 1.0, 1.0],
         **options,
     )
-    return Reference(name, data, json.loads(checkpoint["meta"]["model_cfg"]), model)
+    return Reference(name, data, golden_config(name, "model_cfg"), model)
 
 
 def assert_equal_taps(reference: Reference) -> None:
@@ -131,11 +138,13 @@ def assert_equal_taps(reference: Reference) -> None:
     for branch, tower in (("cls", "cls_convs"), ("bbox", "reg_convs")):
         for depth in depths:
             expected = reference.data[f"tower/{tower}.{depth - 1}/P4"]
-            assert_close(taps[branch, depth][1], expected, 1e-4, f"{tower} {depth}")
+            assert_close(taps[branch, depth][1], expected, FEATURE_NOISE, f"{tower} {depth}")
     before = reference.run([("cls_pre_relu", 3), ("bbox_pre_relu", 3)]).taps
     for branch, tower in (("cls", "cls_convs"), ("bbox", "reg_convs")):
         expected = reference.data[f"tower_preact/{tower}.2/P4"]
-        assert_close(before[f"{branch}_pre_relu", 3][1], expected, 1e-4, f"{tower} before ReLU")
+        assert_close(
+            before[f"{branch}_pre_relu", 3][1], expected, FEATURE_NOISE, f"{tower} before ReLU"
+        )
 
 
 def resume_from_reference(reference: Reference, depth: int) -> HeadOutputs:
@@ -161,7 +170,7 @@ def assert_equal_gradients(reference: Reference, case: str, count: int) -> None:
     assert "fpn_P5" in keys and len(keys) == count
     for key in keys:
         ours = key if key.startswith("fpn") else our_key(key)
-        assert_close(gradients[ours], reference.data[prefix + key], 1e-4, key)
+        assert_close(gradients[ours], reference.data[prefix + key], GRADIENT_NOISE, key)
 
 
 @torch.no_grad()
@@ -171,7 +180,7 @@ def assert_equal_detections(reference: Reference, counts: tuple[int, int]) -> No
     for image, (found, count) in enumerate(zip(detections, counts)):
         expected = {k: reference.data[f"pred/img{image}/{k}"] for k in ("bboxes", "scores")}
         assert len(found) == len(expected["scores"]) == count
-        assert_close(found.scores, expected["scores"], 1e-4, f"scores, image {image}")
+        assert_close(found.scores, expected["scores"], SCORE_NOISE, f"scores, image {image}")
         difference = (found.pred_boxes.tensor - expected["bboxes"]).abs().max()
-        assert difference < 0.02, f"boxes of image {image} are off by {difference} pixels"
+        assert difference < BOX_NOISE, f"boxes of image {image} are off by {difference} pixels"
         assert torch.equal(found.pred_classes, reference.data[f"pred/img{image}/labels"])

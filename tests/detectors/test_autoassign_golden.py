@@ -7,11 +7,13 @@ import pytest
 import torch
 from builders import assert_close
 from mmdet_reference import (
-    HEAD_ARGUMENTS,
+    FEATURE_NOISE,
+    LOSS_NOISE,
     Reference,
     assert_equal_detections,
     assert_equal_gradients,
     assert_equal_taps,
+    head_arguments,
     make_reference,
     resume_from_reference,
 )
@@ -19,12 +21,15 @@ from mmdet_reference import (
 from dense_kd.detectors import AutoAssign, AutoAssignHead
 from dense_kd.detectors.soft_assignment import Pairs, points_inside
 
+PRIOR_NOISE = 1e-6
 CASES = pytest.mark.parametrize("case", ["a", "b"])
 
 
 @pytest.fixture
 def reference() -> Reference:
-    return make_reference("det_autoassign", AutoAssignHead(**HEAD_ARGUMENTS), AutoAssign)
+    return make_reference(
+        "det_autoassign", AutoAssignHead(**head_arguments("det_autoassign")), AutoAssign
+    )
 
 
 def test_defaults_are_those_of_the_reference(reference: Reference):
@@ -45,9 +50,13 @@ def test_head_outputs_equal_the_reference(reference: Reference, training: bool):
     for level, stride in enumerate(model.strides):
         distances = outputs.deltas[level].relu() * stride
         expected = data[f"{'head' if training else 'head_eval'}/reg/l{level}"]
-        assert_close(distances, expected, 2e-5, f"box, level {level}")
-        assert_close(outputs.logits[level], data[f"head/cls/l{level}"], 2e-5, f"class, {level}")
-        assert_close(outputs.quality[level], data[f"head/obj/l{level}"], 2e-5, f"obj, {level}")
+        assert_close(distances, expected, FEATURE_NOISE, f"box, level {level}")
+        assert_close(
+            outputs.logits[level], data[f"head/cls/l{level}"], FEATURE_NOISE, f"class, {level}"
+        )
+        assert_close(
+            outputs.quality[level], data[f"head/obj/l{level}"], FEATURE_NOISE, f"obj, {level}"
+        )
 
 
 def test_taps_equal_the_features_of_the_reference_towers(reference: Reference):
@@ -59,9 +68,9 @@ def test_resuming_from_the_reference_features_gives_the_reference_outputs(
     reference: Reference, depth: int
 ):
     outputs = resume_from_reference(reference, depth)
-    assert_close(outputs.logits[1], reference.data["head/cls/l1"], 2e-5, "class")
-    assert_close(outputs.quality[1], reference.data["head/obj/l1"], 2e-5, "objectness")
-    assert_close(outputs.deltas[1].relu() * 16, reference.data["head/reg/l1"], 2e-5, "box")
+    assert_close(outputs.logits[1], reference.data["head/cls/l1"], FEATURE_NOISE, "class")
+    assert_close(outputs.quality[1], reference.data["head/obj/l1"], FEATURE_NOISE, "objectness")
+    assert_close(outputs.deltas[1].relu() * 16, reference.data["head/reg/l1"], FEATURE_NOISE, "box")
 
 
 @CASES
@@ -86,7 +95,7 @@ def test_centre_priors_equal_the_reference(reference: Reference, case: str):
         expected = reference.data[f"{case}/img{image}/center_prior_weight"]  # (R, M)
         found = torch.zeros_like(expected)
         found[pairs.points, pairs.objects] = reference.model.log_prior(priors, pairs).exp()
-        assert_close(found, expected, 1e-6, f"image {image}")
+        assert_close(found, expected, PRIOR_NOISE, f"image {image}")
         assert torch.equal(found > 0, expected > 0)
 
 
@@ -118,8 +127,8 @@ def test_losses_equal_the_reference(reference: Reference, case: str):
     for name, loss in losses.items():
         expected = reference.data[f"{case}/loss/{name}"]
         assert expected > 0
-        assert_close(loss, expected, 1e-6, name)
-    assert_close(sum(losses.values()), reference.data[f"{case}/loss_total"], 1e-6)
+        assert_close(loss, expected, LOSS_NOISE, name)
+    assert_close(sum(losses.values()), reference.data[f"{case}/loss_total"], LOSS_NOISE)
 
 
 @CASES

@@ -12,17 +12,20 @@ import pytest
 import torch
 from builders import assert_close
 from mmdet_reference import (
-    HEAD_ARGUMENTS,
+    FEATURE_NOISE,
+    LOSS_NOISE,
     Reference,
     assert_equal_detections,
     assert_equal_gradients,
     assert_equal_taps,
+    head_arguments,
     make_reference,
     resume_from_reference,
 )
 
 from dense_kd.detectors import FCOS, DistanceCoder, FCOSHead
 
+TARGET_NOISE = 1e-6
 COMMON = {
     "loss_normalizer_momentum": 0.0,
     "loss_normalizer_sync": True,
@@ -56,7 +59,9 @@ HEAD_OPTIONS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(params=list(MODEL_OPTIONS))
 def reference(request) -> Reference:
-    head = FCOSHead(level_scales=True, **HEAD_ARGUMENTS, **HEAD_OPTIONS[request.param])
+    head = FCOSHead(
+        level_scales=True, **head_arguments(request.param), **HEAD_OPTIONS[request.param]
+    )
     return make_reference(request.param, head, FCOS, **MODEL_OPTIONS[request.param])
 
 
@@ -80,9 +85,13 @@ def test_head_outputs_equal_the_reference(reference: Reference):
     for level in range(5):
         data = {kind: reference.data[f"head/{kind}/l{level}"] for kind in ("cls", "reg", "ctr")}
         deltas = outputs.deltas[level]
-        assert_close(outputs.logits[level], data["cls"], 1e-4, f"class, level {level}")
-        assert_close(outputs.quality[level], data["ctr"], 1e-4, f"centreness, level {level}")
-        assert_close(deltas.exp() if exp else deltas.relu(), data["reg"], 1e-4, f"box, {level}")
+        assert_close(outputs.logits[level], data["cls"], FEATURE_NOISE, f"class, level {level}")
+        assert_close(
+            outputs.quality[level], data["ctr"], FEATURE_NOISE, f"centreness, level {level}"
+        )
+        assert_close(
+            deltas.exp() if exp else deltas.relu(), data["reg"], FEATURE_NOISE, f"box, {level}"
+        )
 
 
 def test_taps_equal_the_features_of_the_reference_towers(reference: Reference):
@@ -94,11 +103,11 @@ def test_resuming_from_the_reference_features_gives_the_reference_outputs(
     reference: Reference, depth: int
 ):
     outputs = resume_from_reference(reference, depth)
-    assert_close(outputs.logits[1], reference.data["head/cls/l1"], 1e-4, "class")
-    assert_close(outputs.quality[1], reference.data["head/ctr/l1"], 1e-4, "centreness")
+    assert_close(outputs.logits[1], reference.data["head/cls/l1"], FEATURE_NOISE, "class")
+    assert_close(outputs.quality[1], reference.data["head/ctr/l1"], FEATURE_NOISE, "centreness")
     exp = reference.model.box2box_transform.activation == "exp"
     distances = outputs.deltas[1].exp() if exp else outputs.deltas[1].relu()
-    assert_close(distances, reference.data["head/reg/l1"], 1e-4, "box")
+    assert_close(distances, reference.data["head/reg/l1"], FEATURE_NOISE, "box")
 
 
 def test_points_equal_the_reference(reference: Reference):
@@ -113,7 +122,7 @@ def test_boxes_are_the_distances_of_inference_around_the_points(reference: Refer
         distances = reference.data[f"head_eval/reg/l{level}"].flatten(2).transpose(1, 2)
         points = reference.data[f"points/l{level}"]
         expected = torch.cat((points - distances[..., :2], points + distances[..., 2:]), dim=2)
-        assert_close(boxes, expected, 1e-4, f"level {level}")
+        assert_close(boxes, expected, FEATURE_NOISE, f"level {level}")
 
 
 @pytest.mark.parametrize("case", ["a", "b"])
@@ -133,7 +142,7 @@ def test_assignment_equals_the_reference(reference: Reference, case: str):
     priors = torch.cat(dense.priors)
     distances = reference.model.box2box_transform.get_deltas(priors, targets.boxes)
     expected = reference.per_level(f"{case}/bbox_targets", 4)
-    assert_close(distances[foreground], expected[foreground], 1e-6)
+    assert_close(distances[foreground], expected[foreground], TARGET_NOISE)
 
 
 @pytest.mark.parametrize("case", ["a", "b"])
@@ -145,8 +154,8 @@ def test_losses_equal_the_reference(reference: Reference, case: str):
     for ours, theirs in names.items():
         loss, expected = losses[f"loss_fcos_{ours}"], reference.data[f"{case}/loss/{theirs}"]
         assert expected > 0
-        assert_close(loss, expected, 1e-5, theirs)
-    assert_close(sum(losses.values()), reference.data[f"{case}/loss_total"], 1e-5)
+        assert_close(loss, expected, LOSS_NOISE, theirs)
+    assert_close(sum(losses.values()), reference.data[f"{case}/loss_total"], LOSS_NOISE)
 
 
 @pytest.mark.parametrize("case", ["a", "b"])

@@ -3,21 +3,21 @@ pyramid on: see golden/README.md."""
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
-from builders import GOLDEN, assert_close, golden
+from builders import GOLDEN, assert_close, golden, golden_config
 from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig, instantiate
 from mmdet_reference import (
-    HEAD_ARGUMENTS,
+    FEATURE_NOISE,
+    GRADIENT_NOISE,
     LEVELS,
-    NUM_CLASSES,
+    LOSS_NOISE,
     Reference,
     StoredFeatures,
     assert_equal_detections,
     assert_equal_taps,
+    head_arguments,
     resume_from_reference,
 )
 from torch import Tensor
@@ -25,7 +25,9 @@ from torch import Tensor
 from dense_kd import get_config_file
 from dense_kd.checkpoint import convert_mmdet
 from dense_kd.detectors import DeltaCoder
+from dense_kd.losses import elementwise_iou
 
+ANCHOR_NOISE, OVERLAP_NOISE, DELTA_NOISE = 1e-6, 1e-5, 1e-5
 CASES = pytest.mark.parametrize("case", ["a", "b"])
 
 
@@ -42,18 +44,16 @@ def reference() -> Reference:
     features = {f"p{level[1]}": data[f"fpn/{level}"].clone() for level in LEVELS}
     make = LazyConfig.load(get_config_file("common/models/retinanet.py"), "mmdet_retinanet")
     config = make(L(StoredFeatures)(features=features))
-    config.num_classes = NUM_CLASSES
-    config.head.update(
-        input_shape=HEAD_ARGUMENTS["input_shape"], conv_dims=HEAD_ARGUMENTS["conv_dims"]
-    )
+    arguments = head_arguments("det_retinanet")
+    config.num_classes = arguments["num_classes"]
+    config.head.update(input_shape=arguments["input_shape"], conv_dims=arguments["conv_dims"])
     model = instantiate(config)
     model.backbone.features = features  # a config copies tensors
     checkpoint = torch.load(GOLDEN / "det_retinanet.pth", weights_only=True)
     weights = checkpoint["state_dict"]
     head = convert_mmdet({k: v for k, v in weights.items() if k.startswith("bbox_head.")})
     model.head.load_state_dict({k[len("head.") :]: v for k, v in head.items()}, strict=True)
-    meta = json.loads(checkpoint["meta"]["model_cfg"])
-    return Reference("det_retinanet", data, meta, model)
+    return Reference("det_retinanet", data, golden_config("det_retinanet", "model_cfg"), model)
 
 
 def ordered(reference: Reference, key: str, *shape: int) -> Tensor:
@@ -87,10 +87,11 @@ def test_options_are_those_of_the_reference(reference: Reference):
 
 def test_head_outputs_equal_the_reference(reference: Reference):
     outputs, _ = reference.model.head.run(list(reference.features.values()))
-    for kind, levels, size in (("cls", outputs.logits, NUM_CLASSES), ("reg", outputs.deltas, 4)):
+    classes = reference.model.num_classes
+    for kind, levels, size in (("cls", outputs.logits, classes), ("reg", outputs.deltas, 4)):
         for level, found in enumerate(levels):
             expected = size_major(reference.data[f"head/{kind}/l{level}"], 1, size)
-            assert_close(found, expected, 2e-5, f"{kind}, level {level}")
+            assert_close(found, expected, FEATURE_NOISE, f"{kind}, level {level}")
 
 
 def test_taps_equal_the_features_of_the_reference_towers(reference: Reference):
@@ -104,16 +105,16 @@ def test_resuming_from_the_reference_features_gives_the_reference_outputs(
     outputs = resume_from_reference(reference, depth)
     expected = {
         kind: size_major(reference.data[f"head/{kind}/l1"], 1, size)
-        for kind, size in (("cls", NUM_CLASSES), ("reg", 4))
+        for kind, size in (("cls", reference.model.num_classes), ("reg", 4))
     }
-    assert_close(outputs.logits[1], expected["cls"], 2e-5, "class")
-    assert_close(outputs.deltas[1], expected["reg"], 2e-5, "box")
+    assert_close(outputs.logits[1], expected["cls"], FEATURE_NOISE, "class")
+    assert_close(outputs.deltas[1], expected["reg"], FEATURE_NOISE, "box")
 
 
 def test_anchors_equal_the_reference(reference: Reference):
     for level, priors in enumerate(reference.run().priors):
         expected = size_major(reference.data[f"anchors/l{level}"], 0)
-        assert_close(priors, expected, 1e-6, f"level {level}")  # other roundings of the sizes
+        assert_close(priors, expected, ANCHOR_NOISE, f"level {level}")  # other roundings
 
 
 @CASES
@@ -125,6 +126,8 @@ def test_assignment_equals_the_reference(reference: Reference, case: str):
     assert targets.foreground.any()
     assert torch.equal(targets.labels, expected)
     assert torch.equal(targets.valid, weights > 0)
+    box_weights = ordered(reference, f"{case}/bbox_weights", 4)
+    assert torch.equal(box_weights, targets.foreground[..., None].expand_as(box_weights).float())
     assert targets.normalizer == reference.data[f"{case}/avg_factor"]
     for image in range(2):
         matched = size_major(reference.data[f"{case}/img{image}/gt_inds"], 0)
@@ -133,12 +136,18 @@ def test_assignment_equals_the_reference(reference: Reference, case: str):
         assert torch.equal(~inside, matched == -2)
         assert torch.equal(targets.valid[image], matched >= 0)
         assert torch.equal(foreground, matched > 0)
-        boxes = reference.data[f"{case}/img{image}/gt_bboxes"][matched[matched > 0] - 1]
-        assert torch.equal(targets.boxes[image, foreground], boxes)
+        gt_boxes = reference.data[f"{case}/img{image}/gt_bboxes"]
+        assert torch.equal(targets.boxes[image, foreground], gt_boxes[matched[matched > 0] - 1])
+        overlaps = size_major(reference.data[f"{case}/img{image}/max_overlaps"], 0)[inside]
+        found = torch.zeros_like(overlaps)
+        if len(gt_boxes):
+            anchors = torch.cat(dense.priors)[inside]
+            found = elementwise_iou(anchors, gt_boxes[:, None]).amax(dim=0)
+        assert_close(found, overlaps, OVERLAP_NOISE, "overlaps")
     priors = torch.cat(dense.priors).expand_as(targets.boxes)[targets.foreground]
     deltas = reference.model.box2box_transform.get_deltas(priors, targets.boxes[targets.foreground])
     of_reference = ordered(reference, f"{case}/bbox_targets", 4)[targets.foreground]
-    assert_close(deltas, of_reference, 1e-5, "deltas")
+    assert_close(deltas, of_reference, DELTA_NOISE, "deltas")
 
 
 def test_the_cases_hold_what_the_options_are_for(reference: Reference):
@@ -166,8 +175,8 @@ def test_losses_equal_the_reference(reference: Reference, case: str):
     for ours, theirs in names.items():
         expected = reference.data[f"{case}/loss/{theirs}"].sum()
         assert expected > 0
-        assert_close(losses[ours], expected, 2e-6, theirs)
-    assert_close(sum(losses.values()), reference.data[f"{case}/loss_total"], 2e-6)
+        assert_close(losses[ours], expected, LOSS_NOISE, theirs)
+    assert_close(sum(losses.values()), reference.data[f"{case}/loss_total"], LOSS_NOISE)
 
 
 @CASES
@@ -184,7 +193,7 @@ def test_gradients_equal_the_reference(reference: Reference, case: str):
     features = {key: value for key, value in stored.items() if key.startswith("fpn_")}
     head = {f"bbox_head.{key}": stored[key] for key in stored.keys() - features.keys()}
     for key, expected in {**features, **convert_mmdet(head)}.items():
-        assert_close(gradients[key], expected, 1e-4, key)
+        assert_close(gradients[key], expected, GRADIENT_NOISE, key)
 
 
 def test_detections_equal_the_reference(reference: Reference):

@@ -7,17 +7,21 @@ import pytest
 import torch
 from builders import assert_close
 from mmdet_reference import (
-    HEAD_ARGUMENTS,
+    FEATURE_NOISE,
+    LOSS_NOISE,
     Reference,
     assert_equal_detections,
     assert_equal_gradients,
     assert_equal_taps,
+    head_arguments,
     make_reference,
     resume_from_reference,
 )
+from torch import Tensor
 
 from dense_kd.detectors import ATSS, DDOD, GFL, ATSSHead, DDODHead, GFLHead
-from dense_kd.outputs import Targets
+from dense_kd.losses import elementwise_iou
+from dense_kd.outputs import DensePass, Targets
 
 MODELS = {
     "det_atss": (ATSSHead, ATSS),
@@ -33,13 +37,14 @@ LOSSES = {
     "det_ddod": {"loss_cls": "loss_cls", "loss_box_reg": "loss_bbox", "loss_iou": "loss_iou"},
     "det_gfl": {"loss_cls": "loss_cls", "loss_box_reg": "loss_bbox", "loss_dfl": "loss_dfl"},
 }
+OVERLAP_NOISE, DELTA_NOISE = 1e-6, 1e-6
 CASES = pytest.mark.parametrize("case", ["a", "b"])
 
 
 @pytest.fixture(params=list(MODELS))
 def reference(request) -> Reference:
     head, model = MODELS[request.param]
-    return make_reference(request.param, head(**HEAD_ARGUMENTS), model)
+    return make_reference(request.param, head(**head_arguments(request.param)), model)
 
 
 def test_defaults_are_those_of_the_reference(reference: Reference):
@@ -72,7 +77,7 @@ def test_head_outputs_equal_the_reference(reference: Reference):
     for kind, levels in maps.items():
         for level, found in enumerate(levels):
             expected = reference.data[f"head/{kind}/l{level}"]
-            assert_close(found, expected, 2e-5, f"{kind}, level {level}")
+            assert_close(found, expected, FEATURE_NOISE, f"{kind}, level {level}")
 
 
 def test_taps_equal_the_features_of_the_reference_towers(reference: Reference):
@@ -85,8 +90,8 @@ def test_resuming_from_the_reference_features_gives_the_reference_outputs(
 ):
     outputs = resume_from_reference(reference, depth)
     box = outputs.deltas or outputs.distribution
-    assert_close(outputs.logits[1], reference.data["head/cls/l1"], 2e-5, "class")
-    assert_close(box[1], reference.data["head/reg/l1"], 2e-5, "box")
+    assert_close(outputs.logits[1], reference.data["head/cls/l1"], FEATURE_NOISE, "class")
+    assert_close(box[1], reference.data["head/reg/l1"], FEATURE_NOISE, "box")
 
 
 def test_anchors_equal_the_reference(reference: Reference):
@@ -119,14 +124,33 @@ def assert_equal_assignment(reference: Reference, case: str, targets: Targets, p
         assert torch.equal(targets.foreground[image], matched > 0)
         boxes = reference.data[f"{case}/img{image}/gt_bboxes"][matched[matched > 0] - 1]
         assert torch.equal(targets.boxes[image, targets.foreground[image]], boxes)
+        dense = reference.run()
+        fits = elementwise_iou(torch.cat(dense.priors)[matched > 0], boxes)
+        if prefix:
+            fits = ddod_fits(reference, dense, image, targets, prefix)
+        expected = reference.data[f"{case}/img{image}/{prefix}max_overlaps"][matched > 0]
+        assert_close(fits, expected, OVERLAP_NOISE, "overlaps")
     boxes = targets.boxes[targets.foreground]
     of_reference = reference.per_level(f"{case}/{prefix}bbox_targets", 4)[targets.foreground]
     if prefix:  # DDOD's are encoded
         priors = torch.cat(reference.run().priors).expand_as(targets.boxes)[targets.foreground]
         deltas = reference.model.box2box_transform.get_deltas(priors, boxes)
-        assert_close(deltas, of_reference, 1e-6)
+        assert_close(deltas, of_reference, DELTA_NOISE)
     else:
         assert torch.equal(boxes, of_reference)
+
+
+def ddod_fits(
+    reference: Reference, dense: DensePass, image: int, targets: Targets, prefix: str
+) -> Tensor:
+    """How well the positives of an image fit their boxes, (P,)."""
+    model = reference.model
+    alpha = (model.assigner if prefix == "cls_" else model.regression_assigner).alpha
+    positive = targets.foreground[image]
+    logits, boxes = (torch.cat(x, dim=1)[image, positive] for x in (dense.logits, dense.boxes))
+    score = logits.gather(1, targets.labels[image, positive, None])[:, 0].sigmoid()
+    overlap = elementwise_iou(boxes, targets.boxes[image, positive])
+    return score ** (1 - alpha) * overlap**alpha
 
 
 @CASES
@@ -138,8 +162,8 @@ def test_losses_equal_the_reference(reference: Reference, case: str):
     for ours, theirs in names.items():
         expected = reference.data[f"{case}/loss/{theirs}"].sum()
         assert expected > 0
-        assert_close(losses[ours], expected, 2e-6, theirs)
-    assert_close(sum(losses.values()), reference.data[f"{case}/loss_total"], 2e-6)
+        assert_close(losses[ours], expected, LOSS_NOISE, theirs)
+    assert_close(sum(losses.values()), reference.data[f"{case}/loss_total"], LOSS_NOISE)
 
 
 @CASES

@@ -50,8 +50,7 @@ class Reference:
         self.data = golden(f"crosskd_{tag}")
         heads = torch.load(GOLDEN / f"crosskd_{tag}_heads.pth", weights_only=True)
         meta = heads["meta"]
-        config = meta["kd_cfg"]
-        self.config = json.loads(config) if isinstance(config, str) else config
+        self.config = json.loads(meta["kd_cfg"])
         self.features = [self.data[f"stu_fpn/l{i}"].clone().requires_grad_() for i in range(5)]
         teacher_features = [self.data[f"tea_fpn/l{i}"] for i in range(5)]
         self.student_model = self._detector(heads["student"], self.features)

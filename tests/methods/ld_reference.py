@@ -1,9 +1,11 @@
-"""The stored case of LD's original implementation: GFL head outputs and ground truth."""
+"""The stored cases of LD's and BCKD's original implementations: outputs of GFL's head and ground
+truth."""
 
 from __future__ import annotations
 
 import torch
-from builders import golden, instances
+from builders import golden, golden_config, instances
+from checkpoint.mmdet_models import detector
 from detectron2.structures import Instances
 from torch import Tensor
 
@@ -13,15 +15,20 @@ from dense_kd.methods import Step
 from dense_kd.outputs import DensePass, Targets
 
 NUM_LEVELS = 5
-NUM_CLASSES = 5
-STRIDES = [8, 16, 32, 64, 128]
 
 
-class LDReference:
-    """``cls`` and ``reg`` are the student's maps, leaves of the graph: L x (2, C, Hl, Wl)."""
+class GFLReference:
+    """``cls`` and ``reg`` are the student's maps, leaves of the graph: L x (2, C, Hl, Wl).
 
-    def __init__(self) -> None:
-        self.data = golden("ld_gfl")
+    Attributes:
+        data: the stored arrays.
+        config: of the head.
+    """
+
+    def __init__(self, name: str = "ld_gfl") -> None:
+        self.data = golden(name)
+        self.config = golden_config(name, "head_cfg_json")
+        self.strides = self.config["anchor_generator"]["strides"]
         self.cls = [x.requires_grad_() for x in self.levels("stu_cls")]
         self.reg = [x.requires_grad_() for x in self.levels("stu_reg")]
 
@@ -32,7 +39,7 @@ class LDReference:
     def priors(self) -> list[Tensor]:
         """Squares of 8 strides around (x * stride, y * stride)."""
         priors = []
-        for stride, maps in zip(STRIDES, self.cls):
+        for stride, maps in zip(self.strides, self.cls):
             rows, columns = (torch.arange(size) * stride for size in maps.shape[2:])
             y, x = torch.meshgrid(rows, columns, indexing="ij")
             centers = torch.stack((x, y), dim=-1).view(-1, 2).float()
@@ -57,13 +64,14 @@ class LDReference:
         return self._dense(self.levels("tea_cls"), self.levels("tea_reg"))
 
     def _dense(self, cls: list[Tensor], reg: list[Tensor]) -> DensePass:
-        distribution = [x.permute(0, 2, 3, 1).flatten(1, 2).unflatten(2, (4, 17)) for x in reg]
+        bins = self.config["reg_max"] + 1
+        distribution = [x.permute(0, 2, 3, 1).flatten(1, 2).unflatten(2, (4, bins)) for x in reg]
         return DensePass(
             features=[],
             logits=[x.permute(0, 2, 3, 1).flatten(1, 2) for x in cls],
             deltas=[expected_distances(x) for x in distribution],
             priors=self.priors,
-            strides=STRIDES,
+            strides=self.strides,
             num_anchors=1,
             image_sizes=[truth.image_size for truth in self.ground_truth],
             decode=DistanceCoder(activation="identity", prior_scale=8).apply_deltas,
@@ -74,10 +82,17 @@ class LDReference:
         labels = torch.cat(self.levels("labels"), dim=1)
         labels[torch.cat(self.levels("label_weights"), dim=1) == 0] = -1
         sizes = [truth.image_size for truth in self.ground_truth]
-        ours, boxes = ATSSAssigner().assign(self.priors, self.ground_truth, NUM_CLASSES, sizes)
+        classes = self.config["num_classes"]
+        ours, boxes = ATSSAssigner().assign(self.priors, self.ground_truth, classes, sizes)
         assert torch.equal(ours, labels)
-        targets = Targets(labels, boxes, NUM_CLASSES, self.data["num_total_pos"])
+        targets = Targets(labels, boxes, classes, self.data["num_total_pos"].float())
         return make_step(targets, self.ground_truth)
+
+    def detection_losses(self) -> dict[str, Tensor]:
+        """The student's own, of our GFL."""
+        model = detector("det_gfl")
+        assert model.num_classes == self.config["num_classes"]
+        return model.losses(self.student(), self.step().targets)
 
 
 def make_step(targets: Targets, ground_truth: list[Instances]) -> Step:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from builders import golden, instances
+from builders import golden, golden_config, instances
 from detectron2.structures import Instances
 from torch import Tensor
 
@@ -28,6 +28,7 @@ class MapsReference:
     def __init__(self, name: str) -> None:
         self.name = name
         self.data = golden(f"pgd_maps_{name}")
+        self.config = golden_config(f"pgd_maps_{name}", "head_cfg_json")
 
     def levels(self, name: str) -> list[Tensor]:
         return [self.data[f"{name}/l{level}"] for level in range(NUM_LEVELS)]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import functools
+import math
 
-import numpy as np
 import pytest
 import torch
 from builders import (
     CASES,
+    assert_close,
     batch,
     tiny_atss,
     tiny_autoassign,
@@ -18,15 +18,13 @@ from builders import (
     tiny_gfl,
     tiny_retinanet,
 )
+from ld_reference import GFLReference
 from torch import Tensor
 
 from dense_kd import BCKD, Distiller, MethodSet, Teacher
-from dense_kd.detectors import DistanceCoder
 from dense_kd.methods import Step
 from dense_kd.outputs import DensePass, Targets
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "bckd_gfl.npz"
-NUM_BINS = 17
 DETECTORS = [tiny_retinanet, tiny_fcos, tiny_atss, tiny_ddod, tiny_gfl, tiny_autoassign]
 
 
@@ -54,87 +52,65 @@ def step(labels: Tensor, num_classes: int, normalizer: float) -> Step:
     return Step(targets, ground_truth=[], iteration=0, resume=nothing, assign=nothing)
 
 
-class Golden:
-    """The stored case: GFL head outputs, whose distributions are decoded to boxes here."""
+CASE = "bckd_gfl"
+TERMS = {"loss_cls": ("loss_kd", "cls"), "loss_loc": ("loss_score_kd", "reg")}
+"""{term: its name in the original implementation, and the maps that it has gradients to}"""
+LOSS_NOISE, GRADIENT_NOISE = 1e-5, 1e-3
 
-    def __init__(self) -> None:
-        self.data = np.load(GOLDEN)
-        self.num_levels = 5
-        self.num_classes = 5
-        config = json.loads(str(self.data["head_cfg_json"]))
-        self.cls_weight = config["loss_kd"]["loss_weight"]
-        self.loc_weight = config["loss_score_kd"]["loss_weight"]
-        self.cls = [self._maps("stu_cls", level) for level in range(5)]
-        self.reg = [self._maps("stu_reg", level) for level in range(5)]
 
-    def _maps(self, name: str, level: int) -> Tensor:
-        return torch.from_numpy(self.data[f"{name}/l{level}"]).requires_grad_()
-
-    def logits(self, maps: list[Tensor]) -> list[Tensor]:
-        return [x.permute(0, 2, 3, 1).flatten(1, 2) for x in maps]
-
-    def boxes(self, maps: list[Tensor]) -> list[Tensor]:
-        """Expected distances in strides around the anchors' centres (x * stride, y * stride)."""
-        coder = DistanceCoder(activation="identity")
-        boxes = []
-        for x in maps:
-            n, _, height, width = x.shape
-            bins = x.permute(0, 2, 3, 1).reshape(n, height * width, 4, NUM_BINS)
-            distances = bins.softmax(dim=-1) @ torch.arange(NUM_BINS, dtype=torch.float32)
-            y, col = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-            centers = torch.stack((col, y), dim=-1).view(-1, 2).float()
-            priors = torch.cat((centers - 0.5, centers + 0.5), dim=1)
-            boxes.append(coder.apply_deltas(distances, priors))
-        return boxes
-
-    def losses(self, **options) -> dict[str, Tensor]:
-        teacher_cls = [self._maps("tea_cls", level) for level in range(5)]
-        teacher_reg = [self._maps("tea_reg", level) for level in range(5)]
-        labels = torch.cat([torch.from_numpy(self.data[f"labels/l{i}"]) for i in range(5)], 1)
-        weights = torch.cat(
-            [torch.from_numpy(self.data[f"label_weights/l{i}"]) for i in range(5)], 1
-        )
-        labels[weights == 0] = -1
-        method = BCKD(cls_weight=self.cls_weight, loc_weight=self.loc_weight, **options)
-        return method(
-            dense_pass(self.logits(self.cls), self.boxes(self.reg)),
-            dense_pass(self.logits(teacher_cls), self.boxes(teacher_reg)),
-            step(labels, self.num_classes, float(self.data["num_total_pos"])),
-        )
+def golden_losses(reference: GFLReference, **options) -> dict[str, Tensor]:
+    weights = {
+        f"{term}_weight": reference.config[theirs]["loss_weight"]
+        for term, theirs in (("cls", "loss_kd"), ("loc", "loss_score_kd"))
+    }
+    method = BCKD(**weights, **options)
+    return method(reference.student(), reference.teacher(), reference.step())
 
 
 def test_losses_equal_the_original_implementation():
-    golden = Golden()
-    losses = golden.losses()
-    for ours, theirs in (("loss_cls", "loss_kd"), ("loss_loc", "loss_score_kd")):
-        expected = golden.data[f"loss/{theirs}"].sum()
-        assert losses[ours].item() == pytest.approx(expected, rel=1e-5)
+    reference = GFLReference(CASE)
+    losses = golden_losses(reference)
+    for term, (theirs, _) in TERMS.items():
+        assert_close(losses[term], reference.data[f"loss/{theirs}"].sum(), LOSS_NOISE, term)
 
 
-@pytest.mark.parametrize("term, name", [("loss_cls", "kd"), ("loss_loc", "score_kd")])
-def test_gradients_equal_the_original_implementation(term, name):
-    maps = "cls" if term == "loss_cls" else "reg"
-    golden = Golden()
-    student = golden.cls if maps == "cls" else golden.reg
-    gradients = torch.autograd.grad(golden.losses()[term], student)
+@pytest.mark.parametrize("term", TERMS)
+def test_gradients_equal_the_original_implementation(term):
+    reference = GFLReference(CASE)
+    theirs, maps = TERMS[term]
+    gradients = torch.autograd.grad(golden_losses(reference)[term], getattr(reference, maps))
     for level, gradient in enumerate(gradients):
-        expected = torch.from_numpy(golden.data[f"grad/loss_{name}/stu_{maps}/l{level}"])
+        expected = reference.data[f"grad/{theirs}/stu_{maps}/l{level}"]
         found = gradient[: len(expected)]  # the original keeps one image of the first level
-        tolerance = 1e-5 * expected.abs().max().item()
-        torch.testing.assert_close(found, expected, rtol=1e-3, atol=tolerance + 1e-12)
+        assert_close(found, expected, GRADIENT_NOISE, f"level {level}")
+
+
+def test_the_students_own_losses_are_those_of_the_original_implementation():
+    """Its weights of positives are 1e-4 larger than ours, and the number of positives is 1e-6."""
+    reference = GFLReference(CASE)
+    losses = reference.detection_losses()
+    for ours, theirs in (("loss_cls", "cls"), ("loss_box_reg", "bbox"), ("loss_dfl", "dfl")):
+        assert_close(losses[ours], reference.data[f"loss/loss_{theirs}"].sum(), 1e-3, theirs)
+
+
+def test_the_original_run_has_no_further_terms():
+    reference = GFLReference(CASE)
+    for name in ("loss_ld", "loss_ld_vlr", "loss_kd_neg", "loss_score_kd_vlr"):
+        assert (reference.data[f"loss/{name}"] == 0).all()
 
 
 def test_paper_variants_change_the_golden_losses_as_documented():
-    golden = Golden()
-    code = golden.losses()
-    sums = golden.losses(normalize="none")
-    n = float(golden.data["num_total_pos"])
+    reference = GFLReference(CASE)
+    golden = functools.partial(golden_losses, reference)
+    code = golden()
+    sums = golden(normalize="none")
+    n = float(reference.data["num_total_pos"])
     for term in ("loss_cls", "loss_loc"):
         assert sums[term].item() == pytest.approx(code[term].item() * n, rel=1e-5)
-        assert golden.losses(skip_empty_levels=False)[term] > code[term]
-        assert golden.losses(mask_ignored=False)[term] > code[term]
-    assert golden.losses(loc_loss="iou")["loss_loc"] < code["loss_loc"]  # IoU is never below GIoU
-    assert golden.losses(loc_loss="iou")["loss_cls"] == code["loss_cls"]
+        assert golden(skip_empty_levels=False)[term] > code[term]
+        assert golden(mask_ignored=False)[term] > code[term]
+    assert golden(loc_loss="iou")["loss_loc"] < code["loss_loc"]  # IoU is never below GIoU
+    assert golden(loc_loss="iou")["loss_cls"] == code["loss_cls"]
 
 
 def random_case(n=2, r=12, k=3, seed=0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -166,7 +142,7 @@ def test_losses_follow_the_equations_written_out_in_loops():
             s = torch.sigmoid(logits[n, i]).tolist()
             t = torch.sigmoid(teacher_logits[n, i]).tolist()
             for p, q in zip(s, t):
-                cross_entropy = -(q * np.log(p) + (1 - q) * np.log(1 - p))
+                cross_entropy = -(q * math.log(p) + (1 - q) * math.log(1 - p))
                 cls += abs(q - p) * cross_entropy
             a, b = boxes[n, i].tolist(), teacher_boxes[n, i].tolist()
             inter = max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 import torch
-from builders import assert_close, golden
+from builders import assert_close, golden, golden_config
 from pgd_reference import NUM_LEVELS, TOPK, MapsReference
 from torch import Tensor
 
@@ -22,7 +22,11 @@ from dense_kd.methods.prediction_guided_weighting import (
 )
 
 UNIT = list(product(("anchor", "free"), (("topk9_alpha0.8", 9, 0.8), ("topk30_alpha0.6", 30, 0.6))))
-ALPHA, BETA, GAMMA, DELTA, LEVEL, TAU = 0.04, 0.02, 0.064, 0.0008, 1.25, 0.8
+WEIGHT_NOISE, MASK_NOISE, LOSS_NOISE, GRADIENT_NOISE = 1e-5, 1e-4, 1e-5, 1e-4
+HYPER = golden_config("pgd_losses", "hyper")
+ALPHA, BETA, GAMMA, DELTA, LEVEL, TAU = (
+    HYPER[key] for key in ("alpha", "beta", "gamma", "delta", "loss_weight", "temp_s")
+)
 
 
 def unit(kind: str) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
@@ -43,7 +47,7 @@ def test_released_weights_equal_the_original_implementation(kind: str, setting, 
     moved = (data[f"{key}/rand"] - 0.5) * 0.1 if jitter == "rand" else torch.zeros(5, topk, 2)
     options = {"iou_exponent": exponent, "topk": topk, "transposed": kind == "free"}
     weights = released_weights(*arguments, jitter=moved, **options)
-    assert_close(weights, data[f"{key}/w"], 1e-5)
+    assert_close(weights, data[f"{key}/w"], WEIGHT_NOISE)
 
 
 def test_corrected_weights_equal_the_original_where_the_best_locations_are_in_the_object():
@@ -61,7 +65,7 @@ def test_corrected_weights_equal_the_original_where_the_best_locations_are_in_th
     assert compared.sum() >= 4
     # 1e-4 square pixels more in the variances.
     expected = data["anchor/topk9_alpha0.8_zero/w"][compared]
-    assert_close(weights[compared], expected, 1e-5)
+    assert_close(weights[compared], expected, WEIGHT_NOISE)
 
 
 @pytest.mark.parametrize("kind", ["zero", "rand"])
@@ -75,6 +79,10 @@ def test_released_masks_equal_the_original_implementation(name: str, kind: str, 
 
     monkeypatch.setattr(pgd, "released_weights", jittered)
     method = PGD(compat="released", topk=TOPK[name])
+    assigners = reference.config["train_cfg"]["kd_assigner"]
+    for branch, exponent in zip(("cls", "reg"), method.iou_exponents):
+        stored = assigners[f"{branch}_assigner"]
+        assert (stored["topk"], stored["alpha"]) == (method.topk, exponent)
     masks = method.masks(reference.teacher(), reference.ground_truth)
     assert next(jitters, None) is None
     pairs = (
@@ -86,7 +94,7 @@ def test_released_masks_equal_the_original_implementation(name: str, kind: str, 
         expected = [x[:, 0] for x in reference.levels(stored)]
         assert [x.shape for x in found] == [x.shape for x in expected]
         flat, expected_flat = (torch.cat([x.flatten() for x in y]) for y in (found, expected))
-        assert_close(flat, expected_flat, 1e-4, stored)
+        assert_close(flat, expected_flat, MASK_NOISE, stored)
         assert flat.max() > 0.5
 
 
@@ -120,11 +128,11 @@ def test_class_terms_and_gradients_equal_the_original_implementation(images: int
     cls, other, _ = normalize(foreground, foreground, background)
     terms = cls_terms(case["S"], case["T"], cls, other, TAU)
     for term, name in zip(terms, ("fg_loss", "bg_loss", "mask_loss")):
-        assert_close(term, case[f"cls/{name}_unweighted"], 1e-5, name)
+        assert_close(term, case[f"cls/{name}_unweighted"], LOSS_NOISE, name)
     loss = LEVEL * (ALPHA * terms[0] + BETA * terms[1]) + DELTA * terms[2]
-    assert_close(loss, case["cls/loss"], 1e-5)
+    assert_close(loss, case["cls/loss"], LOSS_NOISE)
     (gradient,) = torch.autograd.grad(loss, case["S"])
-    assert_close(gradient, case["cls/grad_S"], 1e-4)
+    assert_close(gradient, case["cls/grad_S"], GRADIENT_NOISE)
 
 
 @pytest.mark.parametrize("images, normalize", MODES)
@@ -133,9 +141,18 @@ def test_box_terms_and_gradients_equal_the_original_implementation(images: int, 
     _, _, share = normalize(foreground, foreground, background)
     feature, attention = bbox_terms(case["S"], case["T"], foreground, share, TAU)
     loss = GAMMA * feature + DELTA * attention
-    assert_close(loss, case["reg/loss"], 1e-5)
+    assert_close(loss, case["reg/loss"], LOSS_NOISE)
     (gradient,) = torch.autograd.grad(loss, case["S"])
-    assert_close(gradient, case["reg/grad_S"], 1e-4)
+    assert_close(gradient, case["reg/grad_S"], GRADIENT_NOISE)
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_a_mask_without_objects_gives_no_box_term(images: int):
+    case, foreground, background = loss_case(images)
+    nothing = torch.zeros_like(foreground)
+    _, _, share = released_normalization(nothing, nothing, background)
+    feature, attention = bbox_terms(case["S"], case["T"], nothing, share, TAU)
+    assert GAMMA * feature + DELTA * attention == case["reg/loss_empty_mask"] == 0
 
 
 def test_masks_of_each_image_give_the_mean_of_the_originals_single_images():
@@ -143,5 +160,5 @@ def test_masks_of_each_image_give_the_mean_of_the_originals_single_images():
     cls, other, _ = normalize_per_image(foreground, foreground, background)
     terms = cls_terms(case["S"], case["T"], cls, other, TAU)
     loss = LEVEL * (ALPHA * terms[0] + BETA * terms[1]) + DELTA * terms[2]
-    assert_close(loss, case["cls/loss_each_image_alone"].mean(), 1e-5)
+    assert_close(loss, case["cls/loss_each_image_alone"].mean(), LOSS_NOISE)
     assert loss < 0.6 * case["cls/loss"]  # which every image's mask is in twice

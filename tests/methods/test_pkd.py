@@ -13,10 +13,12 @@ from dense_kd.methods.pkd import correlation_loss, equal_sizes, standardized
 
 DATA = golden("pkd")
 LEVELS = range(5)
+WEIGHT = golden("pkd")["loss_weight"].item()
+LOSS_NOISE, GRADIENT_NOISE, CONSTANT_NOISE = 1e-5, 1e-4, 1e-2
 
 
 def loss_of(student: list[Tensor], teacher: list[Tensor], **options) -> Tensor:
-    method = adapted(PKD(**options), student[0].shape[1], len(student))
+    method = adapted(PKD(**{"weight": WEIGHT, **options}), student[0].shape[1], len(student))
     step = no_objects(len(student[0]))
     return method(feature_pass(student), feature_pass(teacher), step)["loss_feature"]
 
@@ -29,17 +31,26 @@ def pyramid(side: str) -> list[Tensor]:
 def test_the_loss_of_a_level_equals_the_original_implementation(level: int):
     omitted = [i for i in LEVELS if i != level]
     loss = loss_of(pyramid("S"), pyramid("T"), omitted_levels=omitted)
-    torch.testing.assert_close(loss, DATA[f"loss/l{level}"], rtol=1e-5, atol=0)
+    assert_close(loss, DATA[f"loss/l{level}"], LOSS_NOISE)
 
 
 def test_loss_and_gradients_of_all_levels_equal_the_original_implementation():
     student, teacher = pyramid("S"), pyramid("T")
     loss = loss_of(student, teacher)
-    torch.testing.assert_close(loss, DATA["loss_all_levels"], rtol=1e-5, atol=0)
+    assert_close(loss, DATA["loss_all_levels"], LOSS_NOISE)
     loss.backward()
     for level, feature in enumerate(student):
-        assert_close(feature.grad, DATA[f"grad_S/l{level}"], 1e-4, f"level {level}")
+        assert_close(feature.grad, DATA[f"grad_S/l{level}"], GRADIENT_NOISE, f"level {level}")
     assert all(feature.grad is None for feature in teacher)
+
+
+def test_loss_and_gradient_equal_those_of_crosskds_code():
+    data = golden("losses_crosskd")
+    student = data["feat_s"].requires_grad_()
+    loss = loss_of([student], [data["feat_t"]], weight=6.0)
+    assert_close(loss, data["pkd_lw6/loss"], LOSS_NOISE)
+    loss.backward()
+    assert_close(student.grad, data["pkd_lw6/grad"], GRADIENT_NOISE)
 
 
 @pytest.mark.parametrize("side", ["student", "teacher"])
@@ -48,14 +59,14 @@ def test_maps_of_unequal_size_are_resized_as_in_the_original_implementation(side
     expected = DATA["resize_stu/loss" if side == "student" else "resize_tea/loss"]
     size = DATA["T/l0" if side == "student" else "S/l1"].shape
     assert all(x.shape == size for x in equal_sizes(DATA["S/l1"], DATA["T/l0"], side))
-    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0)
+    assert_close(loss, expected, LOSS_NOISE)
 
 
 def test_a_constant_channel_gives_the_original_loss_and_finite_gradients():
     student = DATA["const_channel/S"].requires_grad_()
     assert student.detach().std(dim=(0, 2, 3)).min() < 1e-5
     loss = loss_of([student], [DATA["T/l2"]])
-    torch.testing.assert_close(loss, DATA["const_channel/loss"], rtol=1e-2, atol=0)
+    assert_close(loss, DATA["const_channel/loss"], CONSTANT_NOISE)
     loss.backward()
     assert student.grad.isfinite().all()
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 from builders import assert_close
-from ld_reference import LDReference
+from ld_reference import GFLReference
 from torchvision.ops import distance_box_iou
 
 from dense_kd.losses import elementwise_diou
@@ -17,19 +17,21 @@ from dense_kd.methods.valuable_region import inside_any_box, valuable_region
 
 SIZE = (10_000, 10_000)
 NONE = torch.zeros(0, 4)
+WEIGHT_NOISE = 1e-6
 
 
-def test_region_and_weights_equal_the_original_implementation():
-    reference = LDReference()
+@pytest.mark.parametrize("name", ["ld_gfl", "bckd_gfl"])
+def test_region_and_weights_equal_the_original_implementation(name: str):
+    reference = GFLReference(name)
     expected = torch.cat(reference.levels("vlr_region"), dim=1)
     for image, truth in enumerate(reference.ground_truth):
         found = valuable_region(reference.priors, truth.gt_boxes.tensor, truth.image_size)
         assert torch.equal(found > 0, expected[image] > 0) and (found > 0).sum() > 100
-        assert_close(found, expected[image], 1e-6)
+        assert_close(found, expected[image], WEIGHT_NOISE)
 
 
 def test_the_region_of_the_paper_has_the_union_in_its_diou():
-    reference = LDReference()
+    reference = GFLReference()
     truth = reference.ground_truth[0]
     boxes = truth.gt_boxes.tensor
     anchors = torch.cat(reference.priors)
@@ -87,7 +89,7 @@ def test_an_anchor_in_two_regions_has_the_larger_overlap():
 
 
 def test_anchors_in_the_padding_are_in_no_region_and_no_candidates():
-    reference = LDReference()
+    reference = GFLReference()
     truth = reference.ground_truth[1]  # 89 x 117 in a batch of 128 x 160
     boxes = truth.gt_boxes.tensor
     found = valuable_region(reference.priors, boxes, truth.image_size)
@@ -114,7 +116,7 @@ def test_a_single_candidate_has_no_standard_deviation_and_is_in_no_region():
 
 
 def test_the_result_does_not_depend_on_the_size_of_the_chunks(monkeypatch):
-    reference = LDReference()
+    reference = GFLReference()
     truth = reference.ground_truth[0]
     boxes = truth.gt_boxes.tensor
     expected = valuable_region(reference.priors, boxes, truth.image_size)
@@ -160,7 +162,7 @@ def test_points_in_any_box():
 
 
 def test_diou_is_torchvisions():
-    reference = LDReference()
+    reference = GFLReference()
     boxes = reference.ground_truth[0].gt_boxes.tensor
     anchors = torch.cat(reference.priors)
     diou, iou = elementwise_diou(boxes[:, None], anchors[None])
