@@ -21,7 +21,7 @@ from ..outputs import DensePass, Targets
 from ..pairing import zip_equal
 from .base import KDMethod, Needs, Step
 from .checks import check_same_priors
-from .options import check_choices, check_flags, check_weights
+from .options import check_choices, check_flags, check_unused, check_weights
 
 LOC_LOSSES = ("auto", "kl", "giou", "iou")
 LOC_WEIGHTINGS = ("score", "uniform")
@@ -136,6 +136,8 @@ class CrossKD(KDMethod):
         check_weights(cls_weight=cls_weight, loc_weight=loc_weight, quality_weight=quality_weight)
         check_flags(align=align)
         self.depth = _depth_per_branch(depth)
+        if not any(self.depth.values()):
+            check_unused(CrossKD, f"depth={depth}", align_on=align_on)
         self.cls_weight = cls_weight
         self.loc_weight = loc_weight
         self.quality_weight = quality_weight
@@ -162,6 +164,11 @@ class CrossKD(KDMethod):
                         "less"
                     )
         super().check(student, teacher)
+        if not self.align and all(
+            student.head.tower_channels[i] == teacher.head.tower_channels[i]
+            for i in self.depth.values()
+        ):  # a ReLU of the features before the ReLU, as they are
+            check_unused(CrossKD, "align=False and equal widths", align_on=self.align_on)
         if student.strides != teacher.strides:
             raise ValueError(
                 "it runs the teacher's head on the student's levels, but the student has level "

@@ -25,6 +25,7 @@ from .options import (
     check_padding_multiple,
     check_positive,
     check_shares,
+    check_unused,
     check_weights,
     is_list,
 )
@@ -45,6 +46,8 @@ from .prediction_guided_weighting import (
 
 IMITATED = (*BRANCHES, "neck")
 COMPAT = ("corrected", "released")
+WHOLE_BOX = ("box", "box_gaussian", "center")
+"""Foregrounds that do not look at predictions."""
 RELEASED_IMAGES = 4
 """Images per process in PGD's runs."""
 
@@ -203,6 +206,19 @@ class PGD(KDMethod):
         check_shares(cls_iou_exponent=cls_iou_exponent, bbox_iou_exponent=bbox_iou_exponent)
         check_not_negative(level_step=level_step)
         check_padding_multiple(padding_multiple)
+        exponents = dict(cls_iou_exponent=cls_iou_exponent, bbox_iou_exponent=bbox_iou_exponent)
+        if foreground in WHOLE_BOX:
+            check_unused(PGD, f"foreground={foreground!r}", topk=topk, **exponents)
+        elif foreground == "quality":
+            check_unused(PGD, "foreground='quality'", topk=topk)
+        if "bbox" not in branches:
+            check_unused(PGD, f"branches={branches}", bbox_iou_exponent=bbox_iou_exponent)
+        elif set(branches) == {"bbox"}:
+            unused = dict(cls_iou_exponent=cls_iou_exponent, level_step=level_step)
+            unused["padding_multiple"] = padding_multiple  # of the background
+            check_unused(PGD, f"branches={branches}", **unused)
+        if compat == "released":
+            check_unused(PGD, "compat='released'", padding_multiple=padding_multiple)
         self.alpha = alpha
         self.beta = given.get("beta", 0.5 * alpha)
         self.gamma = given.get("gamma", 1.6 * alpha)

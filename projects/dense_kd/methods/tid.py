@@ -79,7 +79,9 @@ class TID(KDMethod):
       least one stride (``vicinity_width``); its distance is Euclidean.
     - Eq 12 has neither a norm nor factors for its three parts: the square, and those of eq 11.
     - The normaliser, the weight 2 and the convolution are ours. So the loss grows with the square
-      of the teacher's features; ``normalize="teacher_variance"`` divides it by their variance.
+      of the teacher's features; ``normalize="teacher_variance"`` divides it by their variance. On
+      detectors of the demo its gradient in the backbone is 95 to 560 times that of the detection
+      losses, and 3 to 20 times with the variance, which the configs for COCO and VOC have.
 
     The normaliser is per image, so the loss does not depend on how a batch is split.
 
