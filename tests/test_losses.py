@@ -25,7 +25,8 @@ from dense_kd.losses import (
 
 MMDET = golden("losses_mmdet")
 CROSSKD = golden("losses_crosskd")
-LOSS_NOISE, GRADIENT_NOISE = 1e-5, 1e-4
+# Ten times what was measured: 1.5e-7, 2.0e-7, and 5.5e-7 and 4.7e-7 of the divergence at T = 10.
+LOSS_NOISE, GRADIENT_NOISE, DIVERGENCE_NOISE = 2e-6, 2e-6, 6e-6
 IDENTICAL = 5  # a row of the golden boxes
 BOTH_OVERLAPS = pytest.mark.parametrize("overlap", [elementwise_iou, elementwise_giou])
 
@@ -184,9 +185,9 @@ def test_kl_divergence_gives_that_of_crosskd(tag: str, temperature: float, facto
     values = kl_divergence(logits, teacher, temperature)
     assert values.shape == (60,)
     total = factor * (values * CROSSKD["weight"]).sum() / 4
-    assert_close(total, CROSSKD[f"{tag}/loss"], LOSS_NOISE)
+    assert_close(total, CROSSKD[f"{tag}/loss"], DIVERGENCE_NOISE)
     total.backward()
-    assert_close(logits.grad, CROSSKD[f"{tag}/grad"], GRADIENT_NOISE)
+    assert_close(logits.grad, CROSSKD[f"{tag}/grad"], DIVERGENCE_NOISE)
     assert teacher.grad is None
 
 

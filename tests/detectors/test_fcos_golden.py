@@ -25,7 +25,7 @@ from mmdet_reference import (
 
 from dense_kd.detectors import FCOS, DistanceCoder, FCOSHead
 
-TARGET_NOISE = 1e-6
+TARGET_NOISE = 1e-6  # ten roundings; none was measured
 COMMON = {
     "loss_normalizer_momentum": 0.0,
     "loss_normalizer_sync": True,

@@ -27,7 +27,8 @@ from dense_kd.checkpoint import convert_mmdet
 from dense_kd.detectors import DeltaCoder
 from dense_kd.losses import elementwise_iou
 
-ANCHOR_NOISE, OVERLAP_NOISE, DELTA_NOISE = 1e-6, 1e-5, 1e-5
+# Ten times what was measured: 0 (of one rounding, 1e-7, here) and 1.9e-7 twice.
+ANCHOR_NOISE, OVERLAP_NOISE, DELTA_NOISE = 1e-6, 2e-6, 2e-6
 CASES = pytest.mark.parametrize("case", ["a", "b"])
 
 

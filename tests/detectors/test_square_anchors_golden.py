@@ -37,7 +37,7 @@ LOSSES = {
     "det_ddod": {"loss_cls": "loss_cls", "loss_box_reg": "loss_bbox", "loss_iou": "loss_iou"},
     "det_gfl": {"loss_cls": "loss_cls", "loss_box_reg": "loss_bbox", "loss_dfl": "loss_dfl"},
 }
-OVERLAP_NOISE, DELTA_NOISE = 1e-6, 1e-6
+OVERLAP_NOISE, DELTA_NOISE = 6e-6, 6e-6  # ten times what was measured
 CASES = pytest.mark.parametrize("case", ["a", "b"])
 
 

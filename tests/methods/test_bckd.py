@@ -55,7 +55,8 @@ def step(labels: Tensor, num_classes: int, normalizer: float) -> Step:
 CASE = "bckd_gfl"
 TERMS = {"loss_cls": ("loss_kd", "cls"), "loss_loc": ("loss_score_kd", "reg")}
 """{term: its name in the original implementation, and the maps that it has gradients to}"""
-LOSS_NOISE, GRADIENT_NOISE = 1e-5, 1e-3
+# Ten times what was measured: 1.2e-7, 2.6e-7 and, where the original adds 1e-4, 8.3e-6.
+LOSS_NOISE, GRADIENT_NOISE, OWN_NOISE = 2e-6, 3e-6, 1e-4
 
 
 def golden_losses(reference: GFLReference, **options) -> dict[str, Tensor]:
@@ -90,7 +91,7 @@ def test_the_students_own_losses_are_those_of_the_original_implementation():
     reference = GFLReference(CASE)
     losses = reference.detection_losses()
     for ours, theirs in (("loss_cls", "cls"), ("loss_box_reg", "bbox"), ("loss_dfl", "dfl")):
-        assert_close(losses[ours], reference.data[f"loss/loss_{theirs}"].sum(), 1e-3, theirs)
+        assert_close(losses[ours], reference.data[f"loss/loss_{theirs}"].sum(), OWN_NOISE, theirs)
 
 
 def test_the_original_run_has_no_further_terms():

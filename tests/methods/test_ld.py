@@ -46,7 +46,8 @@ RELEASED = {
 }
 
 
-LOSS_NOISE, GRADIENT_NOISE = 1e-5, 1e-3
+# Ten times what was measured: 1.5e-7, 6.3e-7, and 8.4e-7 of the divergence at T = 10.
+LOSS_NOISE, GRADIENT_NOISE, DIVERGENCE_NOISE = 2e-6, 7e-6, 9e-6
 
 
 def released(reference: GFLReference) -> LD:
@@ -102,7 +103,7 @@ def test_the_divergence_gives_mmdetections_loss(tag: str):
     loss = 0.25 * (values * data["weight"]).sum() / data["avg_factor"]
     if tag.endswith("mean"):
         loss = values.mean()
-    assert_close(loss, data[f"kl_{tag}/loss"], LOSS_NOISE)
+    assert_close(loss, data[f"kl_{tag}/loss"], DIVERGENCE_NOISE)
     gradient = torch.autograd.grad(loss, logits)[0]
     assert_close(gradient, data[f"kl_{tag}/grad"], GRADIENT_NOISE)
 

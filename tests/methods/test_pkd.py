@@ -14,7 +14,8 @@ from dense_kd.methods.pkd import correlation_loss, equal_sizes, standardized
 DATA = golden("pkd")
 LEVELS = range(5)
 WEIGHT = golden("pkd")["loss_weight"].item()
-LOSS_NOISE, GRADIENT_NOISE, CONSTANT_NOISE = 1e-5, 1e-4, 1e-2
+# Ten times what was measured: 1.1e-7, 2.1e-7, and 7.3e-8 with a channel of rounding alone.
+LOSS_NOISE, GRADIENT_NOISE, CONSTANT_NOISE = 2e-6, 3e-6, 1e-6
 
 
 def loss_of(student: list[Tensor], teacher: list[Tensor], **options) -> Tensor:

@@ -17,7 +17,7 @@ from dense_kd.methods.valuable_region import inside_any_box, valuable_region
 
 SIZE = (10_000, 10_000)
 NONE = torch.zeros(0, 4)
-WEIGHT_NOISE = 1e-6
+WEIGHT_NOISE = 1e-6  # ten roundings; none was measured
 
 
 @pytest.mark.parametrize("name", ["ld_gfl", "bckd_gfl"])
