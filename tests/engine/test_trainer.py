@@ -10,7 +10,7 @@ from builders import batch, tiny_fcos, tiny_retinanet
 from detectron2.utils.events import EventStorage
 
 from dense_kd import BCKD, Distiller, MethodSet, Teacher
-from dense_kd.checkpoint import AtomicCheckpointer
+from dense_kd.checkpoint import AtomicCheckpointer, CheckpointError
 from dense_kd.engine import Trainer
 
 
@@ -132,3 +132,39 @@ def test_detectron2s_own_trainer_trains_a_distiller():
     with EventStorage():
         run.train(0, 2)
     assert not torch.equal(before, model.student.head.cls_score.weight)
+
+
+def test_normalisers_of_a_checkpoint_of_version_0_1_are_found(caplog):
+    first = trainer(distiller(), [batch()])
+    steps(first, 0, 1)
+    state = first.state_dict()
+    state["training_buffers"] = {f"student.{k}": v for k, v in state["training_buffers"].items()}
+    second = trainer(distiller(), [batch()])
+    second.load_state_dict(state)
+    assert second.model.loss_normalizer == first.model.loss_normalizer != 100
+    assert not caplog.text
+    state["training_buffers"] = {"another": torch.ones(())}
+    second.load_state_dict(state)
+    assert "training buffers ['another']" in caplog.text
+
+
+@pytest.mark.parametrize("done, planned", [(4, 3), (1, 0)])
+def test_fewer_iterations_than_are_done_are_an_error(done, planned):
+    with pytest.raises(ValueError, match=f"{done} iterations are done .* max_iter={planned}"):
+        steps(trainer(distiller(), []), done, planned)
+
+
+def test_the_state_of_another_optimizer_is_refused():
+    model = distiller()
+    state = Trainer(model, [], torch.optim.AdamW(model.parameters())).state_dict()
+    for optimizer in (torch.optim.SGD, torch.optim.Adam):
+        run = Trainer(model, [], optimizer(model.parameters(), lr=0.1))
+        with pytest.raises(CheckpointError, match=f"AdamW.*this run has {optimizer.__name__}"):
+            run.load_state_dict(state)
+    del state["optimizer_class"]  # of version 0.1
+    run = Trainer(model, [], torch.optim.SGD(model.parameters(), lr=0.1))
+    with pytest.raises(CheckpointError, match="betas"):
+        run.load_state_dict(state)
+    fewer = torch.optim.AdamW(model.student.head.parameters())
+    with pytest.raises(CheckpointError, match="another choice of what is trained"):
+        Trainer(model, [], fewer).load_state_dict(state)
