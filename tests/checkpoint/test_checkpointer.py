@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
+import re
 
+import numpy as np
 import pytest
 import torch
+from builders import tiny_fcos
 from torch import nn
 
 from dense_kd.checkpoint import AtomicCheckpointer, CheckpointError
@@ -54,3 +58,73 @@ def test_a_checkpoint_that_cannot_be_loaded_is_named(tmp_path, damage):
         path.unlink()
     with pytest.raises(CheckpointError, match="model.pth could not be loaded"):
         saved.load(str(path))
+
+
+def named_by(state: dict[str, torch.Tensor], layout: str) -> dict[str, np.ndarray]:
+    """The backbone in ``state`` with the names of files of ImageNet weights."""
+    arrays = {}
+    for key, value in state.items():
+        if not key.startswith("backbone.bottom_up."):
+            continue
+        name = key[len("backbone.bottom_up.") :]
+        if layout == "Caffe2":
+            if "running" in name:  # part of factor and bias there
+                continue
+            name = re.sub(r"^stem\.conv1\.norm\.", "res.conv1.bn.", name)
+            name = re.sub(r"^stem\.", "", name)
+            name = re.sub(r"conv([12])\.(norm\.)?(?=\w+$)", _branch, name)
+            name = re.sub(r"shortcut\.(norm\.)?", _shortcut, name)
+            name = name.replace("bn.weight", "bn.s").replace("bn.bias", "bn.b")
+            name = re.sub(r"weight$", "w", name).replace(".", "_")
+        arrays[name] = value.numpy()
+    return arrays
+
+
+def _branch(match: re.Match) -> str:
+    if match.string.startswith(("res.", "conv1")):
+        return match[0]
+    return f"branch2{'ab'[int(match[1]) - 1]}." + ("bn." if match[2] else "")
+
+
+def _shortcut(match: re.Match) -> str:
+    return "branch1." + ("bn." if match[1] else "")
+
+
+@pytest.mark.parametrize("layout", ["detectron2", "Caffe2", "pycls"])
+def test_a_backbone_starts_from_files_whose_names_are_only_similar(tmp_path, layout):
+    """``detectron2://ImageNetPretrained/...``, of which detectron2 matches the ends of names."""
+    trained = tiny_fcos(seed=3).state_dict()
+    arrays = named_by(trained, layout)
+    content = {
+        "detectron2": {"model": arrays, "__author__": "torchvision", "matching_heuristics": True},
+        "Caffe2": {**arrays, "fc1000_w": np.zeros((5, 5)), "conv1_w_momentum": np.zeros(1)},
+        "pycls": {"model_state": {k: torch.from_numpy(v) for k, v in arrays.items()}, "epoch": 3},
+    }[layout]
+    path = tmp_path / {"detectron2": "R.pkl", "Caffe2": "R-50.pkl", "pycls": "R.pyth"}[layout]
+    if layout == "pycls":
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(content, 2))
+    model = tiny_fcos(seed=4)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    AtomicCheckpointer(model).resume_or_load(str(path), resume=False)
+    for key, value in model.state_dict().items():
+        of_backbone = key.startswith("backbone.bottom_up.")
+        if "running" not in key:
+            assert torch.equal(value, (trained if of_backbone else before)[key]), key
+
+
+def test_a_file_of_another_place_can_be_resumed_with_its_trainers_state(tmp_path):
+    """The rest of a checkpoint goes to what the checkpointer was given, as in detectron2."""
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    checkpointer = AtomicCheckpointer(model, str(tmp_path), optimizer=optimizer)
+    checkpointer.save("model", iteration=3, notes={"seed": np.int64(3).item()})
+    other = nn.Linear(2, 2)
+    others = torch.optim.AdamW(other.parameters())
+    resumed = AtomicCheckpointer(other, str(tmp_path), optimizer=others)
+    assert resumed.resume_or_load("", resume=True) == {"iteration": 3, "notes": {"seed": 3}}
+    state, expected = others.state_dict()["state"], optimizer.state_dict()["state"]
+    assert all(torch.equal(state[i][k], expected[i][k]) for i in expected for k in expected[i])
