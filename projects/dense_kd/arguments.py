@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import typing
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
 _PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "None": type(None)}
+# An annotation that is nothing but a list, as `list[int]` or `Sequence[str] | None`.
+_LISTS = re.compile(
+    r"(?:typing\.|collections\.abc\.)?([Ll]ist|[Tt]uple|Sequence)\[[^|]*\](?: \| None)?"
+)
 _EXPECTED = {
     int: "a whole number",
     float: "a number",
@@ -89,6 +94,8 @@ def type_problem(parameter: inspect.Parameter, value: Any) -> str | None:
     if value is None and parameter.default is None:
         return None
     kinds = _plain_types(parameter.annotation)
+    if not kinds and _LISTS.fullmatch(str(parameter.annotation)) and value is not None:
+        return "a list"
     if not kinds:
         default, annotation = parameter.default, str(parameter.annotation)
         texts = "str" in annotation or "Any" in annotation

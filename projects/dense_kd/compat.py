@@ -90,7 +90,7 @@ def use_available_coco_evaluation(evaluator: Any) -> None:
         evaluator: any evaluator, or several.
     """
     several = getattr(evaluator, "_evaluators", evaluator)
-    if isinstance(several, Sequence):
+    if isinstance(several, Sequence) and not isinstance(several, str):
         for each in several:
             use_available_coco_evaluation(each)
     elif getattr(evaluator, "_use_fast_impl", False) and not has_fast_coco_evaluation():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from detectron2.config import instantiate
@@ -9,9 +10,9 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
 from detectron2.utils import comm
 from omegaconf import DictConfig
-from torch import nn
 
 from .. import compat
+from .building import cannot_be_built
 from .checks import RunError
 from .checks.tree import calls_of, select
 from .loaders import evaluation_loader
@@ -32,7 +33,7 @@ class Evaluation:
         self.loader = evaluation_loader(cfg, mode)
         self.evaluator = _evaluator(cfg)
 
-    def run(self, model: nn.Module) -> dict[str, Any]:
+    def run(self, model: Callable[[list[dict]], list[dict]]) -> dict[str, Any]:
         """Evaluate ``model`` and print the metrics; {task: metrics}."""
         results = inference_on_dataset(model, self.loader, self.evaluator)
         if comm.is_main_process():
@@ -56,6 +57,6 @@ def _evaluator(cfg: DictConfig) -> Any:
     try:
         evaluator = instantiate(node)
     except Exception as error:  # of any evaluator
-        raise RunError([f"{place} cannot be built: {type(error).__name__}: {error}"]) from error
+        raise cannot_be_built(place, error) from error
     compat.use_available_coco_evaluation(evaluator)
     return evaluator

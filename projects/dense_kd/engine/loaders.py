@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from ..arguments import is_integer
 from ..data import detection_dataset
+from .building import BARE, cannot_be_built
 from .checks import RunError
 from .checks.data import class_problems, dataset_names, detector_of
 from .checks.tree import select
@@ -30,6 +31,8 @@ def training_loader(cfg: DictConfig) -> Iterable:
         if names:
             detection_dataset(names)  # says which, and what it lacks
         raise
+    except BARE as error:
+        raise cannot_be_built("dataloader.train", error) from error
 
 
 def evaluation_loader(cfg: DictConfig, mode: str) -> Iterable:

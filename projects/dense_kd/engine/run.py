@@ -21,6 +21,7 @@ from torch import nn
 from ..checkpoint import AtomicCheckpointer, load_strictly
 from ..distiller import Distiller
 from . import run_folder
+from .building import build
 from .checks import check_run
 from .checks.tree import select
 from .evaluation import Evaluation
@@ -57,11 +58,12 @@ def evaluate_teacher(cfg: DictConfig) -> dict[str, Any]:
     """Evaluate the teacher of ``cfg.model`` as the distillation runs it, on the student's images: a
     wrong file, or a wrong channel order, shows here before it costs a run."""
     check_run(cfg, "evaluate_teacher")
-    teacher = instantiate(cfg.model.teacher)
+    teacher = build(cfg.model.teacher, "model.teacher")
     teacher.load()
     teacher.model.to(cfg.train.device)
-    input_format = instantiate(cfg.model.student).input_format
-    return do_test(cfg, functools.partial(teacher.detect, input_format=input_format))
+    input_format = build(cfg.model.student, "model.student").input_format
+    evaluation = Evaluation(cfg, "evaluate_teacher")
+    return evaluation.run(functools.partial(teacher.detect, input_format=input_format))
 
 
 def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
@@ -148,7 +150,7 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
 
 
 def _build(cfg: DictConfig) -> nn.Module:
-    return instantiate(cfg.model).to(cfg.train.device)
+    return build(cfg.model, "model").to(cfg.train.device)
 
 
 def _parallel(cfg: DictConfig, model: nn.Module) -> nn.Module:

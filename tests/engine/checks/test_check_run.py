@@ -8,6 +8,7 @@ import pytest
 from runs import load, problems
 
 from dense_kd.engine import RunError
+from dense_kd.engine.building import build
 
 MISTAKES = {
     # Names that nothing reads, and what was meant.
@@ -48,8 +49,8 @@ MISTAKES = {
     "train.checkpointer.max_to_keep=0": "at least 1, or null",
     "train.checkpointer=100": "expected entries",
     "train.accumulate=0": "batches per iteration",
-    "train.seed=x": "-1 draws one",
-    "train.seed=null": "-1 draws one",
+    "train.seed=x": "-1 (which draws one)",
+    "train.seed=null": "-1 (which draws one)",
     "train.clip_grad=10": "train.clip_grad.max_norm=",
     "train.clip_grad.max_norm=-1": "expected a number above 0",
     "train.clip_grad.norm_type=two": "expected a number above 0",
@@ -80,6 +81,19 @@ MISTAKES = {
     "model.test_score_thresh=nan": "NaN",
     "model.clip_before_nms=flase": "true or false",
     "dataloader.train.dataset.filter_empty=flase": "true or false",
+    "train.seed=99999999999": "to 4294967000",
+    "lr_multiplier.warmup_length=500": "a share of the run",
+    "model.head.conv_dims=64": "expects a list",
+    "model.pixel_std=[1,1]": "one for each channel",
+    "model.pixel_std=[0,1,1]": "expected numbers above 0",
+    "model.test_nms_thresh=2": "from 0 to 1",
+    "model.test_score_thresh=-1": "from 0 to 1",
+    "model.test_topk_candidates=0": "at least 1",
+    "model.max_detections_per_image=-3": "at least 1",
+    "model.distribution_loss_weight=-1": "at least 0",
+    "dataloader.train.dataset.names=[]": "is empty",
+    "dataloader.test.mapper.image_format=BRG": "mean RGB or BGR",
+    "dataloader.evaluator=COCOEvaluator": "expected a LazyCall",
     # Parts that are gone.
     "model=null": "no 'model'",
     "optimizer=null": "no 'optimizer'",
@@ -108,6 +122,27 @@ def test_a_run_that_is_right_passes_in_less_than_two_seconds():
     assert problems("train.clip_grad.norm_type=inf", "model.test_nms_thresh=0.5") == []
     assert problems("dataloader.train.mapper.augmentations.0.prob=0.2") == []
     assert time.monotonic() - start < 8
+
+
+def test_a_method_can_be_added_by_an_override():
+    method = "model.methods.pkd"
+    more = [
+        f"{method}._target_=dense_kd.PKD",
+        f"{method}.weight=2",
+        f"model.teacher.weights={__file__}",
+    ]
+    assert problems(*more, config="quickstart/distill.py") == []
+    with pytest.raises(RunError, match="did you mean weight"):
+        load(*more, f"{method}.wieght=2", config="quickstart/distill.py")
+
+
+def test_what_a_constructor_trips_over_is_named_with_its_call():
+    cfg = load("model.head.norm=BNN")
+    assert problems("model.head.norm=BNN") == []
+    with pytest.raises(RunError, match="model cannot be built: FCOSHead fails with KeyError"):
+        build(cfg.model, "model")
+    with pytest.raises(RunError, match="Distiller fails with TypeError: methods is"):
+        build(load("model.methods=null", config="quickstart/distill.py").model, "model")
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

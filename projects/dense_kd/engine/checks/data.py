@@ -9,11 +9,14 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 from omegaconf import DictConfig, ListConfig
+from PIL import Image
 
 from ...arguments import is_integer
 from ...detectors import DenseDetector
 from .errors import choice
 from .tree import calls, calls_of, select, target_of
+
+_FORMATS = {"BGR", "YUV-BT.601", *Image.MODES}
 
 
 def problems(cfg: DictConfig, mode: str) -> Iterator[str]:
@@ -83,6 +86,9 @@ def detector_of(cfg: DictConfig, mode: str) -> tuple[str, Any]:
 
 def _names(cfg: DictConfig, part: str) -> Iterator[str]:
     place = f"dataloader.{part}.dataset.names"
+    dataset = select(cfg, f"dataloader.{part}.dataset")
+    if isinstance(dataset, DictConfig) and "names" in dataset and not dataset_names(cfg, part):
+        yield f"{place} is empty; expected the name of a registered dataset"
     for name in dataset_names(cfg, part):
         if name not in DatasetCatalog:
             yield f"{place}={name}: no such dataset is registered; {choice(name, DatasetCatalog)}"
@@ -120,6 +126,12 @@ def _evaluator(cfg: DictConfig, mode: str) -> Iterator[str]:
                 "L(COCOEvaluator)(dataset_name=...), or give train.eval_period=0"
             )
         return
+    if isinstance(evaluator, (str, int, float)):
+        yield (
+            f"dataloader.evaluator={evaluator!r}: expected a LazyCall, as "
+            "L(COCOEvaluator)(dataset_name=...)"
+        )
+        return
     if select(cfg, "dataloader.test") is None:
         yield "dataloader has an evaluator and no test, the loader of what it evaluates on"
     tested = dataset_names(cfg, "test")
@@ -128,8 +140,11 @@ def _evaluator(cfg: DictConfig, mode: str) -> Iterator[str]:
         if name is None:
             continue
         if not isinstance(name, str):
-            names = list(name) if isinstance(name, ListConfig) else name
-            yield f"{place}.dataset_name={names}: expected the name of one dataset"
+            names = list(name) if isinstance(name, ListConfig) else [name]
+            yield (
+                f"{place}.dataset_name={names}: expected the name of one dataset, as in "
+                f"{place}.dataset_name={names[0] if names else 'coco_2017_val'}"
+            )
         elif name not in DatasetCatalog:
             if name not in tested:
                 yield (
@@ -162,6 +177,12 @@ def _image_formats(cfg: DictConfig) -> Iterator[str]:
             f"image_format={test}: the model would be evaluated on other images than it learns "
             "from; give both one format"
         )
+    for part, given in formats.items():
+        if given and given not in _FORMATS:
+            yield (
+                f"dataloader.{part}.mapper.image_format={given}: no such format; "
+                f"{choice(given, ('BGR', 'RGB', 'L'))}"
+            )
     student = select(cfg, "model.student")
     expected = select(student, "input_format", "BGR")
     for part, given in formats.items():

@@ -110,7 +110,9 @@ def _new_entry(
         if parameters is None:
             return None
         known = {name for name in parameters if accepts(parameters, name)} | set(node)
-        if accepts(parameters, key) and (last or key in parameters or not takes_any(parameters)):
+        new_call = keys[depth + 1 :] == ["_target_"]
+        named = key in parameters or not takes_any(parameters)
+        if accepts(parameters, key) and (last or named or new_call):
             return None
         if takes_any(parameters):
             known = set(node)

@@ -8,7 +8,7 @@ from detectron2.utils import comm
 from omegaconf import DictConfig, ListConfig
 
 from .. import run_folder
-from . import calls, data, device, files, values
+from . import calls, data, detectors, device, files, values
 from .errors import RunError, choice, near
 from .tree import PARTS, referred_names, select
 
@@ -43,7 +43,10 @@ def check_run(
         found += _missing_needs(cfg, mode)
         found += calls.problems(cfg)
         found += values.problems(cfg, mode, num_processes)
-        found += device.problems(select(cfg, "train.device", ""), num_processes, per_machine)
+        found += detectors.problems(cfg)
+        chosen = select(cfg, "train.device")
+        if isinstance(chosen, str):
+            found += device.problems(chosen, num_processes, per_machine)
         found += files.problems(cfg, mode, resume)
         found += data.problems(cfg, mode)
         if mode == "train" and not found:

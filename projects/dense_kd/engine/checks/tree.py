@@ -41,11 +41,13 @@ def target_of(node: DictConfig) -> Callable | None:
     return target if callable(target) else None
 
 
-def calls_of(node: Any, place: str, kind: type) -> Iterator[tuple[str, DictConfig]]:
-    """The calls of class ``kind`` or one of its subclasses."""
+def calls_of(
+    node: Any, place: str, kinds: type | tuple[type, ...]
+) -> Iterator[tuple[str, DictConfig]]:
+    """The calls of classes ``kinds`` or their subclasses."""
     for where, call in calls(node, place):
         target = target_of(call)
-        if isinstance(target, type) and issubclass(target, kind):
+        if isinstance(target, type) and issubclass(target, kinds):
             yield where, call
 
 

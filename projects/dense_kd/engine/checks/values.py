@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -17,51 +16,25 @@ from torch.nn.parallel import DistributedDataParallel
 from ...arguments import is_integer, is_number, parameters_of
 from .calls import call_problems
 from .errors import choice
+from .rules import ANYTHING, SWITCH, TEXT, Rule, above_zero, integer, one_of, optional
 from .tree import calls, referred_names, select, target_of
 
-
-@dataclass(frozen=True)
-class Rule:
-    """What an option may be."""
-
-    expected: str
-    holds: Callable[[Any], bool]
-
-
-def integer(least: int, note: str = "") -> Rule:
-    return Rule(f"a whole number of at least {least}{note}", lambda v: is_integer(v) and v >= least)
-
-
-def optional(rule: Rule) -> Rule:
-    return Rule(f"{rule.expected}, or null", lambda v: v is None or rule.holds(v))
-
-
-def above_zero(note: str = "") -> Rule:
-    return Rule(f"a number above 0{note}", lambda v: is_number(v) and v > 0)
-
-
-def one_of(*names: str) -> Rule:
-    return Rule(f"one of {', '.join(names)}", lambda v: v in names)
-
-
-TEXT = Rule("a text", lambda v: isinstance(v, str))
-SWITCH = Rule("true or false", lambda v: isinstance(v, bool))
-ANYTHING = Rule("anything", lambda v: True)
-
 _DDP = set(inspect.signature(DistributedDataParallel).parameters)
+_SWITCHES_OF_DDP = ("broadcast_buffers", "find_unused_parameters", "fp16_compression")
 
 TRAIN: dict[str, Rule | dict[str, Rule]] = {
     "output_dir": Rule("a folder", lambda v: isinstance(v, str) and bool(v.strip())),
     "init_checkpoint": optional(TEXT),
     "init_partial": SWITCH,
     "max_iter": integer(1),
-    "seed": integer(-1, " (-1 draws one)"),
+    "seed": Rule(
+        "a whole number from -1 (which draws one) to 4294967000",
+        lambda v: is_integer(v) and -1 <= v <= 4294967000,
+    ),
     "amp": {"enabled": SWITCH, "dtype": one_of("float16", "bfloat16")},
     "ddp": {
-        **{name: ANYTHING for name in _DDP - {"module"}},
-        "broadcast_buffers": SWITCH,
-        "find_unused_parameters": SWITCH,
-        "fp16_compression": SWITCH,
+        **dict.fromkeys(_SWITCHES_OF_DDP, SWITCH),
+        **dict.fromkeys(sorted(_DDP - {"module", *_SWITCHES_OF_DDP}), ANYTHING),
     },
     "clip_grad": {
         "max_norm": above_zero(),
@@ -134,7 +107,7 @@ def _group(
                     yield f"{place}.{key}.{entry} is missing"
         elif value is not None or key not in NULLABLE:
             example = ", ".join(f"{place}.{key}.{entry}=..." for entry in list(rule)[:2])
-            entries = ", ".join(rule)
+            entries = ", ".join([*rule][:4]) + (", ..." if len(rule) > 4 else "")
             yield (
                 f"{place}.{key}={_shown(value)}: expected entries ({entries}), as in {example}"
                 + (", or null" if key in NULLABLE else "")
@@ -178,7 +151,8 @@ def _optimizer(cfg: DictConfig) -> Iterator[str]:
     """Its own constructor knows best, so it is called with one parameter of no model."""
     target = target_of(cfg.optimizer)
     if target is None:
-        yield "optimizer is no LazyCall; expected one, as L(torch.optim.SGD)(params=..., lr=0.01)"
+        if not isinstance(select(cfg.optimizer, "_target_"), str):  # said already
+            yield "optimizer: expected a LazyCall, as L(torch.optim.SGD)(params=..., lr=0.01)"
         return
     params = select(cfg.optimizer, "params")
     known = parameters_of(target_of(params)) if isinstance(params, DictConfig) else None
@@ -212,5 +186,12 @@ def _schedule(cfg: DictConfig) -> Iterator[str]:
     except Exception as error:  # of any schedule
         yield f"lr_multiplier cannot be built: {type(error).__name__}: {error}"
         return
+    for place, node in calls(cfg.lr_multiplier, "lr_multiplier"):
+        length = select(node, "warmup_length", 0)
+        if is_number(length) and not 0 <= length <= 1:
+            yield (
+                f"{place}.warmup_length={length}: expected a share of the run, from 0 to 1; "
+                f"iterations are divided by train.max_iter={select(cfg, 'train.max_iter')}"
+            )
     if not all(math.isfinite(value) and value >= 0 for value in values):
         yield f"lr_multiplier gives {values} at the start and half-way; expected finite numbers"

@@ -1,0 +1,41 @@
+"""Objects of a config; what a constructor trips over becomes an error that names the call."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+from detectron2.config import instantiate
+from omegaconf import DictConfig
+
+from ..methods import DistillationError
+from .checks import RunError
+
+BARE = (TypeError, KeyError, IndexError, AttributeError, AssertionError)
+"""Errors that say what Python met, and not what was expected."""
+
+
+def build(node: DictConfig, place: str) -> Any:
+    """The object of a LazyCall.
+
+    Raises:
+        RunError: a constructor refused its arguments, or failed with a :data:`BARE` error.
+        DistillationError: student, teacher and methods do not go together.
+    """
+    try:
+        return instantiate(node)
+    except DistillationError:
+        raise
+    except (ValueError, *BARE) as error:
+        raise cannot_be_built(place, error) from error
+
+
+def cannot_be_built(place: str, error: Exception) -> RunError:
+    """``error`` with the innermost call that it was raised in."""
+    names = [
+        getattr(frame.f_locals["cls"], "__qualname__", str(frame.f_locals["cls"]))
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if frame.f_code is instantiate.__code__ and "cls" in frame.f_locals
+    ]
+    what = f"{names[-1]} fails with " if names else ""
+    return RunError([f"{place} cannot be built: {what}{type(error).__name__}: {error}"])
