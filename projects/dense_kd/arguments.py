@@ -84,8 +84,8 @@ def type_problem(parameter: inspect.Parameter, value: Any) -> str | None:
     """What was expected instead of ``value``, or None if it may be an argument of ``parameter``.
 
     Only numbers, texts, truth values and null are looked at, and only what is annotated with
-    nothing else; of other parameters, those whose default is a number or a truth value take no
-    text.
+    nothing else. Other parameters take no text if their default is a truth value, or if it is a
+    number and their annotation has no text.
     """
     if isinstance(value, Real) and math.isnan(value):
         return "a number that is not NaN"
@@ -97,11 +97,7 @@ def type_problem(parameter: inspect.Parameter, value: Any) -> str | None:
     if not kinds and _LISTS.fullmatch(str(parameter.annotation)) and value is not None:
         return "a list"
     if not kinds:
-        default, annotation = parameter.default, str(parameter.annotation)
-        texts = "str" in annotation or "Any" in annotation
-        if isinstance(value, str) and isinstance(default, (bool, int, float)) and not texts:
-            return _EXPECTED[bool if isinstance(default, bool) else float]
-        return None
+        return _problem_of_default(parameter) if isinstance(value, str) else None
     if any(_is_a(value, kind) for kind in kinds):
         return None
     return " or ".join(_EXPECTED[kind] for kind in kinds)
@@ -123,6 +119,17 @@ def _is_a(value: Any, kind: type) -> bool:
     if kind is bool:  # 0 and 1 as well
         return isinstance(value, bool) or (is_integer(value) and value in (0, 1))
     return isinstance(value, kind)
+
+
+def _problem_of_default(parameter: inspect.Parameter) -> str | None:
+    """What is expected instead of a text by a parameter whose annotation is not plain."""
+    if isinstance(parameter.default, bool):
+        return _EXPECTED[bool]
+    annotated = parameter.annotation is not parameter.empty
+    if annotated and is_number(parameter.default):
+        if not re.search(r"\b(str|Any)\b", str(parameter.annotation)):
+            return _EXPECTED[float]
+    return None
 
 
 def _plain_types(annotation: Any) -> list[type]:
