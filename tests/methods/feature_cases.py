@@ -58,21 +58,34 @@ def distill(student: DenseDetector, teacher: DenseDetector, method: KDMethod) ->
     )
 
 
-def adapted(method: KDMethod, channels: int, levels: int, width: int | None = None) -> KDMethod:
-    """``method`` as ``prepare`` leaves it, for pyramids of ``channels`` and ``width`` channels."""
+def adapted(
+    method: KDMethod,
+    channels: int,
+    levels: int,
+    width: int | None = None,
+    teacher_stride: int = 8,
+) -> KDMethod:
+    """``method`` as ``prepare`` leaves it, for pyramids of ``channels`` and ``width`` channels.
+
+    Args:
+        method: of the pyramids alone.
+        channels, levels: of the student.
+        width: of the teacher; that of the student by default.
+        teacher_stride: of the teacher's finest level; the student's is 8.
+    """
 
     class Head:
         def __init__(self, channels: int):
             self.tower_channels = [channels]
 
     class Detector:
-        def __init__(self, channels: int):
-            self.strides = [8 * 2**level for level in range(levels)]
+        def __init__(self, channels: int, stride: int = 8):
+            self.strides = [stride * 2**level for level in range(levels)]
             self.head = Head(channels)
             self.device = torch.device("cpu")
 
     torch.manual_seed(0)
-    student, teacher = Detector(channels), Detector(width or channels)
+    student, teacher = Detector(channels), Detector(width or channels, teacher_stride)
     method.check(student, teacher)
     method.prepare(student, teacher)
     assert isinstance(method.adapters, nn.ModuleList)

@@ -49,7 +49,6 @@ IGNORED = {
     ("PGD", "beta"): "the weight of a term that is not there without the class branch",
     ("PGD", "gamma"): "the weight of a term that is not there without the box branch",
     ("FitNet", "always_adapt"): "the widths differ, so there are adapters anyway",
-    ("PKD", "resized"): "the maps are equally large, see test_pkd.py",
 }
 """Options that only other detectors give something to do."""
 IMAGES = 3

@@ -18,8 +18,11 @@ WEIGHT = golden("pkd")["loss_weight"].item()
 LOSS_NOISE, GRADIENT_NOISE, CONSTANT_NOISE = 2e-6, 3e-6, 1e-6
 
 
-def loss_of(student: list[Tensor], teacher: list[Tensor], **options) -> Tensor:
-    method = adapted(PKD(**{"weight": WEIGHT, **options}), student[0].shape[1], len(student))
+def loss_of(
+    student: list[Tensor], teacher: list[Tensor], teacher_stride: int = 8, **options
+) -> Tensor:
+    method = PKD(**{"weight": WEIGHT, **options})
+    adapted(method, student[0].shape[1], len(student), teacher_stride=teacher_stride)
     step = no_objects(len(student[0]))
     return method(feature_pass(student), feature_pass(teacher), step)["loss_feature"]
 
@@ -56,11 +59,16 @@ def test_loss_and_gradient_equal_those_of_crosskds_code():
 
 @pytest.mark.parametrize("side", ["student", "teacher"])
 def test_maps_of_unequal_size_are_resized_as_in_the_original_implementation(side: str):
-    loss = loss_of([DATA["S/l1"]], [DATA["T/l0"]], resized=side)
+    loss = loss_of([DATA["S/l1"]], [DATA["T/l0"]], resized=side, teacher_stride=4)
     expected = DATA["resize_stu/loss" if side == "student" else "resize_tea/loss"]
     size = DATA["T/l0" if side == "student" else "S/l1"].shape
     assert all(x.shape == size for x in equal_sizes(DATA["S/l1"], DATA["T/l0"], side))
     assert_close(loss, expected, LOSS_NOISE)
+
+
+def test_a_map_to_resize_is_not_chosen_where_none_is_resized():
+    with pytest.raises(ValueError, match="resized='teacher' does nothing with equal level strides"):
+        adapted(PKD(resized="teacher"), 4, 2)
 
 
 def test_a_constant_channel_gives_the_original_loss_and_finite_gradients():

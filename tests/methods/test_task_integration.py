@@ -119,6 +119,17 @@ def test_matching_does_not_depend_on_the_size_of_the_chunks(monkeypatch):
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("at_once", [1, 10**6])
+def test_of_objects_that_overlap_a_prediction_equally_the_first_counts(at_once: int, monkeypatch):
+    monkeypatch.setattr(valuable_region, "PAIRS_AT_ONCE", at_once)
+    gt = torch.tensor([[0.0, 0.0, 10.0, 10.0]] * 3)
+    boxes = torch.tensor([[[0.0, 0.0, 10.0, 5.0]]])
+    scores = torch.tensor([[[0.1, 0.9, 0.2]]])
+    found = point_predictions(scores.logit(), boxes, gt, torch.tensor([0, 1, 2]))
+    assert found.objects.tolist() == [0]
+    assert found.scores.tolist() == pytest.approx([0.1])
+
+
 # Eight points: the teacher's scores, the student's, and what follows from them.
 TEACHER = torch.tensor([3.0, 2.0, 2.0, 0.4, 1.5, 0.6, 0.4, 2.0])
 STUDENT = torch.tensor([3.0, 0.4, 0.4, 2.0, 0.4, 0.4, 0.4, 1.5])

@@ -13,7 +13,7 @@ from ..detectors.dense import DenseDetector
 from ..outputs import DensePass, Tap
 from .adapters import comparable_maps, tower_adapters
 from .base import KDMethod, Needs, Step
-from .options import check_choices, check_positive, is_list, is_whole
+from .options import check_choices, check_positive, check_unused, is_list, is_whole
 
 RESIZED = ("student", "teacher")
 
@@ -90,6 +90,8 @@ class PKD(KDMethod):
 
     def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
         super().check(student, teacher)
+        if student.strides == teacher.strides:
+            check_unused(PKD, "equal level strides", resized=self.resized)
         if len(student.strides) != len(teacher.strides):
             raise ValueError(
                 "it compares features level by level, but the student has level strides "
