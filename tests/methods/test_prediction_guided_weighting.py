@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dense_kd.detectors.assigners import not_in_padding
+from dense_kd.detectors.assigners import not_in_padding, on_image
 from dense_kd.methods import prediction_guided_weighting as pgw
 from dense_kd.methods.pgd_released import released_points_in_boxes, released_weights
 from dense_kd.methods.prediction_guided_weighting import (
     FOREGROUNDS,
     background_mask,
     foreground_weights,
-    on_image,
     prediction_quality,
 )
 

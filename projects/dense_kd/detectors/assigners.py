@@ -184,6 +184,26 @@ def not_in_padding(
     return (centers[:, 0] < width) & (centers[:, 1] < height)
 
 
+def on_image(
+    levels: list[Tensor], image_size: tuple[int, int], padding_multiple: int | None
+) -> Tensor:
+    """Which locations have a cell that begins on the image, see :func:`not_in_padding`.
+
+    The point of a cell (FCOS's is its middle) may be beyond the image while its cell is not: the
+    coarse maps of an image that fills its batch have such cells at the border.
+
+    Args:
+        levels: priors, L x (Hl*Wl*A, 4), the first of each at the map's corner.
+        image_size: (height, width) without padding.
+        padding_multiple: pixels; None keeps all locations.
+
+    Returns:
+        (R,) bool
+    """
+    corners = [box_centers(priors) - box_centers(priors[:1]) for priors in levels]
+    return not_in_padding(torch.cat(corners).repeat(1, 2), image_size, padding_multiple)
+
+
 def box_centers(boxes: Tensor) -> Tensor:
     """(..., 2) of (..., 4)."""
     return (boxes[..., :2] + boxes[..., 2:]) / 2

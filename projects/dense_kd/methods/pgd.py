@@ -11,7 +11,7 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from ..detectors.assigners import box_centers, not_in_padding
+from ..detectors.assigners import box_centers, not_in_padding, on_image
 from ..detectors.dense import DenseDetector
 from ..detectors.heads import BRANCHES
 from ..outputs import DensePass
@@ -41,7 +41,6 @@ from .prediction_guided_weighting import (
     FOREGROUNDS,
     background_mask,
     foreground_weights,
-    on_image,
 )
 
 IMITATED = (*BRANCHES, "neck")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..detectors.assigners import box_centers, not_in_padding
+from ..detectors.assigners import box_centers
 from ..losses import elementwise_iou
 
 FOREGROUNDS = ("box", "box_gaussian", "center", "quality", "topk", "kde", "ours")
@@ -133,26 +133,6 @@ def background_mask(points: Tensor, gt_boxes: Tensor) -> Tensor:
     for chunk in object_chunks(len(gt_boxes), points):
         background &= ~points_in_boxes(points, gt_boxes[chunk]).any(dim=0)
     return background
-
-
-def on_image(
-    levels: list[Tensor], image_size: tuple[int, int], padding_multiple: int | None
-) -> Tensor:
-    """Which locations have a cell that begins on the image, see :func:`not_in_padding`.
-
-    The point of a cell (FCOS's is its middle) may be beyond the image while its cell is not: the
-    coarse maps of an image that fills its batch have such cells at the border.
-
-    Args:
-        levels: priors, L x (Hl*Wl, 4), the first of each at the map's corner.
-        image_size: (height, width) without padding.
-        padding_multiple: pixels; None keeps all locations.
-
-    Returns:
-        (P,) bool
-    """
-    corners = [box_centers(priors) - box_centers(priors[:1]) for priors in levels]
-    return not_in_padding(torch.cat(corners).repeat(1, 2), image_size, padding_multiple)
 
 
 def points_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:

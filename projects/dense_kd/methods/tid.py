@@ -8,7 +8,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from ..detectors.adaptive_assigners import nearest_anchors, usual_fit
-from ..detectors.assigners import box_centers, not_in_padding
+from ..detectors.assigners import box_centers, on_image
 from ..detectors.dense import DenseDetector
 from ..losses import elementwise_iou
 from ..outputs import DensePass
@@ -237,7 +237,7 @@ class TID(KDMethod):
         for image, truth in enumerate(ground_truth):
             gt_boxes, gt_classes = self._objects(truth)
             size = student.image_sizes[image]
-            keep = self._in_image(points, size)  # (P,)
+            keep = self._on_image(student, size)  # (P,)
             if len(gt_boxes) == 0 or not keep.any():
                 continue
             found = [
@@ -283,8 +283,8 @@ class TID(KDMethod):
     @torch.no_grad()
     def _variance(self, student: DensePass, teacher: DensePass) -> Tensor:
         """(N,): the variance of the teacher's channels over the points of an image, their mean."""
-        points = _points(student)
-        keep = torch.stack([self._in_image(points, size) for size in student.image_sizes])  # (N, P)
+        keep = [self._on_image(student, size) for size in student.image_sizes]
+        keep = torch.stack(keep)  # (N, P)
         levels = [feature.detach().float().flatten(2) for feature in teacher.features]
         masks = keep[:, None].split([level.shape[2] for level in levels], dim=2)
         count = keep.sum(dim=1).clamp(min=1)[:, None]  # (N, 1)
@@ -295,9 +295,9 @@ class TID(KDMethod):
         variance = (squares / count).mean(dim=1)
         return variance.clamp(min=VARIANCE_FLOOR)
 
-    def _in_image(self, points: Tensor, size: tuple[int, int]) -> Tensor:
-        """(P,) bool: points that are not in the padding of an image of ``size``."""
-        return not_in_padding(points.repeat(1, 2), size, self.padding_multiple)
+    def _on_image(self, dense: DensePass, size: tuple[int, int]) -> Tensor:
+        """(P,) bool: points whose cell is not in the padding of an image of ``size``."""
+        return on_image(_locations(dense), size, self.padding_multiple)
 
     def _objects(self, truth: Instances) -> tuple[Tensor, Tensor]:
         """(M, 4) boxes and (M,) indices among the compared classes."""
@@ -318,7 +318,7 @@ class TID(KDMethod):
             fixed = (self.positive_thresh, self.negative_thresh)
             positive, negative = (gt_boxes.new_full((len(gt_boxes),), x) for x in fixed)
             return positive, negative
-        levels = [x[not_in_padding(x, size, self.padding_multiple)] for x in student.priors]
+        levels = [x[on_image([x], size, self.padding_multiple)] for x in student.priors]
         anchors = torch.cat(levels)  # (V, 4)
         fits = []
         for boxes in box_chunks(gt_boxes, len(anchors)):
@@ -331,7 +331,12 @@ class TID(KDMethod):
 
 def _points(dense: DensePass) -> Tensor:
     """(P, 2): the points of the pyramid, ordered by level, row and column."""
-    return box_centers(torch.cat(dense.priors))[:: dense.num_anchors]
+    return box_centers(torch.cat(_locations(dense)))
+
+
+def _locations(dense: DensePass) -> list[Tensor]:
+    """L x (Hl*Wl, 4): the first prior of each location."""
+    return [priors[:: dense.num_anchors] for priors in dense.priors]
 
 
 def _at_points(levels: list[Tensor], image: int, num_anchors: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..detectors.adaptive_assigners import nearest_anchors, usual_fit
-from ..detectors.assigners import box_centers, not_in_padding
+from ..detectors.assigners import box_centers, on_image
 from ..losses import elementwise_diou
 
 PAIRS_AT_ONCE = 2**21
@@ -46,12 +46,12 @@ def valuable_region(
         topk: nearest anchors per box and level.
         low: in units of t.
         padding_multiple: anchors in the padding beyond it are in no region, see
-            :func:`not_in_padding`.
+            :func:`on_image`.
 
     Returns:
         (R,): the largest IoU of an anchor with a box in whose region it is; 0 outside of all.
     """
-    valid = [not_in_padding(anchors, image_size, padding_multiple) for anchors in priors]
+    valid = [on_image([anchors], image_size, padding_multiple) for anchors in priors]
     levels = [anchors[keep] for anchors, keep in zip(priors, valid)]
     anchors = torch.cat(levels)  # (V, 4)
     best = anchors.new_zeros(len(anchors))
