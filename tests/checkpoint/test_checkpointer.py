@@ -128,3 +128,14 @@ def test_a_file_of_another_place_can_be_resumed_with_its_trainers_state(tmp_path
     assert resumed.resume_or_load("", resume=True) == {"iteration": 3, "notes": {"seed": 3}}
     state, expected = others.state_dict()["state"], optimizer.state_dict()["state"]
     assert all(torch.equal(state[i][k], expected[i][k]) for i in expected for k in expected[i])
+
+
+def test_after_a_file_that_was_refused_another_one_is_loaded(tmp_path):
+    model = nn.Linear(2, 2)
+    checkpointer(tmp_path, model).save("model")
+    torch.save({"model": {"foo": torch.zeros(3)}}, tmp_path / "foreign.pth")
+    other = checkpointer(tmp_path, nn.Linear(2, 2))
+    with pytest.raises(CheckpointError, match="foreign.pth: 0 of its 1 tensors"):
+        other.load(str(tmp_path / "foreign.pth"))
+    other.load(str(tmp_path / "model.pth"))
+    assert torch.equal(other.model.weight, model.weight)

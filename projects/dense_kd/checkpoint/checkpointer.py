@@ -124,6 +124,8 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
                 f"{path} could not be loaded: {type(error).__name__}: {error}. Give a checkpoint "
                 "that is there and whole, such as an earlier one of the run"
             ) from error
+        finally:
+            self._parsed_url_during_load = None  # left over by detectron2 main after an error
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         # detectron2 goes by these extensions, and unpickles.
@@ -132,8 +134,8 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
         content = read_content(filename)
         self.class_names = class_names(content)
         if filename.endswith(".pyth"):
-            state = {k: v for k, v in _with_model(content, filename)["model"].items()}
-            return {"model": _without_counters(state), **_BY_NAMES, "__author__": "pycls"}
+            state = _without_counters(_with_model(content, filename)["model"])
+            return {"model": state, **_BY_NAMES, "__author__": "pycls"}
         if isinstance(content, Mapping) and not any(name in content for name in CONTAINERS):
             blobs = content.get("blobs", content)  # Detectron's detectors have them
             state = {k: v for k, v in blobs.items() if not k.endswith("_momentum")}
