@@ -115,3 +115,14 @@ def test_an_input_of_nan_gives_nan_where_it_is_seen_and_does_not_end_the_process
     found = conv(x)
     assert found[0, :, :2, :2].isnan().all()
     assert torch.equal(found[..., 4:], expected[..., 4:])
+
+
+def test_an_offset_of_any_finite_size_has_finite_gradients_and_infinity_is_not_hidden():
+    conv, x = random_conv(), torch.randn(1, 4, 9, 8, requires_grad=True)
+    for offset in (1e4, -1e4, 2147483648.0, 1e10, -1e30, 1e30):
+        torch.nn.init.constant_(conv.conv_offset.bias, offset)
+        found = conv(x)
+        gradients = torch.autograd.grad(found.sum(), [x, *conv.parameters()])
+        assert found.isfinite().all() and all(g.isfinite().all() for g in gradients), offset
+    torch.nn.init.constant_(conv.conv_offset.bias, float("inf"))
+    assert conv(x).isnan().all()

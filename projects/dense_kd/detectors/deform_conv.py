@@ -46,10 +46,12 @@ class DeformConv2d(nn.Conv2d):
 
         Returns:
             (N, out_channels, H', W') in the dtype of ``x``; torchvision has no half precision on
-            the CPU, so the sum is computed in float32 at least. Where an offset is NaN, all is.
+            the CPU, so the sum is computed in float32 at least. It is NaN where an offset is not
+            finite.
         """
         offset = self.conv_offset(x)  # (N, 2 * kernel_size**2, H', W')
-        nowhere = offset.isnan()  # torchvision would read there, and end the process
+        # At NaN torchvision would read, and end the process; at infinity its gradients are NaN.
+        nowhere = ~offset.isfinite()
         dtype = torch.promote_types(x.dtype, torch.float32)
         with full_precision(x.device):
             out = deform_conv2d(
