@@ -10,10 +10,12 @@ from collections.abc import Iterator
 import pytest
 import torch
 from builders import batch, tiny_atss, tiny_fcos, tiny_gfl
+from detectron2.engine import SimpleTrainer
 from method_cases import build, every_method, images_with
 from torch.optim import SGD
 
 from dense_kd import CrossKD, Distiller, GIBox, MethodSet, Teacher
+from dense_kd.engine import Trainer
 from dense_kd.outputs import DensePass
 
 BOXES = [[4.0, 6.0, 40.0, 44.0], [20.0, 10.0, 58.0, 60.0]]
@@ -137,3 +139,15 @@ def test_a_teacher_in_half_precision_that_overflows_is_named():
     model = Distiller(student=tiny_fcos(), teacher=teacher, methods=MethodSet(m=GIBox()))
     with pytest.raises(FloatingPointError, match="teacher's pass.*features.*precision"):
         sum(model(batch()).values()).backward()
+
+
+@pytest.mark.parametrize("kind", [SimpleTrainer, Trainer])
+def test_a_trainer_stops_before_its_step_and_says_that_it_was_the_teacher(kind):
+    model = gibox()
+    before = copy.deepcopy(model.state_dict())
+    with torch.no_grad():
+        model.teacher.model.head.cls_score.bias.fill_(float("nan"))
+    trainer = kind(model, [batch()] * 2, SGD(model.parameters(), lr=1.0))
+    with pytest.raises(FloatingPointError, match="teacher's pass.*class logits"):
+        trainer.train(0, 2)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
