@@ -200,6 +200,14 @@ def test_an_area_is_a_box_that_nms_keeps_and_what_it_drops_for_it():
     assert in_turns(empty, 0.6).tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("at_once", [1, 10**6])
+def test_a_box_that_two_kept_boxes_overlap_is_of_the_area_of_the_better(at_once: int, monkeypatch):
+    """0 and 1 are kept; 2 overlaps both by 3/7, 3 only the first, 4 only the second."""
+    monkeypatch.setattr(valuable_region, "PAIRS_AT_ONCE", at_once)
+    boxes = torch.tensor([[x, 0.0, x + 10.0, 10.0] for x in (0.0, 8.0, 4.0, -2.0, 10.0)])
+    assert in_turns(boxes, 0.3).tolist() == [0, 1, 2, 4, 3]
+
+
 BOX = torch.tensor([[100.0, 100.0, 140.0, 180.0]])  # its ring is 10 wide, at stride 8
 
 
