@@ -207,6 +207,13 @@ def test_atss_thresholds_are_the_mean_plus_the_deviation_of_near_anchors():
         assert negative[index].item() == pytest.approx((mean + deviation) / 2, rel=1e-4)
 
 
+def test_a_single_anchor_has_no_deviation_and_the_usual_thresholds_hold():
+    student = make_pass(0)
+    student.priors = [student.priors[0][:1]]
+    found = method(loc_score="atss")._thresholds(student, TRUTH[0].gt_boxes.tensor, (32, 32))
+    assert [x.tolist() for x in found] == [[0.5, 0.5], [0.25, 0.25]]
+
+
 def test_gradients_go_to_features_and_adapters_only():
     student, teacher = make_pass(0), make_pass(1)
     ours = [x.requires_grad_() for x in student.features]
