@@ -7,10 +7,21 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from builders import batch, tiny_ddod, tiny_fcos, tiny_retinanet
+from builders import (
+    atss_config,
+    batch,
+    fcos_config,
+    gfl_config,
+    randomized,
+    retinanet_config,
+    tiny_ddod,
+    tiny_fcos,
+    tiny_retinanet,
+)
+from detectron2.config import instantiate
 from torch import nn
 
-from dense_kd import BCKD, Distiller, MethodSet, Teacher
+from dense_kd import BCKD, Distiller, MethodSet, Teacher, from_detectron2
 from dense_kd.checkpoint import CheckpointError
 
 
@@ -223,3 +234,13 @@ def test_its_assigner_takes_the_students_ground_truth_whatever_its_classes():
         assert targets.normalizer == count
         if num_classes == 4:
             assert torch.equal(targets.labels, model.targets(dense, truth).labels)
+
+
+@pytest.mark.parametrize("config", [retinanet_config, fcos_config, atss_config, gfl_config])
+def test_a_model_that_was_never_trained_is_no_teacher_without_a_word(config, caplog):
+    model = from_detectron2(config()) if config is retinanet_config else config()
+    with caplog.at_level("WARNING"):
+        Teacher(randomized(instantiate(model)), None)
+        assert not caplog.records
+        Teacher(instantiate(model), None)
+    assert "the student would learn from noise" in caplog.text

@@ -51,6 +51,11 @@ class Teacher:
             )
         if precision is not None and precision not in PRECISIONS:
             raise ValueError(f"precision={precision!r}: expected one of {tuple(PRECISIONS)}")
+        if weights is None and _is_fresh(model):
+            logger.warning(
+                f"the teacher {type(model).__name__} has no weights (weights=None) and looks as "
+                "it was built: the student would learn from noise"
+            )
         self.model = model.eval().requires_grad_(False)
         self.weights = weights
         self.precision = precision
@@ -187,3 +192,9 @@ class Teacher:
 
     def __repr__(self) -> str:
         return f"Teacher({type(self.model).__name__}, weights={self.weights!r})"
+
+
+def _is_fresh(model: DenseDetector) -> bool:
+    """Whether all classes have the bias that they are initialised with, as after no step."""
+    bias = model.head.cls_score.bias
+    return bias is not None and bias.numel() > 1 and bool((bias == bias[0]).all())

@@ -93,6 +93,7 @@ MISTAKES = {
     "model.distribution_loss_weight=-1": "at least 0",
     "dataloader.train.dataset.names=[]": "is empty",
     "dataloader.test.mapper.image_format=BRG": "mean RGB or BGR",
+    "dataloader.evaluator.output_dir=5": "expected a folder",
     "dataloader.evaluator=COCOEvaluator": "expected a LazyCall",
     # Parts that are gone.
     "model=null": "no 'model'",

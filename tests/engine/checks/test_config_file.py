@@ -68,6 +68,7 @@ def test_a_config_that_lacks_parts_lists_what_it_has(tmp_path):
     message = str(error.value)
     for part in ("model", "dataloader", "optimizer", "lr_multiplier"):
         assert f"has no {part!r}; it has ['modle', 'train']" in message
+    assert "model.num_classes=5: the config has no 'model'" in refused(path, "model.num_classes=5")
 
 
 def test_overrides_reach_what_parts_refer_to_and_nothing_else_that_a_config_holds(tmp_path):

@@ -136,6 +136,9 @@ def _evaluator(cfg: DictConfig, mode: str) -> Iterator[str]:
         yield "dataloader has an evaluator and no test, the loader of what it evaluates on"
     tested = dataset_names(cfg, "test")
     for place, node in calls(evaluator, "dataloader.evaluator"):
+        folder = select(node, "output_dir", "")
+        if not isinstance(folder, str):
+            yield f"{place}.output_dir={folder!r}: expected a folder"
         name = select(node, "dataset_name")
         if name is None:
             continue

@@ -82,7 +82,8 @@ def _checkpoint(place: str, path: str) -> Iterator[str]:
         elif scheme not in _SCHEMES and near(scheme, _SCHEMES):
             yield f"{place}={path}: unknown {scheme}://; {choice(scheme, _SCHEMES)}"
     elif isinstance(path, str) and not os.path.isfile(path):
-        yield f"{place}={path} does not exist; {_what_is_there(path)}"
+        problem = "is a folder, expected a file" if os.path.isdir(path) else "does not exist"
+        yield f"{place}={path} {problem}; {_what_is_there(path)}"
 
 
 def _what_is_there(path: str) -> str:
@@ -95,8 +96,10 @@ def _what_is_there(path: str) -> str:
         return f"looked for the file {absolute}, of whose folders {folder} is the last that exists"
     suffixes = (".pth", ".pkl", ".pt")
     files = [file for file in os.listdir(folder) if file.endswith(suffixes)]
-    what = "it is a folder" if folder == absolute else f"looked for the file {absolute}"
-    return f"{what}; {choice(os.path.basename(path), files)}" if files else what
+    if folder == absolute:
+        return f"it holds {', '.join(sorted(files)) or 'no checkpoint'}"
+    hint = f"; {choice(os.path.basename(path), files)}" if files else ""
+    return f"looked for the file {absolute}{hint}"
 
 
 def _last_checkpoint(cfg: DictConfig) -> str | None:

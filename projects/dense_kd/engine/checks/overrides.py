@@ -70,6 +70,8 @@ def _unreached(cfg: DictConfig, keys: list[str]) -> str | None:
         if meant:
             return f"the run does not read it; did you mean {' or '.join(meant)}?"
         return f"no part of a run has this name; {choice(keys[0], known)}"
+    if keys[0] not in cfg:
+        return f"the config has no {keys[0]!r}; it has {sorted(map(str, cfg))}"
     node: Any = cfg
     for depth, key in enumerate(keys):
         place = ".".join(keys[:depth]) or "the config"

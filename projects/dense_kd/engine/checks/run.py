@@ -59,9 +59,10 @@ def _structure(cfg: DictConfig, mode: str) -> Iterator[str]:
     """Parts and entries that must be there for the rest to be judged."""
     for part in NEEDED[mode]:
         if part not in cfg or cfg[part] is None:
+            null = " (it is null)" if part in cfg else ""
             yield (
-                f"the config has no {part!r}; it has {sorted(map(str, cfg))} (names in a config "
-                "file that are no LazyCall and no dict do not count)"
+                f"the config has no {part!r}{null}; it has {sorted(map(str, cfg))} (names in a "
+                "config file that are no LazyCall and no dict do not count)"
             )
         elif part in ("dataloader", "train") and not isinstance(cfg[part], DictConfig):
             yield f"{part}={cfg[part]!r}: expected entries, as in configs/common"
