@@ -168,6 +168,21 @@ def test_a_run_goes_on_only_with_the_model_it_had(tmp_path, what):
     assert key in str(error.value) and "was started with" in str(error.value)
 
 
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("name", ["running_var", "cls_score.weight", "kd.mgd."])
+def test_nothing_is_trained_from_numbers_that_are_not_finite(tmp_path, name, resume):
+    """Training would not show those of batch statistics, until the next checkpoint is refused."""
+    state = distiller().state_dict()
+    key = next(k for k in state if name in k and state[k].is_floating_point())
+    state[key] = state[key].clone().fill_(float("nan"))
+    path = saved(tmp_path, {"model": state, "iteration": 3}, "model.pth")
+    if resume:
+        (tmp_path / "last_checkpoint").write_text("model.pth")
+    with pytest.raises(CheckpointError, match="(?s)not finite after loading.*earlier") as error:
+        AtomicCheckpointer(distiller(), str(tmp_path)).resume_or_load(str(path), resume=resume)
+    assert key in str(error.value)
+
+
 def test_a_run_goes_on_without_what_its_version_did_not_save(tmp_path):
     """Buffers that are declared optional, and counters that a norm does not use."""
     model = detector("det_ddod")

@@ -118,7 +118,7 @@ def test_all_that_torch_saves_is_read_as_it_was(tmp_path, protocol, zipped):
     weights["weight"].zero_()  # the memory is its own
 
 
-@pytest.mark.parametrize("protocol", [p for p in PROTOCOLS if p >= 2])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_arrays_of_any_protocol_are_read(tmp_path, protocol):
     arrays = {
         "float": np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from builders import fcos_config, retinanet_config
 from detectron2.config import LazyCall as L
+from detectron2.config import LazyConfig
 from omegaconf import DictConfig, OmegaConf
 
 from dense_kd import BCKD, MGD, Distiller, MethodSet, Teacher, from_detectron2, get_config
@@ -78,6 +79,20 @@ def test_the_config_in_a_checkpoint_is_plain_and_equal_when_loaded_again(tmp_pat
     assert content[part] == plain_config(cfg)[part]
     assert config_changes(content, get_config(name)) == {}
     assert set(read_weights(path)) == {"weight", "bias"}
+
+
+def test_a_config_may_call_functions_of_its_own(tmp_path):
+    """They have no module, as detectron2 executes a config file."""
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from detectron2.config import LazyCall as L\n"
+        "def decay(step, rate=0.5): return rate**step\n"
+        "class Decay: pass\n"
+        "lr_multiplier = dict(a=L(decay)(rate=0.1), b=L(Decay)(), norm=lambda channels: None)\n"
+    )
+    plain = plain_config(LazyConfig.load(str(file)))["lr_multiplier"]
+    assert plain["a"] == {"_target_": "decay", "rate": 0.1} and "<lambda>" in plain["norm"]
+    assert config_changes({"lr_multiplier": plain}, LazyConfig.load(str(file))) == {}
 
 
 def test_changes_are_told_by_dotted_name(tmp_path):
@@ -270,9 +285,15 @@ def test_resuming_needs_a_checkpoint_that_can_be_gone_on_from(tmp_path):
     (problem,) = run_folder.problems(cfg, resume=True)
     assert "model_0000999.pth does not exist" in problem and "model_0000499.pth" in problem
 
-    torch.save({"model": {"weight": torch.zeros(1)}}, tmp_path / "model_0000999.pth")
-    (problem,) = run_folder.problems(cfg, resume=True)
-    assert "without the state of a training run" in problem
+    weights = {"model": {"weight": torch.zeros(1)}}
+    for content in (
+        weights,
+        {**weights, "trainer": None},
+        {**weights, "trainer": {"iteration": "3"}},
+    ):
+        torch.save(content, tmp_path / "model_0000999.pth")
+        (problem,) = run_folder.problems(cfg, resume=True)
+        assert "without the state of a training run" in problem
 
 
 def test_an_older_checkpoint_without_a_config_is_resumed_and_that_is_said(tmp_path):

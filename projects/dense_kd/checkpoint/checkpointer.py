@@ -14,7 +14,7 @@ from torch import nn
 
 from .classes import check_class_names, class_names
 from .errors import CheckpointError, UnreadableError, listed
-from .fitting import NOT_IN_MODEL, check_initial, check_resumed
+from .fitting import NOT_IN_MODEL, check_finite, check_initial, check_resumed
 from .formats import convert, convert_state, is_ours, model_state
 from .reading import read_content, weights_of
 from .wrappers import CONTAINERS, clean_state, names_in, unwrapped
@@ -48,9 +48,10 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
     """detectron2's checkpointer, writing to a temporary name first and reading safely.
 
     A run that is killed while it saves leaves the previous checkpoint and ``last_checkpoint``
-    as they were. Numbers that are not finite are never saved. No file can run code. Checkpoints of
-    other projects are converted, and what wraps a model (DDP, torch.compile) is in no key. A model
-    that starts from a file must have much of it, and one that resumes all: see :mod:`.fitting`.
+    as they were. Numbers that are not finite are neither saved nor trained from. No file can run
+    code. Checkpoints of other projects are converted, and what wraps a model (DDP, torch.compile)
+    is in no key. A model that starts from a file must have much of it, and one that resumes all:
+    see :mod:`.fitting`.
     """
 
     def __init__(
@@ -161,6 +162,7 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
         else:
             check_initial(self.model, self.source, partial=self.partial, **fit)
             self._warn_of_classes()
+        check_finite(self.model, self.source)
         return incompatible
 
     def _warn_of_classes(self) -> None:

@@ -62,14 +62,11 @@ def load_strictly(model: nn.Module, path: str, weights: Mapping[str, Tensor] | N
         for k, v in weights.items()
         if k in expected and expected[k].shape != v.shape
     ]
-    not_finite = [
-        k for k, v in weights.items() if v.is_floating_point() and not torch.isfinite(v).all()
-    ]
     problems = {
         "missing in the file": missing,
         "unexpected in the file": unexpected,
         "of another shape": shapes,
-        "not finite in the file": not_finite,
+        "not finite in the file": _not_finite(weights),
     }
     if any(problems.values()):
         raise CheckpointError(_mismatch(model, path, problems))
@@ -79,11 +76,7 @@ def load_strictly(model: nn.Module, path: str, weights: Mapping[str, Tensor] | N
                 tensor.fill_(float("nan"))
     names = names_in(model)
     model.load_state_dict({names.get(k, k): v for k, v in weights.items()}, strict=False)
-    unreached = [
-        key
-        for key, tensor in clean_state(model).items()
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all()
-    ]
+    unreached = _not_finite(clean_state(model))
     if unreached:
         raise CheckpointError(_mismatch(model, path, {"not finite after loading": unreached}))
 
@@ -168,8 +161,32 @@ def check_resumed(
         )
 
 
+def check_finite(model: nn.Module, path: str) -> None:
+    """Refuse to train on with numbers of ``path`` that are not finite.
+
+    Batch statistics do not show in the losses of training.
+
+    Args:
+        model: into which ``path`` was loaded.
+        path: named in the message.
+
+    Raises:
+        CheckpointError: lists the tensors.
+    """
+    bad = _not_finite(clean_state(model))
+    if bad:
+        raise CheckpointError(
+            _mismatch(model, path, {"not finite after loading": bad})
+            + " Nothing can be learnt from such numbers: take an earlier checkpoint of that run."
+        )
+
+
 NOT_IN_MODEL = "not in the model"
 """Why a key of a file is not used."""
+
+
+def _not_finite(state: Mapping[str, Tensor]) -> list[str]:
+    return [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
 
 
 def _is_constant(key: str) -> bool:

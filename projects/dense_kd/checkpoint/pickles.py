@@ -23,6 +23,9 @@ MAX_OPCODES = 5_000_000
 MAX_LINE = 4096
 """Bytes of a number or name in the text opcodes of protocol 0; int() of a long one is slow."""
 
+_TEXTS = (b"S", b"V")
+"""STRING and UNICODE of protocol 0, a line of any length; an array's numbers are one."""
+
 _ARGUMENTS = {
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
     "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE",
@@ -66,13 +69,17 @@ class _Bounded:
         self.file = file
         self.size = size
         self.tell = file.tell
+        self.last_read = b""
 
     def read(self, count: int) -> bytes:
         if count > MAX_LINE:
             count = min(count, self.size - self.tell())
-        return self.file.read(count)
+        self.last_read = self.file.read(count)
+        return self.last_read
 
     def readline(self) -> bytes:
+        if self.last_read in _TEXTS:
+            return self.file.readline()
         line = self.file.readline(MAX_LINE)
         if len(line) == MAX_LINE:
             raise pickle.UnpicklingError(f"a line of more than {MAX_LINE} bytes")

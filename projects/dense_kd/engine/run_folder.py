@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig
 
+from ..arguments import is_integer
 from ..checkpoint import METHOD_PREFIX, CheckpointError, read_content
 from .checks.tree import select
 from .stored_config import config_changes
@@ -134,7 +135,7 @@ def _when_resuming(cfg: DictConfig) -> Iterator[str]:
             f"there is {', '.join(checkpoints) or 'no checkpoint'}"
         )
         return
-    if not isinstance(content, Mapping) or "iteration" not in content.get("trainer", {}):
+    if not _is_of_a_run(content):
         yield (
             f"--resume: {path} holds weights without the state of a training run; start from it "
             "with train.init_checkpoint, without --resume"
@@ -154,6 +155,11 @@ def _when_resuming(cfg: DictConfig) -> Iterator[str]:
             f"continue ({path} -> this run):\n{_listed(other)}\n    Resume it with its own "
             "config, or give this run a train.output_dir of its own, without --resume"
         )
+
+
+def _is_of_a_run(content: Any) -> bool:
+    state = content.get("trainer") if isinstance(content, Mapping) else None
+    return isinstance(state, Mapping) and is_integer(state.get("iteration"))
 
 
 def _is_another_run(name: str, weights: Mapping[str, Any]) -> bool:

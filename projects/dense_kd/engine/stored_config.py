@@ -67,7 +67,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return _PACKAGE.sub("", value)
     if hasattr(value, "__qualname__"):
-        return _PACKAGE.sub("", _convert_target_to_string(value))
+        # A function that a config file defines has no module.
+        named = _convert_target_to_string(value) if value.__module__ else value.__qualname__
+        return _PACKAGE.sub("", named)
     return _ADDRESS.sub("", repr(value))
 
 
