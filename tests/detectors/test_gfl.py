@@ -36,8 +36,12 @@ def test_boxes_are_expected_distances_in_strides_from_the_centre_of_the_anchor()
     assert dense.distribution[1][0, 1, 2].tolist() == [-50, -50, 0, 0, -50]
 
 
-def test_losses_are_the_formulas_of_the_paper():
+@pytest.mark.parametrize(
+    "lower", [0.0, 4.0], ids=["usual scores", "scores that sum to less than 1"]
+)
+def test_losses_are_the_formulas_of_the_paper(lower: float):
     model = tiny_gfl(quality_focal_loss_beta=1.5, box_loss_weight=3.0, distribution_loss_weight=0.5)
+    model.head.cls_score.bias.data.sub_(lower)
     dense, targets = pass_and_targets(model, batch("usual"))
     losses = model.losses(dense, targets)
     assert list(losses) == ["loss_cls", "loss_box_reg", "loss_dfl"]
@@ -59,6 +63,7 @@ def test_losses_are_the_formulas_of_the_paper():
 
     weight = score[foreground].amax(dim=1).detach()
     divisor = max(weight.sum().item(), 1.0)
+    assert (divisor == 1) == (lower > 0)
     giou_loss = 1 - generalized_box_iou(boxes, truth).diagonal()
     assert_close(losses["loss_box_reg"], 3 * (weight * giou_loss).sum() / divisor, what="box loss")
 
