@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import LazyConfig
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
 
 from ...arguments import accepts, parameters_of, takes_any
 from .errors import RunError, choice, near
-from .tree import PARTS, referred_names, select, target_of
+from .tree import PARTS, has_entries, referred_names, select, target_of
 from .values import TRAIN, Rule
 
 
@@ -122,12 +122,10 @@ def _new_entry(
     else:
         return None  # a dict that is an argument as it is, like a class_map
     elsewhere = [path for path in _paths_that_end_with(cfg, keys[-1]) if path != ".".join(keys)]
-    also = (
-        f"; {keys[-1]} is in {', '.join(elsewhere[:4])}"
-        if elsewhere and not near(key, known)
-        else ""
-    )
-    return f"{place or 'the config'} has no {key!r}; {choice(key, known)}{also}"
+    also = ""
+    if elsewhere and not near(key, known):
+        also = f"; {keys[-1]} is in {', '.join(elsewhere[:4])}"
+    return f"{place} has no {key!r}; {choice(key, known)}{also}"
 
 
 def _train_entries(keys: list[str]) -> set[str]:
@@ -148,14 +146,12 @@ def _paths_that_end_with(cfg: DictConfig, name: str) -> list[str]:
     found: list[str] = []
 
     def visit(node: Any, place: str) -> None:
-        if isinstance(node, DictConfig) and not (node._is_none() or node._is_missing()):
+        if isinstance(node, DictConfig) and has_entries(node):
             for key in node:
                 if key == name:
                     found.append(f"{place}.{key}")
-                if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(
-                    node, key
-                ):
-                    visit(node[key], f"{place}.{key}")
+                if isinstance(node._get_node(key), DictConfig):
+                    visit(node._get_node(key), f"{place}.{key}")
 
     for part in PARTS:
         if part in cfg:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from detectron2.utils import comm
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from .. import run_folder
 from . import calls, data, detectors, device, files, values
@@ -87,8 +87,8 @@ def _missing_needs(cfg: DictConfig, mode: str) -> Iterator[str]:
 
 def _misspelt_part(cfg: DictConfig, key: str) -> Iterator[str]:
     """Other names at the top are the config's own, unless they look like a slip in an override."""
+    node = cfg[key]
     for part in near(key, PARTS, 1):
-        node = cfg[key]
-        if isinstance(node, DictConfig) and part in cfg and not isinstance(node, ListConfig):
-            if set(node) < set(cfg[part]):
-                yield f"{key}: no part of a run has this name; did you mean {part}?"
+        # A whole copy of a part is another one of the config's own.
+        if isinstance(node, DictConfig) and part in cfg and set(node) < set(cfg[part]):
+            yield f"{key}: no part of a run has this name; did you mean {part}?"

@@ -19,12 +19,12 @@ _NAME_IN_INTERPOLATION = re.compile(r"\$\{[^}]*\}")
 def calls(node: Any, place: str) -> Iterator[tuple[str, DictConfig]]:
     """(place, LazyCall) of all calls in ``node``; not those that it only refers to."""
     if isinstance(node, DictConfig):
-        if _has(node) and "_target_" in node:
+        if has_entries(node) and "_target_" in node:
             yield place, node
-        for key in node if _has(node) else ():
+        for key in node if has_entries(node) else ():
             if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
                 yield from calls(node[key], f"{place}.{key}")
-    elif isinstance(node, ListConfig) and _has(node):
+    elif isinstance(node, ListConfig) and has_entries(node):
         for index in range(len(node)):
             if not OmegaConf.is_interpolation(node, index):
                 yield from calls(node[index], f"{place}.{index}")
@@ -54,7 +54,7 @@ def calls_of(
 def select(node: Any, path: str, default: Any = None) -> Any:
     """The value at ``path``, or ``default`` where there is none."""
     for key in path.split("."):
-        if not isinstance(node, DictConfig) or not _has(node) or key not in node:
+        if not isinstance(node, DictConfig) or not has_entries(node) or key not in node:
             return default
         try:
             node = node[key]
@@ -73,7 +73,7 @@ def referred_names(cfg: DictConfig) -> set[str]:
 
 
 def _collect(node: Any, names: set[str]) -> None:
-    if not isinstance(node, (DictConfig, ListConfig)) or not _has(node):
+    if not isinstance(node, (DictConfig, ListConfig)) or not has_entries(node):
         return
     for key in node if isinstance(node, DictConfig) else range(len(node)):
         if OmegaConf.is_interpolation(node, key):
@@ -83,6 +83,6 @@ def _collect(node: Any, names: set[str]) -> None:
             _collect(node[key], names)
 
 
-def _has(node: Any) -> bool:
+def has_entries(node: Any) -> bool:
     """Whether a node of a config holds entries, and is not null or a reference."""
     return not (node._is_none() or node._is_missing() or node._is_interpolation())
