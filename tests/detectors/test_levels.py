@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from builders import (
     fcos_config,
     gfl_config,
     retinanet_config,
+    tiny_backbone,
     tiny_fcos,
     tiny_retinanet,
 )
@@ -39,6 +40,17 @@ def anchors(
     return DefaultAnchorGenerator(
         sizes=sizes, aspect_ratios=list(ratios), strides=strides, **options
     )
+
+
+@pytest.mark.parametrize(
+    "build",
+    [atss_config, autoassign_config, ddod_config, fcos_config, gfl_config, retinanet_config],
+)
+def test_a_head_for_maps_of_another_width_is_refused(build: Callable[..., DictConfig]):
+    config = build()
+    config.backbone = tiny_backbone(channels=24)
+    with pytest.raises(ValueError, match=r"maps of 16 channels and gets \{'p3': 24"):
+        instantiate(from_detectron2(config) if build is retinanet_config else config)
 
 
 def retinanet(anchor_generator: nn.Module) -> DenseDetector:

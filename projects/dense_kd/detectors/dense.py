@@ -22,7 +22,7 @@ from .distribution_boxes import check_distribution_boxes, expected_distances
 from .ground_truth import checked_ground_truth
 from .heads import HeadOutputs, TowerHead
 from .images import as_rgb, checked_images, image_input
-from .levels import check_anchors, pyramid_levels
+from .levels import check_anchors, check_head, pyramid_levels
 
 
 class DenseDetector(nn.Module, ABC):
@@ -112,11 +112,7 @@ class DenseDetector(nn.Module, ABC):
         self.backbone = backbone
         self.head = head
         head_in_features, strides = pyramid_levels(backbone, head_in_features)
-        if len(head_in_features) != head.num_levels:
-            raise ValueError(
-                f"the head was built for {head.num_levels} levels and gets {head_in_features}; "
-                "make input_shape of the head and head_in_features equally long"
-            )
+        check_head(head, backbone, head_in_features)
         self.head_in_features = head_in_features
         self.strides = strides
         check_anchors(anchor_generator, strides, head.num_anchors)

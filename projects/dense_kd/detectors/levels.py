@@ -6,6 +6,8 @@ import torch
 from detectron2.modeling import Backbone
 from torch import nn
 
+from .heads import TowerHead
+
 
 def pyramid_levels(
     backbone: Backbone, names: list[str] | None = None
@@ -30,6 +32,27 @@ def pyramid_levels(
             f"head_in_features={list(names)} have the strides {strides}; expected the finest first"
         )
     return list(names), strides
+
+
+def check_head(head: TowerHead, backbone: Backbone, names: list[str]) -> None:
+    """Check that a head is for the maps ``names`` of a backbone.
+
+    Raises:
+        ValueError: it is for another number of levels, or for maps of another width.
+    """
+    if len(names) != head.num_levels:
+        raise ValueError(
+            f"the head was built for {head.num_levels} levels and gets {names}; "
+            "make input_shape of the head and head_in_features equally long"
+        )
+    shapes = backbone.output_shape()
+    widths = {name: shapes[name].channels for name in names}
+    expected = head.tower_channels[0]
+    if any(width not in (None, expected) for width in widths.values()):
+        raise ValueError(
+            f"the head was built for maps of {expected} channels and gets {widths}; give its "
+            "input_shape the channels of the backbone's maps"
+        )
 
 
 def check_anchors(anchor_generator: nn.Module, strides: list[int], num_anchors: int) -> None:
