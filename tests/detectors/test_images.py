@@ -118,6 +118,21 @@ def test_a_batch_without_an_image_is_refused():
         tiny_fcos().eval()([])
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        (lambda inputs: inputs[0], "is a builtins.dict"),
+        (lambda inputs: [x["image"] for x in inputs], "holds a torch.Tensor"),
+        (lambda inputs: torch.stack([x["image"] for x in inputs[:1]]), "is a torch.Tensor"),
+        (lambda inputs: iter(inputs), "is a builtins.list_iterator"),
+    ],
+)
+def test_a_batch_that_is_no_list_of_dicts_is_refused(wrong, said, training):
+    with pytest.raises(ValueError, match=f"the batch {said}; expected a list of dicts"):
+        tiny_fcos().train(training)(wrong(batch()))
+
+
 RIGHT = [torch.int16, torch.int32, torch.int64, torch.float32, torch.float64, torch.float16]
 
 

@@ -10,6 +10,7 @@ from detectron2.utils.logger import log_first_n
 from torch import Tensor
 
 from .box_coders import LARGEST
+from .images import check_batch
 
 
 def checked_ground_truth(
@@ -31,6 +32,7 @@ def checked_ground_truth(
     Raises:
         ValueError: an image has no ground truth, or one that cannot be; it names the image.
     """
+    check_batch(batched_inputs)
     ground_truth = []
     for index, image in enumerate(batched_inputs):
         name = image.get("file_name", f"number {index} of the batch")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,8 +108,7 @@ def checked_images(
     """
     if torch.jit.is_tracing():
         return [inputs["image"] for inputs in batched_inputs]
-    if len(batched_inputs) == 0:
-        raise ValueError("the batch holds no image, expected at least one")
+    check_batch(batched_inputs)
     _, square = padding(backbone)
     images = []
     for index, inputs in enumerate(batched_inputs):
@@ -122,6 +121,20 @@ def checked_images(
             )
         images.append(image)
     return images
+
+
+def check_batch(batched_inputs: list[dict]) -> None:
+    """Raise ValueError unless a batch is a list of dicts, and of one at least."""
+    is_list = isinstance(batched_inputs, Sequence)
+    if is_list and len(batched_inputs) == 0:
+        raise ValueError("the batch holds no image, expected at least one")
+    for item in batched_inputs if is_list else [batched_inputs]:
+        if not (is_list and isinstance(item, Mapping)):
+            raise ValueError(
+                f"the batch {'holds' if is_list else 'is'} a {type(item).__module__}."
+                f"{type(item).__name__}; expected a list of dicts as detectron2's DatasetMapper "
+                "gives them, each with an 'image'"
+            )
 
 
 def _checked(image: Tensor, name: str, expected: ImageInput) -> Tensor:
