@@ -16,6 +16,7 @@ from mmdet_models import CONFIGS
 
 from dense_kd import get_config
 from dense_kd.detectors import DenseDetector, FrozenStatisticsBatchNorm
+from dense_kd.detectors.images import ImageInput
 
 
 @pytest.fixture(params=list(CONFIGS), scope="module")
@@ -29,10 +30,10 @@ def pair(request) -> tuple[dict[str, Any], Any, DenseDetector]:
 def test_images_are_normalised_as_the_original_does(pair):
     theirs, cfg, model = pair
     expected = theirs["data_preprocessor"]
-    assert model.image_input == (
-        "RGB" if expected["bgr_to_rgb"] else "BGR",
-        tuple(expected["mean"]),
-        tuple(expected["std"]),
+    assert model.image_input == ImageInput(
+        input_format="RGB" if expected["bgr_to_rgb"] else "BGR",
+        mean=tuple(expected["mean"]),
+        std=tuple(expected["std"]),
     )
     assert cfg.dataloader.test.mapper.image_format == model.input_format
     assert model.backbone.size_divisibility == expected["pad_size_divisor"]
