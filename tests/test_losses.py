@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dense_kd.losses import (
     BOX_LOSSES,
+    binary_divergence,
     dense_box_loss,
     distribution_focal_loss,
     elementwise_diou,
@@ -166,12 +167,22 @@ def test_modulated_cross_entropy_of_beta_zero_is_plain():
     torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_modulated_cross_entropy_has_a_finite_gradient_where_both_agree():
+@pytest.mark.parametrize("beta", [0.25, 0.5, 1, 2])
+def test_modulated_cross_entropy_has_a_finite_gradient_where_both_agree(beta: float):
     logits = torch.tensor([-100.0, 0.0, 3.0, 100.0], requires_grad=True)
-    values = modulated_binary_cross_entropy(logits, logits.detach().clone(), 1)
-    assert values.tolist() == [0, 0, 0, 0]
+    values = modulated_binary_cross_entropy(logits, logits.detach().clone(), beta)
+    assert values.abs().max() < 1e-9
     values.sum().backward()
     assert logits.grad.tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("beta", [0.25, 0.5, 1, 2])
+def test_quality_focal_loss_has_a_finite_gradient_where_score_and_label_agree(beta: float):
+    logits = torch.tensor([-200.0, 0.0, 100.0], requires_grad=True)
+    values = quality_focal_loss(logits, logits.detach().sigmoid(), beta)
+    assert values.abs().max() < 1e-9
+    values.sum().backward()
+    assert logits.grad.isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -330,6 +341,29 @@ def test_smooth_l1_is_quadratic_below_beta_and_l1_above():
     boxes, targets = torch.tensor([[0.0, 1, 2, 3]]), torch.tensor([[0.5, 1, 2, 5]])
     assert loss_of("smooth_l1", boxes, targets).item() == 2.5
     assert loss_of("smooth_l1", boxes, targets, beta=1.0).item() == 0.125 + 1.5
+
+
+@pytest.mark.parametrize("kind", BOX_LOSSES)
+def test_a_box_that_fits_has_no_loss_and_a_finite_gradient(kind: str):
+    boxes = torch.tensor([[3.0, 5.0, 40.0, 21.0]], requires_grad=True)
+    loss = loss_of(kind, boxes, boxes.detach().clone())
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-6) and boxes.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
+def test_a_box_without_height_has_a_finite_gradient(kind: str):
+    boxes = torch.tensor([[3.0, 5.0, 40.0, 5.0], [3.0, 5.0, 3.0, 5.0]], requires_grad=True)
+    loss = loss_of(kind, boxes, torch.tensor([[3.0, 5.0, 40.0, 21.0]]).expand(2, 4))
+    loss.backward()
+    assert loss.isfinite() and boxes.grad.isfinite().all()
+
+
+def test_a_binary_divergence_gives_no_gradient_to_the_teacher():
+    logits, teacher = (torch.tensor([[0.3, -1.2]]).mul(i).requires_grad_() for i in (1, 2))
+    binary_divergence(logits, teacher).sum().backward()
+    assert_close(logits.grad, (logits.sigmoid() - teacher.sigmoid()).detach())
+    assert teacher.grad is None
 
 
 @pytest.mark.parametrize("kind", BOX_LOSSES)

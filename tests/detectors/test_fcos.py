@@ -96,6 +96,18 @@ def test_losses_without_positives_keep_the_graph(kind: str, weighting: str):
     assert model.head.bbox_pred.weight.grad.abs().max() == 0
 
 
+def test_centerness_weights_are_divided_by_their_sum_also_below_one():
+    """The one point of the only box has a centreness of 1 / 7."""
+    model = tiny_fcos(box_loss_weighting="centerness")
+    inputs = batch("all empty")
+    inputs[0]["instances"] = instances((64, 96), [[11, 11, 19, 19]], [1])
+    dense, targets = pass_and_targets(model, inputs)
+    assert targets.quality.sum().item() == pytest.approx(1 / 7)
+    boxes = torch.cat(dense.boxes, dim=1)[targets.foreground]
+    expected = 1 - generalized_box_iou(boxes, targets.boxes[targets.foreground]).sum()
+    assert_close(model.losses(dense, targets)["loss_fcos_loc"], expected)
+
+
 def test_a_box_that_misses_its_target_has_the_largest_iou_loss():
     model = tiny_fcos(box_reg_loss_type="iou")
     apart = model._box_loss(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([[5.0, 5, 9, 9]]))

@@ -45,6 +45,7 @@ PAIRS: dict[str, dict[str, Pair]] = {
     "CrossKD": {
         "distributions": Pair(tiny_gfl, {"depth": 1}),
         "boxes": Pair(tiny_fcos, {"depth": 1, "loc_loss": "iou", "normalize": "quality"}),
+        "quality": Pair(tiny_fcos, {"depth": 1, "quality_weight": 1.0}),
         "anchors": Pair(tiny_retinanet, {"depth": {"cls": 0, "bbox": 1}, "align_on": "pre_relu"}),
     },
     "DeFeat": {"": Pair(tiny_gfl, {})},

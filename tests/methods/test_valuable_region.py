@@ -115,6 +115,11 @@ def test_a_single_candidate_has_no_standard_deviation_and_is_in_no_region():
     assert valuable_region([squares((8, 8))], squares((9, 8)), SIZE).tolist() == [0]
 
 
+def test_an_anchor_at_the_threshold_itself_is_in_no_region():
+    """Of equal anchors on the box, overlaps and threshold are 1."""
+    assert valuable_region([squares((8, 8), (8, 8))], squares((8, 8)), SIZE).tolist() == [0, 0]
+
+
 def test_the_result_does_not_depend_on_the_size_of_the_chunks(monkeypatch):
     reference = GFLReference()
     truth = reference.ground_truth[0]

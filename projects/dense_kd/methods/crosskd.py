@@ -227,7 +227,7 @@ class CrossKD(KDMethod):
             positive = targets.foreground
             loss = F.binary_cross_entropy_with_logits(
                 torch.cat(cross.quality, dim=1)[positive],
-                torch.cat(teacher.quality, dim=1)[positive].sigmoid(),
+                torch.cat(teacher.quality, dim=1)[positive].detach().sigmoid(),
                 reduction="sum",
             )
             losses["loss_quality"] = self.quality_weight * loss / normalizer
@@ -266,7 +266,8 @@ class CrossKD(KDMethod):
     def _loc_loss(
         self, cross: DensePass, teacher: DensePass, valid: Tensor, normalizer: Tensor
     ) -> Tensor:
-        weight = torch.cat(teacher.logits, dim=1)[valid].sigmoid().amax(dim=1)  # (P,), rho
+        teacher_logits = torch.cat(teacher.logits, dim=1)[valid].detach()  # (P, K)
+        weight = teacher_logits.sigmoid().amax(dim=1)  # (P,), rho
         if self.loc_weighting == "uniform":
             weight = torch.ones_like(weight)
         kind = self.loc_loss
@@ -282,7 +283,7 @@ class CrossKD(KDMethod):
             share = weight / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
             return (share * divergence.mean(dim=1)).sum()
         boxes = torch.cat(cross.boxes, dim=1)[valid]  # (P, 4)
-        teacher_boxes = torch.cat(teacher.boxes, dim=1)[valid]  # (P, 4)
+        teacher_boxes = torch.cat(teacher.boxes, dim=1)[valid].detach()  # (P, 4)
         if kind == "giou":
             distance = 1 - elementwise_giou(boxes, teacher_boxes)  # (P,)
         else:
