@@ -115,9 +115,13 @@ def test_a_single_candidate_has_no_standard_deviation_and_is_in_no_region():
     assert valuable_region([squares((8, 8))], squares((9, 8)), SIZE).tolist() == [0]
 
 
-def test_an_anchor_at_the_threshold_itself_is_in_no_region():
-    """Of equal anchors on the box, overlaps and threshold are 1."""
-    assert valuable_region([squares((8, 8), (8, 8))], squares((8, 8)), SIZE).tolist() == [0, 0]
+def test_the_lower_bound_is_in_the_region_and_the_threshold_is_not():
+    """The overlaps of equal anchors are the threshold, and have no deviation."""
+    on_box = squares((4, 4), (4, 4))
+    assert valuable_region([on_box], on_box[:1], SIZE).tolist() == [0, 0]
+    at_bound = torch.tensor([[1.0, 2.0, 4.0, 3.0]]).repeat(2, 1)  # IoU 3/64, DIoU a quarter of it
+    found = valuable_region([at_bound], on_box[:1], SIZE, overlap="iou")
+    assert found.tolist() == [3 / 64, 3 / 64]
 
 
 def test_the_result_does_not_depend_on_the_size_of_the_chunks(monkeypatch):
