@@ -90,6 +90,13 @@ def test_distances_are_in_strides_for_priors_of_several_strides():
     assert coder.apply_deltas(coder.get_deltas(anchor, box), anchor).tolist() == box.tolist()
 
 
+def test_distances_are_in_widths_and_heights_of_priors_that_are_no_squares():
+    prior, box = torch.tensor([[8.0, 16, 24, 24]]), torch.tensor([[0.0, 16, 48, 28]])  # 16 x 8
+    coder = DistanceCoder(activation="identity")
+    assert coder.get_deltas(prior, box).tolist() == [[1, 0.5, 2, 1]]
+    assert coder.apply_deltas(coder.get_deltas(prior, box), prior).tolist() == box.tolist()
+
+
 def test_centerness_is_the_root_of_the_ratios_of_opposite_distances():
     priors = torch.tensor([[8.0, 8, 24, 24], [8, 8, 24, 24], [90, 90, 99, 99]])
     boxes = torch.tensor([[8.0, 8, 24, 24], [12, 8, 32, 24], [0, 0, 10, 10]])

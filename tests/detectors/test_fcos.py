@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -199,6 +201,17 @@ def test_level_scales_multiply_the_box_predictions_of_their_level():
     assert tiny_fcos().head.scales is None
 
 
+FCOS_ATTRIBUTES = {
+    "CENTER_SAMPLING_RADIUS": ("assigner.center_sampling_radius", 2.5),
+    "FOCAL_LOSS_ALPHA": ("focal_loss_alpha", 0.3),
+    "FOCAL_LOSS_GAMMA": ("focal_loss_gamma", 1.5),
+    "SCORE_THRESH_TEST": ("test_score_thresh", 0.11),
+    "TOPK_CANDIDATES_TEST": ("test_topk_candidates", 123),
+    "NMS_THRESH_TEST": ("test_nms_thresh", 0.45),
+}
+"""{key of MODEL.FCOS: (attribute of the model, a value that is no default)}"""
+
+
 def test_a_yacs_config_builds_the_model_of_its_keys():
     cfg = get_cfg()
     add_dense_kd_config(cfg)
@@ -209,14 +222,24 @@ def test_a_yacs_config_builds_the_model_of_its_keys():
     cfg.MODEL.FPN.IN_FEATURES = ["res3", "res4", "res5"]
     cfg.MODEL.FPN.OUT_CHANNELS = 32
     cfg.MODEL.FCOS.NUM_CLASSES = NUM_CLASSES
+    cfg.MODEL.FCOS.IN_FEATURES = ["p3", "p4", "p5", "p6"]
     cfg.MODEL.FCOS.NUM_CONVS = 2
-    cfg.MODEL.FCOS.CENTER_SAMPLING_RADIUS = 2.5
-    cfg.MODEL.FCOS.NMS_THRESH_TEST = 0.45
+    cfg.MODEL.FCOS.NORM = ""
+    cfg.MODEL.FCOS.PRIOR_PROB = 0.2
+    cfg.MODEL.FCOS.REG_MAX = 8
+    for key, (_, value) in FCOS_ATTRIBUTES.items():
+        cfg.MODEL.FCOS[key] = value
+    cfg.TEST.DETECTIONS_PER_IMAGE = 77
+    read_elsewhere = {"NUM_CLASSES", "IN_FEATURES", "NUM_CONVS", "NORM", "PRIOR_PROB", "REG_MAX"}
+    assert {*FCOS_ATTRIBUTES, *read_elsewhere} == set(cfg.MODEL.FCOS)
     model = FCOS(**FCOS.from_config(cfg))
     assert type(model.head) is FCOSHead and model.head.depth == 2
-    assert model.strides == [8, 16, 32, 64, 128]
+    assert model.strides == [8, 16, 32, 64]
     assert model.num_classes == NUM_CLASSES == model.head.num_classes
-    assert model.assigner.center_sampling_radius == 2.5
-    assert model.test_nms_thresh == 0.45
-    assert any(isinstance(layer, nn.GroupNorm) for layer in model.head.cls_subnet)
+    for attribute, value in FCOS_ATTRIBUTES.values():
+        assert operator.attrgetter(attribute)(model) == value, attribute
+    assert model.max_detections_per_image == 77
+    assert not any(isinstance(layer, nn.GroupNorm) for layer in model.head.cls_subnet)
+    assert model.head.cls_score.bias.sigmoid().tolist() == pytest.approx([0.2] * NUM_CLASSES)
+    assert model.head.reg_max == 8
     assert all(loss.isfinite() for loss in model(batch("usual")).values())
