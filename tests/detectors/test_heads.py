@@ -7,6 +7,11 @@ import itertools
 import pytest
 import torch
 from builders import (
+    atss_config,
+    autoassign_config,
+    ddod_config,
+    fcos_config,
+    gfl_config,
     group_norm_8,
     tiny_atss,
     tiny_autoassign,
@@ -14,6 +19,7 @@ from builders import (
     tiny_gfl,
     tiny_retinanet,
 )
+from detectron2.config import instantiate
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 from torch import Tensor, nn
@@ -238,6 +244,30 @@ def test_equal_seeds_initialise_as_detectron2s_head():
         torch.manual_seed(0)
         heads.append(cls(**HEAD_ARGUMENTS).state_dict())
     assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[1])
+
+
+@pytest.mark.parametrize(
+    ("config", "score", "box_bias"),
+    [
+        (fcos_config(), 0.01, 0.0),
+        (fcos_config(head={"reg_max": 8, "prior_prob": 0.1}), 0.1, 0.0),
+        (atss_config(), 0.01, 0.0),
+        (ddod_config(), 0.01, 0.0),
+        (gfl_config(), 0.01, 0.0),
+        (autoassign_config(), 0.02, 4.0),
+    ],
+    ids=["FCOS", "FCOS of distributions", "ATSS", "DDOD", "GFL", "AutoAssign"],
+)
+def test_a_new_head_has_small_weights_and_scores_of_its_prior(config, score: float, box_bias):
+    head = instantiate(config).head
+    for name, layer in head.named_modules():
+        if not isinstance(layer, nn.Conv2d):
+            continue
+        deviation = 0.0 if name.endswith("conv_offset") else 0.01
+        assert layer.weight.std().item() == pytest.approx(deviation, rel=0.25), name
+        start = {"cls_score": torch.tensor(score).logit().item(), "bbox_pred": box_bias}
+        if layer.bias is not None:
+            assert layer.bias.tolist() == pytest.approx([start.get(name, 0.0)] * len(layer.bias))
 
 
 def test_the_depth_and_channels_of_the_towers_are_known():
