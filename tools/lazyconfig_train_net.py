@@ -5,21 +5,16 @@ import argparse
 import sys
 from typing import Any
 
-from detectron2.engine import default_setup
-from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
-
 from dense_kd import DistillationError, engine
 from dense_kd.checkpoint import CheckpointError
 from dense_kd.data import DatasetError
-from dense_kd.engine.command import get_parser, load_checked, parse_args
+from dense_kd.engine.command import get_parser, load_checked, parse_args, set_up
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the arguments say; returns the metrics of the (last) evaluation."""
     cfg = load_checked(args)
-    default_setup(cfg, args)
-    setup_logger(cfg.train.output_dir, comm.get_rank(), name="dense_kd")
+    set_up(cfg, args)
     if args.eval_teacher:
         return engine.evaluate_teacher(cfg)
     if args.eval_only:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.config import LazyConfig
 from test_lazyconfig_train_net import assert_equal, data, metrics, run  # noqa: F401
 
+from dense_kd.checkpoint import CheckpointError
 from dense_kd.engine import RunError, trainer
 from dense_kd.engine.finite import StepNumbers
 
@@ -67,6 +69,29 @@ def test_a_finished_run_is_evaluated_again_and_stays_as_it_is(again):
     assert all(after[name] == before[name] for name in before if name.endswith(".pth"))
     assert "All 4 iterations are done already" in (again.folder / "log.txt").read_text()
     assert metrics(again.folder)[-1]["iteration"] == DONE
+
+
+def test_the_config_of_a_run_is_written_when_it_begins_and_by_nothing_else(
+    again,
+    data,  # noqa: F811
+):
+    path = again.folder / "config.yaml"
+    written = path.read_text()
+    assert LazyConfig.load(str(path)).train.max_iter == DONE
+    other = [*data, *options(again.folder, "train.max_iter=9", "model.test_nms_thresh=0.5")]
+    evaluated = f"train.init_checkpoint={again.folder / 'model_final.pth'}"
+    run(STUDENT, [*other, evaluated], "--eval-only")
+    again("optimizer.lr=0.5")  # has nothing to train any more
+    for refused, error in (
+        ("train.max_iter=2", RunError),
+        ("model.head.norm=", CheckpointError),
+        ("model.head.conv_dims=[]", RunError),
+    ):
+        with pytest.raises(error):
+            again("train.max_iter=9", refused)
+    assert path.read_text() == written
+    again("train.max_iter=5")
+    assert LazyConfig.load(str(path)).train.max_iter == 5
 
 
 @pytest.mark.parametrize("stale", [False, True])

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Iterator, Sequence
 
+import torch
 from detectron2.engine import default_argument_parser
+from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig
 
 from .checks import RunError, check_run, load_config
+
+logger = logging.getLogger("dense_kd")
 
 _EXAMPLES = """\
 Overrides are path.key=value, before or after the options. Examples:
@@ -81,6 +91,27 @@ def load_checked(args: argparse.Namespace, **processes: int):
     cfg = load_config(args.config_file, args.opts or ())
     check_run(cfg, mode_of(args), resume=args.resume, **processes)
     return cfg
+
+
+def set_up(cfg: DictConfig, args: argparse.Namespace) -> None:
+    """Logs, seed and cuDNN as detectron2's ``default_setup`` sets them.
+
+    That one also writes ``config.yaml``, over the one of the run that is evaluated or resumed in
+    vain; here, :func:`.run.train` does so.
+    """
+    folder, rank = cfg.train.get("output_dir"), comm.get_rank()
+    if folder and comm.is_main_process():
+        PathManager.mkdirs(folder)
+    for name in ("fvcore", "detectron2", "dense_kd"):
+        setup_logger(folder, rank, name=name)
+    logger.info(f"Process {rank} of {comm.get_world_size()}\n{collect_env_info()}")
+    logger.info(f"Command line: {args}")
+    with PathManager.open(args.config_file) as file:
+        logger.info(f"{args.config_file}:\n{file.read()}")
+    seed = cfg.train.get("seed", -1)
+    seed_all_rng(None if seed < 0 else seed + rank)
+    if mode_of(args) == "train":
+        torch.backends.cudnn.benchmark = cfg.train.get("cudnn_benchmark", False)
 
 
 def _problems(args: argparse.Namespace) -> Iterator[str]:

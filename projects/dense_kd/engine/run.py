@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import functools
 import logging
+import os
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from detectron2.config import instantiate
+from detectron2.config import LazyConfig, instantiate
 from detectron2.engine import default_writers, hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.utils import comm
@@ -95,8 +97,9 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
     distiller = model if isinstance(model, Distiller) else None
     if distiller:
         distiller.load_teacher()  # a wrong file stops the run here
-    cfg.optimizer.params.model = model
-    optimizer = instantiate(cfg.optimizer)
+    described = copy.deepcopy(cfg.optimizer)  # cfg stays what can be written to a file
+    described.params.model = model
+    optimizer = build(described, "optimizer")
     loader = training_loader(cfg)
     evaluated = select(cfg, "dataloader.evaluator") is not None
     evaluation = Evaluation(cfg, "train") if evaluated else None
@@ -145,7 +148,10 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
     if distiller:
         distiller.prepare_training()
     # The checkpoint holds the iteration that had just finished.
-    trainer.train(trainer.iter + 1 if resumed else 0, cfg.train.max_iter)
+    start = trainer.iter + 1 if resumed else 0
+    if main and start < cfg.train.max_iter:
+        LazyConfig.save(cfg, os.path.join(cfg.train.output_dir, "config.yaml"))
+    trainer.train(start, cfg.train.max_iter)
     return results
 
 
