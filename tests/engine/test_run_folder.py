@@ -302,3 +302,24 @@ def test_an_older_checkpoint_without_a_config_is_resumed_and_that_is_said(tmp_pa
     (tmp_path / "last_checkpoint").write_text("model_0000009.pth")
     assert run_folder.problems(config(tmp_path), resume=True) == []
     assert "does not hold the config" in run_folder.remarks(config(tmp_path), resume=True)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_the_last_checkpoint_is_read_once_and_again_if_it_changes(tmp_path, monkeypatch, resume):
+    read: list[str] = []
+
+    def counted(path: str):
+        read.append(path)
+        return read_content(path)
+
+    monkeypatch.setattr("dense_kd.engine.run_summary.read_content", counted)
+    cfg = config(tmp_path)
+    saved(cfg, 500)
+    other = config(tmp_path, "optimizer.lr=0.5")
+    for _ in range(2):
+        run_folder.problems(other, resume)
+        assert run_folder.remarks(other, resume=True)
+    assert len(read) == 1
+    saved(other, 500)
+    assert run_folder.remarks(other, resume=True) == ""
+    assert len(read) == 2

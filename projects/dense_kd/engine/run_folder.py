@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig
 
-from ..arguments import is_integer
-from ..checkpoint import METHOD_PREFIX, CheckpointError, read_content
+from ..checkpoint import METHOD_PREFIX, CheckpointError
 from .checks.tree import select
+from .run_summary import read_summary
 from .stored_config import config_changes
 
 logger = logging.getLogger("dense_kd")
@@ -62,17 +61,16 @@ def remarks(cfg: DictConfig, resume: bool) -> str:
     if not last:
         return f"--resume: {folder} has no checkpoint, so the run begins at iteration 0"
     path = os.path.join(folder, last)
-    content = read_content(path)
-    if "config" not in content:
+    run = read_summary(path)
+    if run.config is None:
         return f"{path} does not hold the config of its run: whether this one differs is unknown"
-    changes = config_changes(content["config"], cfg)
+    changes = config_changes(run.config, cfg)
     if not changes:
         return ""
-    done = content["trainer"]["iteration"] + 1
-    if done == cfg.train.max_iter:
-        what = f"All {done} iterations are done, so another config changes nothing"
+    if run.done == cfg.train.max_iter:
+        what = f"All {run.done} iterations are done, so another config changes nothing"
     else:
-        what = f"Going on after {done} iterations with another config"
+        what = f"Going on after {run.done} iterations with another config"
     return f"{what} ({path} -> this run):\n{_listed(changes)}"
 
 
@@ -128,27 +126,26 @@ def _when_resuming(cfg: DictConfig) -> Iterator[str]:
         return
     path = os.path.join(folder, last)
     try:
-        content = read_content(path)
+        run = read_summary(path)
     except CheckpointError as error:
         yield (
             f"--resume: {error}. {os.path.join(folder, _LAST)} names this file; "
             f"there is {', '.join(checkpoints) or 'no checkpoint'}"
         )
         return
-    if not _is_of_a_run(content):
+    if run.done is None:
         yield (
             f"--resume: {path} holds weights without the state of a training run; start from it "
             "with train.init_checkpoint, without --resume"
         )
         return
-    done = content["trainer"]["iteration"] + 1
-    if done > cfg.train.max_iter:
+    if run.done > cfg.train.max_iter:
         yield (
-            f"--resume: {path} has {done} iterations behind it, train.max_iter="
+            f"--resume: {path} has {run.done} iterations behind it, train.max_iter="
             f"{cfg.train.max_iter} has fewer; give a larger one"
         )
-    changes = config_changes(content.get("config", {}), cfg) if "config" in content else {}
-    other = {k: v for k, v in changes.items() if _is_another_run(k, content.get("model", {}))}
+    changes = {} if run.config is None else config_changes(run.config, cfg)
+    other = {k: v for k, v in changes.items() if _is_another_run(k, run.keys)}
     if other:
         yield (
             f"--resume: train.output_dir={folder} holds another run, which this config cannot "
@@ -157,18 +154,13 @@ def _when_resuming(cfg: DictConfig) -> Iterator[str]:
         )
 
 
-def _is_of_a_run(content: Any) -> bool:
-    state = content.get("trainer") if isinstance(content, Mapping) else None
-    return isinstance(state, Mapping) and is_integer(state.get("iteration"))
-
-
-def _is_another_run(name: str, weights: Mapping[str, Any]) -> bool:
+def _is_another_run(name: str, keys: Iterable[str]) -> bool:
     """Whether a changed setting makes the tensors of the checkpoint mean something else."""
     method = _OF_A_METHOD.fullmatch(name)
     if method:
         replaced = not method[2] or method[2] == "._target_"
         prefix = f"{METHOD_PREFIX}{method[1]}."
-        return replaced and any(key.startswith(prefix) for key in weights)
+        return replaced and any(key.startswith(prefix) for key in keys)
     return bool(_CLASS.fullmatch(name)) and not name.startswith("model.teacher.")
 
 
@@ -185,16 +177,16 @@ def _describe(cfg: DictConfig, checkpoints: list[str]) -> str:
     if last not in checkpoints:
         return f"checkpoints ({', '.join(checkpoints) or last})"
     try:
-        content = read_content(os.path.join(cfg.train.output_dir, last))
+        run = read_summary(os.path.join(cfg.train.output_dir, last))
     except CheckpointError:
         return f"a run whose last checkpoint, {last}, cannot be read"
-    if not {"config", "iteration"} <= set(content):
+    if run.config is None or run.done is None:
         return f"a run ({last})"
-    done, planned = content["iteration"] + 1, content["config"]["train"]["max_iter"]
-    state = "a finished run" if done >= planned else "an unfinished run"
-    changes = config_changes(content["config"], cfg)
+    planned = run.config["train"]["max_iter"]
+    state = "a finished run" if run.done >= planned else "an unfinished run"
+    changes = config_changes(run.config, cfg)
     of_another = f" of another config (its -> this):\n{_listed(changes)}\n" if changes else ""
-    return f"{state} ({last}, {done} of {planned} iterations){of_another}"
+    return f"{state} ({last}, {run.done} of {planned} iterations){of_another}"
 
 
 def _last_checkpoint(folder: str) -> str:
