@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from .. import compat
 from .building import cannot_be_built
 from .checks import RunError
-from .checks.tree import calls_of, select
+from .checks.tree import calls, calls_of, select
 from .loaders import evaluation_loader
 
 
@@ -41,6 +41,23 @@ class Evaluation:
         return results
 
 
+_CLASSES = "thing_classes"
+
+
+def _datasets(node: Any) -> list[str]:
+    """Those that the evaluators of a config are for."""
+    names = (select(call, "dataset_name") for _, call in calls(node, ""))
+    return [name for name in names if isinstance(name, str)]
+
+
+def _without_classes(place: str, name: str) -> str:
+    return (
+        f"{place}: the dataset {name} is registered without the names of its classes; give them "
+        f"where it is registered, MetadataCatalog.get({name!r}).{_CLASSES} = [...], one for each "
+        "category_id from 0"
+    )
+
+
 def _evaluator(cfg: DictConfig) -> Any:
     node, place = cfg.dataloader.evaluator, "dataloader.evaluator"
     for where, call in calls_of(node, place, COCOEvaluator):
@@ -57,6 +74,9 @@ def _evaluator(cfg: DictConfig) -> Any:
     try:
         evaluator = instantiate(node)
     except Exception as error:  # of any evaluator
+        unnamed = [name for name in _datasets(node) if not MetadataCatalog.get(name).get(_CLASSES)]
+        if unnamed and isinstance(error, AttributeError):
+            raise RunError([_without_classes(place, name) for name in unnamed]) from error
         raise cannot_be_built(place, error) from error
     compat.use_available_coco_evaluation(evaluator)
     return evaluator

@@ -171,6 +171,19 @@ def test_an_evaluator_that_needs_a_json_gets_a_folder_for_it(tmp_path):
         unregister("checked_function")
 
 
+@pytest.mark.parametrize("in_a_list", [False, True])
+def test_a_dataset_without_names_of_classes_is_told_where_they_are_given(tmp_path, in_a_list):
+    DatasetCatalog.register("checked_unnamed", lambda: DatasetCatalog.get("checked_val"))
+    try:
+        cfg = config(tmp_path, "dataloader.test.dataset.names=checked_unnamed")
+        evaluator = L(COCOEvaluator)(dataset_name="checked_unnamed", output_dir=str(tmp_path))
+        several = L(DatasetEvaluators)(evaluators=[evaluator])
+        cfg.dataloader.evaluator = several if in_a_list else evaluator
+        refused(cfg, r"MetadataCatalog.get\('checked_unnamed'\).thing_classes = \[")
+    finally:
+        unregister("checked_unnamed")
+
+
 def test_no_evaluator_is_right_where_nothing_is_evaluated(tmp_path):
     cfg = config(tmp_path)
     del cfg.dataloader["evaluator"]
