@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-from runs import problems
+import copy
 
-from dense_kd import get_config_file
-from dense_kd.engine import RunError, check_run, load_config
+import pytest
+import torch
+from detectron2.config import LazyCall as L
+from detectron2.solver import WarmupParamScheduler
+from runs import load, problems
+
+from dense_kd import FCOS, get_config_file
+from dense_kd.engine import RunError, check_run
 from dense_kd.engine.command import get_parser, load_checked, parse_args
 
 STUDENT = get_config_file("quickstart/student.py")
@@ -109,8 +114,60 @@ def test_gpus_that_are_not_there_are_named(monkeypatch):
     assert "NCCL" in found
 
 
-def test_slips_at_the_top_of_a_config_from_python_are_found():
-    cfg = load_config(STUDENT)
-    cfg.trian = {"max_iter": 5}
-    with pytest.raises(RunError, match="did you mean train?"):
+def with_entry(name: str, entry):
+    cfg = load("train.device=cpu")
+    cfg[name] = entry(cfg) if callable(entry) else entry
+    return cfg
+
+
+@pytest.mark.parametrize(
+    "name, entry, part",
+    [
+        ("trian", {"max_iter": 5}, "train"),
+        ("dataloder", {"train": {"total_batch_size": 4}}, "dataloader"),
+        ("data_loader", {"test": {"num_workers": 0}}, "dataloader"),
+        ("optimzer", L(torch.optim.AdamW)(lr=0.1), "optimizer"),
+        ("optimiser", L(torch.optim.SGD)(lr=0.1), "optimizer"),
+        ("lr_multipler", L(WarmupParamScheduler)(warmup_factor=0.1), "lr_multiplier"),
+        ("modle", L(FCOS)(num_classes=4), "model"),
+    ],
+)
+def test_slips_at_the_top_of_a_config_are_found(name, entry, part):
+    with pytest.raises(RunError, match=f"{name}: .*did you mean {part}?"):
+        check_run(with_entry(name, entry), "train")
+    cfg = with_entry(name, entry)
+    del cfg[part]
+    with pytest.raises(RunError, match=f"no '{part}'.*is '{name}' meant to be it"):
         check_run(cfg, "train")
+
+
+@pytest.mark.parametrize(
+    "name, entry",
+    [
+        ("optim", {"lr": 1}),
+        ("optim", L(torch.optim.AdamW)(lr=0.1)),
+        ("optimizers", {"sgd": {"lr": 0.1}}),
+        ("trains", {"a": 1}),
+        ("trainer", {"max_iter": 5}),
+        ("training", {"max_iter": 5, "output_dir": "out"}),
+        ("train_args", {"max_iter": 5}),
+        ("train_loader", {"num_workers": 2}),
+        ("trial", {"seed": 3}),
+        ("models", [1, 2]),
+        ("modes", L(FCOS)()),
+        ("model_args", {"num_classes": 3}),
+        ("model2", L(FCOS)(num_classes=3)),
+        ("node", {"num_classes": 3}),
+        ("data", {"train": 1}),
+        ("loader", {"train": {"num_workers": 2}}),
+        ("data_loader", {"batch": 2}),
+        ("data_loaders", lambda cfg: copy.deepcopy(cfg.dataloader)),
+        ("optimiser", lambda cfg: copy.deepcopy(cfg.optimizer)),
+        ("optimiser", {"lr": 0.1}),
+        ("scheduler", L(WarmupParamScheduler)(warmup_length=0)),
+        ("lr", 0.1),
+        ("tran", None),
+    ],
+)
+def test_a_config_may_have_variables_of_its_own(name, entry):
+    check_run(with_entry(name, entry), "train")

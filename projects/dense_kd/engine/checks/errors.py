@@ -15,9 +15,9 @@ class RunError(ValueError):
         super().__init__(f"this run cannot start:\n{lines}")
 
 
-def near(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+def near(name: str, known: Iterable[str], count: int = 3, likeness: float = 0.6) -> list[str]:
     """Those of ``known`` that resemble ``name``, best first."""
-    return difflib.get_close_matches(str(name), sorted(set(known)), n=count, cutoff=0.6)
+    return difflib.get_close_matches(str(name), sorted(set(known)), n=count, cutoff=likeness)
 
 
 def choice(name: str, known: Iterable[str]) -> str:

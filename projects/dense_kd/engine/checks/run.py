@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from detectron2.utils import comm
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from .. import run_folder
 from . import calls, data, detectors, device, files, values
 from .errors import RunError, choice, near
-from .tree import PARTS, referred_names, select
+from .tree import PARTS, has_entries, referred_names, select
 
 NEEDED = {
     "train": PARTS,
@@ -60,9 +60,11 @@ def _structure(cfg: DictConfig, mode: str) -> Iterator[str]:
     for part in NEEDED[mode]:
         if part not in cfg or cfg[part] is None:
             null = " (it is null)" if part in cfg else ""
+            slips = near(part, set(map(str, cfg)) - set(PARTS), 1)
+            meant = f"; is {slips[0]!r} meant to be it?" if slips else ""
             yield (
                 f"the config has no {part!r}{null}; it has {sorted(map(str, cfg))} (names in a "
-                "config file that are no LazyCall and no dict do not count)"
+                f"config file that are no LazyCall and no dict do not count){meant}"
             )
         elif part in ("dataloader", "train") and not isinstance(cfg[part], DictConfig):
             yield f"{part}={cfg[part]!r}: expected entries, as in configs/common"
@@ -86,9 +88,20 @@ def _missing_needs(cfg: DictConfig, mode: str) -> Iterator[str]:
 
 
 def _misspelt_part(cfg: DictConfig, key: str) -> Iterator[str]:
-    """Other names at the top are the config's own, unless they look like a slip in an override."""
+    """Other names at the top are the config's own, unless one is surely a slip.
+
+    That is: a letter or two away from a part, shaped as the part is, and with something in it that
+    the part does not have. ``optim``, ``trainer`` or ``model_args`` are no slips.
+    """
     node = cfg[key]
-    for part in near(key, PARTS, 1):
-        # A whole copy of a part is another one of the config's own.
-        if isinstance(node, DictConfig) and part in cfg and set(node) < set(cfg[part]):
-            yield f"{key}: no part of a run has this name; did you mean {part}?"
+    for part in near(key, PARTS, 1, likeness=0.8):
+        if key in part or part in key or not isinstance(node, DictConfig) or not has_entries(node):
+            continue
+        ours, others = (OmegaConf.to_container(n, resolve=False) for n in (cfg[part], node))
+        shape = {"train": values.TRAIN_KEYS, "dataloader": set(_LOADERS)}.get(part, set(others))
+        same_shape = set(others) <= shape and ("_target_" in others) == ("_target_" in ours)
+        if same_shape and any(k not in ours or ours[k] != v for k, v in others.items()):
+            yield (
+                f"{key}: the run does not read it; did you mean {part}? (A variable of the "
+                "config's own needs another name, or a _ before it)"
+            )
