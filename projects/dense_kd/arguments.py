@@ -15,6 +15,12 @@ _PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "None": type(Non
 _LISTS = re.compile(
     r"(?:typing\.|collections\.abc\.)?([Ll]ist|[Tt]uple|Sequence)\[[^|]*\](?: \| None)?"
 )
+# The same of what has entries, as `dict[str, float]` or `Optional[Mapping[str, Any]]`.
+_ENTRIES = re.compile(
+    r"(?:typing\.)?(?:Optional\[)?(?:typing\.|collections\.abc\.)?([Dd]ict|Mapping)\b[^|]*"
+    r"(?: \| None)?"
+)
+_NULLABLE = re.compile(r"\b(None|Optional|Any|object)\b")
 _EXPECTED = {
     int: "a whole number",
     float: "a number",
@@ -85,7 +91,8 @@ def type_problem(parameter: inspect.Parameter, value: Any) -> str | None:
 
     Only numbers, texts, truth values and null are looked at, and only what is annotated with
     nothing else. Other parameters take no text if their default is a truth value, or if it is a
-    number and their annotation has no text.
+    number and their annotation has no text; and no null if they are needed and their annotation
+    has none.
     """
     if isinstance(value, Real) and math.isnan(value):
         return "a number that is not NaN"
@@ -94,8 +101,15 @@ def type_problem(parameter: inspect.Parameter, value: Any) -> str | None:
     if value is None and parameter.default is None:
         return None
     kinds = _plain_types(parameter.annotation)
-    if not kinds and _LISTS.fullmatch(str(parameter.annotation)) and value is not None:
+    annotation = _text(parameter.annotation)
+    if not kinds and value is None:
+        needed = parameter.default is parameter.empty or parameter.default is ...
+        refused = needed and annotation and not _NULLABLE.search(annotation)
+        return f"{annotation}, not null" if refused else None
+    if not kinds and _LISTS.fullmatch(annotation):
         return "a list"
+    if not kinds and _ENTRIES.fullmatch(annotation):
+        return "entries (a dict)"
     if not kinds:
         return _problem_of_default(parameter) if isinstance(value, str) else None
     if any(_is_a(value, kind) for kind in kinds):
@@ -130,6 +144,13 @@ def _problem_of_default(parameter: inspect.Parameter) -> str | None:
         if not re.search(r"\b(str|Any)\b", str(parameter.annotation)):
             return _EXPECTED[float]
     return None
+
+
+def _text(annotation: Any) -> str:
+    """An annotation as it is written, "" if there is none."""
+    if annotation is inspect.Parameter.empty:
+        return ""
+    return annotation.__qualname__ if isinstance(annotation, type) else str(annotation)
 
 
 def _plain_types(annotation: Any) -> list[type]:

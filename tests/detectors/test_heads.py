@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import pytest
 import torch
@@ -103,6 +104,28 @@ def test_resume_takes_a_depth_per_branch(kind: str, options: dict):
     for cls, bbox in itertools.product(range(DEPTH + 1), repeat=2):
         maps = {"cls": taps["cls", cls], "bbox": taps["bbox", bbox]}
         assert_equal(head.resume(maps, {"cls": cls, "bbox": bbox}), expected)
+
+
+@pytest.mark.parametrize("conv_dims", [[], [16, 0], [-1], ["16"]])
+def test_a_tower_needs_a_block_and_blocks_need_channels(conv_dims: list):
+    with pytest.raises(ValueError, match=rf"conv_dims={re.escape(str(conv_dims))}: expected the c"):
+        TowerHead(
+            input_shape=[ShapeSpec(channels=16, stride=8)],
+            num_classes=4,
+            num_anchors=1,
+            conv_dims=conv_dims,
+        )
+
+
+def test_a_head_needs_a_level():
+    with pytest.raises(ValueError, match="input_shape is empty"):
+        TowerHead(input_shape=[], num_classes=4, num_anchors=1, conv_dims=[16])
+
+
+@pytest.mark.parametrize("kind", sorted(BUILDERS.keys() - {"TowerHead"}))
+def test_every_head_says_that_it_needs_a_tower(kind: str):
+    with pytest.raises(ValueError, match=r"conv_dims=\[\]: expected the channels"):
+        BUILDERS[kind](depth=0)
 
 
 @HEADS

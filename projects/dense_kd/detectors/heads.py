@@ -11,6 +11,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 from torch import Tensor, nn
 
+from ..arguments import is_integer
 from ..outputs import Tap
 from ..pairing import check_equal_lengths
 
@@ -92,6 +93,13 @@ class TowerHead(RetinaNetHead):
         """
         if reg_max is not None and reg_max < 1:
             raise ValueError(f"reg_max={reg_max}: expected a distance of at least 1, or None")
+        if not conv_dims or not all(is_integer(dim) and dim >= 1 for dim in conv_dims):
+            raise ValueError(
+                f"conv_dims={list(conv_dims)}: expected the channels of one block or more, as in "
+                "[256, 256, 256, 256]"
+            )
+        if not input_shape:
+            raise ValueError("input_shape is empty: expected the shape of one level or more")
         super().__init__(
             input_shape=input_shape,
             num_classes=num_classes,

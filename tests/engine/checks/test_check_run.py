@@ -91,7 +91,12 @@ MISTAKES = {
     "model.test_topk_candidates=0": "at least 1",
     "model.max_detections_per_image=-3": "at least 1",
     "model.distribution_loss_weight=-1": "at least 0",
-    "dataloader.train.dataset.names=[]": "is empty",
+    "model.backbone=null": "FCOS expects Backbone, not null",
+    "model.head=null": "FCOS expects FCOSHead, not null",
+    "optimizer.params.overrides=5": "expects entries",
+    "dataloader.train.dataset.names=[]": "names=[]: expected the name",
+    "dataloader.train.dataset.names=null": "names=None: expected the name",
+    "dataloader.train.dataset.names=[checked_train,5]": "names=['checked_train', 5]: expected",
     "dataloader.test.mapper.image_format=BRG": "mean RGB or BGR",
     "dataloader.evaluator.output_dir=5": "expected a folder",
     "dataloader.evaluator=COCOEvaluator": "expected a LazyCall",
@@ -154,6 +159,12 @@ def test_a_mistake_is_named_with_what_to_do(mistake):
         found = error.problems
     assert found, mistake
     assert MISTAKES[mistake] in " ".join(found)
+
+
+def test_a_test_set_without_a_name_is_said_once():
+    for names in ("[]", "null"):
+        (found,) = problems(f"dataloader.test.dataset.names={names}")
+        assert found.startswith("dataloader.test.dataset.names=")
 
 
 def test_all_mistakes_come_in_one_message():

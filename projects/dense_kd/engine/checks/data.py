@@ -87,8 +87,14 @@ def detector_of(cfg: DictConfig, mode: str) -> tuple[str, Any]:
 def _names(cfg: DictConfig, part: str) -> Iterator[str]:
     place = f"dataloader.{part}.dataset.names"
     dataset = select(cfg, f"dataloader.{part}.dataset")
-    if isinstance(dataset, DictConfig) and "names" in dataset and not dataset_names(cfg, part):
-        yield f"{place} is empty; expected the name of a registered dataset"
+    if isinstance(dataset, DictConfig) and "names" in dataset:
+        given, known = select(dataset, "names"), dataset_names(cfg, part)
+        given = list(given) if isinstance(given, ListConfig) else given
+        if not known or given not in (known, known[0]):
+            yield (
+                f"{place}={given!r}: expected the name of a registered dataset, or a list of "
+                f"names; give one, as in {place}=coco_2017_{'train' if part == 'train' else 'val'}"
+            )
     for name in dataset_names(cfg, part):
         if name not in DatasetCatalog:
             yield f"{place}={name}: no such dataset is registered; {choice(name, DatasetCatalog)}"
@@ -140,8 +146,8 @@ def _evaluator(cfg: DictConfig, mode: str) -> Iterator[str]:
         if not isinstance(folder, str):
             yield f"{place}.output_dir={folder!r}: expected a folder"
         name = select(node, "dataset_name")
-        if name is None:
-            continue
+        if name is None or (isinstance(name, ListConfig) and not name and not tested):
+            continue  # names of the dataset are missing, which is said already
         if not isinstance(name, str):
             names = list(name) if isinstance(name, ListConfig) else [name]
             yield (
