@@ -134,6 +134,14 @@ def test_losses_and_gradients_are_the_formulas_of_the_paper(case: str):
                 assert_close(gradient, of_paper, 1e-4, f"{name} {key}")
 
 
+def test_the_center_loss_divides_by_priors_below_one():
+    """The only location of the only box is 3.25 pixels from its centre, of strides of 8."""
+    model = tiny_autoassign(center_loss_weight=1.0)
+    model.head.center_prior = CenterPrior(NUM_CLASSES)
+    losses = losses_of(model, with_boxes([7, 7, 15.5, 15.5]))
+    assert losses["loss_center"].item() == pytest.approx(math.exp((3.25 / 8) ** 2))
+
+
 def test_only_the_positive_loss_trains_boxes_and_the_negative_divisor_has_no_gradient():
     model = tiny_autoassign()
     losses = losses_of(model, batch("usual"))

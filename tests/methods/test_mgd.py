@@ -86,6 +86,15 @@ def test_the_loss_worked_by_hand():
     assert double.item() == pytest.approx(0.5 * squares)
 
 
+def test_the_losses_of_levels_are_summed():
+    feature = torch.rand(2, 3, 4, 5)
+    of_level = loss_of(identity(adapted(MGD(masked_ratio=0.0), 3, 1)), feature, 0 * feature)
+    method = identity(adapted(MGD(masked_ratio=0.0), 3, 3))
+    passes = feature_pass([feature, 2 * feature, feature]), feature_pass([0 * feature] * 3)
+    found = method(*passes, no_objects(2))["loss_feature"]
+    assert_close(found, (1 + 4 + 1) * of_level)
+
+
 def test_a_masked_cell_gives_the_student_no_gradient():
     random = torch.tensor([0.1, 0.5, 0.9, 0.3]).view(1, 1, 2, 2)
     method = identity(adapted(Injected(random, masked_ratio=0.5), 2, 1))

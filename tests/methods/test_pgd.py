@@ -345,6 +345,24 @@ def test_padding_of_an_image_is_in_no_mask():
 
 
 @pytest.mark.parametrize("name", DETECTORS)
+def test_what_is_predicted_in_the_padding_of_an_image_changes_no_mask(name: str):
+    teacher = DETECTORS[name]()
+    inputs = batch()  # the first image has 64 rows of 96
+    truth = teacher.ground_truth(inputs)
+    with torch.no_grad():
+        dense = teacher.run(teacher.preprocess_image(inputs))
+        before = PGD().masks(dense, truth)
+        for stride, logits, boxes in zip(dense.strides, dense.logits, dense.boxes):
+            padding = 64 * 96 // stride**2 * dense.num_anchors
+            logits[0, padding:] = 10.0
+            boxes[0, padding:] = truth[0].gt_boxes.tensor[0]
+        after = PGD().masks(dense, truth)
+    assert before.cls[0].any()
+    for old, new in zip(before, after):
+        assert all(torch.equal(*levels) for levels in zip(old, new))
+
+
+@pytest.mark.parametrize("name", DETECTORS)
 def test_an_image_that_fills_its_batch_has_no_padding(name: str):
     """On the coarsest of five levels a point of FCOS is beyond the image, its cell is not."""
     teacher = DETECTORS[name](num_levels=5)
