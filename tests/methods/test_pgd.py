@@ -348,15 +348,17 @@ def test_padding_of_an_image_is_in_no_mask():
 def test_what_is_predicted_in_the_padding_of_an_image_changes_no_mask(name: str):
     teacher = DETECTORS[name]()
     inputs = batch()  # the first image has 64 rows of 96
+    inputs[0]["instances"] = instances((64, 96), [[-1, -1, 97, 65]], [1])
     truth = teacher.ground_truth(inputs)
+    method = PGD(foreground="quality")
     with torch.no_grad():
         dense = teacher.run(teacher.preprocess_image(inputs))
-        before = PGD().masks(dense, truth)
+        before = method.masks(dense, truth)
         for stride, logits, boxes in zip(dense.strides, dense.logits, dense.boxes):
             padding = 64 * 96 // stride**2 * dense.num_anchors
             logits[0, padding:] = 10.0
             boxes[0, padding:] = truth[0].gt_boxes.tensor[0]
-        after = PGD().masks(dense, truth)
+        after = method.masks(dense, truth)
     assert before.cls[0].any()
     for old, new in zip(before, after):
         assert all(torch.equal(*levels) for levels in zip(old, new))
