@@ -184,6 +184,18 @@ def test_center_sampling_stays_inside_the_box(rule: str):
     assert (labels == 0).nonzero().flatten().tolist() == [1, 2, 3]
 
 
+def test_in_mmdets_rule_the_smallest_box_wins_also_below_a_pixel():
+    boxes = [[3.6, 3.6, 4.4, 4.4], [3.8, 3.8, 4.2, 4.2], [3.7, 3.7, 4.3, 4.3]]  # around (4, 4)
+    assert at(assigned(points([(8, 8)]), boxes, "mmdet")[0], 0, 0) == 1
+
+
+@RULES
+def test_a_point_on_a_side_of_a_box_is_not_inside(rule: str):
+    for box in ([4, 4, 20, 20], [4, 11, 20, 13], [11, 4, 13, 20]):
+        labels = assigned(points([(8, 8)]), [box], rule)[0]
+        assert (labels == 0).nonzero().flatten().tolist() == [1 * 8 + 1]  # (12, 12)
+
+
 @RULES
 def test_boxes_without_area_are_never_matched(rule: str):
     boxes = [[4, 0, 4, 20], [0, 4, 20, 4], [4, 4, 4, 4]]

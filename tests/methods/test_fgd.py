@@ -209,6 +209,24 @@ def test_an_identical_teacher_gives_no_loss_at_all_at_first_and_with_equal_block
     assert all(loss == 0 for loss in method(*passes, step_of(2)).values())
 
 
+def test_the_losses_of_levels_are_summed():
+    feature, other = torch.randn(2, 2, 8, 5, 6)
+    of_level = adapted(FGD(), 8, 1)(feature_pass([feature]), feature_pass([other]), step_of(2))
+    passes = feature_pass([feature] * 3), feature_pass([other] * 3)
+    for term, loss in adapted(FGD(), 8, 3)(*passes, step_of(2)).items():
+        assert_close(loss, 3 * of_level[term], 1e-5, term)
+
+
+def test_boxes_are_divided_by_the_stride_of_their_level():
+    """As wide in cells as by the image's size, where the image fills the batch."""
+    passes = [feature_pass([torch.randn(2, 8, 12 // n, 8 // n) for n in (1, 2)]) for _ in range(2)]
+    step = feature_step([instances((96, 64), [[8, 16, 30, 70]], [1])] * 2)
+    by_size, by_stride = (
+        adapted(FGD(box_scale=scale), 8, 2)(*passes, step) for scale in ("image_size", "stride")
+    )
+    assert by_size == by_stride
+
+
 def test_a_weight_of_zero_leaves_its_term_out_and_the_blocks_with_the_relation():
     model = distill(tiny_fcos(), tiny_fcos(seed=1), FGD(relation_weight=0.0, bg_weight=0.0))
     losses = model(batch())

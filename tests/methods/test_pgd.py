@@ -10,6 +10,7 @@ import torch
 from builders import (
     CASES,
     batch,
+    fcos_config,
     instances,
     tiny_atss,
     tiny_autoassign,
@@ -18,6 +19,7 @@ from builders import (
     tiny_gfl,
     tiny_retinanet,
 )
+from detectron2.config import instantiate
 from ld_reference import make_step
 from torch import Tensor
 
@@ -303,6 +305,14 @@ def test_towers_of_other_widths_are_adapted_by_a_convolution_per_branch():
         # DistributedDataParallel waits for each.
         assert all(p.grad.isfinite().all() for p in model.kd.parameters())
     assert not list(distiller(tiny_fcos(), tiny_fcos()).kd.parameters())
+
+
+def test_towers_wider_than_their_pyramid_are_adapted():
+    config = fcos_config()
+    config.head.conv_dims = [24, 24]
+    model = distiller(instantiate(config), tiny_fcos(seed=1))
+    assert model.kd.pgd.adapters["cls"].weight.shape == (16, 24, 1, 1)
+    assert all(model(batch())[f"kd_pgd_{term}"] > 0 for term in TERMS)
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,12 @@ def test_background_is_in_no_object():
     assert background_mask(grid()[0], GT[:0]).all()
 
 
+def test_a_location_on_a_side_is_background():
+    for box in ([8.0, 8, 24, 24], [8.0, 12, 24, 18], [12.0, 8, 18, 24]):
+        background = background_mask(grid()[0], torch.tensor([box]))
+        assert (~background).nonzero().flatten().tolist() == [2 * 8 + 2]  # (16, 16)
+
+
 @pytest.mark.parametrize("strategy", FOREGROUNDS)
 def test_every_mask_is_finite_where_there_is_little_to_go_by(strategy: str):
     for gt in (
@@ -231,6 +237,12 @@ def test_every_mask_is_finite_where_there_is_little_to_go_by(strategy: str):
             occupied = [i for i in range(48) for box in gt.tolist() if inside(i, tuple(box))]
             assert (found.max() > 0) == bool(occupied), (gt, topk)
             assert set(found.nonzero().flatten().tolist()) <= set(occupied)
+
+
+@pytest.mark.parametrize("strategy", FOREGROUNDS)
+def test_an_object_without_area_at_a_location_has_no_weight(strategy: str):
+    for side in ([8.0, 8, 8, 8], [8.0, 0, 8, 16], [0.0, 8, 16, 8]):
+        assert (weights(strategy, gt=torch.tensor([side])) == 0).all()
 
 
 def test_locations_on_a_diagonal_far_from_the_origin_have_a_covariance():
