@@ -11,7 +11,7 @@ from detectron2.utils import comm
 from torch.utils._python_dispatch import TorchDispatchMode
 from toy import FAULTS, Toy, toy_batch, toy_trainer
 
-from dense_kd.checkpoint import AtomicCheckpointer
+from dense_kd.checkpoint import AtomicCheckpointer, CheckpointError
 from dense_kd.engine import Trainer, launch
 from dense_kd.engine.finite import SMALLEST_SCALE
 
@@ -165,6 +165,44 @@ def test_a_step_that_overflows_the_weights_is_not_saved_as_the_last_one(tmp_path
     with pytest.raises(FloatingPointError, match="model_final.pth is not written"):
         run.train(0, 1)
     assert list(tmp_path.iterdir()) == []
+
+
+def adam(model: torch.nn.Module, folder) -> AtomicCheckpointer:
+    """Of a run of ``model``, which is its ``trainer``."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    return AtomicCheckpointer(
+        model, str(folder), trainer=Trainer(model, [toy_batch()] * 4, optimizer)
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "place",
+    ["optimizer.state.1.exp_avg", "optimizer.state.0.exp_avg_sq", "training_buffers.average"],
+)
+def test_a_run_does_not_go_on_with_a_trainer_that_is_not_finite(
+    tmp_path, monkeypatch, place, value
+):
+    monkeypatch.setattr(Toy, "training_buffers", ("average",), raising=False)
+    models = [Toy(), Toy(), Toy()]
+    for model in models:
+        model.register_buffer("average", torch.ones(1), persistent=False)
+    run, again, new = (adam(model, tmp_path) for model in models)
+    run.checkpointables["trainer"].train(0, 2)
+    run.save("model", iteration=1)
+    file = tmp_path / "model.pth"
+    content = torch.load(file, weights_only=False)
+    *path, last = [int(key) if key.isdigit() else key for key in place.split(".")]
+    part = content["trainer"]
+    for key in path:
+        part = part[key]
+    part[last].view(-1)[-1] = value
+    torch.save(content, file)
+    with pytest.raises(
+        CheckpointError, match=rf"model\.pth cannot .* not finite.*\n    trainer\.{place}\n"
+    ):
+        again.resume_or_load("", resume=True)
+    new.resume_or_load(str(file), resume=False)  # the weights are fine
 
 
 def two_processes(folder: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -77,7 +78,7 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
         """Write ``<save_dir>/<name>.pth`` and point ``last_checkpoint`` to it.
 
         Raises:
-            FloatingPointError: lists the tensors that are not finite; the files are as before.
+            FloatingPointError: lists what is not finite; the files are as before.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -86,7 +87,7 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
         content.update(kwargs)
         bad = list(_not_finite(content))
         if bad:
-            lines = [f"{name}.pth is not written: not finite are {len(bad)} tensors of it:"]
+            lines = [f"{name}.pth is not written: not finite are {len(bad)} values of it:"]
             lines += [f"    {key}" for key in listed(bad)]
             lines.append(f"Earlier checkpoints in {self.save_dir} are as they were.")
             raise FloatingPointError("\n".join(lines))
@@ -117,7 +118,9 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         self.source = path
         try:
-            return super().load(path, *args, **kwargs)
+            rest = super().load(path, *args, **kwargs)
+            self._check_finite()
+            return rest
         except Exception as error:  # what a damaged file gives, or another optimizer's state
             if isinstance(error, CheckpointError) and not isinstance(error, UnreadableError):
                 raise
@@ -165,6 +168,15 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
         check_finite(self.model, self.source)
         return incompatible
 
+    def _check_finite(self) -> None:
+        """Of what goes on beside the model: the optimizer's moments, the trainer's normalisers."""
+        bad = list(_not_finite({k: item.state_dict() for k, item in self.checkpointables.items()}))
+        if bad:
+            lines = [f"{self.source} cannot be trained on from: not finite are {len(bad)} values:"]
+            lines += [f"    {key}" for key in listed(bad)]
+            lines.append("Take an earlier checkpoint of that run.")
+            raise CheckpointError("\n".join(lines))
+
     def _warn_of_classes(self) -> None:
         try:
             check_class_names(self.model, self.class_names, self.source)
@@ -194,10 +206,12 @@ def _without_counters(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _not_finite(content: Any, place: str = "") -> Iterator[str]:
-    """Where nested containers hold tensors that are not finite."""
+    """Where nested containers hold tensors that are not finite, or numbers that are NaN."""
     if isinstance(content, torch.Tensor):
         if content.is_floating_point() and not torch.isfinite(content).all():
             yield place
+    elif isinstance(content, float) and math.isnan(content):  # infinity may be a bound
+        yield place
     elif isinstance(content, (Mapping, list, tuple)):
         items = content.items() if isinstance(content, Mapping) else enumerate(content)
         for key, value in items:
