@@ -260,7 +260,7 @@ class MethodSet(nn.Module):
                         f"two methods give the loss {key!r}; rename one of {self._names()}"
                     )
                 losses[key] = (factor * loss if factor < 1 else loss) + zero_or_nan
-        self._watch.guard(losses)
+        self._watch.guard(losses, zero_or_nan)
         return losses
 
     def _warn_of_images(self, images: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from detectron2.utils import comm
 from torch import Tensor
 
 from ..outputs import DensePass
@@ -15,11 +16,14 @@ class TeacherWatch:
 
     Comparisons drop NaN, so a method that ranks or selects predictions may give a finite loss where
     the teacher gives none. Every loss of the step becomes NaN then, which trainers stop at, and its
-    backward pass, or else the next step, raises an error that says why.
+    backward pass, or else the next step, raises an error that says why. Of several processes all
+    raise it in the backward pass: one that stopped alone would leave the others waiting for its
+    gradients.
 
-    Nothing waits for a GPU: the numbers are copied behind the teacher's pass and read when they are
-    there, which they are as soon as a method has waited for a mask. A look takes a reduction of
-    each map and a number of bytes.
+    One process does not wait for a GPU: the numbers are copied behind the teacher's pass and read
+    when they are there, which they are as soon as a method has waited for a mask. Several wait for
+    one number before each backward pass. A look takes a reduction of each map and a number of
+    bytes.
     """
 
     def __init__(self) -> None:
@@ -52,30 +56,56 @@ class TeacherWatch:
         return numbers.sum()
 
     @torch.compiler.disable
-    def guard(self, losses: dict[str, Tensor]) -> None:
-        """Let the backward pass of any of ``losses`` raise what :meth:`check` raises."""
+    def guard(self, losses: dict[str, Tensor], zero_or_nan: Tensor) -> None:
+        """Let the backward pass of any of ``losses`` raise what :meth:`check` raises.
+
+        Args:
+            losses: of the step.
+            zero_or_nan: what :meth:`look` gave.
+        """
+        open_question = [zero_or_nan]  # the first loss of a backward pass asks for all
+
+        def check_in_backward(gradient: Tensor) -> None:
+            if open_question:
+                self._check_everywhere(open_question.pop())
+
         for loss in losses.values():
             if loss.requires_grad:
-                loss.register_hook(self._check_in_backward)
+                loss.register_hook(check_in_backward)
 
     def check(self) -> None:
         """Raise FloatingPointError if a pass is known not to have been finite."""
-        looks, self._looks = self._looks, []
-        for look in looks:
-            if not look.is_there():
-                self._looks.append(look)
-                continue
-            broken = look.not_finite()
-            if broken:
-                raise FloatingPointError(
-                    "the teacher's pass over a batch is not finite: there is NaN or infinity in "
-                    f"its {', '.join(broken)}. Look at its weights, at its pixel_mean and "
-                    "pixel_std, and at the precision that it runs in: float16 ends at 65504, "
-                    "precision='float32' or 'bfloat16' of Teacher does not"
-                )
+        problem = self._problem()
+        if problem:
+            raise FloatingPointError(problem)
 
-    def _check_in_backward(self, gradient: Tensor) -> None:
-        self.check()
+    def _check_everywhere(self, zero_or_nan: Tensor) -> None:
+        if comm.get_world_size() == 1:
+            self.check()
+            return
+        broken = zero_or_nan.isnan().float()
+        torch.distributed.all_reduce(broken)
+        if broken.item() > 0:
+            problems = enumerate(comm.all_gather(self._problem()))
+            raise FloatingPointError("\n".join(f"process {r}: {p}" for r, p in problems if p))
+
+    def _problem(self) -> str:
+        """What is wrong with the passes that are known by now, which are forgotten; or ""."""
+        looks, self._looks = self._looks, []
+        broken = []
+        for look in looks:
+            if look.is_there():
+                broken += look.not_finite()
+            else:
+                self._looks.append(look)
+        if not broken:
+            return ""
+        return (
+            "the teacher's pass over a batch is not finite: there is NaN or infinity in its "
+            f"{', '.join(dict.fromkeys(broken))}. Look at its weights, at its pixel_mean and "
+            "pixel_std, and at the precision that it runs in: float16 ends at 65504, "
+            "precision='float32' or 'bfloat16' of Teacher does not"
+        )
 
     def __reduce__(self) -> tuple:  # a copy of a model has looked at nothing
         return type(self), ()
