@@ -19,7 +19,7 @@ from .detectors import FCOS, DenseDetector, RetinaNet
 from .inheritance import inherit
 from .iteration import IterationCounter
 from .methods import MethodSet, Step
-from .methods.options import check_flags
+from .options import check_flags
 from .pairs import (
     check_inheritable,
     check_same_images,

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from ..compat import full_precision
 from ..detectors.dense import DenseDetector
+from ..options import check_counts
 from ..outputs import DensePass, Tap, Targets
 from .checks import check_same_distances, check_same_priors
 from .class_maps import ClassMap, class_pairs
-from .options import check_counts
 from .teacher_watch import TeacherWatch
 
 logger = logging.getLogger(__name__)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from ..losses import elementwise_giou, elementwise_iou, modulated_binary_cross_entropy
+from ..options import check_choices, check_flags, check_weights
 from ..outputs import DensePass, Targets
 from .base import KDMethod, Needs, Step
 from .batch_size import growth_warning
 from .class_maps import ClassMap
-from .options import check_choices, check_flags, check_weights
 
 LOC_LOSSES = {"giou": elementwise_giou, "iou": elementwise_iou}
 NORMALIZERS = ("positives", "none")

@@ -17,11 +17,11 @@ from ..losses import (
     kl_divergence,
     modulated_binary_cross_entropy,
 )
+from ..options import check_choices, check_flags, check_unused, check_weights
 from ..outputs import DensePass, Targets
 from ..pairing import zip_equal
 from .base import KDMethod, Needs, Step
 from .checks import check_same_priors
-from .options import check_choices, check_flags, check_unused, check_weights
 
 LOC_LOSSES = ("auto", "kl", "giou", "iou")
 LOC_WEIGHTINGS = ("score", "uniform")

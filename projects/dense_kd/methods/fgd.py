@@ -7,12 +7,12 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from ..detectors.dense import DenseDetector
+from ..options import check_choices, check_positive, check_weights
 from ..outputs import DensePass
 from ..pairing import zip_equal
 from .adapters import comparable_features, pyramid_adapters, pyramid_channels
 from .attention import attention_weights
 from .base import KDMethod, Needs, Step
-from .options import check_choices, check_positive, check_weights
 
 BOX_SCALES = ("image_size", "stride")
 

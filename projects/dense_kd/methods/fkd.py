@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..detectors.dense import DenseDetector
+from ..options import check_positive
 from ..outputs import DensePass
 from ..pairing import zip_equal
 from .adapters import pyramid_channels
 from .attention import spatial_attention
 from .base import KDMethod, Needs, Step
 from .batch_size import growth_warning
-from .options import check_positive
 
 TERMS = ("feature", "channel", "spatial", "nonlocal")
 POOLING = (8, 4, 2, 2)

@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from ..detectors.dense import DenseDetector
 from ..losses import modulated_binary_cross_entropy
+from ..options import check_weights
 from ..outputs import DensePass
 from ..pairing import zip_equal
 from .base import Needs, Step
 from .class_maps import ClassMap
 from .imitation import FeatureImitation
-from .options import check_weights
 
 
 class FRS(FeatureImitation):

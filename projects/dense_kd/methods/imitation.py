@@ -17,6 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from ..detectors.dense import DenseDetector
+from ..options import (
+    check_choices,
+    check_flags,
+    check_parts,
+    check_positive,
+    check_weights,
+    is_share,
+    is_whole,
+)
 from ..outputs import DensePass
 from ..pairing import zip_equal
 from .adapters import comparable_features, pyramid_adapters
@@ -28,15 +37,6 @@ from .imitation_masks import (
     near_object_masks,
     object_levels,
     object_masks,
-)
-from .options import (
-    check_choices,
-    check_flags,
-    check_parts,
-    check_positive,
-    check_weights,
-    is_share,
-    is_whole,
 )
 
 FITNET_REGIONS = ("all", "objects", "positives")

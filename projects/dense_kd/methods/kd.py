@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ..detectors.dense import DenseDetector
 from ..losses import binary_divergence, elementwise_giou, kl_divergence
+from ..options import check_choices, check_positive, check_weights
 from ..outputs import DensePass
 from ..pairing import zip_equal
 from .base import KDMethod, Needs, Step
 from .batch_size import growth_warning
 from .checks import same_code
 from .class_maps import ClassMap
-from .options import check_choices, check_positive, check_weights
 
 CLS_LOSSES = ("binary", "softmax")
 LOC_LOSSES = ("giou", "l1", "kl")

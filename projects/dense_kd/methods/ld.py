@@ -6,18 +6,18 @@ import torch
 from torch import Tensor
 
 from ..losses import kl_divergence
-from ..outputs import DensePass
-from ..pairing import zip_equal
-from .base import KDMethod, Needs, Step
-from .batch_size import PUBLISHED_IMAGES, growth_warning
-from .class_maps import ClassMap
-from .options import (
+from ..options import (
     check_choices,
     check_flags,
     check_padding_multiple,
     check_positive,
     check_weights,
 )
+from ..outputs import DensePass
+from ..pairing import zip_equal
+from .base import KDMethod, Needs, Step
+from .batch_size import PUBLISHED_IMAGES, growth_warning
+from .class_maps import ClassMap
 from .valuable_region import inside_any_box, valuable_region
 
 VLR_OVERLAPS = {"iof": "iof", "diou": "iou"}

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..detectors.dense import DenseDetector
+from ..options import check_parts, check_positive
 from ..outputs import DensePass
 from ..pairing import check_equal_lengths
 from .adapters import comparable_features, pyramid_adapters, pyramid_channels
 from .base import KDMethod, Needs, Step
-from .options import check_parts, check_positive
 
 
 class MGD(KDMethod):

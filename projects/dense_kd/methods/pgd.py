@@ -14,11 +14,7 @@ from torch import Tensor, nn
 from ..detectors.assigners import box_centers, not_in_padding, on_image
 from ..detectors.dense import DenseDetector
 from ..detectors.heads import BRANCHES
-from ..outputs import DensePass
-from .base import KDMethod, Needs, Step
-from .batch_size import growth_warning
-from .class_maps import ClassMap
-from .options import (
+from ..options import (
     check_choices,
     check_counts,
     check_not_negative,
@@ -29,6 +25,10 @@ from .options import (
     check_weights,
     is_list,
 )
+from ..outputs import DensePass
+from .base import KDMethod, Needs, Step
+from .batch_size import growth_warning
+from .class_maps import ClassMap
 from .pgd_released import (
     are_points,
     released_background,

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..detectors.dense import DenseDetector
+from ..options import check_choices, check_positive, check_unused, is_list, is_whole
 from ..outputs import DensePass, Tap
 from .adapters import comparable_maps, tower_adapters
 from .base import KDMethod, Needs, Step
-from .options import check_choices, check_positive, check_unused, is_list, is_whole
 
 RESIZED = ("student", "teacher")
 

@@ -11,11 +11,7 @@ from ..detectors.adaptive_assigners import nearest_anchors, usual_fit
 from ..detectors.assigners import box_centers, on_image
 from ..detectors.dense import DenseDetector
 from ..losses import elementwise_iou
-from ..outputs import DensePass
-from .adapters import comparable_features, pyramid_adapters
-from .base import KDMethod, Needs, Step
-from .class_maps import ClassMap
-from .options import (
+from ..options import (
     check_choices,
     check_flags,
     check_not_negative,
@@ -25,6 +21,10 @@ from .options import (
     check_unused,
     is_share,
 )
+from ..outputs import DensePass
+from .adapters import comparable_features, pyramid_adapters
+from .base import KDMethod, Needs, Step
+from .class_maps import ClassMap
 from .task_integration import (
     dual_task_importance,
     feature_decoupling,

@@ -1,4 +1,4 @@
-"""Checks of the options of methods; each error says what was received and what is expected."""
+"""Checks of options; each error says what was received and what is expected."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ def check_weights(**weights: float) -> None:
     _check(_is_not_negative, weights, expected)
     if max(weights.values()) == 0:
         raise ValueError(f"{_listed(weights)}: expected {expected}")
+
+
+def check_numbers(**values: float) -> None:
+    """Raise ValueError unless all are numbers, and finite."""
+    _check(_is_number, values, "finite numbers" if len(values) > 1 else "a finite number")
 
 
 def check_positive(**values: float) -> None:
@@ -49,6 +54,23 @@ def check_parts(**values: float) -> None:
         lambda value: _is_number(value) and 0 <= value < 1,
         values,
         f"{expected} of at least 0 and below 1",
+    )
+
+
+def check_within(**values: float) -> None:
+    """Raise ValueError unless all are numbers between 0 and 1, and neither of them."""
+    expected = "numbers" if len(values) > 1 else "a number"
+    _check(lambda value: is_share(value) and 0 < value < 1, values, f"{expected} between 0 and 1")
+
+
+def check_widths(**values: Sequence[int]) -> None:
+    """Raise ValueError unless all are lists of one or more numbers of channels."""
+    _check(
+        lambda value: (
+            is_list(value) and len(value) > 0 and all(is_whole(v) and v > 0 for v in value)
+        ),
+        values,
+        "a list of one or more whole numbers above 0",
     )
 
 
