@@ -64,13 +64,13 @@ def check_within(**values: float) -> None:
 
 
 def check_widths(**values: Sequence[int]) -> None:
-    """Raise ValueError unless all are lists of one or more numbers of channels."""
+    """Raise ValueError unless all are lists of numbers of channels."""
     _check(
         lambda value: (
             is_list(value) and len(value) > 0 and all(is_whole(v) and v > 0 for v in value)
         ),
         values,
-        "a list of one or more whole numbers above 0",
+        "the channels of one block or more, as in [256, 256, 256, 256]",
     )
 
 

@@ -243,7 +243,10 @@ def test_the_expectation_of_a_uniform_distribution_is_its_middle():
 @pytest.mark.parametrize(
     "build, message",
     [
-        (lambda: tiny_fcos(head={"reg_max": 0}), "reg_max=0: expected a distance of at least 1"),
+        (
+            lambda: tiny_fcos(head={"reg_max": 0}),
+            "reg_max=0: expected a whole number of at least 1, or None",
+        ),
         (
             lambda: tiny_distribution_retinanet(
                 box2box_transform=tiny_retinanet().box2box_transform

@@ -19,6 +19,7 @@ from .box_coders import centerness
 from .dense import mean_over_processes
 from .distribution_boxes import distribution_loss
 from .heads import QualityHead
+from .options import check_options
 from .square_anchors import SquareAnchorDetector
 
 QUALITIES = ("centerness", "iou")
@@ -92,6 +93,12 @@ class ATSS(SquareAnchorDetector):
             distribution_loss_weight: of the distribution focal loss, if the head has ``reg_max``.
             square_anchors: further arguments of :class:`SquareAnchorDetector`.
         """
+        check_options(
+            focal_loss_alpha=focal_loss_alpha,
+            focal_loss_gamma=focal_loss_gamma,
+            box_loss_weight=box_loss_weight,
+            distribution_loss_weight=distribution_loss_weight,
+        )
         if head.quality_kind not in QUALITIES:
             raise ValueError(
                 f"head has the quality branch {head.quality_kind!r}: expected one of {QUALITIES}, "

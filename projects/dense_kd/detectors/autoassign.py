@@ -21,6 +21,7 @@ from .box_coders import DistanceCoder
 from .dense import DenseDetector, mean_over_processes
 from .heads import QualityHead
 from .levels import pyramid_levels
+from .options import check_options
 from .soft_assignment import (
     EPS,
     Pairs,
@@ -94,6 +95,7 @@ class AutoAssignHead(QualityHead):
             quality="objectness",
             **tower,
         )
+        check_options(box_bias=box_bias)
         nn.init.constant_(self.bbox_pred.bias, box_bias)
         self.center_prior = CenterPrior(num_classes)
 
@@ -145,6 +147,12 @@ class AutoAssign(DenseDetector):
         """
         if not isinstance(head, AutoAssignHead):
             raise TypeError(f"head is a {type(head).__name__}, expected an AutoAssignHead")
+        check_options(
+            positive_loss_weight=positive_loss_weight,
+            negative_loss_weight=negative_loss_weight,
+            center_loss_weight=center_loss_weight,
+            box_loss_weight=box_loss_weight,
+        )
         levels, strides = pyramid_levels(backbone, head_in_features)
         super().__init__(
             backbone=backbone,

@@ -8,6 +8,8 @@ import torch
 from detectron2.modeling.box_regression import Box2BoxTransform
 from torch import Tensor
 
+from ..options import check_flags, check_positive
+
 ACTIVATIONS = ("relu", "exp", "identity")
 LARGEST = 1e6
 """The largest coordinate of a box, in pixels, and the largest value of a code: far beyond those of
@@ -74,6 +76,8 @@ class DistanceCoder:
         """
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation={activation!r}: expected one of {ACTIVATIONS}")
+        check_flags(normalize_by_size=normalize_by_size)
+        check_positive(prior_scale=prior_scale)
         self.activation = activation
         self.normalize_by_size = normalize_by_size
         self.prior_scale = prior_scale

@@ -17,6 +17,7 @@ from .adaptive_assigners import DDODAssigner
 from .atss import ATSSHead
 from .deform_conv import DeformConv2d
 from .heads import BRANCHES, QualityHead
+from .options import check_options
 from .square_anchors import SquareAnchorDetector
 
 BOX_ALPHAS = {"mmdet": 0.5, "pgd": 0.6}
@@ -108,6 +109,16 @@ class DDOD(SquareAnchorDetector):
             box_loss_weight: of the GIoU loss.
             square_anchors: further arguments of :class:`SquareAnchorDetector`.
         """
+        check_options(
+            cls_alpha=cls_alpha,
+            reg_alpha=reg_alpha,
+            separate_level_counts=separate_level_counts,
+            assign_topk=assign_topk,
+            padding_multiple=padding_multiple,
+            focal_loss_alpha=focal_loss_alpha,
+            focal_loss_gamma=focal_loss_gamma,
+            box_loss_weight=box_loss_weight,
+        )
         if head.quality_kind != "iou":
             raise ValueError(
                 f"head has the quality branch {head.quality_kind!r}: expected 'iou', as a "

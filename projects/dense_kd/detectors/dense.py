@@ -17,12 +17,13 @@ from .. import compat
 from ..outputs import DensePass, Tap, Targets
 from ..pairing import zip_equal
 from .box_coders import bounded
-from .detections import best_candidates, check_detection_options, suppress
+from .detections import best_candidates, suppress
 from .distribution_boxes import check_distribution_boxes, expected_distances
 from .ground_truth import checked_ground_truth
 from .heads import HeadOutputs, TowerHead
 from .images import as_rgb, checked_images, image_input
 from .levels import check_anchors, check_head, pyramid_levels
+from .options import check_options
 
 
 class DenseDetector(nn.Module, ABC):
@@ -99,6 +100,19 @@ class DenseDetector(nn.Module, ABC):
                 or "YUV-BT.601".
         """
         super().__init__()
+        check_options(
+            num_classes=num_classes,
+            loss_normalizer=loss_normalizer,
+            loss_normalizer_momentum=loss_normalizer_momentum,
+            loss_normalizer_sync=loss_normalizer_sync,
+            count_empty_images=count_empty_images,
+            test_score_thresh=test_score_thresh,
+            test_topk_candidates=test_topk_candidates,
+            test_nms_thresh=test_nms_thresh,
+            max_detections_per_image=max_detections_per_image,
+            clip_before_nms=clip_before_nms,
+            vis_period=vis_period,
+        )
         if not isinstance(head, TowerHead):
             raise TypeError(
                 f"head is a {type(head).__module__}.{type(head).__name__}, expected a "
@@ -122,22 +136,11 @@ class DenseDetector(nn.Module, ABC):
         self.num_classes = num_classes
         self.class_names = _checked_names(class_names, num_classes)
 
-        if not (0 <= loss_normalizer_momentum <= 1 and 0 < loss_normalizer < float("inf")):
-            raise ValueError(
-                f"loss_normalizer={loss_normalizer} and its momentum {loss_normalizer_momentum}: "
-                "expected a number of positives above 0, and a momentum in [0, 1]"
-            )
         self.loss_normalizer_momentum = loss_normalizer_momentum
         self.loss_normalizer_sync = loss_normalizer_sync
         self.count_empty_images = count_empty_images
         self.register_buffer("loss_normalizer", torch.tensor(float(loss_normalizer)), False)
 
-        check_detection_options(
-            test_score_thresh=test_score_thresh,
-            test_topk_candidates=test_topk_candidates,
-            test_nms_thresh=test_nms_thresh,
-            max_detections_per_image=max_detections_per_image,
-        )
         self.test_score_thresh = test_score_thresh
         self.test_topk_candidates = test_topk_candidates
         self.test_nms_thresh = test_nms_thresh

@@ -2,34 +2,9 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
-
 from detectron2.structures import Instances
 from torch import Tensor
 from torchvision.ops import batched_nms
-
-
-def check_detection_options(
-    *,
-    test_score_thresh: float,
-    test_topk_candidates: int,
-    test_nms_thresh: float,
-    max_detections_per_image: int,
-) -> None:
-    """Raise ValueError unless all are what :class:`DenseDetector` documents: out of range they
-    would leave out detections, or all of them, without a word."""
-    for name, share in (
-        ("test_score_thresh", test_score_thresh),
-        ("test_nms_thresh", test_nms_thresh),
-    ):
-        if not isinstance(share, Real) or not 0 <= share <= 1:
-            raise ValueError(f"{name}={share!r}: expected a number in [0, 1]")
-    for name, count in (
-        ("test_topk_candidates", test_topk_candidates),
-        ("max_detections_per_image", max_detections_per_image),
-    ):
-        if not isinstance(count, Integral) or count < 1:
-            raise ValueError(f"{name}={count!r}: expected a whole number of at least 1")
 
 
 def best_candidates(scores: Tensor, threshold: float, topk: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -24,6 +24,7 @@ from .dense import DenseDetector, mean_over_processes
 from .distribution_boxes import distribution_loss
 from .heads import BRANCHES, QualityHead
 from .levels import pyramid_levels
+from .options import check_options
 
 
 class FCOSHead(QualityHead):
@@ -149,6 +150,12 @@ class FCOS(DenseDetector):
         ):
             if value not in expected:
                 raise ValueError(f"{name}={value!r}: expected one of {expected}")
+        check_options(
+            center_sampling_radius=center_sampling_radius,
+            focal_loss_alpha=focal_loss_alpha,
+            focal_loss_gamma=focal_loss_gamma,
+            distribution_loss_weight=distribution_loss_weight,
+        )
         levels, strides = pyramid_levels(backbone, head_in_features)
         dense.setdefault("loss_normalizer", 300.0)
         dense.setdefault("loss_normalizer_momentum", 0.9)

@@ -16,6 +16,7 @@ from ..outputs import DensePass, Targets
 from .dense import mean_over_processes
 from .distribution_boxes import distribution_loss
 from .heads import TowerHead
+from .options import check_options
 from .square_anchors import SquareAnchorDetector
 
 
@@ -81,6 +82,11 @@ class GFL(SquareAnchorDetector):
         """
         if not isinstance(head, GFLHead):
             raise TypeError(f"head is a {type(head).__name__}, expected a GFLHead")
+        check_options(
+            quality_focal_loss_beta=quality_focal_loss_beta,
+            box_loss_weight=box_loss_weight,
+            distribution_loss_weight=distribution_loss_weight,
+        )
         super().__init__(head=head, **square_anchors)
         self.quality_focal_loss_beta = quality_focal_loss_beta
         self.box_loss_weight = box_loss_weight

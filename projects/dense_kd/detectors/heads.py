@@ -11,9 +11,9 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 from torch import Tensor, nn
 
-from ..arguments import is_integer
 from ..outputs import Tap
 from ..pairing import check_equal_lengths
+from .options import check_options
 
 BRANCHES = ("cls", "bbox")
 """The two towers; a :data:`Tap` names one of them."""
@@ -91,13 +91,15 @@ class TowerHead(RetinaNetHead):
             reg_max: predict a distribution over the distances 0, 1, ..., reg_max to each side of
                 a box, as GFL does, instead of four numbers.
         """
-        if reg_max is not None and reg_max < 1:
-            raise ValueError(f"reg_max={reg_max}: expected a distance of at least 1, or None")
-        if not conv_dims or not all(is_integer(dim) and dim >= 1 for dim in conv_dims):
-            raise ValueError(
-                f"conv_dims={list(conv_dims)}: expected the channels of one block or more, as in "
-                "[256, 256, 256, 256]"
-            )
+        check_options(
+            num_classes=num_classes,
+            num_anchors=num_anchors,
+            conv_dims=conv_dims,
+            prior_prob=prior_prob,
+            conv_bias=conv_bias,
+            level_scales=level_scales,
+            reg_max=reg_max,
+        )
         if not input_shape:
             raise ValueError("input_shape is empty: expected the shape of one level or more")
         super().__init__(

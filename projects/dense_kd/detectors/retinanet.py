@@ -18,6 +18,7 @@ from .assigners import MaxIoUAssigner
 from .dense import DenseDetector
 from .distribution_boxes import distribution_loss
 from .heads import TowerHead
+from .options import check_options
 
 
 class RetinaNet(DenseDetector):
@@ -67,6 +68,14 @@ class RetinaNet(DenseDetector):
             test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image:
                 see :class:`DenseDetector`, as the further arguments ``dense``.
         """
+        check_options(
+            padding_multiple=padding_multiple,
+            reassign_best_anchors=reassign_best_anchors,
+            focal_loss_alpha=focal_loss_alpha,
+            focal_loss_gamma=focal_loss_gamma,
+            smooth_l1_beta=smooth_l1_beta,
+            distribution_loss_weight=distribution_loss_weight,
+        )
         dense.setdefault("loss_normalizer", 100.0)
         dense.setdefault("loss_normalizer_momentum", 0.9)
         super().__init__(

@@ -15,6 +15,7 @@ from .box_coders import DeltaCoder, DistanceCoder
 from .dense import DenseDetector
 from .heads import TowerHead
 from .levels import pyramid_levels
+from .options import check_options
 
 ANCHOR_SCALE = 8
 """Side of an anchor in strides."""
@@ -53,6 +54,7 @@ class SquareAnchorDetector(DenseDetector):
             test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image:
                 see :class:`DenseDetector`, as the further arguments ``dense``.
         """
+        check_options(assign_topk=assign_topk, padding_multiple=padding_multiple)
         levels, strides = pyramid_levels(backbone, head_in_features)
         if box2box_transform is None:
             box2box_transform = default_coder(head)

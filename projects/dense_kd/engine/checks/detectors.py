@@ -2,49 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from omegaconf import DictConfig, ListConfig
 
 from ...arguments import is_number
 from ...detectors import DenseDetector, TowerHead
-from .rules import ANYTHING, Rule, integer, optional
+from ...detectors.options import CHECKS, check_options
 from .tree import calls_of, select
-
-_SHARE = Rule("a number from 0 to 1", lambda v: is_number(v) and 0 <= v <= 1)
-_PART = Rule("a number of at least 0 and below 1", lambda v: is_number(v) and 0 <= v < 1)
-_PROBABILITY = Rule("a number between 0 and 1", lambda v: is_number(v) and 0 < v < 1)
-_NOT_NEGATIVE = Rule("a number of at least 0", lambda v: is_number(v) and v >= 0)
-_POSITIVE = Rule("a number above 0", lambda v: is_number(v) and v > 0)
-
-RULES: Mapping[str, Rule] = {
-    "test_score_thresh": _SHARE,
-    "test_nms_thresh": _SHARE,
-    "test_topk_candidates": integer(1),
-    "max_detections_per_image": integer(1),
-    "loss_normalizer": _POSITIVE,
-    "loss_normalizer_momentum": _PART,
-    "focal_loss_gamma": _NOT_NEGATIVE,
-    "quality_focal_loss_beta": _NOT_NEGATIVE,
-    "smooth_l1_beta": _NOT_NEGATIVE,
-    "center_sampling_radius": optional(_POSITIVE),
-    "assign_topk": integer(1),
-    "vis_period": integer(0),
-    "prior_prob": _PROBABILITY,
-    "num_anchors": integer(1),
-    "reg_max": optional(integer(1)),
-}
-"""By the name of the argument; that of a loss's weight ends in ``_weight``."""
 
 
 def problems(cfg: DictConfig) -> Iterator[str]:
     """Those of all detectors and heads of ``model``."""
     for place, node in calls_of(cfg.model, "model", (DenseDetector, TowerHead)):
-        for key in node:
-            rule = RULES.get(key, _NOT_NEGATIVE if key.endswith("_weight") else ANYTHING)
-            value = select(node, key)
-            if not rule.holds(value):
-                yield f"{place}.{key}={value!r}: expected {rule.expected}"
+        for key in [key for key in node if key in CHECKS]:
+            try:
+                check_options(**{key: select(node, key)})
+            except ValueError as error:
+                yield f"{place}.{error}"
         yield from _normalisation(place, node)
 
 
