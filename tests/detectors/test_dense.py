@@ -23,7 +23,6 @@ from detectron2.utils.events import EventStorage
 
 from dense_kd.detectors import RetinaNet, from_detectron2
 
-NAN = float("nan")
 BUILDERS = {
     "RetinaNet": tiny_retinanet,
     "FCOS": tiny_fcos,
@@ -205,30 +204,3 @@ def test_the_batch_is_not_changed(build):
         truth, unchanged = image["instances"], expected["instances"]
         assert torch.equal(truth.gt_boxes.tensor, unchanged.gt_boxes.tensor)
         assert torch.equal(truth.gt_classes, unchanged.gt_classes)
-
-
-@DETECTORS
-@pytest.mark.parametrize(
-    ("option", "wrong"),
-    [
-        *((name, x) for name in ("test_score_thresh", "test_nms_thresh") for x in (-0.1, 50, NAN)),
-        *(
-            (name, x)
-            for name in ("test_topk_candidates", "max_detections_per_image")
-            for x in (-1, 0, 100.0, "100")
-        ),
-    ],
-)
-def test_options_that_would_leave_out_detections_in_silence_are_refused(build, option, wrong):
-    with pytest.raises(ValueError, match=f"{option}={wrong!r}: expected a"):
-        build(**{option: wrong})
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"loss_normalizer": 0.0}, {"loss_normalizer": NAN}, {"loss_normalizer_momentum": 1.5}],
-    ids=str,
-)
-def test_a_normalizer_that_cannot_divide_losses_is_refused(wrong):
-    with pytest.raises(ValueError, match="expected a number of positives above 0"):
-        tiny_fcos(**wrong)

@@ -39,7 +39,14 @@ NEVER: dict[str, tuple[Any, ...]] = {
 }
 """{annotation: values that no option of such an annotation may have}."""
 SIGNED = ("box_bias",)
-OTHERS = {"prior_prob": (0, 1, 2), "padding_multiple": (0,), "num_classes": (0,)}
+OTHERS = {
+    **dict.fromkeys(
+        ("num_classes", "test_topk_candidates", "max_detections_per_image"), (0, 100.0)
+    ),
+    "loss_normalizer": (0.0,),
+    "padding_multiple": (0,),
+    "prior_prob": (0, 1, 2),
+}
 SHARES = (
     "cls_alpha",
     "focal_loss_alpha",
