@@ -100,6 +100,16 @@ def test_logging_an_image_leaves_losses_and_gradients_alone(build):
 
 
 @DETECTORS
+def test_the_positives_of_an_image_are_logged(build):
+    model = build()
+    with EventStorage() as storage:
+        dense = model.run(model.preprocess_image(batch("one empty")))
+        targets = model.targets(dense, model.ground_truth(batch("one empty")))
+    assert targets.foreground.any()
+    assert storage.latest()["num_pos_anchors"][0] == targets.foreground.sum().item() / 2
+
+
+@DETECTORS
 def test_the_model_trains_without_an_event_storage(build):
     assert all(loss.isfinite() for loss in build(vis_period=1)(batch("usual")).values())
 
@@ -204,3 +214,9 @@ def test_the_batch_is_not_changed(build):
         truth, unchanged = image["instances"], expected["instances"]
         assert torch.equal(truth.gt_boxes.tensor, unchanged.gt_boxes.tensor)
         assert torch.equal(truth.gt_classes, unchanged.gt_classes)
+
+
+def test_a_momentum_of_one_keeps_the_normalizer():
+    model = tiny_fcos(loss_normalizer=50.0, loss_normalizer_momentum=1.0)
+    model(batch())
+    assert model.loss_normalizer == 50

@@ -236,6 +236,17 @@ def test_distances_beyond_the_last_bin_are_clamped():
     assert_close(distribution_loss(dense, targets, model.box2box_transform), expected, 1e-5)
 
 
+def test_distances_to_a_box_far_away_are_clamped():
+    """To the left and above they are negative, so in the first bin."""
+    model = tiny_distribution_retinanet(reg_max=2)
+    dense, targets = run(model)
+    entropy = -torch.cat(dense.distribution, 1)[targets.foreground].log_softmax(-1)  # (P, 4, 3)
+    targets.boxes = torch.tensor([8e3, 8e3, 9e3, 9e3]).expand_as(targets.boxes)
+    last = 0.1 * entropy[..., 1] + 0.9 * entropy[..., 2]
+    expected = torch.cat((entropy[:, :2, 0], last[:, 2:]), dim=1).mean(dim=1)
+    assert_close(distribution_loss(dense, targets, model.box2box_transform), expected, 1e-5)
+
+
 def test_the_expectation_of_a_uniform_distribution_is_its_middle():
     assert expected_distances(torch.full((2, 4, 5), 3.0)).tolist() == [[2.0] * 4] * 2
 

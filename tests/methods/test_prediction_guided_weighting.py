@@ -159,6 +159,21 @@ def test_kernel_density_is_highest_where_the_best_locations_are_dense():
     assert found.count_nonzero() == 5
 
 
+@pytest.mark.parametrize("strategy", ["ours", "kde", "topk"])
+def test_locations_beyond_those_in_an_object_add_nothing(strategy: str):
+    count = sum(inside(i, OBJECTS[0]) for i in range(48))
+    found = weights(strategy, topk=48, gt=GT[:1])
+    assert found.count_nonzero() == count
+    torch.testing.assert_close(found, weights(strategy, topk=count, gt=GT[:1]))
+
+
+def test_locations_of_no_quality_are_among_the_best_where_there_are_no_others():
+    points, scores, boxes = grid()
+    options = {"iou_exponent": 0.8, "topk": 48, "strategy": "topk"}
+    found = foreground_weights(points, scores, boxes + 1e4, GT[:1], CLASSES[:1], **options)
+    assert found.tolist() == [float(inside(i, OBJECTS[0])) for i in range(48)]
+
+
 def test_masks_of_boxes_do_not_look_at_predictions():
     for index in range(48):
         x, y = 8 * (index % 8), 8 * (index // 8)
