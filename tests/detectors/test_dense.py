@@ -22,6 +22,7 @@ from detectron2.config import instantiate
 from detectron2.utils.events import EventStorage
 
 from dense_kd.detectors import RetinaNet, from_detectron2
+from dense_kd.detectors.detections import best_candidates
 
 BUILDERS = {
     "RetinaNet": tiny_retinanet,
@@ -220,3 +221,16 @@ def test_a_momentum_of_one_keeps_the_normalizer():
     model = tiny_fcos(loss_normalizer=50.0, loss_normalizer_momentum=1.0)
     model(batch())
     assert model.loss_normalizer == 50
+
+
+@DETECTORS
+def test_the_largest_codes_decode_to_finite_boxes(build):
+    model, priors = build(), torch.tensor([[-40.0, -40.0, 40.0, 40.0]])
+    for code in (3e38, -3e38):
+        assert model.decode(torch.full((1, 4), code), priors).isfinite().all()
+
+
+def test_a_score_of_the_threshold_is_no_candidate():
+    scores = torch.tensor([[0.5, 0.75], [0.25, 0.5]])
+    found = best_candidates(scores, threshold=0.5, topk=10)
+    assert [x.tolist() for x in found] == [[0.75], [0], [1]]

@@ -247,6 +247,13 @@ def test_distances_to_a_box_far_away_are_clamped():
     assert_close(distribution_loss(dense, targets, model.box2box_transform), expected, 1e-5)
 
 
+def test_expected_distances_are_not_rounded_under_autocast():
+    distribution = torch.randn(2, 5, 4, 17, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = expected_distances(distribution)
+    assert found.dtype == torch.float32 and torch.equal(found, expected_distances(distribution))
+
+
 def test_the_expectation_of_a_uniform_distribution_is_its_middle():
     assert expected_distances(torch.full((2, 4, 5), 3.0)).tolist() == [[2.0] * 4] * 2
 
