@@ -82,7 +82,7 @@ def focal_loss(logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Te
     Args:
         logits: (N, R, K).
         labels: (N, R) in {-1 ignored, 0..K-1, K background}.
-        alpha: weight of the label's class; the others have 1 - alpha.
+        alpha: weight of the label's class; the others have 1 - alpha. -1 weights none.
         gamma: exponent of the modulating factor.
 
     Returns:

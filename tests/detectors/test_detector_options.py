@@ -39,6 +39,8 @@ NEVER: dict[str, tuple[Any, ...]] = {
 }
 """{annotation: values that no option of such an annotation may have}."""
 SIGNED = ("box_bias",)
+UNWEIGHTED = ("focal_loss_alpha",)
+"""What -1 switches off."""
 OTHERS = {
     **dict.fromkeys(
         ("num_classes", "test_topk_candidates", "max_detections_per_image"), (0, 100.0)
@@ -81,7 +83,7 @@ def options_of(detector: str) -> Iterator[tuple[str, str, str]]:
 def wrong_values(name: str, annotation: str) -> tuple[Any, ...]:
     values = NEVER.get(annotation, ())
     if annotation == "float" and name not in SIGNED:
-        values += (-1.0, -1e-9)
+        values += (-1e-9,) if name in UNWEIGHTED else (-1.0, -1e-9)
     return values + OTHERS.get(name, (1.5,) if name in SHARES else ())
 
 
@@ -148,3 +150,9 @@ def test_the_default_of_every_option_may_be_given(detector):
 def test_a_distance_coder_refuses_what_its_options_cannot_mean(options):
     with pytest.raises(ValueError, match=f"{next(iter(options))}=.*: expected"):
         DistanceCoder(**options)
+
+
+@pytest.mark.parametrize("detector", ["retinanet", "fcos", "atss", "ddod"])
+def test_a_focal_loss_without_weights_of_classes_has_an_alpha_of_minus_1(detector: str):
+    build(detector, "model", focal_loss_alpha=-1)
+    assert problems(detector, "model", focal_loss_alpha=-1) == []

@@ -32,6 +32,15 @@ def _or_none(check: Callable[..., None]) -> Callable[..., None]:
     return check_given
 
 
+def _share_or_minus_1(**options: Any) -> None:
+    """fvcore's focal loss weights no class with an alpha of -1."""
+    for name, value in options.items():
+        try:
+            check_shares(**({} if value == -1 else {name: value}))
+        except ValueError as error:
+            raise ValueError(f"{error}, or -1 for no weights") from None
+
+
 CHECKS: Mapping[str, Callable[..., None]] = {
     "num_classes": check_counts,
     "num_anchors": check_counts,
@@ -45,7 +54,7 @@ CHECKS: Mapping[str, Callable[..., None]] = {
     "loss_normalizer_momentum": check_shares,
     "loss_normalizer_sync": check_flags,
     "count_empty_images": check_flags,
-    "focal_loss_alpha": check_shares,
+    "focal_loss_alpha": _share_or_minus_1,
     "focal_loss_gamma": check_not_negative,
     "quality_focal_loss_beta": check_not_negative,
     "smooth_l1_beta": check_not_negative,

@@ -63,7 +63,9 @@ def get_parser(description: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
-def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None):
+def parse_args(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
+) -> argparse.Namespace:
     """Overrides may stand anywhere: an option after them is an option, too."""
     return parser.parse_intermixed_args(argv)
 
@@ -75,7 +77,7 @@ def mode_of(args: argparse.Namespace) -> str:
     return "evaluate" if args.eval_only else "train"
 
 
-def load_checked(args: argparse.Namespace, **processes: int):
+def load_checked(args: argparse.Namespace, **processes: int) -> DictConfig:
     """The config of a command line, checked.
 
     Args:
