@@ -90,6 +90,17 @@ def test_released_weights_are_those_worked_out_for_a_grid():
     assert sorted(set(expected) - set(swapped.nonzero().flatten().tolist())) == [12, 20]
 
 
+@pytest.mark.parametrize(("drawn", "pixels"), [(0.0, -0.05), (0.5, 0.0), (1.0, 0.05)])
+def test_released_points_are_moved_by_at_most_a_twentieth_of_a_pixel(drawn, pixels, monkeypatch):
+    options = {"iou_exponent": 0.8, "topk": 5, "transposed": False}
+    expected = released_weights(
+        *grid(), GT, CLASSES, jitter=torch.full((2, 5, 2), pixels), **options
+    )
+    monkeypatch.setattr(torch, "rand", lambda *shape: torch.full(shape, drawn))
+    found = released_weights(*grid(), GT, CLASSES, **options)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+
+
 def test_transposed_points_are_looked_for_at_y_and_x():
     points, box = torch.tensor([[30.0, 5.0], [5.0, 30.0]]), torch.tensor([[20.0, 0, 40, 10]])
     assert released_points_in_boxes(points, box, False).tolist() == [[True, False]]
