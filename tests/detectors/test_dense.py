@@ -234,3 +234,13 @@ def test_a_score_of_the_threshold_is_no_candidate():
     scores = torch.tensor([[0.5, 0.75], [0.25, 0.5]])
     found = best_candidates(scores, threshold=0.5, topk=10)
     assert [x.tolist() for x in found] == [[0.75], [0], [1]]
+
+
+@DETECTORS
+def test_the_best_detections_of_an_image_are_kept(build):
+    model = build(test_score_thresh=0.01).eval()
+    dense = model.run(model.preprocess_image(batch()))
+    everything = [found.scores for found in model.inference(dense)]
+    model.max_detections_per_image = 3
+    for scores, found in zip(everything, model.inference(dense)):
+        assert len(scores) > 3 and found.scores.tolist() == scores[:3].tolist()
