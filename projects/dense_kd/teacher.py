@@ -60,6 +60,7 @@ class Teacher:
         self.weights = weights
         self.precision = precision
         self.loaded = weights is None
+        self.file_classes: list[str] | None = None  # that the file names
 
     def load(self) -> None:
         """Read the weights, strictly, unless that is done.
@@ -69,7 +70,7 @@ class Teacher:
         """
         if self.loaded:
             return
-        load_strictly(self.model, self.weights)
+        self.file_classes = load_strictly(self.model, self.weights)
         self.loaded = True
         logger.info(f"Loaded the teacher {type(self.model).__name__} from {self.weights}")
 

@@ -74,5 +74,13 @@ def check_class_names(model: nn.Module, names: Sequence[str] | None, source: str
     )
 
 
+def in_another_order(names: Sequence[str], others: Sequence[str]) -> list[int]:
+    """The places at which two lists of the same names differ; [] if they are not the same names."""
+    ours, theirs = _plain(names), _plain(others)
+    if sorted(ours) != sorted(theirs):
+        return []
+    return [index for index, name in enumerate(ours) if name != theirs[index]]
+
+
 def _plain(names: Sequence[str]) -> list[str]:
     return [" ".join(name.casefold().replace("_", " ").split()) for name in names]

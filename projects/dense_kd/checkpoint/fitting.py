@@ -25,7 +25,9 @@ _NORMALISATION_KEYS = ("pixel_mean", "pixel_std")
 _OPTIONAL_SUFFIXES = (".num_batches_tracked", ".relative_position_index")
 
 
-def load_strictly(model: nn.Module, path: str, weights: Mapping[str, Tensor] | None = None) -> None:
+def load_strictly(
+    model: nn.Module, path: str, weights: Mapping[str, Tensor] | None = None
+) -> list[str] | None:
     """Load ``path`` into ``model`` so that nothing is left out on either side.
 
     Every parameter and buffer of the model must be in the file with its shape, every key of the
@@ -38,14 +40,19 @@ def load_strictly(model: nn.Module, path: str, weights: Mapping[str, Tensor] | N
         path: see :func:`read_weights`.
         weights: of ``path``, if they were read already.
 
+    Returns:
+        the names of the classes that the file was trained for, None where it says none.
+
     Raises:
         CheckpointError: lists the missing, unexpected, mis-shaped and non-finite keys; or the
             file's names of classes are not the model's. The model is unusable then.
     """
+    names_of_classes = None
     if weights is None:
         content = read_content(path)
         weights = weights_of(content, path)
-        check_class_names(model, class_names(content), path)
+        names_of_classes = class_names(content)
+        check_class_names(model, names_of_classes, path)
     expected = clean_state(model)
     _check_head(model, weights, path)
     _check_normalisation(model, weights, path)
@@ -79,6 +86,7 @@ def load_strictly(model: nn.Module, path: str, weights: Mapping[str, Tensor] | N
     unreached = _not_finite(clean_state(model))
     if unreached:
         raise CheckpointError(_mismatch(model, path, {"not finite after loading": unreached}))
+    return names_of_classes
 
 
 def check_initial(

@@ -22,9 +22,11 @@ from torch import nn
 
 from ..checkpoint import AtomicCheckpointer, load_strictly
 from ..distiller import Distiller
+from ..teacher import Teacher
 from . import run_folder
 from .building import build
 from .checks import check_run
+from .checks.data import check_file_classes
 from .checks.tree import select
 from .evaluation import Evaluation
 from .loaders import training_loader
@@ -52,8 +54,11 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     check_run(cfg, "evaluate")
     model = _build(cfg)
     student = model.student if isinstance(model, Distiller) else model
-    load_strictly(student, cfg.train.init_checkpoint)
-    return do_test(cfg, _parallel(cfg, model))
+    names = load_strictly(student, cfg.train.init_checkpoint)
+    evaluation = Evaluation(cfg)
+    if getattr(student, "class_names", None) is None:
+        check_file_classes(cfg, "evaluate", cfg.train.init_checkpoint, names)
+    return evaluation.run(_parallel(cfg, model))
 
 
 def evaluate_teacher(cfg: DictConfig) -> dict[str, Any]:
@@ -65,6 +70,7 @@ def evaluate_teacher(cfg: DictConfig) -> dict[str, Any]:
     teacher.model.to(cfg.train.device)
     input_format = build(cfg.model.student, "model.student").input_format
     evaluation = Evaluation(cfg, "evaluate_teacher")
+    _check_classes_of(teacher, cfg, "evaluate_teacher")
     return evaluation.run(functools.partial(teacher.detect, input_format=input_format))
 
 
@@ -103,6 +109,8 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
     loader = training_loader(cfg)
     evaluated = select(cfg, "dataloader.evaluator") is not None
     evaluation = Evaluation(cfg, "train") if evaluated else None
+    if distiller:
+        _check_classes_of(distiller.teacher, cfg, "train")
 
     model = _parallel(cfg, model)
     amp = cfg.train.amp
@@ -153,6 +161,11 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
         LazyConfig.save(cfg, os.path.join(cfg.train.output_dir, "config.yaml"))
     trainer.train(start, cfg.train.max_iter)
     return results
+
+
+def _check_classes_of(teacher: Teacher, cfg: DictConfig, mode: str) -> None:
+    if teacher.model.class_names is None:
+        check_file_classes(cfg, mode, teacher.weights, teacher.file_classes)
 
 
 def _build(cfg: DictConfig) -> nn.Module:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 
 import pytest
+import torch
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -22,8 +24,8 @@ from dense_kd.engine.evaluation import Evaluation
 ARGS = argparse.Namespace(resume=False)
 
 
-def config(tmp_path, *overrides: str):
-    return load(f"train.output_dir={tmp_path / 'out'}", *overrides)
+def config(tmp_path, *overrides: str, **options):
+    return load(f"train.output_dir={tmp_path / 'out'}", *overrides, **options)
 
 
 @pytest.fixture
@@ -207,3 +209,31 @@ def test_classes_out_of_range_are_found_before_the_first_batch(tmp_path):
         refused(cfg, "an object of class 7 in .*png; with model.num_classes=5, classes are 0 to 4")
     finally:
         unregister("checked_out_of_range")
+
+
+@pytest.mark.parametrize("mode", ["train", "evaluate", "evaluate_teacher"])
+def test_a_file_for_the_datasets_classes_in_another_order_is_refused(tmp_path, mode):
+    """The configs of both detectors name no classes, so only file and dataset do."""
+    path = tmp_path / "trained.pth"
+    cfg = config(
+        tmp_path,
+        f"model.teacher.weights={path}",
+        f"train.init_checkpoint={path if mode == 'evaluate' else ''}",
+        config="quickstart/distill.py",
+    )
+    model = instantiate(cfg.model.student if mode == "evaluate" else cfg.model.teacher.model)
+    with open(MetadataCatalog.get("checked_val").json_file) as file:
+        names = [category["name"] for category in json.load(file)["categories"]]
+    run = {
+        "train": lambda: engine.train(ARGS, cfg),
+        "evaluate": lambda: engine.evaluate(cfg),
+        "evaluate_teacher": lambda: engine.evaluate_teacher(cfg),
+    }[mode]
+    torch.save({"model": model.state_dict(), "CLASSES": names[::-1]}, path)
+    with pytest.raises(RunError, match="checked_val.* in another order: class 0 is") as error:
+        run()
+    assert names[0] in str(error.value) and names[-1] in str(error.value)
+    torch.save({"model": model.state_dict(), "CLASSES": [n.upper() for n in names]}, path)
+    begins = pytest.raises(AssertionError, match="an iteration was started")
+    with begins if mode == "train" else contextlib.nullcontext():
+        run()

@@ -12,8 +12,9 @@ from omegaconf import DictConfig, ListConfig
 from PIL import Image
 
 from ...arguments import is_integer
+from ...checkpoint.classes import in_another_order
 from ...detectors import DenseDetector
-from .errors import choice
+from .errors import RunError, choice
 from .tree import calls, calls_of, select, target_of
 
 _FORMATS = {"BGR", "YUV-BT.601", *Image.MODES}
@@ -48,13 +49,7 @@ def class_problems(cfg: DictConfig, mode: str) -> Iterator[str]:
             yield f"{place}.num_classes={number!r}: expected a whole number of at least 1"
             return
     number, own = select(model, "num_classes"), select(model, "class_names")
-    parts = ("train", "test") if mode == "train" else ("test",)
-    known = [
-        (part, name, list(classes))
-        for part in parts
-        for name in dataset_names(cfg, part)
-        if (classes := _metadata(name, "thing_classes")) is not None
-    ]
+    known = _known_classes(cfg, mode)
     for part, name, classes in known:
         if is_integer(number) and number != len(classes):
             yield (
@@ -73,6 +68,39 @@ def class_problems(cfg: DictConfig, mode: str) -> Iterator[str]:
                 f"the datasets {name} and {other} have their classes in another order: "
                 f"{moved[0]!r} is {classes.index(moved[0])} there and {others.index(moved[0])} here"
             )
+
+
+def check_file_classes(cfg: DictConfig, mode: str, file: str, names: list[str] | None) -> None:
+    """Check the classes that a file names against those of the datasets, which are loaded by now.
+
+    For a detector whose config does not name its own; otherwise the file was compared with that.
+
+    Raises:
+        RunError: the file was trained for a dataset's classes in another order.
+    """
+    problems = []
+    for part, dataset, classes in _known_classes(cfg, mode):
+        moved = in_another_order(names or [], classes)
+        if moved:
+            first = moved[0]
+            problems.append(
+                f"{file} was trained for the classes of the dataset {dataset} (dataloader.{part}) "
+                f"in another order: class {first} is {names[first]!r} there and {classes[first]!r} "
+                "here. Give the detector that reads it the class_names of the file, and the "
+                "student those of the dataset"
+            )
+    if problems:
+        raise RunError(problems)
+
+
+def _known_classes(cfg: DictConfig, mode: str) -> list[tuple[str, str, list[str]]]:
+    """(part of dataloader, dataset, its classes) as far as they are known by now."""
+    return [
+        (part, name, list(classes))
+        for part in (("train", "test") if mode == "train" else ("test",))
+        for name in dataset_names(cfg, part)
+        if (classes := _metadata(name, "thing_classes")) is not None
+    ]
 
 
 def detector_of(cfg: DictConfig, mode: str) -> tuple[str, Any]:
