@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 import torch.distributed as dist
 
+from ... import compat
+
 
 def problems(device: str, num_processes: int, per_machine: int | None) -> Iterator[str]:
     """Why a model cannot run on ``train.device`` here.
@@ -41,7 +43,7 @@ def problems(device: str, num_processes: int, per_machine: int | None) -> Iterat
 
 def _cuda(device: torch.device, num_processes: int, per_machine: int | None) -> Iterator[str]:
     if not torch.cuda.is_available():
-        built = f"torch {torch.__version__}"
+        built = f"torch {compat.versions()['torch']}"
         why = (
             f"{built} is built for CUDA {torch.version.cuda}, but sees no GPU"
             if torch.version.cuda
