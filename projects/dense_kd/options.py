@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from numbers import Integral, Real
 from typing import Any
+
+from .arguments import is_integer, is_number
 
 
 def check_choices(*choices: tuple[str, str, tuple[str, ...]]) -> None:
@@ -67,7 +68,7 @@ def check_widths(**values: Sequence[int]) -> None:
     """Raise ValueError unless all are lists of numbers of channels."""
     _check(
         lambda value: (
-            is_list(value) and len(value) > 0 and all(is_whole(v) and v > 0 for v in value)
+            is_list(value) and len(value) > 0 and all(is_integer(v) and v > 0 for v in value)
         ),
         values,
         "the channels of one block or more, as in [256, 256, 256, 256]",
@@ -78,7 +79,7 @@ def check_counts(*, at_least: int = 1, **values: int) -> None:
     """Raise ValueError unless all are whole numbers of ``at_least``."""
     expected = "whole numbers" if len(values) > 1 else "a whole number"
     _check(
-        lambda value: is_whole(value) and value >= at_least,
+        lambda value: is_integer(value) and value >= at_least,
         values,
         f"{expected} of at least {at_least}",
     )
@@ -86,7 +87,7 @@ def check_counts(*, at_least: int = 1, **values: int) -> None:
 
 def check_padding_multiple(padding_multiple: int | None) -> None:
     """Raise ValueError unless it is a number of pixels, or None."""
-    if padding_multiple is not None and not (is_whole(padding_multiple) and padding_multiple > 0):
+    if padding_multiple is not None and not (is_integer(padding_multiple) and padding_multiple > 0):
         raise ValueError(
             f"padding_multiple={padding_multiple!r}: expected a whole number of pixels above 0, or "
             "None"
@@ -116,11 +117,6 @@ def check_unused(method: type, because: str, **options: Any) -> None:
             )
 
 
-def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number, and not True or False."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
 def is_list(value: Any) -> bool:
     """Whether a value is a list, a tuple or the like, and not a word."""
     return isinstance(value, Sequence) and not isinstance(value, str)
@@ -137,7 +133,7 @@ def _check(is_right: Callable[[Any], bool], values: dict[str, Any], expected: st
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    return is_number(value) and math.isfinite(value)
 
 
 def _is_not_negative(value: Any) -> bool:

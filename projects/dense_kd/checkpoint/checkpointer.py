@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import nn
 
 from .classes import check_class_names, class_names
 from .errors import CheckpointError, UnreadableError, listed
-from .fitting import NOT_IN_MODEL, check_finite, check_initial, check_resumed
+from .fitting import NOT_IN_MODEL, check_finite, check_initial, check_resumed, not_finite
 from .formats import convert, convert_state, is_ours, model_state
 from .reading import read_content, weights_of
 from .wrappers import CONTAINERS, clean_state, names_in, unwrapped
@@ -85,7 +84,7 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
         content = {"model": clean_state(self.model)}
         content.update({key: item.state_dict() for key, item in self.checkpointables.items()})
         content.update(kwargs)
-        bad = list(_not_finite(content))
+        bad = list(not_finite(content))
         if bad:
             lines = [f"{name}.pth is not written: not finite are {len(bad)} values of it:"]
             lines += [f"    {key}" for key in listed(bad)]
@@ -170,7 +169,7 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
 
     def _check_finite(self) -> None:
         """Of what goes on beside the model: the optimizer's moments, the trainer's normalisers."""
-        bad = list(_not_finite({k: item.state_dict() for k, item in self.checkpointables.items()}))
+        bad = list(not_finite({k: item.state_dict() for k, item in self.checkpointables.items()}))
         if bad:
             lines = [f"{self.source} cannot be trained on from: not finite are {len(bad)} values:"]
             lines += [f"    {key}" for key in listed(bad)]
@@ -203,16 +202,3 @@ def _with_model(content: Any, source: str) -> dict[str, Any]:
 
 def _without_counters(state: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
-
-
-def _not_finite(content: Any, place: str = "") -> Iterator[str]:
-    """Where nested containers hold tensors that are not finite, or numbers that are NaN."""
-    if isinstance(content, torch.Tensor):
-        if content.is_floating_point() and not torch.isfinite(content).all():
-            yield place
-    elif isinstance(content, float) and math.isnan(content):  # infinity may be a bound
-        yield place
-    elif isinstance(content, (Mapping, list, tuple)):
-        items = content.items() if isinstance(content, Mapping) else enumerate(content)
-        for key, value in items:
-            yield from _not_finite(value, f"{place}.{key}" if place else str(key))

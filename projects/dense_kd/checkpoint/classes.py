@@ -61,8 +61,8 @@ def check_class_names(model: nn.Module, names: Sequence[str] | None, source: str
         return
     if _plain(names) == _plain(ours):
         return
-    same = sorted(_plain(names)) == sorted(_plain(ours))
-    what = "the same classes in another order" if same else "other classes"
+    moved = in_another_order(names, ours)
+    what = "the same classes in another order" if moved else "other classes"
     differing = [
         (i, a, b) for i, (a, b) in enumerate(zip(names, ours)) if _plain([a]) != _plain([b])
     ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from tabulate import tabulate
@@ -73,7 +75,7 @@ def load_strictly(
         "missing in the file": missing,
         "unexpected in the file": unexpected,
         "of another shape": shapes,
-        "not finite in the file": _not_finite(weights),
+        "not finite in the file": list(not_finite(weights)),
     }
     if any(problems.values()):
         raise CheckpointError(_mismatch(model, path, problems))
@@ -83,7 +85,7 @@ def load_strictly(
                 tensor.fill_(float("nan"))
     names = names_in(model)
     model.load_state_dict({names.get(k, k): v for k, v in weights.items()}, strict=False)
-    unreached = _not_finite(clean_state(model))
+    unreached = list(not_finite(clean_state(model)))
     if unreached:
         raise CheckpointError(_mismatch(model, path, {"not finite after loading": unreached}))
     return names_of_classes
@@ -181,7 +183,7 @@ def check_finite(model: nn.Module, path: str) -> None:
     Raises:
         CheckpointError: lists the tensors.
     """
-    bad = _not_finite(clean_state(model))
+    bad = list(not_finite(clean_state(model)))
     if bad:
         raise CheckpointError(
             _mismatch(model, path, {"not finite after loading": bad})
@@ -193,8 +195,17 @@ NOT_IN_MODEL = "not in the model"
 """Why a key of a file is not used."""
 
 
-def _not_finite(state: Mapping[str, Tensor]) -> list[str]:
-    return [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
+def not_finite(content: Any, place: str = "") -> Iterator[str]:
+    """Where nested containers hold tensors that are not finite, or numbers that are NaN."""
+    if isinstance(content, torch.Tensor):
+        if content.is_floating_point() and not torch.isfinite(content).all():
+            yield place
+    elif isinstance(content, float) and math.isnan(content):  # infinity may be a bound
+        yield place
+    elif isinstance(content, (Mapping, list, tuple)):
+        items = content.items() if isinstance(content, Mapping) else enumerate(content)
+        for key, value in items:
+            yield from not_finite(value, f"{place}.{key}" if place else str(key))
 
 
 def _is_constant(key: str) -> bool:

@@ -23,8 +23,8 @@ from ..options import (
     check_parts,
     check_positive,
     check_weights,
+    is_integer,
     is_share,
-    is_whole,
 )
 from ..outputs import DensePass
 from ..pairing import zip_equal
@@ -181,7 +181,7 @@ class GIBox(FeatureImitation):
             warmup_iters: see :class:`KDMethod`.
         """
         super().__init__(warmup_iters=warmup_iters)
-        if not is_whole(topk) or topk < 1 or not is_share(nms_thresh):
+        if not is_integer(topk) or topk < 1 or not is_share(nms_thresh):
             raise ValueError(
                 f"topk={topk} and nms_thresh={nms_thresh}: expected a number of predictions and "
                 "an IoU in [0, 1]"

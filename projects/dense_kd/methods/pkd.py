@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..detectors.dense import DenseDetector
-from ..options import check_choices, check_positive, check_unused, is_list, is_whole
+from ..options import check_choices, check_positive, check_unused, is_integer, is_list
 from ..outputs import DensePass, Tap
 from .adapters import comparable_maps, tower_adapters
 from .base import KDMethod, Needs, Step
@@ -80,7 +80,7 @@ class PKD(KDMethod):
         super().__init__(warmup_iters=warmup_iters)
         check_choices(("resized", resized, RESIZED))
         check_positive(weight=weight)
-        if not is_list(omitted_levels) or not all(map(is_whole, omitted_levels)):
+        if not is_list(omitted_levels) or not all(map(is_integer, omitted_levels)):
             raise ValueError(f"omitted_levels={omitted_levels!r}: expected numbers of levels")
         self.weight = weight
         self.taps = _checked_taps(taps)
