@@ -13,11 +13,11 @@ INSTALL := $(PIP) install -q --progress-bar off
 TORCH := torch==2.12.1 torchvision==0.27.1
 
 .DEFAULT_GOAL := help
-.PHONY: help env test lint demo wheel clean
+.PHONY: help env test test-matrix lint demo wheel clean
 
 help:  ## Show this help.
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' \
-		| awk -F'|' '{printf "%-14s%s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' \
+		| awk -F'|' '{printf "%-19s%s\n", $$1, $$2}'
 
 env: $(READY)  ## Make .venv with torch, detectron2 and this package.
 
@@ -41,6 +41,11 @@ test: lint  ## Lint, then run the tests.
 	@echo "running the tests"
 	@$(BIN)/python -m pytest
 
+# Not in CI: three environments of their own (5 GB each) and all tests six times.
+test-matrix:  ## Run the tests with old and new versions (DETECTRON2=folder of main, ONLY=cells).
+	@$(PYTHON) tools/test_matrix.py $(if $(DETECTRON2),--detectron2 '$(DETECTRON2)') \
+		$(if $(ONLY),--only $(ONLY))
+
 lint: $(READY)  ## Run the linter.
 	@echo "linting"
 	@$(BIN)/ruff check .
@@ -54,6 +59,6 @@ wheel: $(READY)  ## Build a wheel into dist/.
 	@$(PIP) wheel -q --no-deps --no-build-isolation -w dist .
 	@ls dist/*.whl
 
-clean:  ## Remove .venv, build outputs and caches (not datasets/ or output/).
-	rm -rf $(VENV) build dist projects/*.egg-info *.egg-info .pytest_cache .ruff_cache
+clean:  ## Remove .venv, .matrix, build outputs and caches (not datasets/ or output/).
+	rm -rf $(VENV) .matrix build dist projects/*.egg-info *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
