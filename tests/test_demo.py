@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dense_kd import demo_runs
-from dense_kd.demo import Options, run_demo
-from dense_kd.demo_runs import DemoError, Run, read_metrics, train_together
+from dense_kd.demo import runs
+from dense_kd.demo.demo import Options, run_demo
+from dense_kd.demo.runs import DemoError, Run, read_metrics, train_together
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
@@ -63,7 +63,7 @@ def test_trainings_run_at_the_same_time_and_their_metrics_are_read(make_run):
 
 
 def test_progress_is_shown_as_plain_lines(make_run, monkeypatch, capsys):
-    monkeypatch.setattr(demo_runs, "PROGRESS_PERIOD", 0.1)
+    monkeypatch.setattr(runs, "PROGRESS_PERIOD", 0.1)
     train_together([make_run("baseline")])
     output = capsys.readouterr().out
     assert "20/40  total_loss 1.500  1:05 left" in output

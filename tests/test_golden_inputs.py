@@ -9,7 +9,7 @@ from builders import GOLDEN, assert_close, golden
 from checkpoint.mmdet_models import CONFIGS, INPUTS, detector
 
 from dense_kd import get_config
-from dense_kd.detectors.assigners import not_in_padding
+from dense_kd.detectors.assignment.max_iou import not_in_padding
 
 INPUT_NOISE = 1e-6  # ten roundings; none was measured
 

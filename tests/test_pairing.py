@@ -8,8 +8,8 @@ import pytest
 import torch
 from builders import batch, tiny_autoassign, tiny_ddod, tiny_fcos, tiny_gfl, tiny_retinanet
 
-from dense_kd.methods.adapters import WidthAdapters
-from dense_kd.pairing import zip_equal
+from dense_kd.lengths import zip_equal
+from dense_kd.methods.base.adapters import WidthAdapters
 
 
 def test_equal_lists_are_zipped_and_unequal_ones_named():

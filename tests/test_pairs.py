@@ -18,7 +18,7 @@ from builders import (
 from detectron2.config import LazyCall as L
 
 from dense_kd import BCKD, KD, LD, MGD, DistillationError, Distiller, MethodSet, Teacher
-from dense_kd.detectors.images import CHANNELS
+from dense_kd.detectors.base.images import CHANNELS
 
 RGB = {"input_format": "RGB", "pixel_mean": [123.7, 116.3, 103.5], "pixel_std": [58.0] * 3}
 

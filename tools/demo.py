@@ -18,7 +18,7 @@ import torch
 # Works in a checkout that is not installed, too.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "projects"))
 
-from dense_kd.demo import DemoError, Options, run_demo
+from dense_kd.demo.demo import DemoError, Options, run_demo
 
 TRAIN_SCRIPT = Path(__file__).resolve().with_name("lazyconfig_train_net.py")
 

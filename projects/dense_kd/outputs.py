@@ -23,7 +23,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .pairing import check_equal_lengths
+from .lengths import check_equal_lengths
 
 Tap = tuple[str, int]
 """(branch, depth): the output of block ``depth`` (1..n) of a tower; depth 0 is its input.

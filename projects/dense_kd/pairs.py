@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from .detectors import DenseDetector
-from .detectors.images import check_convertible, padding
+from .detectors.base.images import check_convertible, padding
 from .inheritance import inherited_state
-from .methods.base import DistillationError
-from .methods.checks import check_same_priors
+from .methods.base.checks import check_same_priors
+from .methods.base.kd_method import DistillationError
 
 
 def check_separate(student: DenseDetector, teacher: DenseDetector) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .checkpoint import load_strictly
 from .detectors import DenseDetector
-from .detectors.images import converted, padding
+from .detectors.base.images import converted, padding
 from .outputs import DensePass, Tap, Targets
 
 logger = logging.getLogger(__name__)

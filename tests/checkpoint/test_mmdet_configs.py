@@ -16,7 +16,7 @@ from mmdet_models import CONFIGS
 
 from dense_kd import get_config
 from dense_kd.detectors import DenseDetector, FrozenStatisticsBatchNorm
-from dense_kd.detectors.images import ImageInput
+from dense_kd.detectors.base.images import ImageInput
 
 
 @pytest.fixture(params=list(CONFIGS), scope="module")

@@ -131,7 +131,7 @@ def test_arrays_of_any_protocol_are_read(tmp_path, protocol):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_pickle_of_very_many_steps_is_refused(tmp_path, monkeypatch, protocol):
-    monkeypatch.setattr("dense_kd.checkpoint.pickles.MAX_OPCODES", 1000)
+    monkeypatch.setattr("dense_kd.checkpoint.reading.pickles.MAX_OPCODES", 1000)
     path = written(tmp_path, "file.pkl", pickle.dumps(list(range(1000)), protocol))
     with pytest.raises(CheckpointError, match="more than 1,000 opcodes"):
         read_content(path)

@@ -24,7 +24,7 @@ from dense_kd.checkpoint import (
     read_weights,
     torchvision_model,
 )
-from dense_kd.checkpoint.torchvision import object_classes
+from dense_kd.checkpoint.layouts.torchvision import object_classes
 from dense_kd.detectors import MobileNetV2, SwinTransformer
 
 BODY = "backbone.bottom_up."

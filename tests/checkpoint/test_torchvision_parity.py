@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dense_kd import get_config_file
 from dense_kd.checkpoint import convert, load_strictly
-from dense_kd.checkpoint.torchvision import object_classes
+from dense_kd.checkpoint.layouts.torchvision import object_classes
 from dense_kd.detectors import DenseDetector
 from dense_kd.outputs import DensePass
 

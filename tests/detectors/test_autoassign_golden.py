@@ -19,7 +19,7 @@ from mmdet_reference import (
 )
 
 from dense_kd.detectors import AutoAssign, AutoAssignHead
-from dense_kd.detectors.soft_assignment import Pairs, points_inside
+from dense_kd.detectors.assignment.soft import Pairs, points_inside
 
 PRIOR_NOISE = 1e-6  # 6.2e-8 was measured
 CASES = pytest.mark.parametrize("case", ["a", "b"])

@@ -11,7 +11,7 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 
 from dense_kd import compat
 from dense_kd.detectors import DeltaCoder, DistanceCoder
-from dense_kd.detectors.box_coders import centerness
+from dense_kd.detectors.boxes.coders import centerness
 
 
 def test_sizes_are_bounded_from_both_sides():

@@ -22,7 +22,7 @@ from detectron2.config import instantiate
 from detectron2.utils.events import EventStorage
 
 from dense_kd.detectors import RetinaNet, from_detectron2
-from dense_kd.detectors.detections import best_candidates
+from dense_kd.detectors.base.detections import best_candidates
 
 BUILDERS = {
     "RetinaNet": tiny_retinanet,

@@ -21,7 +21,7 @@ from torchvision.ops import box_iou, generalized_box_iou
 
 from dense_kd import BCKD, Distiller, MethodSet, Teacher
 from dense_kd.detectors import DenseDetector, DistanceCoder
-from dense_kd.detectors.distribution_boxes import distribution_loss, expected_distances
+from dense_kd.detectors.boxes.distributions import distribution_loss, expected_distances
 
 REG_MAX = 16
 DETECTORS = {

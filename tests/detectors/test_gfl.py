@@ -9,7 +9,7 @@ from builders import NUM_CLASSES, assert_close, batch, instances, tiny_atss, tin
 from torchvision.ops import box_iou, generalized_box_iou
 
 from dense_kd.detectors import GFL
-from dense_kd.detectors.distribution_boxes import distribution_loss
+from dense_kd.detectors.boxes.distributions import distribution_loss
 from dense_kd.outputs import DensePass, Targets
 
 

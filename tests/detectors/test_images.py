@@ -22,7 +22,7 @@ from detectron2.config import LazyCall as L
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from PIL import Image
 
-from dense_kd.detectors.images import CHANNELS, as_rgb, converted, image_input, padding
+from dense_kd.detectors.base.images import CHANNELS, as_rgb, converted, image_input, padding
 
 DETECTORS = [tiny_retinanet, tiny_fcos, tiny_atss, tiny_gfl, tiny_ddod, tiny_autoassign]
 UNITS = {"pixel_mean": [0.4, 0.45, 0.5], "pixel_std": [0.2, 0.2, 0.2]}

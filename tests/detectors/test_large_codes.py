@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from torchvision.ops import complete_box_iou_loss
 
 from dense_kd.detectors import DeltaCoder, DenseDetector, DistanceCoder, HeadOutputs
-from dense_kd.detectors.box_coders import ACTIVATIONS, LARGEST, bounded
+from dense_kd.detectors.boxes.coders import ACTIVATIONS, LARGEST, bounded
 from dense_kd.detectors.fcos import BOX_LOSSES as FCOS_BOX_LOSSES
 from dense_kd.losses import (
     BOX_LOSSES,

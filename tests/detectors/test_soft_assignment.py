@@ -10,7 +10,7 @@ from builders import assert_close, instances
 from detectron2.structures import Instances
 from torch import Tensor
 
-from dense_kd.detectors.soft_assignment import (
+from dense_kd.detectors.assignment.soft import (
     LOSS_WITHOUT_LOCATION,
     Pairs,
     grouped_logsumexp,

@@ -13,7 +13,7 @@ from test_ground_truth_edge_cases import VARIANTS, Variant
 from torch import Tensor, nn
 
 from dense_kd.detectors import DenseDetector, TorchvisionAnchorGenerator
-from dense_kd.detectors.detections import at_most
+from dense_kd.detectors.base.detections import at_most
 
 TORCHVISION_ANCHORS = L(TorchvisionAnchorGenerator)(
     sizes=[[2.0 * stride, 3.2 * stride] for stride in (8, 16, 32)],

@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from dense_kd import BCKD, MGD, Distiller, MethodSet, Teacher, from_detectron2, get_config
 from dense_kd.checkpoint import AtomicCheckpointer, read_content, read_weights
-from dense_kd.engine import run_folder
-from dense_kd.engine.stored_config import StoredConfig, config_changes, plain_config
+from dense_kd.engine.state import run_folder
+from dense_kd.engine.state.stored_config import StoredConfig, config_changes, plain_config
 
 
 def config(folder, *overrides: str, model=None) -> DictConfig:
@@ -312,7 +312,7 @@ def test_the_last_checkpoint_is_read_once_and_again_if_it_changes(tmp_path, monk
         read.append(path)
         return read_content(path)
 
-    monkeypatch.setattr("dense_kd.engine.run_summary.read_content", counted)
+    monkeypatch.setattr("dense_kd.engine.state.run_summary.read_content", counted)
     cfg = config(tmp_path)
     saved(cfg, 500)
     other = config(tmp_path, "optimizer.lr=0.5")

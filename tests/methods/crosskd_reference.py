@@ -14,7 +14,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
 
 from dense_kd import CrossKD, Teacher
-from dense_kd.checkpoint.mmdet import convert_mmdet
+from dense_kd.checkpoint.layouts.mmdet import convert_mmdet
 from dense_kd.detectors import DenseDetector
 from dense_kd.methods import Step
 from dense_kd.outputs import DensePass

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dense_kd import Distiller, KDMethod, MethodSet, Teacher
 from dense_kd.detectors import DenseDetector
-from dense_kd.methods.base import Step
+from dense_kd.methods.base.kd_method import Step
 from dense_kd.outputs import DensePass, Targets
 
 

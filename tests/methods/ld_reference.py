@@ -10,7 +10,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from dense_kd.detectors import ATSSAssigner, DistanceCoder
-from dense_kd.detectors.distribution_boxes import expected_distances
+from dense_kd.detectors.boxes.distributions import expected_distances
 from dense_kd.methods import Step
 from dense_kd.outputs import DensePass, Targets
 

@@ -8,8 +8,8 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from dense_kd.detectors import DistanceCoder
-from dense_kd.detectors.box_coders import DeltaCoder
-from dense_kd.detectors.distribution_boxes import expected_distances
+from dense_kd.detectors.boxes.coders import DeltaCoder
+from dense_kd.detectors.boxes.distributions import expected_distances
 from dense_kd.outputs import DensePass
 
 NUM_LEVELS = 5

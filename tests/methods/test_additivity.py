@@ -11,7 +11,7 @@ import pytest
 import torch
 from method_cases import ALL, build, images_with
 
-from dense_kd.methods.prediction_guided_weighting import FOREGROUNDS
+from dense_kd.methods.pgd.weighting import FOREGROUNDS
 
 Options = dict[str, Any]
 ADDITIVE: list[tuple[str, Options]] = [

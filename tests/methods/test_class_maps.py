@@ -9,7 +9,7 @@ from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 
 from dense_kd import BCKD, DistillationError, Distiller, MethodSet, Teacher
-from dense_kd.methods.class_maps import class_pairs
+from dense_kd.methods.base.class_maps import class_pairs
 
 NAMES = ["cat", "dog", "car", "bus"]
 OTHERS = ["bus", "tree", "cat", "sky", "dog"]  # no car

@@ -10,7 +10,7 @@ from builders import batch, tiny_gfl, tiny_retinanet
 from feature_cases import distill
 
 from dense_kd import CrossKD
-from dense_kd.detectors.heads import PRE_RELU
+from dense_kd.detectors.base.heads import PRE_RELU
 from dense_kd.methods.crosskd import ALIGN_ON
 
 DEPTHS = [{"cls": cls, "bbox": bbox} for cls in range(3) for bbox in range(3)]

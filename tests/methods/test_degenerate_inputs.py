@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dense_kd import Distiller, methods
 from dense_kd.detectors import DistanceCoder
-from dense_kd.methods.prediction_guided_weighting import points_in_boxes
+from dense_kd.methods.pgd.weighting import points_in_boxes
 from dense_kd.outputs import DensePass
 
 OBJECTS = {

@@ -10,7 +10,7 @@ from builders import CASES, batch, nine_anchor_retinanet, tiny_fcos, tiny_gfl
 from test_imitation import make_pass
 
 from dense_kd import FKD, DistillationError, Distiller, MethodSet, Teacher
-from dense_kd.methods.attention import spatial_attention
+from dense_kd.methods.base.attention import spatial_attention
 from dense_kd.methods.fkd import NonLocal
 
 DETECTORS = {"retinanet": nine_anchor_retinanet, "fcos": tiny_fcos, "gfl": tiny_gfl}

@@ -31,15 +31,15 @@ from dense_kd import (
     Teacher,
 )
 from dense_kd.detectors import DenseDetector
-from dense_kd.methods import valuable_region
-from dense_kd.methods.adapters import WidthAdapters
-from dense_kd.methods.imitation_masks import (
+from dense_kd.methods.base.adapters import WidthAdapters
+from dense_kd.methods.imitation.masks import (
     box_masks,
     disagreement_masks,
     near_object_masks,
     object_levels,
     object_masks,
 )
+from dense_kd.methods.ld import valuable_region
 from dense_kd.outputs import DensePass, Targets
 
 DETECTORS = {"retinanet": nine_anchor_retinanet, "fcos": tiny_fcos, "gfl": tiny_gfl}

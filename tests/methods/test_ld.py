@@ -22,7 +22,7 @@ from torch import Tensor
 from dense_kd import LD, DistillationError, Distiller, MethodSet, Teacher
 from dense_kd.detectors import DenseDetector
 from dense_kd.losses import kl_divergence
-from dense_kd.methods.valuable_region import valuable_region
+from dense_kd.methods.ld.valuable_region import valuable_region
 from dense_kd.outputs import DensePass, Targets
 
 TERMS = {"loss_main": "loss_ld", "loss_vlr": "loss_ld_vlr", "loss_cls": "loss_kd"}

@@ -34,11 +34,13 @@ from dense_kd import (
     Teacher,
     methods,
 )
-from dense_kd.methods import imitation_masks, prediction_guided_weighting, valuable_region
-from dense_kd.methods.base import Step
+from dense_kd.methods.base.kd_method import Step
 from dense_kd.methods.fgd import object_masks
-from dense_kd.methods.prediction_guided_weighting import FOREGROUNDS
-from dense_kd.methods.tid import LOC_SCORES
+from dense_kd.methods.imitation import masks
+from dense_kd.methods.ld import valuable_region
+from dense_kd.methods.pgd import weighting
+from dense_kd.methods.pgd.weighting import FOREGROUNDS
+from dense_kd.methods.tid.tid import LOC_SCORES
 from dense_kd.outputs import DensePass, Targets
 
 IMAGE = (320, 512)
@@ -282,16 +284,16 @@ def fgd(dense: DensePass, truth: Instances) -> None:
 
 def fgfi(dense: DensePass, truth: Instances) -> None:
     boxes = truth.gt_boxes.tensor
-    imitation_masks.near_object_masks(dense.priors, dense.num_anchors, boxes)
+    masks.near_object_masks(dense.priors, dense.num_anchors, boxes)
 
 
 def fitnet(dense: DensePass, truth: Instances) -> None:
-    imitation_masks.object_masks(dense.priors, dense.num_anchors, truth.gt_boxes.tensor)
+    masks.object_masks(dense.priors, dense.num_anchors, truth.gt_boxes.tensor)
 
 
 def defeat(dense: DensePass, truth: Instances) -> None:
     sizes = [tuple(feature.shape[-2:]) for feature in dense.features]
-    imitation_masks.box_masks(truth.gt_boxes.tensor, dense.strides, sizes)
+    masks.box_masks(truth.gt_boxes.tensor, dense.strides, sizes)
 
 
 COMPARISONS: dict[str, Comparison] = {
@@ -310,7 +312,7 @@ BYTES_PER_PAIR = 128
 def test_boxes_are_compared_with_locations_in_parts_that_take_little_memory(name: str, monkeypatch):
     """Any number of boxes takes 256 MiB then, and what the predictions need; here fewer boxes and
     smaller parts, since 500 boxes take seconds."""
-    for module in (prediction_guided_weighting, valuable_region):
+    for module in (weighting, valuable_region):
         assert BYTES_PER_PAIR * module.PAIRS_AT_ONCE <= 2**28
         monkeypatch.setattr(module, "PAIRS_AT_ONCE", 2**17)
     dense = make_pass(0, False, image_size=(800, 1344), channels=1, classes=4, bins=2)

@@ -16,7 +16,7 @@ from feature_cases import distill
 from method_cases import PAIRS, Pair
 
 from dense_kd import Distiller, KDMethod, methods
-from dense_kd.detectors.heads import BRANCHES, PRE_RELU
+from dense_kd.detectors.base.heads import BRANCHES, PRE_RELU
 from dense_kd.methods import Needs, Step
 from dense_kd.outputs import DensePass
 

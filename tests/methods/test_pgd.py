@@ -25,9 +25,9 @@ from torch import Tensor
 
 from dense_kd import PGD, DistillationError, Distiller, MethodSet, Teacher
 from dense_kd.detectors import DenseDetector
-from dense_kd.methods.attention import spatial_attention
-from dense_kd.methods.pgd_released import are_points, released_normalization
-from dense_kd.methods.pgd_terms import (
+from dense_kd.methods.base.attention import spatial_attention
+from dense_kd.methods.pgd.released import are_points, released_normalization
+from dense_kd.methods.pgd.terms import (
     bbox_terms,
     channel_attention,
     cls_terms,

@@ -11,10 +11,10 @@ from pgd_reference import NUM_LEVELS, TOPK, MapsReference
 from torch import Tensor
 
 from dense_kd import PGD
-from dense_kd.methods import pgd
-from dense_kd.methods.pgd_released import released_normalization, released_weights
-from dense_kd.methods.pgd_terms import bbox_terms, cls_terms, normalize_per_image
-from dense_kd.methods.prediction_guided_weighting import (
+from dense_kd.methods.pgd import pgd
+from dense_kd.methods.pgd.released import released_normalization, released_weights
+from dense_kd.methods.pgd.terms import bbox_terms, cls_terms, normalize_per_image
+from dense_kd.methods.pgd.weighting import (
     best_locations,
     foreground_weights,
     points_in_boxes,

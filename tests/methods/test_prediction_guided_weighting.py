@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dense_kd.detectors.assigners import not_in_padding, on_image
-from dense_kd.methods import prediction_guided_weighting as pgw
-from dense_kd.methods.pgd_released import released_points_in_boxes, released_weights
-from dense_kd.methods.prediction_guided_weighting import (
+from dense_kd.detectors.assignment.max_iou import not_in_padding, on_image
+from dense_kd.methods.pgd import weighting
+from dense_kd.methods.pgd.released import released_points_in_boxes, released_weights
+from dense_kd.methods.pgd.weighting import (
     FOREGROUNDS,
     background_mask,
     foreground_weights,
@@ -297,7 +297,7 @@ def test_of_several_anchors_at_a_location_the_best_counts():
 @pytest.mark.parametrize("strategy", FOREGROUNDS)
 def test_weights_do_not_depend_on_how_many_objects_are_compared_at_a_time(strategy, monkeypatch):
     together = weights(strategy)
-    monkeypatch.setattr(pgw, "PAIRS_AT_ONCE", 1)
+    monkeypatch.setattr(weighting, "PAIRS_AT_ONCE", 1)
     torch.testing.assert_close(weights(strategy), together, rtol=1e-6, atol=0)
     assert background_mask(grid()[0], GT).sum() == 48 - (weights("box") > 0).sum()
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dense_kd.methods import valuable_region
-from dense_kd.methods.task_integration import (
+from dense_kd.methods.ld import valuable_region
+from dense_kd.methods.tid.task_integration import (
     PointPredictions,
     classification_scores,
     dual_task_importance,

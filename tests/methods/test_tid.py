@@ -21,8 +21,9 @@ from ld_reference import make_step
 
 from dense_kd import TID, DistillationError, Distiller, MethodSet, Teacher
 from dense_kd.detectors import DenseDetector
-from dense_kd.methods import task_integration, valuable_region
-from dense_kd.methods.adapters import WidthAdapters
+from dense_kd.methods.base.adapters import WidthAdapters
+from dense_kd.methods.ld import valuable_region
+from dense_kd.methods.tid import task_integration
 from dense_kd.outputs import DensePass, Targets
 
 DETECTORS = {

@@ -12,8 +12,8 @@ from ld_reference import GFLReference
 from torchvision.ops import distance_box_iou
 
 from dense_kd.losses import elementwise_diou
-from dense_kd.methods import valuable_region as module
-from dense_kd.methods.valuable_region import inside_any_box, valuable_region
+from dense_kd.methods.ld import valuable_region as module
+from dense_kd.methods.ld.valuable_region import inside_any_box, valuable_region
 
 SIZE = (10_000, 10_000)
 NONE = torch.zeros(0, 4)
@@ -137,7 +137,7 @@ def test_the_result_does_not_depend_on_the_size_of_the_chunks(monkeypatch):
 
 MANY_BOXES = """
 import resource, torch
-from dense_kd.methods.valuable_region import inside_any_box, valuable_region
+from dense_kd.methods.ld.valuable_region import inside_any_box, valuable_region
 
 priors = []
 for stride in (8, 16, 32, 64, 128):

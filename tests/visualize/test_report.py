@@ -10,7 +10,7 @@ from detectron2.data.detection_utils import read_image
 from detectron2.structures import Boxes, BoxMode, Instances
 from PIL import Image
 
-from dense_kd.detectors.images import CHANNELS
+from dense_kd.detectors.base.images import CHANNELS
 from dense_kd.visualize import choose_images, compare, draw_boxes, save_curves, write_report
 from dense_kd.visualize.drawing import ComparedImage, Panel, match
 from dense_kd.visualize.report import headline, table_rows

@@ -8,11 +8,11 @@ from .classes import check_class_names, class_names
 from .conversion import convert_file
 from .errors import CheckpointError
 from .fitting import load_strictly
-from .formats import Conversion, convert
-from .mmdet import convert_mmdet, is_mmdet
-from .reading import read_content, read_weights
-from .torchvision import convert_torchvision, torchvision_model
-from .wrappers import METHOD_PREFIX
+from .layouts.formats import Conversion, convert
+from .layouts.mmdet import convert_mmdet, is_mmdet
+from .layouts.torchvision import convert_torchvision, torchvision_model
+from .layouts.wrappers import METHOD_PREFIX
+from .reading.weights import read_content, read_weights
 from .writing import replace_atomically
 from .zoo import ZooHandler, published_file
 

@@ -15,9 +15,9 @@ from torch import nn
 from .classes import check_class_names, class_names
 from .errors import CheckpointError, UnreadableError, listed
 from .fitting import NOT_IN_MODEL, check_finite, check_initial, check_resumed, not_finite
-from .formats import convert, convert_state, is_ours, model_state
-from .reading import read_content, weights_of
-from .wrappers import CONTAINERS, clean_state, names_in, unwrapped
+from .layouts.formats import convert, convert_state, is_ours, model_state
+from .layouts.wrappers import CONTAINERS, clean_state, names_in, unwrapped
+from .reading.weights import read_content, weights_of
 from .writing import remove_abandoned, replace_atomically
 
 logger = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ from torch import nn
 from .classes import CLASS_NAMES, check_class_names, class_names
 from .errors import CheckpointError, listed
 from .fitting import load_strictly
-from .formats import Conversion, convert_state, model_state
-from .reading import as_tensor, read_content
-from .signatures import describe_content
-from .wrappers import METHOD_PREFIX
+from .layouts.formats import Conversion, convert_state, model_state
+from .layouts.wrappers import METHOD_PREFIX
+from .reading.signatures import describe_content
+from .reading.weights import as_tensor, read_content
 from .writing import replace_atomically
 
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from .classes import check_class_names, class_names
 from .errors import CheckpointError, listed
-from .reading import read_content, weights_of
-from .signatures import describe_keys
-from .wrappers import COMPILED, METHOD_PREFIX, clean_state, names_in
+from .layouts.wrappers import COMPILED, METHOD_PREFIX, clean_state, names_in
+from .reading.signatures import describe_keys
+from .reading.weights import read_content, weights_of
 
 logger = logging.getLogger(__name__)
 

@@ -20,10 +20,11 @@ from typing import IO, Any
 import torchvision
 from detectron2.utils.file_io import PathHandler, PathManager
 
-from . import backbones, conversion, formats, keys, mmdet, wrappers
-from . import torchvision as torchvision_files
+from . import conversion
 from .conversion import convert_file
 from .errors import CheckpointError
+from .layouts import backbones, formats, keys, mmdet, wrappers
+from .layouts import torchvision as torchvision_files
 
 MMDET = "https://download.openmmlab.com/mmdetection/v2.0"
 

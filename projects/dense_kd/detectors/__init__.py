@@ -1,7 +1,7 @@
 """Dense detectors that can be teachers and students."""
 
-from .adaptive_assigners import ATSSAssigner, DDODAssigner
-from .assigners import FCOSAssigner, MaxIoUAssigner
+from .assignment.adaptive import ATSSAssigner, DDODAssigner
+from .assignment.max_iou import FCOSAssigner, MaxIoUAssigner
 from .atss import ATSS, ATSSHead
 from .autoassign import AutoAssign, AutoAssignHead, AutoAssignTargets
 from .backbones import (
@@ -10,17 +10,17 @@ from .backbones import (
     MobileNetV2,
     SwinTransformer,
 )
-from .box_coders import DeltaCoder, DistanceCoder
+from .base.deform_conv import DeformConv2d
+from .base.dense import DenseDetector
+from .base.heads import HeadOutputs, QualityHead, TowerHead
+from .base.square_anchors import SquareAnchorDetector
+from .boxes.coders import DeltaCoder, DistanceCoder
 from .ddod import DDOD, DDODHead, DDODTargets
-from .deform_conv import DeformConv2d
-from .dense import DenseDetector
 from .fcos import FCOS, FCOSHead
 from .gfl import GFL, GFLHead
-from .heads import HeadOutputs, QualityHead, TowerHead
+from .interop.detectron2 import from_detectron2
+from .interop.torchvision import TorchvisionAnchorGenerator, frozen_batch_norm
 from .retinanet import RetinaNet
-from .square_anchors import SquareAnchorDetector
-from .stock import from_detectron2
-from .torchvision import TorchvisionAnchorGenerator, frozen_batch_norm
 
 __all__ = [
     "ATSS",

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from ..compat import full_precision
 from ..losses import elementwise_giou, elementwise_iou, focal_loss
 from ..outputs import DensePass, Targets
-from .box_coders import centerness
-from .dense import mean_over_processes
-from .distribution_boxes import distribution_loss
-from .heads import QualityHead
-from .options import check_options
-from .square_anchors import SquareAnchorDetector
+from .base.dense import mean_over_processes
+from .base.heads import QualityHead
+from .base.options import check_options
+from .base.square_anchors import SquareAnchorDetector
+from .boxes.coders import centerness
+from .boxes.distributions import distribution_loss
 
 QUALITIES = ("centerness", "iou")
 """What the quality branch may predict: the kinds that ATSS has a target for."""

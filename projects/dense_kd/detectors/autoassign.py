@@ -17,12 +17,7 @@ from torch import Tensor, nn
 from ..compat import full_precision
 from ..losses import elementwise_giou
 from ..outputs import DensePass, Targets
-from .box_coders import DistanceCoder
-from .dense import DenseDetector, mean_over_processes
-from .heads import QualityHead
-from .levels import pyramid_levels
-from .options import check_options
-from .soft_assignment import (
+from .assignment.soft import (
     EPS,
     Pairs,
     negative_loss,
@@ -30,6 +25,11 @@ from .soft_assignment import (
     points_inside,
     positive_loss,
 )
+from .base.dense import DenseDetector, mean_over_processes
+from .base.heads import QualityHead
+from .base.levels import pyramid_levels
+from .base.options import check_options
+from .boxes.coders import DistanceCoder
 
 
 class CenterPrior(nn.Module):

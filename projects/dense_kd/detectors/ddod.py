@@ -13,12 +13,12 @@ from torch import Tensor
 from ..compat import full_precision
 from ..losses import elementwise_giou, elementwise_iou, focal_loss
 from ..outputs import DensePass, Targets
-from .adaptive_assigners import DDODAssigner
+from .assignment.adaptive import DDODAssigner
 from .atss import ATSSHead
-from .deform_conv import DeformConv2d
-from .heads import BRANCHES, QualityHead
-from .options import check_options
-from .square_anchors import SquareAnchorDetector
+from .base.deform_conv import DeformConv2d
+from .base.heads import BRANCHES, QualityHead
+from .base.options import check_options
+from .base.square_anchors import SquareAnchorDetector
 
 BOX_ALPHAS = {"mmdet": 0.5, "pgd": 0.6}
 """{cost_rule: alpha of the assigner for the box losses}"""

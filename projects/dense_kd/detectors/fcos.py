@@ -18,13 +18,13 @@ from torchvision.ops import generalized_box_iou_loss
 from ..compat import full_precision
 from ..losses import elementwise_iou, focal_loss
 from ..outputs import DensePass, Targets
-from .assigners import FCOSAssigner
-from .box_coders import DistanceCoder, centerness
-from .dense import DenseDetector, mean_over_processes
-from .distribution_boxes import distribution_loss
-from .heads import BRANCHES, QualityHead
-from .levels import pyramid_levels
-from .options import check_options
+from .assignment.max_iou import FCOSAssigner
+from .base.dense import DenseDetector, mean_over_processes
+from .base.heads import BRANCHES, QualityHead
+from .base.levels import pyramid_levels
+from .base.options import check_options
+from .boxes.coders import DistanceCoder, centerness
+from .boxes.distributions import distribution_loss
 
 
 class FCOSHead(QualityHead):

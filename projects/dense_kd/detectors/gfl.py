@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from ..compat import full_precision
 from ..losses import elementwise_giou, elementwise_iou, quality_focal_loss
 from ..outputs import DensePass, Targets
-from .dense import mean_over_processes
-from .distribution_boxes import distribution_loss
-from .heads import TowerHead
-from .options import check_options
-from .square_anchors import SquareAnchorDetector
+from .base.dense import mean_over_processes
+from .base.heads import TowerHead
+from .base.options import check_options
+from .base.square_anchors import SquareAnchorDetector
+from .boxes.distributions import distribution_loss
 
 
 class GFLHead(TowerHead):

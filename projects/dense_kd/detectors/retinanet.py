@@ -14,11 +14,11 @@ from torch import Tensor
 from ..compat import full_precision
 from ..losses import BOX_LOSSES, dense_box_loss, focal_loss
 from ..outputs import DensePass, Targets
-from .assigners import MaxIoUAssigner
-from .dense import DenseDetector
-from .distribution_boxes import distribution_loss
-from .heads import TowerHead
-from .options import check_options
+from .assignment.max_iou import MaxIoUAssigner
+from .base.dense import DenseDetector
+from .base.heads import TowerHead
+from .base.options import check_options
+from .boxes.distributions import distribution_loss
 
 
 class RetinaNet(DenseDetector):

@@ -23,14 +23,14 @@ from torch import nn
 from ..checkpoint import AtomicCheckpointer, load_strictly
 from ..distiller import Distiller
 from ..teacher import Teacher
-from . import run_folder
 from .building import build
 from .checks import check_run
 from .checks.data import check_file_classes
 from .checks.tree import select
 from .evaluation import Evaluation
 from .loaders import training_loader
-from .stored_config import StoredConfig
+from .state import run_folder
+from .state.stored_config import StoredConfig
 from .trainer import Trainer
 
 logger = logging.getLogger("dense_kd")

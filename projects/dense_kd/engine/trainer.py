@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .. import compat
-from ..checkpoint.wrappers import unwrapped
+from ..checkpoint.layouts.wrappers import unwrapped
 from .finite import StepNumbers, file_names
-from .random_state import random_state, set_random_state
-from .resuming import check_same_optimizer, hyperparameters, keep_hyperparameters, save_final
+from .state.random_state import random_state, set_random_state
+from .state.resuming import check_same_optimizer, hyperparameters, keep_hyperparameters, save_final
 
 AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -1,8 +1,8 @@
 """Distillation methods: one paper, one file."""
 
-from .base import DistillationError, KDMethod, MethodSet, Needs, Step
+from .base.class_maps import ClassMap
+from .base.kd_method import DistillationError, KDMethod, MethodSet, Needs, Step
 from .bckd import BCKD
-from .class_maps import ClassMap
 from .crosskd import CrossKD
 from .fgd import FGD
 from .fkd import FKD

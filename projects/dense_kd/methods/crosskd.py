@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..detectors.dense import DenseDetector, mean_over_processes
-from ..detectors.heads import BRANCHES, PRE_RELU
+from ..detectors.base.dense import DenseDetector, mean_over_processes
+from ..detectors.base.heads import BRANCHES, PRE_RELU
+from ..lengths import zip_equal
 from ..losses import (
     elementwise_giou,
     elementwise_iou,
@@ -19,9 +20,8 @@ from ..losses import (
 )
 from ..options import check_choices, check_flags, check_unused, check_weights
 from ..outputs import DensePass, Targets
-from ..pairing import zip_equal
-from .base import KDMethod, Needs, Step
-from .checks import check_same_priors
+from .base.checks import check_same_priors
+from .base.kd_method import KDMethod, Needs, Step
 
 LOC_LOSSES = ("auto", "kl", "giou", "iou")
 LOC_WEIGHTINGS = ("score", "uniform")

@@ -6,13 +6,13 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from ..detectors.dense import DenseDetector
+from ..detectors.base.dense import DenseDetector
+from ..lengths import zip_equal
 from ..options import check_choices, check_positive, check_weights
 from ..outputs import DensePass
-from ..pairing import zip_equal
-from .adapters import comparable_features, pyramid_adapters, pyramid_channels
-from .attention import attention_weights
-from .base import KDMethod, Needs, Step
+from .base.adapters import comparable_features, pyramid_adapters, pyramid_channels
+from .base.attention import attention_weights
+from .base.kd_method import KDMethod, Needs, Step
 
 BOX_SCALES = ("image_size", "stride")
 

@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..detectors.dense import DenseDetector
+from ..detectors.base.dense import DenseDetector
+from ..lengths import zip_equal
 from ..options import check_positive
 from ..outputs import DensePass
-from ..pairing import zip_equal
-from .adapters import pyramid_channels
-from .attention import spatial_attention
-from .base import KDMethod, Needs, Step
-from .batch_size import growth_warning
+from .base.adapters import pyramid_channels
+from .base.attention import spatial_attention
+from .base.batch_size import growth_warning
+from .base.kd_method import KDMethod, Needs, Step
 
 TERMS = ("feature", "channel", "spatial", "nonlocal")
 POOLING = (8, 4, 2, 2)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..detectors.dense import DenseDetector
+from ..detectors.base.dense import DenseDetector
+from ..lengths import zip_equal
 from ..losses import modulated_binary_cross_entropy
 from ..options import check_weights
 from ..outputs import DensePass
-from ..pairing import zip_equal
-from .base import Needs, Step
-from .class_maps import ClassMap
-from .imitation import FeatureImitation
+from .base.class_maps import ClassMap
+from .base.kd_method import Needs, Step
+from .imitation.imitation import FeatureImitation
 
 
 class FRS(FeatureImitation):

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..detectors.dense import DenseDetector
+from ..detectors.base.dense import DenseDetector
+from ..lengths import check_equal_lengths
 from ..options import check_parts, check_positive
 from ..outputs import DensePass
-from ..pairing import check_equal_lengths
-from .adapters import comparable_features, pyramid_adapters, pyramid_channels
-from .base import KDMethod, Needs, Step
+from .base.adapters import comparable_features, pyramid_adapters, pyramid_channels
+from .base.kd_method import KDMethod, Needs, Step
 
 
 class MGD(KDMethod):

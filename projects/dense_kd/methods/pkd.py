@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..detectors.dense import DenseDetector
+from ..detectors.base.dense import DenseDetector
 from ..options import check_choices, check_positive, check_unused, is_integer, is_list
 from ..outputs import DensePass, Tap
-from .adapters import comparable_maps, tower_adapters
-from .base import KDMethod, Needs, Step
+from .base.adapters import comparable_maps, tower_adapters
+from .base.kd_method import KDMethod, Needs, Step
 
 RESIZED = ("student", "teacher")
 

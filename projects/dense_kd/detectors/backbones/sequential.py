@@ -8,7 +8,7 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import Backbone
 from torch import Tensor, nn
 
-from ...pairing import check_equal_lengths
+from ...lengths import check_equal_lengths
 
 STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
 """{output: its stride}, named like those of detectron2's ResNet."""

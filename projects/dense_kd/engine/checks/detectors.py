@@ -8,7 +8,7 @@ from omegaconf import DictConfig, ListConfig
 
 from ...arguments import is_number
 from ...detectors import DenseDetector, TowerHead
-from ...detectors.options import CHECKS, check_options
+from ...detectors.base.options import CHECKS, check_options
 from .tree import calls_of, select
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 
-from .. import run_folder
+from ..state import run_folder
 from . import calls, data, detectors, device, files, values
 from .errors import RunError, choice, near
 from .tree import PARTS, has_entries, referred_names, select

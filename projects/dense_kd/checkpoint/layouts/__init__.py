@@ -1,0 +1,1 @@
+"""How other projects name and store what a checkpoint holds, and what that is here."""

@@ -1,0 +1,218 @@
+"""Trainings of the demo: processes that run at the same time, are watched, and are used again."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import replace_atomically
+
+__all__ = ["DemoError", "Run", "clock", "read_metrics", "say", "train_together"]
+
+PROGRESS_PERIOD = 12.0  # seconds
+_POLL_PERIOD = 0.2
+_GRACE = 10.0  # seconds that a process gets to end itself
+_LOG_LINES = 20
+_RECORD = "demo.json"
+_CHECKPOINT = "model_final.pth"
+
+
+class DemoError(RuntimeError):
+    """The demo cannot go on; the message says why."""
+
+
+@dataclasses.dataclass
+class Run:
+    """One training and its evaluation.
+
+    Attributes:
+        title: for messages.
+        folder: its output_dir.
+        command: arguments of this Python interpreter.
+        iterations: max_iter.
+        settings: all that the result depends on, in JSON types.
+        environment: variables of its process, besides those of this one.
+        metrics: of the evaluation, {"bbox/AP": ...}; None is what COCO does not define.
+        seconds: wall-clock time of the process.
+    """
+
+    title: str
+    folder: Path
+    command: list[str]
+    iterations: int
+    settings: dict[str, Any]
+    environment: dict[str, str] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, float | None] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "stdout.txt"
+
+
+def train_together(runs: list[Run], fresh: bool = False) -> None:
+    """Train ``runs`` at the same time, and fill in their metrics and seconds.
+
+    A run that was finished with the same settings before is not repeated unless ``fresh``.
+
+    Raises:
+        DemoError: a training failed, and the others were stopped.
+    """
+    runs = [run for run in runs if fresh or not _reuse(run)]
+    processes: list[tuple[Run, subprocess.Popen]] = []
+    started = shown = time.monotonic()
+    try:
+        for run in runs:
+            processes.append((run, _start(run)))
+        running = list(processes)
+        while running:
+            time.sleep(_POLL_PERIOD)
+            for run, process in list(running):
+                if process.poll() is not None:
+                    running.remove((run, process))
+                    _finish(run, process.returncode, time.monotonic() - started)
+            if time.monotonic() - shown >= PROGRESS_PERIOD:
+                shown = time.monotonic()
+                for run, _ in running:
+                    say(_progress(run, shown - started))
+    finally:
+        _stop([process for _, process in processes])
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.json; a number that is not finite becomes None."""
+    path = folder / "metrics.json"
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:  # the line that is being written
+            continue
+        finite = {k: v if v is None or math.isfinite(v) else None for k, v in record.items()}
+        records.append(finite)
+    return records
+
+
+def say(message: str) -> None:
+    """Print a line with the time of day, at once also when the output is a file."""
+    print(f"[{datetime.datetime.now():%H:%M:%S}] {message}", flush=True)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, as 3:07."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _reuse(run: Run) -> bool:
+    record = _read_record(run.folder)
+    if not record.get("finished") or not (run.folder / _CHECKPOINT).is_file():
+        return False
+    if record["settings"] != run.settings:
+        changed = [k for k, v in run.settings.items() if record["settings"].get(k) != v]
+        say(f"{run.title}: trained before with another {' and '.join(changed)}; training again")
+        return False
+    run.metrics = _evaluation(run)
+    run.seconds = record["seconds"]
+    say(
+        f"{run.title}: trained {record['finished']} with the same settings, used again "
+        f"({run.folder}; tools/demo.py --fresh trains everything again)"
+    )
+    return True
+
+
+def _start(run: Run) -> subprocess.Popen:
+    if run.folder.is_dir() and any(run.folder.iterdir()):
+        if not (run.folder / _RECORD).is_file():
+            raise DemoError(
+                f"{run.folder} holds something else than a training of the demo; "
+                "give another folder with --output, or remove it"
+            )
+        shutil.rmtree(run.folder)  # metrics would be appended to those of the earlier training
+    run.folder.mkdir(parents=True, exist_ok=True)
+    _write_record(run, finished=None)
+    threads = run.environment.get("OMP_NUM_THREADS", "all")
+    say(f"{run.title}: training {run.iterations} iterations, {threads} thread(s), log {run.log}")
+    with open(run.log, "wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-u", *run.command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **run.environment},
+        )
+
+
+def _finish(run: Run, code: int, seconds: float) -> None:
+    if code != 0:
+        raise _failure(run, f"failed with exit code {code}")
+    if not (run.folder / _CHECKPOINT).is_file():
+        raise _failure(run, f"ended without {_CHECKPOINT}")
+    run.seconds = seconds
+    run.metrics = _evaluation(run)
+    _write_record(run, finished=f"{datetime.datetime.now():%Y-%m-%d %H:%M}")
+    ap = run.metrics["bbox/AP"]
+    result = "no detections" if ap is None else f"AP {ap:.1f}"
+    say(f"{run.title}: done in {clock(seconds)}, {result}")
+
+
+def _evaluation(run: Run) -> dict[str, float | None]:
+    """What detectron2's EvalHook logs after the last iteration."""
+    for record in reversed(read_metrics(run.folder)):
+        if "bbox/AP" in record:
+            return {k: v for k, v in record.items() if k.startswith("bbox/")}
+    raise _failure(run, "logged no bbox/AP in metrics.json")
+
+
+def _failure(run: Run, what: str) -> DemoError:
+    lines = run.log.read_text(errors="replace").splitlines() if run.log.exists() else []
+    tail = "\n".join(f"    {line}" for line in lines[-_LOG_LINES:])
+    return DemoError(f"{run.title} {what}. The end of {run.log}:\n{tail}")
+
+
+def _progress(run: Run, seconds: float) -> str:
+    records = [r for r in read_metrics(run.folder) if "total_loss" in r]
+    position, rest = "starting", ""
+    if records:
+        done = records[-1]["iteration"] + 1
+        position = f"{done:>5}/{run.iterations}  total_loss {records[-1]['total_loss']:.3f}"
+        eta = records[-1].get("eta_seconds")
+        if done >= run.iterations:
+            rest = "  evaluating"
+        elif eta is not None:
+            rest = f"  {clock(eta)} left"
+    return f"{run.title:18} {position}{rest}  ({clock(seconds)} so far)"
+
+
+def _stop(processes: list[subprocess.Popen]) -> None:
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
+        process.terminate()
+    for process in running:
+        try:
+            process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((folder / _RECORD).read_text())
+        return record if isinstance(record.get("settings"), dict) else {}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _write_record(run: Run, finished: str | None) -> None:
+    record = {"finished": finished, "seconds": run.seconds, "settings": run.settings}
+    content = json.dumps(record, indent=2) + "\n"
+    replace_atomically(str(run.folder / _RECORD), lambda file: file.write(content.encode()))

@@ -1,0 +1,1 @@
+"""Assigners: which predictions are responsible for which ground-truth box."""

@@ -1,0 +1,1 @@
+"""The template of all detectors, their towers, and what they check alike."""

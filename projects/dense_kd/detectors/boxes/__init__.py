@@ -1,0 +1,1 @@
+"""Box codes: deltas, distances, and distributions over distances."""

@@ -1,0 +1,1 @@
+"""Ways in from other projects: configs of stock detectron2, parts of torchvision's detectors."""

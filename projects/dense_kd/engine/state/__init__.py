@@ -1,0 +1,1 @@
+"""The state of a run: what its folder and its checkpoints hold, and what resuming restores."""

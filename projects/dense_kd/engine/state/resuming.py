@@ -1,0 +1,104 @@
+"""What a resumed run takes over from the checkpoint, and what from how it was built."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from detectron2.engine.hooks import PeriodicCheckpointer
+
+from ...checkpoint.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+# Ways to compute the same step; which of them a group has depends on the version of torch.
+_IMPLEMENTATION = {
+    "capturable", "decoupled_weight_decay", "differentiable", "foreach", "fused", "initial_lr",
+    "maximize",
+}  # fmt: skip
+
+
+def hyperparameters(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """Of each group; its ``lr`` is the one that a schedule multiplies."""
+    return [
+        {
+            **{name: value for name, value in group.items() if name != "params"},
+            "lr": group.get("initial_lr", group["lr"]),
+        }
+        for group in optimizer.param_groups
+    ]
+
+
+def check_same_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Compare an optimizer with that of a trainer's state dict.
+
+    Raises:
+        CheckpointError: it is of another class, or for other numbers of parameters, so that its
+            moments in the checkpoint do not belong to it.
+    """
+    ours, theirs = optimizer.param_groups, state["optimizer"]["param_groups"]
+    # Absent in the checkpoints of detectron2's own trainer.
+    name, saved_name = type(optimizer).__qualname__, state.get("optimizer_class")
+    unknown = set(ours[0]) - set(theirs[0]) - _IMPLEMENTATION
+    if saved_name not in (None, name) or unknown:
+        raise CheckpointError(
+            f"the checkpoint was written with the optimizer {saved_name or 'of another class'} "
+            f"({', '.join(sorted(set(theirs[0]) - {'params'}))}), this run has {name}: it cannot "
+            "go on with its state. Take the optimizer of the checkpoint, or start a run of its "
+            "own from these weights (train.init_checkpoint, without --resume)"
+        )
+    sizes, saved_sizes = ([len(group["params"]) for group in groups] for groups in (ours, theirs))
+    if sizes != saved_sizes:
+        raise CheckpointError(
+            f"the optimizer of the checkpoint has {sum(saved_sizes)} parameters in "
+            f"{len(saved_sizes)} groups, that of this run {sum(sizes)} in {len(sizes)}: another "
+            "model, other methods, or another choice of what is trained. Resume with the config of "
+            "the checkpoint, or start a run of its own from these weights "
+            "(train.init_checkpoint, without --resume)"
+        )
+
+
+def keep_hyperparameters(optimizer: torch.optim.Optimizer, built: list[dict[str, Any]]) -> None:
+    """After the optimizer's state was loaded: go on with its own hyperparameters, and say so.
+
+    Args:
+        optimizer: whose groups have those of the checkpoint now.
+        built: its :func:`hyperparameters` before.
+    """
+    changes: Counter[str] = Counter()
+    for group, options in zip(optimizer.param_groups, built):
+        for name, value in options.items():
+            before = group.get("initial_lr", group["lr"]) if name == "lr" else group.get(name)
+            if name not in group or name == "initial_lr" or _equal(before, value):
+                continue
+            changes[f"{name} {before} -> {value}"] += 1
+            if name == "lr":
+                share = group["lr"] / before if before else 1.0  # of the schedule
+                group["lr"] = value * share
+                if "initial_lr" in group:
+                    group["initial_lr"] = value
+            else:
+                group[name] = value
+    if changes:
+        said = "; ".join(f"{change} (groups: {count})" for change, count in changes.items())
+        logger.warning(
+            f"The optimizer goes on with other hyperparameters than the checkpoint's: {said}"
+        )
+
+
+def save_final(hook: PeriodicCheckpointer, iteration: int) -> None:
+    """Write the final checkpoint of a run whose last iteration was saved, if it is not the last."""
+    checkpointer, name = hook.checkpointer, f"{hook.file_prefix}_final"
+    last = checkpointer.get_checkpoint_file() if checkpointer.has_checkpoint() else ""
+    if last and os.path.basename(last) != f"{name}.pth":
+        checkpointer.save(name, iteration=iteration)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return list(a) == list(b)
+    return bool(a == b)

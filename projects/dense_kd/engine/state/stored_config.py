@@ -1,0 +1,107 @@
+"""The config of a run in its checkpoints, and how it differs from another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from detectron2.utils.registry import _convert_target_to_string
+from omegaconf import DictConfig, OmegaConf
+
+from ..checks.tree import PARTS, referred_names
+
+# What LazyConfig puts before the name of a config file, anew each time it is loaded.
+_PACKAGE = re.compile(r"_cfg_loader\w*\.")
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_OF_A_PLACE = {"train.output_dir", "train.overwrite"}
+
+
+class StoredConfig:
+    """Lets a checkpointer save the config of the run, in containers, strings and numbers.
+
+    :mod:`.run_folder` compares it before anything is loaded.
+    """
+
+    def __init__(self, cfg: DictConfig):
+        self._plain = plain_config(cfg)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._plain
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep that of this run."""
+
+
+def plain_config(cfg: DictConfig) -> dict[str, Any]:
+    """What a run reads of ``cfg``; what is called becomes its dotted name.
+
+    Interpolations stay as they are, so that a change shows in one place.
+    """
+    plain = _plain(OmegaConf.to_container(cfg, resolve=False))
+    read = {*PARTS, *referred_names(cfg)}
+    return {name: value for name, value in plain.items() if name in read}
+
+
+def config_changes(saved: Mapping[str, Any], cfg: DictConfig) -> dict[str, str]:
+    """What differs, but for the folder of the run.
+
+    Args:
+        saved: a :func:`plain_config`.
+        cfg: the config of this run.
+
+    Returns:
+        {dotted name: "old -> new"}; of what only one of them has, the topmost name.
+    """
+    changes = dict(_differences(saved, plain_config(cfg)))
+    return {name: change for name, change in changes.items() if name not in _OF_A_PLACE}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, str):
+        return _PACKAGE.sub("", value)
+    if hasattr(value, "__qualname__"):
+        # A function that a config file defines has no module.
+        named = _convert_target_to_string(value) if value.__module__ else value.__qualname__
+        return _PACKAGE.sub("", named)
+    return _ADDRESS.sub("", repr(value))
+
+
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*old, *(key for key in new if key not in old)]:
+            place = f"{name}.{key}" if name else key
+            if key not in old:
+                yield place, f"(absent) -> {_short(new[key])}"
+            elif key not in new:
+                yield place, f"{_short(old[key])} -> (absent)"
+            else:
+                yield from _differences(old[key], new[key], place)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        parts = [_differences(a, b, f"{name}.{i}") for i, (a, b) in enumerate(zip(old, new))]
+        if any(isinstance(item, (Mapping, list)) for item in (*old, *new)):
+            for part in parts:
+                yield from part
+        elif old != new:
+            yield name, f"{_short(old)} -> {_short(new)}"
+    elif old != new or isinstance(old, bool) != isinstance(new, bool):
+        yield name, f"{_short(old)} -> {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    """As Python; a described call as its name and arguments."""
+    if isinstance(value, Mapping):
+        arguments = [f"{k}={_short(v)}" for k, v in value.items() if k != "_target_"]
+        called = str(value.get("_target_", "dict")).rpartition(".")[2]
+        text = f"{called}({', '.join(arguments)})"
+    elif isinstance(value, list):
+        text = f"[{', '.join(map(_short, value))}]"
+    else:
+        text = repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."

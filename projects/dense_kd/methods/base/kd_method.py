@@ -1,0 +1,273 @@
+"""What a distillation method is, and how several of them run together."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from detectron2.structures import Instances
+from torch import Tensor, nn
+
+from ...compat import full_precision
+from ...detectors.base.dense import DenseDetector
+from ...options import check_counts
+from ...outputs import DensePass, Tap, Targets
+from .checks import check_same_distances, check_same_priors
+from .class_maps import ClassMap, class_pairs
+from .teacher_watch import TeacherWatch
+
+logger = logging.getLogger(__name__)
+
+
+class DistillationError(ValueError):
+    """A combination of student, teacher and methods that cannot work."""
+
+
+@dataclass
+class Step:
+    """What a method may use of a training step, besides the two passes.
+
+    Attributes:
+        targets: what the student's assigner made of the ground truth.
+        ground_truth: N Instances with gt_boxes and gt_classes.
+        iteration: of the run, from 0, see :class:`dense_kd.iteration.IterationCounter`.
+        resume: runs the rest of the teacher's frozen head on (taps, depth), see
+            ``Teacher.resume``; gradients reach the taps and not the teacher.
+        assign: what the teacher's assigner makes of the ground truth, see ``Teacher.assign``.
+    """
+
+    targets: Targets
+    ground_truth: list[Instances]
+    iteration: int
+    resume: Callable[..., DensePass]
+    assign: Callable[[], Targets]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method asks of student and teacher; checked once, when the Distiller is built.
+
+    Attributes:
+        taps: tower features that it reads from both passes.
+        same_priors: predictions correspond one to one: equal strides, anchors per location and
+            anchors.
+        same_levels: it compares features level by level: equal strides.
+        same_classes: it compares class scores; ``class_map`` says which correspond.
+        several_classes: it compares softmaxes over the classes that correspond; over one class
+            that is 1 whatever the logits, and the loss exactly 0.
+        distribution: both predict distributions over distances.
+    """
+
+    taps: tuple[Tap, ...] = ()
+    same_priors: bool = False
+    same_levels: bool = False
+    same_classes: bool = False
+    several_classes: bool = False
+    distribution: bool = False
+
+
+class KDMethod(nn.Module, ABC):
+    """A distillation loss. Parameters of its own are trained, saved under ``kd.<name>.`` in the
+    checkpoints of the run, and absent from the student."""
+
+    needs: Needs = Needs()
+    class_map: ClassMap = None
+    """Which classes correspond, for methods whose ``needs`` have ``same_classes``."""
+    is_prepared = False
+    """Whether it is part of a Distiller."""
+
+    def __init__(self, *, warmup_iters: int = 0):
+        """
+        Args:
+            warmup_iters: iterations over which the losses rise linearly to their weights; 0 is
+                none.
+        """
+        super().__init__()
+        check_counts(at_least=0, warmup_iters=warmup_iters)
+        self.warmup_iters = warmup_iters
+
+    def warmup_factor(self, iteration: int) -> float:
+        """What the losses are multiplied with: (iteration + 1) / warmup_iters, at most 1."""
+        return min(1.0, (iteration + 1) / max(self.warmup_iters, 1))
+
+    def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        """Raise ValueError, saying why, if the method cannot distil between the two.
+
+        Args:
+            student, teacher: detectors; of the teacher only the structure is looked at, its
+                weights may not be loaded yet.
+        """
+        for tap in self.needs.taps:
+            student.head.check_tap(tap)
+            teacher.head.check_tap(tap)
+        if self.needs.same_classes:
+            pairs = class_pairs(self.class_map, student, teacher)
+            num_compared = student.num_classes if pairs is None else len(pairs)
+            if self.needs.several_classes and num_compared == 1:
+                raise ValueError(
+                    "it compares softmaxes over classes, and there is one class to compare: that "
+                    "is 1 whatever the logits, so the loss is exactly 0; leave its class term out "
+                    "(cls_weight=0), or take a method that asks each class by itself, such as BCKD"
+                )
+        if self.needs.same_levels and student.strides != teacher.strides:
+            raise ValueError(
+                "it compares features level by level, but the student has level strides "
+                f"{student.strides} and the teacher {teacher.strides}"
+            )
+        if self.needs.same_priors:
+            check_same_priors(student, teacher)
+        if self.needs.distribution:
+            for role, detector in (("student", student), ("teacher", teacher)):
+                if not detector.predicts_distribution:
+                    raise ValueError(
+                        "it compares distributions over box distances, and the "
+                        f"{role}'s {type(detector).__name__} predicts none; give its head a "
+                        "reg_max"
+                    )
+            check_same_distances(student, teacher)
+
+    def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        """Make what depends on both detectors, such as adapters; called once, after :meth:`check`
+        and before an optimizer exists."""
+        pairs = class_pairs(self.class_map, student, teacher) if self.needs.same_classes else None
+        if pairs is not None:
+            ours, theirs = torch.tensor(pairs, device=student.device).unbind(dim=1)
+            self.register_buffer("student_classes", ours, persistent=False)
+            self.register_buffer("teacher_classes", theirs, persistent=False)
+
+    def comparable_logits(
+        self, student: DensePass, teacher: DensePass
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Class logits of both, each L x (N, Hl*Wl*A, K'), of the K' classes that correspond."""
+        if getattr(self, "student_classes", None) is None:
+            return student.logits, teacher.logits
+        return (
+            [logits[..., self.student_classes] for logits in student.logits],
+            [logits[..., self.teacher_classes] for logits in teacher.logits],
+        )
+
+    def images_warning(self, images: int) -> str | None:
+        """What to say, once in a run, about ``images`` images per process: of a method whose losses
+        grow with their number, when its weights are for another one."""
+        return None
+
+    def extra_repr(self) -> str:
+        """The arguments of the constructor, as far as they are attributes."""
+        options = inspect.signature(type(self)).parameters
+        return ", ".join(f"{n}={getattr(self, n)!r}" for n in options if hasattr(self, n))
+
+    @abstractmethod
+    def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
+        """{term: scalar}, weighted, in float32, each with a graph even when it is empty.
+
+        A warm-up is not part of it; the MethodSet multiplies the terms with that.
+
+        Terms are named ``loss_*``: detectron2 prints the losses that have "loss" in their name.
+        """
+
+
+class MethodSet(nn.Module):
+    """Methods by name; their losses are added up.
+
+    ``MethodSet(bckd=BCKD(), pkd=PKD())`` gives the losses ``kd_bckd_<term>``, ``kd_pkd_<term>``.
+    """
+
+    def __init__(self, **methods: KDMethod):
+        """
+        Args:
+            methods: at least one; the names are free, so one class can be used twice.
+        """
+        super().__init__()
+        if not methods:
+            raise DistillationError(
+                "MethodSet has no method, so nothing would be distilled; "
+                "give at least one, as in L(MethodSet)(bckd=L(BCKD)())"
+            )
+        self._watch = TeacherWatch()
+        for name, method in methods.items():
+            if not isinstance(method, KDMethod):
+                raise DistillationError(
+                    f"method {name!r} is a {type(method).__name__}, expected a KDMethod"
+                )
+            if hasattr(self, name):
+                raise DistillationError(f"a method cannot be named {name!r}; choose another name")
+            others = [other for other, known in self.named_children() if known is method]
+            if others:
+                raise DistillationError(
+                    f"{others[0]!r} and {name!r} are one method, which would count once; give each "
+                    f"a {type(method).__name__} of its own"
+                )
+            self.add_module(name, method)
+        self._images_checked = False
+
+    @property
+    def has_warmup(self) -> bool:
+        """Whether the losses depend on the iteration."""
+        return any(method.warmup_iters > 0 for method in self.children())
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        """The tower features that the methods need, each once."""
+        return tuple(dict.fromkeys(t for method in self.children() for t in method.needs.taps))
+
+    def prepare(self, student: DenseDetector, teacher: DenseDetector, weights: str | None) -> None:
+        """Check every method against both detectors, and let it make what depends on them.
+
+        Args:
+            student, teacher: the detectors.
+            weights: the teacher's file, for the message.
+
+        Raises:
+            DistillationError: a method cannot distil between the two.
+        """
+        for name, method in self.named_children():
+            try:
+                method.check(student, teacher)
+            except ValueError as error:
+                raise DistillationError(
+                    f"method {name!r} ({type(method).__name__}) cannot distil the teacher "
+                    f"{type(teacher).__name__} (weights {weights}) into the student "
+                    f"{type(student).__name__}: {error}. Change one of the two configs, "
+                    "or leave the method out."
+                ) from None
+            if method.is_prepared and any(True for _ in method.parameters()):
+                raise DistillationError(
+                    f"method {name!r} ({type(method).__name__}) has parameters and belongs to "
+                    "another Distiller already; give each Distiller methods of its own"
+                )
+            method.prepare(student, teacher)
+            method.is_prepared = True
+
+    def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
+        """{``kd_<name>_<term>``: scalar}; all NaN if the teacher's pass is not finite."""
+        if not self._images_checked:
+            self._images_checked = True
+            self._warn_of_images(len(step.ground_truth))
+        losses: dict[str, Tensor] = {}
+        zero_or_nan = self._watch.look(teacher)
+        for name, method in self.named_children():
+            with full_precision(student.logits[0].device):
+                terms = method(student, teacher, step)
+            factor = method.warmup_factor(step.iteration)
+            for term, loss in terms.items():
+                key = f"kd_{name}_{term}"
+                if key in losses:
+                    raise DistillationError(
+                        f"two methods give the loss {key!r}; rename one of {self._names()}"
+                    )
+                losses[key] = (factor * loss if factor < 1 else loss) + zero_or_nan
+        self._watch.guard(losses, zero_or_nan)
+        return losses
+
+    def _warn_of_images(self, images: int) -> None:
+        for name, method in self.named_children():
+            warning = method.images_warning(images)
+            if warning:
+                logger.warning(f"method {name!r} ({type(method).__name__}): {warning}")
+
+    def _names(self) -> list[str]:
+        return [name for name, _ in self.named_children()]
