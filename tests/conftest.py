@@ -1,4 +1,4 @@
-"""Makes the helpers of this folder importable from every test: ``from builders import ...``."""
+"""Makes the helpers importable from every test: ``from helpers.builders import ...``."""
 
 from __future__ import annotations
 

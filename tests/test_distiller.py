@@ -6,7 +6,14 @@ import copy
 
 import pytest
 import torch
-from builders import (
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import instantiate
+from detectron2.solver.build import get_default_optimizer_params
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from dense_kd import BCKD, PGD, DistillationError, Distiller, MethodSet, Teacher
+from helpers.builders import (
     CASES,
     batch,
     retinanet_config,
@@ -17,13 +24,6 @@ from builders import (
     tiny_gfl,
     tiny_retinanet,
 )
-from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.config import instantiate
-from detectron2.solver.build import get_default_optimizer_params
-from detectron2.utils.events import EventStorage
-from torch import nn
-
-from dense_kd import BCKD, PGD, DistillationError, Distiller, MethodSet, Teacher
 
 DETECTORS = [tiny_retinanet, tiny_fcos, tiny_atss, tiny_gfl, tiny_autoassign]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from builders import GOLDEN, assert_close, golden
-from checkpoint.mmdet_models import CONFIGS, INPUTS, detector
 
 from dense_kd import get_config
 from dense_kd.detectors.assignment.max_iou import not_in_padding
+from helpers.builders import GOLDEN, assert_close, golden
+from helpers.mmdet_models import CONFIGS, INPUTS, detector
 
 INPUT_NOISE = 1e-6  # ten roundings; none was measured
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import GOLDEN
+
+from helpers.builders import GOLDEN
 
 TESTS = Path(__file__).parent
 FILES = sorted(path.stem for path in GOLDEN.glob("*.npz"))
@@ -49,16 +50,16 @@ READS: dict[str, list[Row]] = {
         ("losses_crosskd", '("kl_mean_T10_avg", 10.0', ("???_dist", "kl_mean_T10_avg/*")),
         ("losses_crosskd", '("kl_sum_T1_avg", 1.0', ("kl_sum_T1_avg/*",)),
     ],
-    "checkpoint/mmdet_models.py": [
+    "helpers/mmdet_models.py": [
         ("det_*_data", 'data[f"img{i}/img_shape"]', ("img?/img_shape",)),
     ],
-    "checkpoint/test_mmdet_golden.py": [
+    "checkpoint/layouts/test_mmdet_golden.py": [
         ("det_*_data", 'loaded.data[f"backbone/C{i}"]', ("backbone/C?",)),
         ("backbone_*", 'data[f"C{i}"]', ("C?",)),
         ("backbone_*", "data[level.upper()]", ("P?",)),
         ("backbone_*", 'data["x"]', ("x",)),
     ],
-    "detectors/mmdet_reference.py": [
+    "helpers/mmdet_reference.py": [
         ("det_*_data", 'data["batch_input_shape"]', ("batch_input_shape",)),
         ("det_*_data", 'data[f"fpn/{level}"]', ("fpn/P?",)),
         ("det_*_data", 'f"tower/{tower}.{depth - 1}/P4"', ("tower/*",)),
@@ -91,7 +92,7 @@ READS: dict[str, list[Row]] = {
         ("det_retinanet_data", 'f"{case}/loss/{theirs}"', ("?/loss/*",)),
         ("det_retinanet_data", 'f"{case}/loss_total"', ("?/loss_total",)),
     ],
-    "detectors/test_square_anchors_golden.py": [
+    "detectors/base/test_square_anchors_golden.py": [
         (file, text, keys)
         for file in ("det_atss_data", "det_ddod_data", "det_gfl_data")
         for text, keys in (
@@ -121,13 +122,13 @@ READS: dict[str, list[Row]] = {
         ("det_autoassign_data", 'f"{case}/loss/{name}"', ("?/loss/*",)),
         ("det_autoassign_data", 'f"{case}/loss_total"', ("?/loss_total",)),
     ],
-    "methods/crosskd_reference.py": [
+    "helpers/crosskd_reference.py": [
         ("crosskd_*", 'f"stu_fpn/l{i}"', ("stu_fpn/*",)),
         ("crosskd_*", 'f"tea_fpn/l{i}"', ("tea_fpn/*",)),
         ("crosskd_*", 'data["batch_input_shape"]', ("batch_input_shape",)),
         ("crosskd_*", 'f"img{i}/gt_bboxes"', ("img?/gt_*", "img?/img_shape")),
     ],
-    "methods/test_crosskd_golden.py": [
+    "methods/crosskd/test_crosskd_golden.py": [
         ("crosskd_*", "reference.expected(theirs)", ("loss/loss_cls", "loss/loss_bbox")),
         ("crosskd_*", '"loss_centerness"', ("loss/loss_centerness",)),
         ("crosskd_*", '"loss_dfl"', ("loss/loss_dfl",)),
@@ -143,7 +144,7 @@ READS: dict[str, list[Row]] = {
         ("crosskd_*", 'data["grad_featkd/stu_fpn/l2"]', ("grad_featkd/stu_fpn/l2",)),
         ("crosskd_*", 'data["grad_total/stu_fpn/l2"]', ("grad_total/stu_fpn/l2",)),
     ],
-    "methods/ld_reference.py": [
+    "helpers/ld_reference.py": [
         (file, text, keys)
         for file in ("ld_gfl", "bckd_gfl")
         for text, keys in (
@@ -153,11 +154,11 @@ READS: dict[str, list[Row]] = {
             ('f"img{image}/gt_bboxes"', ("img?/gt_*", "img?/img_shape")),
         )
     ],
-    "methods/test_valuable_region.py": [
+    "methods/ld/test_valuable_region.py": [
         ("ld_gfl", 'levels("vlr_region")', ("vlr_region/*",)),
         ("bckd_gfl", '"bckd_gfl"', ("vlr_region/*",)),
     ],
-    "methods/test_ld.py": [
+    "methods/ld/test_ld.py": [
         ("ld_gfl", 'f"loss/{TERMS[term]}"', ("loss/loss_ld", "loss/loss_ld_vlr", "loss/loss_kd")),
         ("ld_gfl", 'f"grad/{TERMS[term]}/stu_{name}/l{level}"', ("grad/*",)),
         ("ld_gfl", 'f"loss/loss_{theirs}"', ("loss/loss_cls", "loss/loss_bbox", "loss/loss_dfl")),
@@ -200,13 +201,13 @@ READS: dict[str, list[Row]] = {
         ("mgd", 'DATA[f"{case}/loss"]', ("*/loss",)),
         ("mgd", 'DATA[f"{case}/grad_S"]', ("*/grad_S",)),
     ],
-    "methods/pgd_reference.py": [
+    "helpers/pgd_reference.py": [
         ("pgd_maps_*", 'f"rand/call{call}"', ("rand/*",)),
         ("pgd_maps_*", 'self.levels("tea_cls"), self.levels("tea_reg")', ("tea_*",)),
         ("pgd_maps_*", 'f"img{n}/gt_bboxes"', ("img?/gt_*", "img?/img_shape")),
         ("pgd_maps_*", '"head_cfg_json"', ("head_cfg_json",)),
     ],
-    "methods/test_pgd_golden.py": [
+    "methods/pgd/test_pgd_golden.py": [
         ("pgd_maps_*", 'f"cls_value_maps_{kind}"', ("cls_value_maps_*",)),
         ("pgd_maps_*", 'f"reg_value_maps_{kind}"', ("reg_value_maps_*",)),
         ("pgd_maps_*", '"back_maps"', ("back_maps/*",)),

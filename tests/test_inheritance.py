@@ -8,7 +8,6 @@ import pickle
 
 import pytest
 import torch
-from builders import batch, tiny_atss, tiny_fcos, tiny_gfl, tiny_retinanet
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
@@ -16,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from dense_kd import BCKD, DistillationError, Distiller, MethodSet, Teacher
 from dense_kd.inheritance import inherit
 from dense_kd.methods import KDMethod
+from helpers.builders import batch, tiny_atss, tiny_fcos, tiny_gfl, tiny_retinanet
 
 
 class FeatureMSE(KDMethod):

@@ -8,7 +8,6 @@ import pickle
 
 import pytest
 import torch
-from builders import batch, tiny_fcos
 from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.optim import SGD, AdamW
@@ -17,6 +16,7 @@ from dense_kd import BCKD, FGFI, FRS, Distiller, MethodSet, Teacher
 from dense_kd.checkpoint import AtomicCheckpointer
 from dense_kd.iteration import IterationCounter
 from dense_kd.methods import KDMethod
+from helpers.builders import batch, tiny_fcos
 
 
 class Iterations(KDMethod):

@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from builders import assert_close, golden
 from torch import Tensor
 
 from dense_kd.losses import (
@@ -23,6 +22,7 @@ from dense_kd.losses import (
     modulated_binary_cross_entropy,
     quality_focal_loss,
 )
+from helpers.builders import assert_close, golden
 
 MMDET = golden("losses_mmdet")
 CROSSKD = golden("losses_crosskd")

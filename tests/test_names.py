@@ -10,7 +10,12 @@ import inspect
 import pickle
 
 import pytest
-from builders import (
+from detectron2.solver.build import get_default_optimizer_params
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from dense_kd import BCKD, FGFI, MGD, Distiller, MethodSet, Teacher
+from helpers.builders import (
     batch,
     tiny_atss,
     tiny_autoassign,
@@ -19,11 +24,6 @@ from builders import (
     tiny_gfl,
     tiny_retinanet,
 )
-from detectron2.solver.build import get_default_optimizer_params
-from torch import nn
-from torch.optim.swa_utils import AveragedModel
-
-from dense_kd import BCKD, FGFI, MGD, Distiller, MethodSet, Teacher
 
 DETECTORS = [tiny_retinanet, tiny_fcos, tiny_atss, tiny_gfl, tiny_ddod, tiny_autoassign]
 

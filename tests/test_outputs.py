@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from builders import batch, tiny_atss, tiny_fcos, tiny_gfl, tiny_retinanet
+
+from helpers.builders import batch, tiny_atss, tiny_fcos, tiny_gfl, tiny_retinanet
 
 
 @pytest.mark.parametrize("build", [tiny_retinanet, tiny_fcos, tiny_atss, tiny_gfl])

@@ -6,7 +6,11 @@ import copy
 
 import pytest
 import torch
-from builders import (
+from detectron2.config import LazyCall as L
+
+from dense_kd import BCKD, KD, LD, MGD, DistillationError, Distiller, MethodSet, Teacher
+from dense_kd.detectors.base.images import CHANNELS
+from helpers.builders import (
     batch,
     tiny_atss,
     tiny_backbone,
@@ -15,10 +19,6 @@ from builders import (
     tiny_gfl,
     tiny_retinanet,
 )
-from detectron2.config import LazyCall as L
-
-from dense_kd import BCKD, KD, LD, MGD, DistillationError, Distiller, MethodSet, Teacher
-from dense_kd.detectors.base.images import CHANNELS
 
 RGB = {"input_format": "RGB", "pixel_mean": [123.7, 116.3, 103.5], "pixel_std": [58.0] * 3}
 

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import torch
-from builders import batch, instances, tiny_fcos
 from detectron2.config import LazyConfig, instantiate
 
 import dense_kd
 from dense_kd import BCKD, Distiller, MethodSet, Teacher
+from helpers.builders import batch, instances, tiny_fcos
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -7,7 +7,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from builders import (
+from detectron2.config import instantiate
+from torch import nn
+
+from dense_kd import BCKD, Distiller, MethodSet, Teacher, from_detectron2
+from dense_kd.checkpoint import CheckpointError
+from helpers.builders import (
     atss_config,
     batch,
     fcos_config,
@@ -18,11 +23,6 @@ from builders import (
     tiny_fcos,
     tiny_retinanet,
 )
-from detectron2.config import instantiate
-from torch import nn
-
-from dense_kd import BCKD, Distiller, MethodSet, Teacher, from_detectron2
-from dense_kd.checkpoint import CheckpointError
 
 
 def run(teacher: Teacher, student, inputs):

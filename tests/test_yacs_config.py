@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from builders import batch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
 
@@ -29,6 +28,7 @@ from dense_kd import (
 from dense_kd.config import get_config_file
 from dense_kd.detectors import FCOS, RetinaNet
 from dense_kd.yacs_config import METHODS, build_methods
+from helpers.builders import batch
 
 SMALL = """
 MODEL:

@@ -9,10 +9,10 @@ import re
 import numpy as np
 import pytest
 import torch
-from builders import tiny_fcos
 from torch import nn
 
 from dense_kd.checkpoint import AtomicCheckpointer, CheckpointError
+from helpers.builders import tiny_fcos
 
 
 def checkpointer(folder, model=None) -> AtomicCheckpointer:

@@ -7,15 +7,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from builders import (
-    tiny_atss,
-    tiny_autoassign,
-    tiny_ddod,
-    tiny_fcos,
-    tiny_gfl,
-    tiny_retinanet,
-)
-from mmdet_models import detector
 from torch import Tensor, nn
 
 from dense_kd import BCKD, MGD, Distiller, MethodSet, Teacher
@@ -27,6 +18,15 @@ from dense_kd.checkpoint import (
     load_strictly,
     read_content,
 )
+from helpers.builders import (
+    tiny_atss,
+    tiny_autoassign,
+    tiny_ddod,
+    tiny_fcos,
+    tiny_gfl,
+    tiny_retinanet,
+)
+from helpers.mmdet_models import detector
 
 Weights = dict[str, Tensor]
 DETECTORS = {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from builders import batch, tiny_ddod
-from mmdet_models import checkpoint_path, detector
 from torch import nn
 
 from dense_kd.checkpoint import AtomicCheckpointer, CheckpointError, load_strictly
+from helpers.builders import batch, tiny_ddod
+from helpers.mmdet_models import checkpoint_path, detector
 
 
 def counted() -> torch.Tensor:

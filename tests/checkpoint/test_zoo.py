@@ -16,10 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from builders import GOLDEN, fill_randomly, tiny_fcos
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
-from mmdet_models import detector
 from torchvision.models.resnet import BasicBlock
 
 from dense_kd import Teacher
@@ -32,6 +30,8 @@ from dense_kd.checkpoint import (
     read_weights,
     zoo,
 )
+from helpers.builders import GOLDEN, fill_randomly, tiny_fcos
+from helpers.mmdet_models import detector
 
 
 class Server:

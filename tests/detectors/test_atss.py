@@ -7,7 +7,13 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from builders import (
+from detectron2.layers import ShapeSpec
+from fvcore.nn import sigmoid_focal_loss
+from torchvision.ops import box_iou, generalized_box_iou
+
+from dense_kd.detectors import ATSS, ATSSHead, TowerHead
+from dense_kd.outputs import DensePass, Targets
+from helpers.builders import (
     CASES,
     NUM_CLASSES,
     assert_close,
@@ -16,12 +22,6 @@ from builders import (
     tiny_atss,
     tiny_gfl,
 )
-from detectron2.layers import ShapeSpec
-from fvcore.nn import sigmoid_focal_loss
-from torchvision.ops import box_iou, generalized_box_iou
-
-from dense_kd.detectors import ATSS, ATSSHead, TowerHead
-from dense_kd.outputs import DensePass, Targets
 
 QUALITIES = pytest.mark.parametrize("quality", ["centerness", "iou"])
 BRANCH = {"centerness": "ctrness", "iou": "iou_pred"}

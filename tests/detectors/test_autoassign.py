@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import (
+from detectron2.layers import ShapeSpec
+from torch import Tensor
+from torchvision.ops import box_iou, generalized_box_iou
+
+from dense_kd.detectors import ATSS, FCOS, ATSSHead, AutoAssign, AutoAssignHead, AutoAssignTargets
+from dense_kd.detectors.autoassign import CenterPrior
+from dense_kd.outputs import DensePass, Targets
+from helpers.builders import (
     CASES,
     NUM_CLASSES,
     assert_close,
@@ -19,13 +26,6 @@ from builders import (
     tiny_autoassign,
     tiny_fcos,
 )
-from detectron2.layers import ShapeSpec
-from torch import Tensor
-from torchvision.ops import box_iou, generalized_box_iou
-
-from dense_kd.detectors import ATSS, FCOS, ATSSHead, AutoAssign, AutoAssignHead, AutoAssignTargets
-from dense_kd.detectors.autoassign import CenterPrior
-from dense_kd.outputs import DensePass, Targets
 
 LOSSES = ["loss_pos", "loss_neg", "loss_center"]
 
@@ -307,7 +307,7 @@ def test_training_lowers_the_loss_and_moves_the_centre_prior():
 
 MEASURE = """
 import torch
-from builders import instances, tiny_autoassign
+from helpers.builders import instances, tiny_autoassign
 torch.set_num_threads(1)
 def peak():
     # Not of getrusage, which knows the parent's memory, too: a child begins as its copy.

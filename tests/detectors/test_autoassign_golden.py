@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from builders import assert_close
-from mmdet_reference import (
+
+from dense_kd.detectors import AutoAssign, AutoAssignHead
+from dense_kd.detectors.assignment.soft import Pairs, points_inside
+from helpers.builders import assert_close
+from helpers.mmdet_reference import (
     FEATURE_NOISE,
     LOSS_NOISE,
     Reference,
@@ -17,9 +20,6 @@ from mmdet_reference import (
     make_reference,
     resume_from_reference,
 )
-
-from dense_kd.detectors import AutoAssign, AutoAssignHead
-from dense_kd.detectors.assignment.soft import Pairs, points_inside
 
 PRIOR_NOISE = 1e-6  # 6.2e-8 was measured
 CASES = pytest.mark.parametrize("case", ["a", "b"])

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from builders import (
+from fvcore.nn import sigmoid_focal_loss
+from torchvision.ops import box_iou, generalized_box_iou
+
+from dense_kd import BCKD, Distiller, MethodSet, Teacher
+from dense_kd.detectors import DDOD
+from dense_kd.detectors.ddod import DDODTargets, level_factors
+from dense_kd.outputs import DensePass
+from helpers.builders import (
     CASES,
     NUM_CLASSES,
     assert_close,
@@ -14,13 +21,6 @@ from builders import (
     tiny_ddod,
     tiny_gfl,
 )
-from fvcore.nn import sigmoid_focal_loss
-from torchvision.ops import box_iou, generalized_box_iou
-
-from dense_kd import BCKD, Distiller, MethodSet, Teacher
-from dense_kd.detectors import DDOD
-from dense_kd.detectors.ddod import DDODTargets, level_factors
-from dense_kd.outputs import DensePass
 
 COUNTS = torch.tensor([[70, 20, 10], [40, 80, 0]])
 

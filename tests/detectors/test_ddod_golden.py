@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from builders import assert_close
-from mmdet_reference import LOSS_NOISE, Reference, head_arguments, make_reference
 
 from dense_kd.detectors import DDOD, DDODHead
 from dense_kd.detectors.ddod import level_factors
+from helpers.builders import assert_close
+from helpers.mmdet_reference import LOSS_NOISE, Reference, head_arguments, make_reference
 
 COUNTS = {"a": ([51, 45], [8, 8]), "b": ([19, 18], [0, 0])}
 """{case: positives of (class, box) on P3, and on P4}; the other levels have none."""

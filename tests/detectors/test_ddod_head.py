@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from builders import NUM_CLASSES, batch, group_norm_8, tiny_atss, tiny_ddod
 from detectron2.layers import ShapeSpec
 
 from dense_kd.detectors import DDOD, ATSSHead, DDODHead, DeformConv2d
+from helpers.builders import NUM_CLASSES, batch, group_norm_8, tiny_atss, tiny_ddod
 
 
 def head(conv_bias: bool = False) -> DDODHead:

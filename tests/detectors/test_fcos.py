@@ -7,7 +7,6 @@ import operator
 import pytest
 import torch
 import torch.nn.functional as F
-from builders import NUM_CLASSES, assert_close, batch, instances, tiny_fcos
 from detectron2.config import get_cfg
 from torch import Tensor, nn
 from torchvision.ops import box_iou, generalized_box_iou
@@ -15,6 +14,7 @@ from torchvision.ops import box_iou, generalized_box_iou
 from dense_kd.detectors import FCOS, DistanceCoder, FCOSHead
 from dense_kd.outputs import DensePass, Targets
 from dense_kd.yacs_config import add_dense_kd_config
+from helpers.builders import NUM_CLASSES, assert_close, batch, instances, tiny_fcos
 
 
 def pass_and_targets(model: FCOS, inputs: list[dict]) -> tuple[DensePass, Targets]:

@@ -6,12 +6,13 @@ centreness from the box tower, centre sampling, GIoU).
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from builders import assert_close
-from mmdet_reference import (
+
+from dense_kd.detectors import FCOS, FCOSHead
+from helpers.builders import assert_close
+from helpers.detector_variants import FCOS_HEAD_OPTIONS, FCOS_OPTIONS
+from helpers.mmdet_reference import (
     FEATURE_NOISE,
     LOSS_NOISE,
     Reference,
@@ -23,46 +24,15 @@ from mmdet_reference import (
     resume_from_reference,
 )
 
-from dense_kd.detectors import FCOS, DistanceCoder, FCOSHead
-
 TARGET_NOISE = 1e-6  # ten roundings; none was measured
-COMMON = {
-    "loss_normalizer_momentum": 0.0,
-    "loss_normalizer_sync": True,
-    "clip_before_nms": True,
-    "assign_rule": "mmdet",
-    "box_loss_weighting": "centerness",
-    "score": "product",
-    "test_score_thresh": 0.05,
-}
-MODEL_OPTIONS: dict[str, dict[str, Any]] = {
-    "det_fcos": {
-        **COMMON,
-        "box2box_transform": DistanceCoder(activation="exp", normalize_by_size=False),
-        "center_sampling_radius": None,
-        "box_reg_loss_type": "iou",
-        "test_nms_thresh": 0.5,
-    },
-    "det_fcos_tricks": {
-        **COMMON,
-        "box2box_transform": DistanceCoder(),
-        "center_sampling_radius": 1.5,
-        "box_reg_loss_type": "giou",
-        "test_nms_thresh": 0.6,
-    },
-}
-HEAD_OPTIONS: dict[str, dict[str, Any]] = {
-    "det_fcos": {"conv_bias": False, "centerness_on": "cls"},
-    "det_fcos_tricks": {"conv_bias": True, "centerness_on": "bbox"},
-}
 
 
-@pytest.fixture(params=list(MODEL_OPTIONS))
+@pytest.fixture(params=list(FCOS_OPTIONS))
 def reference(request) -> Reference:
     head = FCOSHead(
-        level_scales=True, **head_arguments(request.param), **HEAD_OPTIONS[request.param]
+        level_scales=True, **head_arguments(request.param), **FCOS_HEAD_OPTIONS[request.param]
     )
-    return make_reference(request.param, head, FCOS, **MODEL_OPTIONS[request.param])
+    return make_reference(request.param, head, FCOS, **FCOS_OPTIONS[request.param])
 
 
 def test_options_are_those_of_the_reference(reference: Reference):

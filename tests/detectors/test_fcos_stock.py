@@ -4,16 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from builders import (
-    CASES,
-    assert_close,
-    batch,
-    fcos_config,
-    group_norm_8,
-    instances,
-    randomized,
-)
-from comparison import assert_equal_detections, assert_equal_training
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.structures import Boxes
@@ -22,6 +12,16 @@ from torch import nn
 
 from dense_kd import compat
 from dense_kd.detectors import FCOS, from_detectron2
+from helpers.builders import (
+    CASES,
+    assert_close,
+    batch,
+    fcos_config,
+    group_norm_8,
+    instances,
+    randomized,
+)
+from helpers.comparison import assert_equal_detections, assert_equal_training
 
 pytestmark = pytest.mark.skipif(not compat.HAS_DETECTRON2_FCOS, reason="detectron2 0.5 has no FCOS")
 

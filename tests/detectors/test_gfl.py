@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from builders import NUM_CLASSES, assert_close, batch, instances, tiny_atss, tiny_gfl
 from torchvision.ops import box_iou, generalized_box_iou
 
 from dense_kd.detectors import GFL
 from dense_kd.detectors.boxes.distributions import distribution_loss
 from dense_kd.outputs import DensePass, Targets
+from helpers.builders import NUM_CLASSES, assert_close, batch, instances, tiny_atss, tiny_gfl
 
 
 def pass_and_targets(model: GFL, inputs: list[dict]) -> tuple[DensePass, Targets]:

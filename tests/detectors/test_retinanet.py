@@ -6,17 +6,6 @@ import inspect
 
 import pytest
 import torch
-from builders import (
-    CASES,
-    NUM_CLASSES,
-    assert_close,
-    batch,
-    group_norm_8,
-    randomized,
-    retinanet_config,
-    tiny_retinanet,
-)
-from comparison import assert_equal_detections, assert_equal_training
 from detectron2.config import get_cfg, instantiate
 from detectron2.modeling import box_regression, build_model
 from detectron2.modeling.box_regression import Box2BoxTransform
@@ -27,6 +16,17 @@ from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss
 
 from dense_kd.detectors import RetinaNet, TowerHead, from_detectron2
 from dense_kd.outputs import Targets
+from helpers.builders import (
+    CASES,
+    NUM_CLASSES,
+    assert_close,
+    batch,
+    group_norm_8,
+    randomized,
+    retinanet_config,
+    tiny_retinanet,
+)
+from helpers.comparison import assert_equal_detections, assert_equal_training
 
 STOCK_HAS_DIOU = "diou" in inspect.getsource(box_regression._dense_box_regression_loss)
 needs_stock_diou = pytest.mark.skipif(

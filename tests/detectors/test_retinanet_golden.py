@@ -5,10 +5,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from builders import GOLDEN, assert_close, golden, golden_config
 from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig, instantiate
-from mmdet_reference import (
+from torch import Tensor
+
+from dense_kd import get_config_file
+from dense_kd.checkpoint import convert_mmdet
+from dense_kd.detectors import DeltaCoder
+from dense_kd.losses import elementwise_iou
+from helpers.builders import GOLDEN, assert_close, golden, golden_config
+from helpers.mmdet_reference import (
     FEATURE_NOISE,
     GRADIENT_NOISE,
     LEVELS,
@@ -20,12 +26,6 @@ from mmdet_reference import (
     head_arguments,
     resume_from_reference,
 )
-from torch import Tensor
-
-from dense_kd import get_config_file
-from dense_kd.checkpoint import convert_mmdet
-from dense_kd.detectors import DeltaCoder
-from dense_kd.losses import elementwise_iou
 
 # Ten times what was measured: 0 (of one rounding, 1e-7, here) and 1.9e-7 twice.
 ANCHOR_NOISE, OVERLAP_NOISE, DELTA_NOISE = 1e-6, 2e-6, 2e-6

@@ -9,11 +9,11 @@ import torch
 from detectron2.engine import hooks
 from detectron2.utils import comm
 from torch.utils._python_dispatch import TorchDispatchMode
-from toy import FAULTS, Toy, toy_batch, toy_trainer
 
 from dense_kd.checkpoint import AtomicCheckpointer, CheckpointError
 from dense_kd.engine import Trainer, launch
 from dense_kd.engine.finite import SMALLEST_SCALE
+from helpers.toy import FAULTS, Toy, toy_batch, toy_trainer
 
 CLIPPING = {"max_norm": 10.0}
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from builders import tiny_fcos
 from detectron2.config import instantiate
 from torch import nn
 
 from dense_kd import FGD, MGD, Distiller, MethodSet, Teacher, get_config
 from dense_kd.detectors import FrozenStatisticsBatchNorm
 from dense_kd.engine.optimizer import layer_bias_params
+from helpers.builders import tiny_fcos
 
 NORMS = {
     "GN": "GN",

@@ -6,12 +6,12 @@ import copy
 
 import pytest
 import torch
-from builders import batch, tiny_fcos, tiny_retinanet
 from detectron2.utils.events import EventStorage
 
 from dense_kd import BCKD, Distiller, MethodSet, Teacher
 from dense_kd.checkpoint import AtomicCheckpointer, CheckpointError
 from dense_kd.engine import Trainer
+from helpers.builders import batch, tiny_fcos, tiny_retinanet
 
 
 def distiller(make=tiny_retinanet) -> Distiller:

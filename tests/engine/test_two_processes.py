@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import (
+from detectron2.engine.defaults import create_ddp_model
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+
+from dense_kd import BCKD, KD, LD, Distiller, MethodSet, Teacher
+from dense_kd.checkpoint import AtomicCheckpointer
+from dense_kd.detectors import DDOD, MobileNetV2
+from dense_kd.engine import Trainer, launch
+from helpers.builders import (
     assert_close,
     batch,
     tiny_atss,
@@ -16,14 +24,6 @@ from builders import (
     tiny_gfl,
     tiny_retinanet,
 )
-from detectron2.engine.defaults import create_ddp_model
-from detectron2.utils import comm
-from detectron2.utils.events import EventStorage
-
-from dense_kd import BCKD, KD, LD, Distiller, MethodSet, Teacher
-from dense_kd.checkpoint import AtomicCheckpointer
-from dense_kd.detectors import DDOD, MobileNetV2
-from dense_kd.engine import Trainer, launch
 
 
 def long_trained_ddod(**options) -> DDOD:

@@ -7,7 +7,12 @@ import math
 
 import pytest
 import torch
-from builders import (
+from torch import Tensor
+
+from dense_kd import BCKD, Distiller, MethodSet, Teacher
+from dense_kd.methods import Step
+from dense_kd.outputs import DensePass, Targets
+from helpers.builders import (
     CASES,
     assert_close,
     batch,
@@ -18,12 +23,7 @@ from builders import (
     tiny_gfl,
     tiny_retinanet,
 )
-from ld_reference import GFLReference
-from torch import Tensor
-
-from dense_kd import BCKD, Distiller, MethodSet, Teacher
-from dense_kd.methods import Step
-from dense_kd.outputs import DensePass, Targets
+from helpers.ld_reference import GFLReference
 
 DETECTORS = [tiny_retinanet, tiny_fcos, tiny_atss, tiny_ddod, tiny_gfl, tiny_autoassign]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from builders import assert_close, batch, golden, golden_config, instances, tiny_fcos
 from detectron2.structures import Instances
-from feature_cases import adapted, distill, feature_pass, feature_step
 from torch import Tensor, nn
 
 from dense_kd import FGD, DistillationError
 from dense_kd.methods.fgd import ContextBlock, attention, focal_losses, object_masks
+from helpers.builders import assert_close, batch, golden, golden_config, instances, tiny_fcos
+from helpers.feature_cases import adapted, distill, feature_pass, feature_step
 
 DATA = golden("fgd")
 CASES = ("same", "align")

@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
-from builders import CASES, batch, nine_anchor_retinanet, tiny_fcos, tiny_gfl
-from test_imitation import make_pass
 
 from dense_kd import FKD, DistillationError, Distiller, MethodSet, Teacher
 from dense_kd.methods.base.attention import spatial_attention
 from dense_kd.methods.fkd import NonLocal
+from helpers.builders import CASES, batch, nine_anchor_retinanet, tiny_fcos, tiny_gfl
+from helpers.feature_cases import make_pass
 
 DETECTORS = {"retinanet": nine_anchor_retinanet, "fcos": tiny_fcos, "gfl": tiny_gfl}
 TERMS = ("loss_feature", "loss_channel", "loss_spatial", "loss_nonlocal")

@@ -6,7 +6,14 @@ import math
 
 import pytest
 import torch
-from builders import (
+from torch import Tensor
+from torchvision.ops import generalized_box_iou
+
+from dense_kd import KD, DistillationError, Distiller, MethodSet, Teacher
+from dense_kd.detectors import DenseDetector, DistanceCoder
+from dense_kd.losses import binary_divergence
+from dense_kd.outputs import DensePass, Targets
+from helpers.builders import (
     CASES,
     batch,
     tiny_atss,
@@ -15,14 +22,7 @@ from builders import (
     tiny_gfl,
     tiny_retinanet,
 )
-from ld_reference import make_step
-from torch import Tensor
-from torchvision.ops import generalized_box_iou
-
-from dense_kd import KD, DistillationError, Distiller, MethodSet, Teacher
-from dense_kd.detectors import DenseDetector, DistanceCoder
-from dense_kd.losses import binary_divergence
-from dense_kd.outputs import DensePass, Targets
+from helpers.ld_reference import make_step
 
 SIZES = (6, 4)
 DETECTORS = {

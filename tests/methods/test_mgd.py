@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from builders import assert_close, batch, golden, tiny_fcos
-from feature_cases import adapted, distill, feature_pass, no_objects
 from torch import Tensor
 
 from dense_kd import MGD, DistillationError
+from helpers.builders import assert_close, batch, golden, tiny_fcos
+from helpers.feature_cases import adapted, distill, feature_pass, no_objects
 
 DATA = golden("mgd")
 # Ten times what was measured: 0 (of one rounding, 1e-7, here) and 2.5e-7.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from builders import assert_close, batch, golden, tiny_fcos
-from feature_cases import adapted, distill, feature_pass, no_objects
 from torch import Tensor
 
 from dense_kd import PKD, DistillationError
 from dense_kd.methods.pkd import correlation_loss, equal_sizes, standardized
+from helpers.builders import assert_close, batch, golden, tiny_fcos
+from helpers.feature_cases import adapted, distill, feature_pass, no_objects
 
 DATA = golden("pkd")
 LEVELS = range(5)

@@ -13,9 +13,9 @@ from unittest import mock
 
 import pytest
 import torch
-from builders import GOLDEN, tiny_fcos
 
 from dense_kd.checkpoint import CheckpointError, convert_file, read_weights
+from helpers.builders import GOLDEN, tiny_fcos
 
 SCRIPT = Path(__file__).parent.parent.parent / "tools" / "convert_checkpoint.py"
 FCOS = GOLDEN / "det_fcos.pth"
@@ -26,7 +26,7 @@ CONFIG = """
 import sys
 sys.path[:0] = {folders}
 from detectron2.config import LazyCall as L
-from mmdet_models import detector
+from helpers.mmdet_models import detector
 from dense_kd import BCKD, Distiller, MethodSet, Teacher
 
 model = L(detector)(name="det_fcos", norm="FrozenBN")

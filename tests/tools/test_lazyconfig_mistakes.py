@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from dense_kd import get_config_file
 from dense_kd.data import generate_shapes
-
-SCRIPT = Path(__file__).parent.parent.parent / "tools" / "lazyconfig_train_net.py"
+from helpers.script_runs import SCRIPT
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -12,48 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.config import LazyConfig, instantiate
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.utils.env import seed_all_rng
 
 from dense_kd import DistillationError, get_config, get_config_file
 from dense_kd.checkpoint import CheckpointError
 from dense_kd.data import DatasetError, generate_shapes, register_shapes
 from dense_kd.engine import RunError
-from dense_kd.engine.command import get_parser, parse_args
-
-SCRIPT = Path(__file__).parent.parent.parent / "tools" / "lazyconfig_train_net.py"
-
-
-def load_script():
-    spec = importlib.util.spec_from_file_location("lazyconfig_train_net", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> list[str]:
-    """Overrides that train on eight small images and test on four."""
-    root = tmp_path_factory.mktemp("shapes")
-    for name, split, count in (("tiny_train", "train", 8), ("tiny_val", "val", 4)):
-        generate_shapes(root, split, count, image_size=(64, 64))
-        register_shapes(name, root, split)
-    yield [
-        "dataloader.train.dataset.names=tiny_train",
-        "dataloader.test.dataset.names=tiny_val",
-        "dataloader.train.total_batch_size=2",
-        "train.log_period=1",
-    ]
-    for name in ("tiny_train", "tiny_val"):
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-
-
-def run(config: str, overrides: list[str], *flags: str) -> dict:
-    """Run the script on a config of the project, or on a file of a test."""
-    config = config if os.path.exists(config) else get_config_file(config)
-    arguments = ["--config-file", config, *flags, *overrides]
-    return load_script().main(parse_args(get_parser(), arguments))
+from helpers.script_runs import SCRIPT, assert_equal, metrics, run
 
 
 @pytest.fixture(scope="module")
@@ -61,27 +26,6 @@ def teacher(data, tmp_path_factory) -> str:
     output = tmp_path_factory.mktemp("teacher")
     run("quickstart/teacher.py", [*data, "train.max_iter=2", f"train.output_dir={output}"])
     return str(output / "model_final.pth")
-
-
-def metrics(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
-
-
-def assert_equal(a, b, place="") -> None:
-    """Assert that two nested checkpoints are equal, bit for bit."""
-    assert type(a) is type(b), place
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), place
-        for key in a:
-            assert_equal(a[key], b[key], f"{place}.{key}")
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b), place
-        for index, (x, y) in enumerate(zip(a, b)):
-            assert_equal(x, y, f"{place}[{index}]")
-    elif isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), place
-    else:
-        assert a == b, place
 
 
 def overrides(data: list[str], teacher: str, output: Path, *more: str) -> list[str]:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.config import LazyConfig
-from test_lazyconfig_train_net import assert_equal, data, metrics, run  # noqa: F401
 
 from dense_kd.checkpoint import CheckpointError
 from dense_kd.engine import RunError, trainer
 from dense_kd.engine.finite import StepNumbers
+from helpers.script_runs import assert_equal, metrics, run
 
 STUDENT = "quickstart/student.py"
 DONE = 4
@@ -24,14 +24,14 @@ def options(folder: Path, *more: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def finished(data, tmp_path_factory) -> Path:  # noqa: F811
+def finished(data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     run(STUDENT, [*data, *options(folder, f"train.max_iter={DONE}")])
     return folder
 
 
 @pytest.fixture
-def again(data, finished, tmp_path):  # noqa: F811
+def again(data, finished, tmp_path):
     """A function that runs the script in a copy of the folder of a finished run."""
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
@@ -73,7 +73,7 @@ def test_a_finished_run_is_evaluated_again_and_stays_as_it_is(again):
 
 def test_the_config_of_a_run_is_written_when_it_begins_and_by_nothing_else(
     again,
-    data,  # noqa: F811
+    data,
 ):
     path = again.folder / "config.yaml"
     written = path.read_text()

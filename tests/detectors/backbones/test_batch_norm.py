@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from builders import assert_close
 from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
 from detectron2.modeling import FPN
-from tiny import batch_norms, mobilenet, resnet
 from torch import nn
 
 from dense_kd.detectors import FCOSHead, FrozenStatisticsBatchNorm
+from helpers.builders import assert_close
+from helpers.tiny_backbones import batch_norms, mobilenet, resnet
 
 # norm: whether its statistics move, whether its factor and bias are trained
 MODES = {

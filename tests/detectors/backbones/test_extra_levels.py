@@ -6,9 +6,9 @@ import pytest
 import torch
 from detectron2.modeling import FPN
 from detectron2.modeling.backbone.fpn import LastLevelP6P7
-from tiny import resnet
 
 from dense_kd.detectors import LastLevelP6P7OptionalReLU
+from helpers.tiny_backbones import resnet
 
 
 @pytest.mark.parametrize("in_feature", ["res3", "p4"])

@@ -7,10 +7,10 @@ import torch
 import torchvision
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import FPN
-from tiny import batch_norms, mobilenet, randomize_norms
 from torch import nn
 
 from dense_kd.detectors import MobileNetV2
+from helpers.tiny_backbones import batch_norms, mobilenet, randomize_norms
 
 STAGE_ENDS = {"res2": 4, "res3": 7, "res4": 14, "res5": 19}  # of torchvision's features
 

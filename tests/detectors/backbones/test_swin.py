@@ -8,11 +8,11 @@ import pytest
 import torch
 import torchvision
 from detectron2.modeling import FPN
-from tiny import randomize_norms
 from torch import nn
 from torch.nn import functional as F
 
 from dense_kd.detectors import SwinTransformer
+from helpers.tiny_backbones import randomize_norms
 
 TINY = {"embed_dim": 8, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 2, 4)}
 STAGE_ENDS = {"res2": 2, "res3": 4, "res4": 6, "res5": 8}  # of torchvision's features

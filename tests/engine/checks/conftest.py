@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from runs import register, unregister  # noqa: E402
+from helpers.checked_runs import register, unregister
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 import pytest
-from runs import load, problems
 
 from dense_kd.engine import RunError
 from dense_kd.engine.building import build
+from helpers.checked_runs import load, problems
 
 MISTAKES = {
     # Names that nothing reads, and what was meant.

@@ -8,11 +8,11 @@ import pytest
 import torch
 from detectron2.config import LazyCall as L
 from detectron2.solver import WarmupParamScheduler
-from runs import load, problems
 
 from dense_kd import FCOS, get_config_file
 from dense_kd.engine import RunError, check_run
 from dense_kd.engine.command import get_parser, load_checked, parse_args
+from helpers.checked_runs import load, problems
 
 STUDENT = get_config_file("quickstart/student.py")
 DISTILL = get_config_file("quickstart/distill.py")

@@ -14,12 +14,12 @@ from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluators, PascalVOCDetectionEvaluator
 from omegaconf import OmegaConf
-from runs import load, unregister
 
 from dense_kd import engine
 from dense_kd.data import DatasetError
 from dense_kd.engine import RunError, check_run
 from dense_kd.engine.evaluation import Evaluation
+from helpers.checked_runs import load, unregister
 
 ARGS = argparse.Namespace(resume=False)
 

@@ -1,0 +1,200 @@
+"""Every config of the project instantiates and runs."""
+
+from __future__ import annotations
+
+import copy
+import re
+
+import pytest
+import torch
+from detectron2.config import LazyConfig, instantiate
+from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
+from omegaconf import OmegaConf
+
+from dense_kd import Distiller
+from dense_kd.checkpoint import zoo
+from dense_kd.engine import RunError, check_run
+from helpers.builders import instances
+from helpers.configs import FULL_RUNS, ROOT, RUNS, load
+
+VOC_RUNS = [name for name in FULL_RUNS if "/voc_" in name]
+IMAGES = {"coco": 7500 * 16, "voc": 16551}
+"""Of an epoch; the papers round those of COCO."""
+
+
+class Teachers:
+    """The last teacher that was built: configs that follow each other often share it."""
+
+    config = model = None
+
+    @classmethod
+    def get(cls, config):
+        if cls.config != config:
+            cls.config, cls.model = copy.deepcopy(config), instantiate(config)
+        return cls.model
+
+
+def test_there_are_configs():
+    assert len(RUNS) > 10
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_config_trains_one_step_and_detects(name):
+    cfg = copy.deepcopy(load(name))
+    OmegaConf.set_readonly(cfg, False)
+    if "teacher" in cfg.model:
+        cfg.model.teacher.weights = None
+        cfg.model.teacher.model = Teachers.get(cfg.model.teacher.model)
+    torch.manual_seed(0)
+    model = instantiate(cfg.model)
+    cfg.optimizer.params.model = model
+    optimizer = instantiate(cfg.optimizer)
+    # The nodes of a config refer to each other, so what they hold would outlive this test.
+    cfg.optimizer.params.model = None
+    if "teacher" in cfg.model:
+        cfg.model.teacher.model = None
+    truth = instances((64, 96), [[4, 4, 60, 50], [20, 10, 36, 30]], [1, 3])
+    inputs = [{"image": torch.randint(0, 255, (3, 64, 96)), "instances": truth}]
+
+    losses = model(inputs)
+    assert any(key.startswith("kd_") for key in losses) == isinstance(model, Distiller)
+    sum(losses.values()).backward()
+    if cfg.train.clip_grad:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), **cfg.train.clip_grad)
+    optimizer.step()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    model.eval()
+    with torch.no_grad():
+        assert set(model(inputs)[0]["instances"].get_fields()) == {
+            "pred_boxes", "scores", "pred_classes",
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_config_has_a_whole_recipe(name):
+    cfg = load(name)
+    multiplier = instantiate(cfg.lr_multiplier)
+    assert multiplier(0.0) < multiplier(0.5) >= multiplier(0.999) > 0
+    assert cfg.train.max_iter > 0
+    evaluator = PascalVOCDetectionEvaluator if name in VOC_RUNS else COCOEvaluator
+    assert cfg.dataloader.evaluator._target_ in (evaluator, evaluator.__name__)
+    assert cfg.dataloader.train.mapper.image_format == cfg.dataloader.test.mapper.image_format
+    student = cfg.model.student if "student" in cfg.model else cfg.model
+    assert student.get("input_format", "BGR") == cfg.dataloader.train.mapper.image_format
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_config_passes_the_checks_before_a_run_but_for_what_a_machine_lacks(name):
+    try:
+        check_run(load(name), "train")
+    except RunError as error:
+        lacking = ("does not exist", "there is no GPU here")
+        assert [p for p in error.problems if not any(text in p for text in lacking)] == []
+
+
+def test_no_two_configs_write_to_the_same_folder():
+    folders = [load(name).train.output_dir for name in RUNS]
+    assert len(set(folders)) == len(folders)
+
+
+@pytest.mark.parametrize("name", FULL_RUNS)
+def test_a_schedule_is_as_long_and_drops_where_its_name_says(name):
+    cfg = load(name)
+    schedule = name.removesuffix(".py").removesuffix("_ms").rsplit("_", 1)[1]
+    epochs = {"1x": 12, "2x": 24, "3x": 36}[schedule]
+    images = epochs * IMAGES["voc" if name in VOC_RUNS else "coco"]
+    assert cfg.train.max_iter == images // cfg.dataloader.train.total_batch_size
+    assert cfg.optimizer.lr == 0.01 * cfg.dataloader.train.total_batch_size / 16
+    multiplier = instantiate(cfg.lr_multiplier)
+    assert multiplier(0.6) == pytest.approx(1.0)
+    assert multiplier(0.79 if schedule == "3x" else 0.7) == pytest.approx(0.1)
+    assert multiplier(0.95) == pytest.approx(0.01)
+    resize = cfg.dataloader.train.mapper.augmentations[0]
+    assert (len(resize.short_edge_length) > 1) == name.endswith("_ms.py")
+
+
+def detector_and_backbone(model):
+    """As in the name of a config, such as ("gfl", "r50")."""
+    target = model._target_
+    detector = (target if isinstance(target, str) else target.__name__).rsplit(".", 1)[-1].lower()
+    bottom_up = model.backbone.bottom_up
+    if "stages" not in bottom_up:
+        target = bottom_up._target_
+        target = target if isinstance(target, str) else target.__name__
+        return detector, {"MobileNetV2": "mobilenetv2", "SwinTransformer": "swin_t"}[
+            target.rsplit(".", 1)[-1]
+        ]
+    layers = 3 if "bottleneck_channels" in bottom_up.stages[0] else 2
+    depth = 2 + layers * sum(stage.num_blocks for stage in bottom_up.stages)
+    groups = bottom_up.stages[0].get("num_groups", 1)
+    return detector, f"{'x' if groups > 1 else 'r'}{depth}"
+
+
+@pytest.mark.parametrize("name", FULL_RUNS)
+def test_a_name_says_detectors_and_backbones(name):
+    cfg = load(name)
+    folder, file = name.split("/")
+    if "teacher" not in cfg.model:
+        detector, backbone = detector_and_backbone(cfg.model)
+        assert folder == detector and f"_{backbone}_" in f"_{file}"
+        return
+    detector, backbone = detector_and_backbone(cfg.model.student)
+    teacher, of_teacher = detector_and_backbone(cfg.model.teacher.model)
+    detectors = detector if teacher == detector else f"{detector}_{teacher}"
+    named = file.removeprefix("pgd_").removeprefix("voc_")
+    assert named.startswith(f"{detectors}_{of_teacher}_{backbone}_"), named
+
+
+@pytest.mark.parametrize("name", FULL_RUNS)
+def test_the_images_are_those_that_the_weights_to_start_from_expect(name):
+    cfg = load(name)
+    student = cfg.model.student if "student" in cfg.model else cfg.model
+    source = cfg.train.init_checkpoint
+    if "MSRA" in source:
+        assert student.input_format == "BGR" and list(student.pixel_std) == [1.0, 1.0, 1.0]
+    else:
+        assert student.input_format == "RGB" and student.pixel_std[0] == 58.395
+
+
+@pytest.mark.parametrize("name", FULL_RUNS)
+def test_the_weights_to_start_from_have_a_name_that_is_known(name):
+    source = load(name).train.init_checkpoint
+    prefix, _, weights = source.partition("://")
+    if prefix == "detectron2":
+        assert re.fullmatch(r"ImageNetPretrained/MSRA/R-(50|101)\.pkl", weights)
+    else:
+        urls = {"mmdet": zoo.MMDET_URLS, "torchvision": zoo.TORCHVISION_URLS}[prefix]
+        assert weights in urls
+
+
+def test_teachers_have_weights_with_a_known_name_or_of_a_config_of_ours():
+    for name in FULL_RUNS:
+        if "teacher" not in load(name).model:
+            continue
+        teacher = load(name).model.teacher
+        prefix, found, weights = teacher.weights.partition("://")
+        if found and prefix == "mmdet":
+            assert weights in zoo.MMDET_URLS, name
+        elif found:
+            assert re.fullmatch(r"COCO-Detection/\w+/\d+/model_final_\w+\.pkl", weights), name
+        else:
+            folder, file = teacher.weights.rsplit("/", 1)
+            trained = load(folder.removeprefix("output/") + ".py")
+            assert (trained.train.output_dir, file) == (folder, "model_final.pth"), name
+            assert trained.model == teacher.model, name
+
+
+def documented_overrides(name):
+    """Overrides of methods that the config's docstring gives."""
+    text = (ROOT / name).read_text().split('"""')[1]
+    return re.findall(r"model\.methods\.[\w.]+=[\w.]*\w", text)
+
+
+@pytest.mark.parametrize("name", [name for name in RUNS if documented_overrides(name)])
+def test_the_overrides_of_a_docstring_change_the_methods(name):
+    usual = repr(instantiate(load(name).model.methods))
+    for override in documented_overrides(name):
+        cfg = copy.deepcopy(load(name))
+        OmegaConf.set_readonly(cfg, False)
+        methods = instantiate(LazyConfig.apply_overrides(cfg, [override]).model.methods)
+        assert repr(methods) != usual, override

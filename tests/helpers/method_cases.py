@@ -1,0 +1,120 @@
+"""A pair of detectors for every method of the package, for what holds for all of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from dense_kd import Distiller, methods
+from dense_kd.detectors import DenseDetector
+from dense_kd.yacs_config import METHODS
+from helpers.builders import (
+    instances,
+    tiny_atss,
+    tiny_distribution_retinanet,
+    tiny_fcos,
+    tiny_gfl,
+    tiny_retinanet,
+)
+from helpers.feature_cases import distill
+
+SIDE = 64
+"""Of the images, in pixels: the maps of five levels are 8, 4, 2, 1 and 1 cells wide."""
+ALL = sorted(method.__name__ for method in METHODS.values())
+"""Names of the methods of the package."""
+
+
+class Pair(NamedTuple):
+    """What a method is tried with.
+
+    Attributes:
+        build: of both detectors, see ``builders.py``; the teacher's towers are wider.
+        options: of the method.
+    """
+
+    build: Callable[..., DenseDetector]
+    options: dict[str, Any]
+
+
+PAIRS: dict[str, dict[str, Pair]] = {
+    "BCKD": {"": Pair(tiny_gfl, {})},
+    "CrossKD": {
+        "distributions": Pair(tiny_gfl, {"depth": 1}),
+        "boxes": Pair(tiny_fcos, {"depth": 1, "loc_loss": "iou", "normalize": "quality"}),
+        "quality": Pair(tiny_fcos, {"depth": 1, "quality_weight": 1.0}),
+        "anchors": Pair(tiny_retinanet, {"depth": {"cls": 0, "bbox": 1}, "align_on": "pre_relu"}),
+    },
+    "DeFeat": {"": Pair(tiny_gfl, {})},
+    "FGD": {"": Pair(tiny_gfl, {})},
+    "FGFI": {"": Pair(tiny_retinanet, {"warmup_iters": 0})},
+    "FKD": {"": Pair(tiny_fcos, {})},
+    "FRS": {"": Pair(tiny_retinanet, {"warmup_iters": 0})},
+    "FitNet": {
+        "": Pair(tiny_gfl, {}),
+        "objects": Pair(tiny_fcos, {"region": "objects"}),
+        "positives": Pair(tiny_retinanet, {"region": "positives"}),
+    },
+    "GIBox": {"": Pair(tiny_retinanet, {})},
+    "KD": {
+        "": Pair(tiny_retinanet, {}),
+        "distributions": Pair(tiny_gfl, {"region": "positives", "loc_loss": "kl"}),
+    },
+    "LD": {
+        "": Pair(tiny_gfl, {}),
+        "joint": Pair(
+            functools.partial(tiny_distribution_retinanet, reg_max=8),
+            {"vlr_excludes_positives": True, "joint_softmax": True},
+        ),
+    },
+    "MGD": {"": Pair(tiny_gfl, {})},
+    "PGD": {
+        "": Pair(tiny_gfl, {}),
+        "two locations": Pair(tiny_fcos, {"topk": 2}),
+        "density": Pair(tiny_retinanet, {"foreground": "kde"}),
+        "released": Pair(tiny_fcos, {"compat": "released"}),
+    },
+    "PKD": {"": Pair(tiny_gfl, {}), "towers": Pair(tiny_fcos, {"taps": [["cls", 1], ["bbox", 2]]})},
+    "TID": {"": Pair(tiny_gfl, {}), "atss": Pair(tiny_atss, {"loc_score": "atss"})},
+}
+"""{method: {variant: pair}}; a variant is a branch of the code with divisions of its own."""
+
+VARIANTS = [(name, variant) for name in ALL for variant in PAIRS.get(name, {"no pair": None})]
+
+
+def every_method(test: Callable) -> Callable:
+    """Parametrise a test with ``name`` and ``variant``."""
+    ids = [" ".join(filter(None, both)) for both in VARIANTS]
+    return pytest.mark.parametrize(("name", "variant"), VARIANTS, ids=ids)(test)
+
+
+def build(name: str, variant: str | None = None, **options: Any) -> Distiller:
+    """A distiller of five levels with the one method, called "feature".
+
+    Args:
+        name: of the method.
+        variant: of :data:`PAIRS`; the first by default.
+        options: of the method, besides those of the pair.
+    """
+    if name not in PAIRS:
+        pytest.fail(f"{name} has no pair of detectors; add one to PAIRS in helpers/method_cases.py")
+    pair = next(iter(PAIRS[name].values())) if variant is None else PAIRS[name][variant]
+    student = pair.build(num_levels=5, width=4)
+    teacher = pair.build(seed=1, num_levels=5, width=4, channels=24)
+    return distill(student, teacher, getattr(methods, name)(**{**pair.options, **options}))
+
+
+def images_with(*boxes: list[list[float]]) -> list[dict[str, Any]]:
+    """An image with random pixels for each list of its objects' boxes."""
+    generator = torch.Generator().manual_seed(0)
+    size = (SIDE, SIDE)
+    return [
+        {
+            "image": torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8),
+            "instances": instances(size, of_image, [i % 4 for i in range(len(of_image))]),
+        }
+        for of_image in boxes
+    ]

@@ -1,0 +1,229 @@
+"""No option is accepted and ignored: beside every choice of the others, one that is changed changes
+the losses or their gradients, or is refused with what it does nothing beside."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+from typing import Any
+
+import pytest
+import torch
+
+from dense_kd import Distiller, KDMethod, methods
+from dense_kd.detectors.base.heads import BRANCHES, PRE_RELU
+from dense_kd.methods import Needs, Step
+from dense_kd.outputs import DensePass
+from helpers.builders import batch
+from helpers.feature_cases import distill
+from helpers.method_cases import PAIRS, Pair
+
+NOT_TRIED = {
+    "class_map": "which classes correspond: see test_class_maps.py",
+    "warmup_iters": "not of the loss, see test_kd_method.py",
+}
+VALUES: dict[str, list[Any]] = {
+    "padding_multiple": [None, 8],
+    "depth": [0, 1, 2, {"cls": 0, "bbox": 1}],
+    "branches": [("cls",), ("bbox",)],
+    "omitted_levels": [(0,), (-1,)],
+    "taps": [("cls",), (("cls", 1),)],
+    "nms_thresh": [None, 0.0, 0.9],
+    "beta": [0.2, 0.0],
+    "gamma": [0.5, 0.01, 0.0],
+    "resized": ["teacher"],
+    "cls_part": [0.2, 0.5],
+}
+"""Others than the default, of options whose default does not say what they may be."""
+CHOICES = ("depth", "branches")
+"""Of which the others may depend, besides options that are words or flags."""
+GIVEN = {
+    "PGD": {"topk": 3},
+    "TID": {"cls_part": 0.3, "gamma": 0.2, "nms_thresh": 0.3, "vicinity_width": 1.0},
+}
+"""Where an image has few points, what lets options matter that choose some of many."""
+IGNORED = {
+    ("KD", "anchors"): "a teacher with one anchor per location has no better one",
+    ("PGD", "beta"): "the weight of a term that is not there without the class branch",
+    ("PGD", "gamma"): "the weight of a term that is not there without the box branch",
+    ("FitNet", "always_adapt"): "the widths differ, so there are adapters anyway",
+}
+"""Options that only other detectors give something to do."""
+IMAGES = 3
+
+
+class Probe(KDMethod):
+    """Keeps what a method gets in a step."""
+
+    def __init__(self, depth: int):
+        super().__init__()
+        taps = [(branch, i) for branch in BRANCHES for i in range(depth + 1)]
+        taps += [(branch + PRE_RELU, i) for branch in BRANCHES for i in range(1, depth + 1)]
+        self.needs = Needs(taps=tuple(taps))
+
+    def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict:
+        self.seen = student, teacher, step
+        return {}
+
+
+@functools.cache
+def _seen(make: Any) -> tuple[Distiller, tuple[DensePass, DensePass, Step]]:
+    """A distiller of two such detectors, and a step of it, whose passes are leaves of the graph.
+    The images differ in their padding, and boxes are predicted near objects."""
+    student = make(num_levels=5, width=4)
+    teacher = make(seed=1, num_levels=5, width=4, channels=24)
+    probe = Probe(student.head.depth)
+    model = distill(student, teacher, probe)
+    inputs = (batch() + batch(seed=1))[:IMAGES]
+    model(inputs)
+    ours, theirs, step = probe.seen
+    truth = [image.gt_boxes.tensor for image in step.ground_truth]
+    generator = torch.Generator().manual_seed(0)
+    return model, (
+        _leaves(ours, student, truth, 1.0, generator),
+        _leaves(theirs, teacher, truth, 0.6, generator),
+        step,
+    )
+
+
+def _leaves(dense, detector, truth, noise, generator) -> DensePass:
+    """The pass with boxes that are those of objects, but for ``noise`` in units of their size."""
+
+    def leaves(maps):
+        return None if maps is None else [x.detach().clone().requires_grad_() for x in maps]
+
+    deltas = []
+    for priors, old in zip(dense.priors, dense.deltas):
+        levels = []
+        for boxes in truth:
+            centers = (priors[:, :2] + priors[:, 2:]) / 2
+            near = torch.cdist(centers, (boxes[:, :2] + boxes[:, 2:]) / 2).argmin(dim=1)
+            size = (boxes[near, 2:] - boxes[near, :2]).repeat(1, 2)
+            moved = noise * size * torch.rand(len(near), 4, generator=generator)
+            levels.append(detector.box2box_transform.get_deltas(priors, boxes[near] + moved))
+        deltas.append(torch.stack(levels).to(old).nan_to_num())
+    return dataclasses.replace(
+        dense,
+        features=leaves(dense.features),
+        logits=leaves(dense.logits),
+        deltas=leaves(deltas),
+        quality=leaves(dense.quality),
+        distribution=leaves(dense.distribution),
+        taps={tap: leaves(maps) for tap, maps in dense.taps.items()},
+    )
+
+
+class Result:
+    """The losses with some options and, when asked for, their gradients."""
+
+    def __init__(self, name: str, pair: Pair, options: dict[str, Any]):
+        model, (student, teacher, step) = _seen(pair.build)
+        method = getattr(methods, name)(**options)
+        method.check(model.student, model.teacher.model)
+        torch.manual_seed(0)
+        method.prepare(model.student, model.teacher.model)
+        torch.manual_seed(0)
+        student.__dict__.pop("boxes", None)  # decoded by the last method
+        self.losses = list(method(student, teacher, step).values())
+        maps = [student.features, student.logits, student.deltas, *student.taps.values()]
+        self.leaves = [x for levels in maps + [student.distribution or []] for x in levels]
+
+    @functools.cached_property
+    def gradients(self) -> list[torch.Tensor | None]:
+        return torch.autograd.grad(sum(self.losses), self.leaves, allow_unused=True)
+
+    def equals(self, other: Result) -> bool:
+        return _equal(self.losses, other.losses) and _equal(self.gradients, other.gradients)
+
+
+def _equal(a: list[torch.Tensor | None], b: list[torch.Tensor | None]) -> bool:
+    def close(x, y):
+        if x is None or y is None:
+            return x is y
+        return torch.allclose(x, y, rtol=1e-5, atol=1e-12)
+
+    return len(a) == len(b) and all(map(close, a, b))
+
+
+def _other_values(name: str, option: str, value: Any) -> list[Any]:
+    """Values of an option other than ``value``."""
+    if option in VALUES:
+        return [x for x in VALUES[option] if x != value]
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, str):
+        with pytest.raises(ValueError) as error:
+            getattr(methods, name)(**{option: "?"})
+        choices = ast.literal_eval(str(error.value).partition("expected one of ")[2])
+        return [x for x in choices if x != value]
+    if isinstance(value, int):
+        return [1, value + 1, 2 * value]
+    assert isinstance(value, float), f"{name}.{option}={value!r}: give other values in VALUES"
+    return [x for x in (0.5 * value, 1.5 * value, 0.75 * value + 0.25, 0.1) if x != value]
+
+
+def _options(name: str) -> dict[str, Any]:
+    parameters = inspect.signature(getattr(methods, name)).parameters
+    return {k: p.default for k, p in parameters.items() if k not in NOT_TRIED}
+
+
+def _contexts() -> list[Any]:
+    """(method, variant, further option or None, its value): the pairs and each choice beside."""
+    contexts = []
+    for name, variants in PAIRS.items():
+        for variant, pair in variants.items():
+            contexts.append((name, variant, None, None))
+            for option, default in _options(name).items():
+                if option in CHOICES or (isinstance(default, (str, bool)) and option != "resized"):
+                    value = pair.options.get(option, default)
+                    for other in _other_values(name, option, value):
+                        contexts.append((name, variant, option, other))
+    return contexts
+
+
+@pytest.mark.parametrize(("name", "variant", "choice", "chosen"), _contexts())
+def test_an_option_does_something_or_is_refused(name, variant, choice, chosen):
+    pair = PAIRS[name][variant]
+    given = {k: v for k, v in pair.options.items() if k not in NOT_TRIED}
+    given |= {} if choice is None else {choice: chosen}
+    try:
+        usual, given = _usual(name, pair, given)
+    except ValueError:  # the choice is refused, by these detectors or beside the other options
+        assert choice is not None
+        return
+    idle = []
+    for option, default in _options(name).items():
+        if option == choice or (name, option) in IGNORED:
+            continue
+        others = _other_values(name, option, given.get(option, default))
+        refused = 0
+        for other in others:
+            try:
+                if not Result(name, pair, {**given, option: other}).equals(usual):
+                    break
+            except ValueError as error:
+                refused += 1
+                if "does nothing" in str(error):
+                    break
+        else:
+            if refused < len(others):
+                idle.append(option)
+    assert not idle, f"{idle} are accepted and ignored"
+
+
+def _usual(name: str, pair: Pair, given: dict[str, Any]) -> tuple[Result, dict[str, Any]]:
+    """The result that others are compared with, and its options, with those of GIVEN that have an
+    effect beside them."""
+    for option, value in GIVEN.get(name, {}).items():
+        if option in given:
+            continue
+        try:
+            Result(name, pair, {**given, option: value})
+        except ValueError as error:
+            if "does nothing" in str(error):
+                continue
+            raise
+        given = {**given, option: value}
+    return Result(name, pair, given), given
