@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dense_kd import get_config
-from dense_kd.detectors.assignment.max_iou import not_in_padding
+from dense_kd.detectors.assignment.locations import not_in_padding
 from helpers.builders import GOLDEN, assert_close, golden
 from helpers.mmdet_models import CONFIGS, INPUTS, detector
 

@@ -1,7 +1,8 @@
 """Dense detectors that can be teachers and students."""
 
 from .assignment.adaptive import ATSSAssigner, DDODAssigner
-from .assignment.max_iou import FCOSAssigner, MaxIoUAssigner
+from .assignment.fcos import FCOSAssigner
+from .assignment.max_iou import MaxIoUAssigner
 from .atss import ATSS, ATSSHead
 from .autoassign import AutoAssign, AutoAssignHead, AutoAssignTargets
 from .backbones import (

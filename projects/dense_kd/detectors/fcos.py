@@ -18,7 +18,7 @@ from torchvision.ops import generalized_box_iou_loss
 from ..compat import full_precision
 from ..losses import elementwise_iou, focal_loss
 from ..outputs import DensePass, Targets
-from .assignment.max_iou import FCOSAssigner
+from .assignment.fcos import FCOSAssigner
 from .base.dense import DenseDetector, mean_over_processes
 from .base.heads import BRANCHES, QualityHead
 from .base.levels import pyramid_levels

@@ -12,7 +12,7 @@ from ..options import check_weights
 from ..outputs import DensePass
 from .base.class_maps import ClassMap
 from .base.kd_method import Needs, Step
-from .imitation.imitation import FeatureImitation
+from .imitation.features import FeatureImitation
 
 
 class FRS(FeatureImitation):

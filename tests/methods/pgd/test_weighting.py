@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dense_kd.detectors.assignment.max_iou import not_in_padding, on_image
+from dense_kd.detectors.assignment.locations import not_in_padding, on_image
 from dense_kd.methods.pgd import weighting
 from dense_kd.methods.pgd.released import released_points_in_boxes, released_weights
 from dense_kd.methods.pgd.weighting import (

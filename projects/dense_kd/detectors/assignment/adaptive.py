@@ -9,7 +9,7 @@ from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import Tensor
 
 from ...lengths import zip_equal
-from .max_iou import box_centers, not_in_padding
+from .locations import box_centers, not_in_padding
 
 
 class AdaptiveAssigner:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...detectors.assignment.adaptive import nearest_anchors, usual_fit
-from ...detectors.assignment.max_iou import box_centers, on_image
+from ...detectors.assignment.locations import box_centers, on_image
 from ...losses import elementwise_diou
 
 PAIRS_AT_ONCE = 2**21

@@ -11,7 +11,7 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from ...detectors.assignment.max_iou import box_centers, not_in_padding, on_image
+from ...detectors.assignment.locations import box_centers, not_in_padding, on_image
 from ...detectors.base.dense import DenseDetector
 from ...detectors.base.heads import BRANCHES
 from ...options import (

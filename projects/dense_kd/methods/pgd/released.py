@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...detectors.assignment.max_iou import box_centers
+from ...detectors.assignment.locations import box_centers
 from ...outputs import DensePass
 from .weighting import (
     best_locations,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ...detectors.assignment.max_iou import box_centers
+from ...detectors.assignment.locations import box_centers
 from ...losses import elementwise_iou
 
 FOREGROUNDS = ("box", "box_gaussian", "center", "quality", "topk", "kde", "ours")

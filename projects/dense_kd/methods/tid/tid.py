@@ -8,7 +8,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from ...detectors.assignment.adaptive import nearest_anchors, usual_fit
-from ...detectors.assignment.max_iou import box_centers, on_image
+from ...detectors.assignment.locations import box_centers, on_image
 from ...detectors.base.dense import DenseDetector
 from ...losses import elementwise_iou
 from ...options import (
