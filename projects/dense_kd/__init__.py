@@ -12,7 +12,7 @@ except ImportError as error:
 from . import data
 from .config import get_config, get_config_file
 from .detectors import ATSS, DDOD, FCOS, GFL, AutoAssign, RetinaNet, from_detectron2
-from .distiller import Distiller, DistillFCOS, DistillRetinaNet
+from .distiller import Distiller
 from .methods import (
     BCKD,
     FGD,
@@ -34,7 +34,7 @@ from .methods import (
     MethodSet,
 )
 from .teacher import Teacher
-from .yacs_config import add_dense_kd_config
+from .yacs_config import DistillFCOS, DistillRetinaNet, add_dense_kd_config
 
 __version__ = "0.1.0"
 

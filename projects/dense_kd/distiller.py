@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from detectron2.config import configurable
-from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
 from .checkpoint import METHOD_PREFIX
-from .detectors import FCOS, DenseDetector, RetinaNet
+from .detectors import DenseDetector
 from .inheritance import inherit
 from .iteration import IterationCounter
 from .methods import MethodSet, Step
@@ -246,35 +244,3 @@ def _report_flat_keys(model: Distiller, incompatible: Any) -> None:
             prefix + key[len(prefix + _STUDENT) :] if key.startswith(prefix + _STUDENT) else key
             for key in keys
         ]
-
-
-class _ConfigurableDistiller(Distiller):
-    """A Distiller that is built from a yacs config with ``add_dense_kd_config``'s keys."""
-
-    student_class: type[DenseDetector]
-
-    @configurable
-    def __init__(self, **parts: Any):
-        super().__init__(**parts)
-
-    @classmethod
-    def from_config(cls, cfg: Any) -> dict[str, Any]:
-        from .yacs_config import build_parts
-
-        parts = build_parts(cfg)
-        return {"student": cls.student_class(**cls.student_class.from_config(cfg)), **parts}
-
-
-@META_ARCH_REGISTRY.register()
-class DistillRetinaNet(_ConfigurableDistiller):
-    """``MODEL.META_ARCHITECTURE: DistillRetinaNet``; the student is described by the same keys as
-    detectron2's RetinaNet."""
-
-    student_class = RetinaNet
-
-
-@META_ARCH_REGISTRY.register()
-class DistillFCOS(_ConfigurableDistiller):
-    """``MODEL.META_ARCHITECTURE: DistillFCOS``; the student is described by ``MODEL.FCOS``."""
-
-    student_class = FCOS

@@ -8,7 +8,8 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
+from detectron2.config import CfgNode, LazyConfig, configurable, get_cfg, instantiate
+from detectron2.modeling import META_ARCH_REGISTRY
 
 from . import methods
 from .detectors import FCOS, DenseDetector, RetinaNet
@@ -189,3 +190,33 @@ def build_teacher(cfg: CfgNode) -> Teacher:
         )
     model = _DETECTORS[name](**_DETECTORS[name].from_config(teacher_cfg))
     return Teacher(model, weights, **options)
+
+
+class _ConfigurableDistiller(Distiller):
+    """A Distiller that is built from a yacs config with ``add_dense_kd_config``'s keys."""
+
+    student_class: type[DenseDetector]
+
+    @configurable
+    def __init__(self, **parts: Any):
+        super().__init__(**parts)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        parts = build_parts(cfg)
+        return {"student": cls.student_class(**cls.student_class.from_config(cfg)), **parts}
+
+
+@META_ARCH_REGISTRY.register()
+class DistillRetinaNet(_ConfigurableDistiller):
+    """``MODEL.META_ARCHITECTURE: DistillRetinaNet``; the student is described by the same keys as
+    detectron2's RetinaNet."""
+
+    student_class = RetinaNet
+
+
+@META_ARCH_REGISTRY.register()
+class DistillFCOS(_ConfigurableDistiller):
+    """``MODEL.META_ARCHITECTURE: DistillFCOS``; the student is described by ``MODEL.FCOS``."""
+
+    student_class = FCOS
