@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from helpers.builders import batch, instances, tiny_fcos
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
@@ -37,6 +39,41 @@ def test_the_method_of_the_readme_runs_beside_bckd():
     teacher = Teacher(tiny_fcos(seed=1), None)
     losses = Distiller(student=tiny_fcos(), teacher=teacher, methods=methods)(batch())
     assert losses["kd_mse_loss_logits"] > 0 and losses["kd_bckd_loss_cls"] > 0
+
+
+def drawn_paths() -> set[str]:
+    """Of the picture of the folders: what stands before the gap of each line, below its folder."""
+    lines = itertools.takewhile(
+        lambda line: line.startswith("    "),
+        README.partition("## For developers\n\n")[2].splitlines(),
+    )
+    paths, above = set(), [""]
+    for line in lines:
+        depth = (len(line) - len(line.lstrip())) // 2 - 2
+        names = re.split(r"\s{2,}", line.strip())[0].split()
+        above = [*above[: depth + 1], above[depth] + names[0]]
+        paths |= {above[depth] + name for name in names}
+    return paths
+
+
+def test_the_picture_of_the_folders_shows_what_is_there():
+    drawn = drawn_paths()
+    package = ROOT / "projects" / "dense_kd"
+    for path in drawn:
+        assert (ROOT / path).exists(), path
+    folders = {path.parent for path in package.rglob("*.py")}
+    assert {f"{path.relative_to(ROOT).as_posix()}/" for path in folders} <= drawn
+    files = {path.relative_to(ROOT).as_posix() for path in package.glob("*.py")}
+    assert files - drawn == {"projects/dense_kd/__init__.py"}
+
+
+def test_what_contributing_names_exists():
+    names = re.findall(r"`((?:\w+/)*\w+\.py|(?:\w+/)+)`", CONTRIBUTING)
+    assert len(names) > 15
+    for name in names:
+        places = (ROOT, ROOT / "projects" / "dense_kd", ROOT / "projects/dense_kd/detectors",
+                  ROOT / "tests" / "helpers")  # fmt: skip
+        assert any((place / name).exists() for place in places), name
 
 
 def test_files_and_configs_that_the_readme_names_exist():
