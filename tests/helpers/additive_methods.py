@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from dense_kd.methods.pgd.weighting import FOREGROUNDS
+from helpers.method_cases import ALL
 
 Options = dict[str, Any]
-ADDITIVE: list[tuple[str, Options]] = [
-    ("FGD", {}),
+_ADDITIVE: list[tuple[str, Options]] = [
     ("FitNet", {}),  # images of one size
     ("LD", {"cls_weight": 0.0, "normalize": "images"}),
     ("MGD", {"masked_ratio": 0.0}),
     *[("PGD", {"foreground": foreground}) for foreground in FOREGROUNDS],
     ("PGD", {"branches": ("neck",)}),
-    ("TID", {}),
 ]
 NOT_ADDITIVE: list[tuple[str, Options, str]] = [
     ("BCKD", {}, "it is divided by the positives of the batch"),
@@ -33,3 +32,6 @@ NOT_ADDITIVE: list[tuple[str, Options, str]] = [
     ("PGD", {"compat": "released"}, "each image has the sum of the masks of all"),
     ("PKD", {}, "it has the statistics of the batch"),
 ]
+_listed = {name for name, *_ in (*_ADDITIVE, *NOT_ADDITIVE)}
+ADDITIVE = [*_ADDITIVE, *((name, {}) for name in ALL if name not in _listed)]
+"""A method that is in no list is taken to be additive with its own options."""
