@@ -16,7 +16,7 @@ setup(
     python_requires=">=3.9",
     packages=find_packages("projects", include=["dense_kd", "dense_kd.*"]) + [CONFIGS],
     package_dir={"dense_kd": "projects/dense_kd", CONFIGS: "configs"},
-    package_data={CONFIGS: ["**/*.py"]},
+    package_data={"dense_kd": ["py.typed"], CONFIGS: ["**/*.py"]},
     zip_safe=False,
     # detectron2 itself is required too, but it cannot be named here: no registry holds it under
     # that name, so pip could not install it. tools/install_detectron2.py does. What follows is
