@@ -29,10 +29,10 @@ def convert_file(
     """Read a checkpoint of another project and write {"model": weights with our keys}.
 
     Args:
-        source: anything :func:`read_weights` takes.
+        source: anything :func:`.reading.weights.read_weights` takes.
         target: a local path; it is written whole or not at all.
         part: "student" or "teacher" of the checkpoint of a distiller of mmdetection.
-        background: see :func:`convert_torchvision`.
+        background: see :func:`.layouts.torchvision.convert_torchvision`.
         model: a model that the weights must fit; it holds them afterwards.
 
     Raises:

@@ -39,7 +39,7 @@ def load_strictly(
 
     Args:
         model: where to.
-        path: see :func:`read_weights`.
+        path: see :func:`.reading.weights.read_weights`.
         weights: of ``path``, if they were read already.
 
     Returns:

@@ -83,8 +83,8 @@ class AutoAssignHead(QualityHead):
     ):
         """
         Args:
-            num_classes, norm, prior_prob: see :class:`TowerHead`, as the further arguments
-                ``tower``.
+            num_classes, norm, prior_prob: see :class:`.base.heads.TowerHead`, as the further
+                arguments ``tower``.
             box_bias: distance of all sides after initialisation, in strides.
         """
         super().__init__(

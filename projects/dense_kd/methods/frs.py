@@ -48,7 +48,7 @@ class FRS(FeatureImitation):
             feature_weight, cls_weight: of the terms; 0 leaves a term out.
             class_map: which classes correspond, where those of student and teacher differ, see
                 :data:`ClassMap`; of no concern with ``cls_weight=0``.
-            warmup_iters: see :class:`KDMethod`.
+            warmup_iters: see :class:`dense_kd.KDMethod`.
         """
         super().__init__(warmup_iters=warmup_iters)
         check_weights(feature_weight=feature_weight, cls_weight=cls_weight)

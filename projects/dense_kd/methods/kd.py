@@ -88,7 +88,7 @@ class KD(KDMethod):
             loc_loss: "giou", "l1" (of boxes coded alike) or "kl" (of distributions).
             temperature: of the classes, and of the distributions with ``loc_loss="kl"``.
             region: "all" or "positives".
-            normalize: "positives" or "none", as for :class:`BCKD`.
+            normalize: "positives" or "none", as for :class:`.bckd.BCKD`.
             anchors: "same" or "best".
             class_map: which classes correspond, where those of student and teacher differ, see
                 :data:`ClassMap`.

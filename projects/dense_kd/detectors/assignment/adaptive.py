@@ -107,7 +107,7 @@ class ATSSAssigner(AdaptiveAssigner):
         num_classes: int,
         image_sizes: list[tuple[int, int]],
     ) -> tuple[Tensor, Tensor]:
-        """As :meth:`MaxIoUAssigner.assign`."""
+        """As :meth:`.max_iou.MaxIoUAssigner.assign`."""
         anchors = torch.cat(priors)  # (R, 4)
 
         def overlaps(image: int, keep: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class MaxIoUAssigner:
         Args:
             matcher: its thresholds on IoU decide what is background, ignored and foreground, and
                 its low-quality matches make the best anchors of every box foreground.
-            padding_multiple: see :class:`ATSSAssigner`; 32 is mmdetection's rule.
+            padding_multiple: see :class:`.adaptive.ATSSAssigner`; 32 is mmdetection's rule.
             reassign_best_anchors: such a best anchor serves the box that it is the best of, even
                 if it overlaps another more, and the last if several boxes share it: mmdetection's
                 rule. In detectron2 it serves the box it overlaps most, so that a box may be left

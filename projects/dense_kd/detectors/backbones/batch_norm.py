@@ -10,7 +10,7 @@ FrozenStatisticsBatchNorm fixed                                  trained
 ========================= ====================================== ===============
 
 The strings are detectron2's (``detectron2.layers.get_norm``), the class is ours. Any of them can be
-the ``norm`` of detectron2's ResNet and FPN, of our :class:`MobileNetV2` and of the heads, in a
+the ``norm`` of detectron2's ResNet and FPN, of our ``MobileNetV2`` and of the heads, in a
 LazyConfig too. "BN" and the synchronised ones normalise by the batch while they train, and by
 running averages afterwards; in stages frozen by ``freeze_at`` all become "FrozenBN".
 

@@ -41,7 +41,7 @@ class DeFeat(FeatureImitation):
         """
         Args:
             object_weight, background_weight: of the terms; 0 leaves a term out.
-            warmup_iters: see :class:`KDMethod`.
+            warmup_iters: see :class:`dense_kd.KDMethod`.
         """
         super().__init__(warmup_iters=warmup_iters)
         check_weights(object_weight=object_weight, background_weight=background_weight)

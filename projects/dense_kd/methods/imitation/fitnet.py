@@ -43,7 +43,7 @@ class FitNet(FeatureImitation):
             weight: above 0.
             region: "all", "objects" or "positives".
             always_adapt: have the convolutions also between equal widths.
-            warmup_iters: see :class:`KDMethod`.
+            warmup_iters: see :class:`dense_kd.KDMethod`.
         """
         super().__init__(warmup_iters=warmup_iters)
         check_choices(("region", region, FITNET_REGIONS))

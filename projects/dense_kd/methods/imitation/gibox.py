@@ -21,7 +21,8 @@ class GIBox(FeatureImitation):
 
     LD's code takes ``topk=10`` per level over the whole batch, boxes of different images together;
     here they are of each image. GID's relations and responses are not part of it. The adapter is
-    as that of :class:`FitNet`. NMS looks at the 1000 largest disagreements of a level (ours).
+    as that of :class:`.fitnet.FitNet`. NMS looks at the 1000 largest disagreements of a level
+    (ours).
 
     In a training step the tensors of the loss take, at their peak, 2.2 times the memory of the maps
     that are compared (both pyramids, float32; gradients included), with nine anchors per location;
@@ -46,7 +47,7 @@ class GIBox(FeatureImitation):
             nms_thresh: IoU.
             class_map: which classes correspond, where those of student and teacher differ, see
                 :data:`ClassMap`.
-            warmup_iters: see :class:`KDMethod`.
+            warmup_iters: see :class:`dense_kd.KDMethod`.
         """
         super().__init__(warmup_iters=warmup_iters)
         if not is_integer(topk) or topk < 1 or not is_share(nms_thresh):

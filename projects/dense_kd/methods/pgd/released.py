@@ -44,7 +44,7 @@ def released_weights(
 
     Args:
         points, scores, boxes, gt_boxes, gt_classes, iou_exponent, topk: see
-            :func:`foreground_weights`.
+            :func:`.weighting.foreground_weights`.
         transposed: look for the point (y, x) in the box instead of (x, y) (b).
         jitter: (M, T, 2) pixels to move the chosen points by; uniform in +-0.05 by default.
 

@@ -4,7 +4,7 @@ Su, Jian and Yu, "Task Integration Distillation for Object Detectors", arXiv 240
 
 P are the points of an image (cells of all levels of the pyramid, without padding), in the order of
 the levels. No function has a gradient. What the paper leaves open, and how it is read here, see
-:class:`TID`.
+:class:`.tid.TID`.
 """
 
 from __future__ import annotations
