@@ -1,4 +1,7 @@
-"""DeFeat: decoupled features (Guo et al., CVPR 2021)."""
+"""DeFeat: decoupled features (Guo et al., CVPR 2021).
+
+Means are over all images of this process: the split of a batch matters, see :mod:`.features`.
+"""
 
 from __future__ import annotations
 

@@ -6,8 +6,7 @@ Each baseline compares the input of the teacher's head with that of the student'
     e = sum over the C channels of (F_t - f(F_s))^2
 
 Sums and means over cells are over all images of this process. So with gradients that are averaged
-over processes the split of a batch matters, except to FitNet on all cells, if the images are
-padded to one size.
+over processes the split of a batch matters.
 """
 
 from __future__ import annotations

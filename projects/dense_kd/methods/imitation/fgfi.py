@@ -1,4 +1,7 @@
-"""FGFI: fine-grained feature imitation (Wang et al., CVPR 2019)."""
+"""FGFI: fine-grained feature imitation (Wang et al., CVPR 2019).
+
+Means are over all images of this process: the split of a batch matters, see :mod:`.features`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""FitNets (Romero et al., ICLR 2015), on the pyramid."""
+"""FitNets (Romero et al., ICLR 2015), on the pyramid.
+
+Means are over all images of this process: the split of a batch matters, see :mod:`.features`,
+except on all cells of images that are padded to one size.
+"""
 
 from __future__ import annotations
 

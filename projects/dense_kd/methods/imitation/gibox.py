@@ -1,4 +1,7 @@
-"""GI box: the general instances of GID (Dai et al., CVPR 2021)."""
+"""GI box: the general instances of GID (Dai et al., CVPR 2021).
+
+Means are over all images of this process: the split of a batch matters, see :mod:`.features`.
+"""
 
 from __future__ import annotations
 
