@@ -9,6 +9,9 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 INSTALL := $(PIP) install -q --progress-bar off
 
+# A worker for each core, each with one thread: threads of several workers would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
+
 # Pinned together: a newer torch needs a newer torchvision, and is not what the tests ran with.
 TORCH := torch==2.12.1 torchvision==0.27.1
 
@@ -39,7 +42,7 @@ $(READY): setup.py Makefile tools/install_detectron2.py tools/detectron2_fixes.p
 
 test: lint  ## Lint, then run the tests.
 	@echo "running the tests"
-	@$(BIN)/python -m pytest
+	@$(PYTEST) --dist worksteal
 
 # Not in CI: three environments of their own (5 GB each) and all tests six times.
 test-matrix:  ## Run the tests with old and new versions (DETECTRON2=folder of main, ONLY=cells).

@@ -38,5 +38,5 @@ setup(
         "termcolor",
         "cloudpickle",
     ],
-    extras_require={"test": ["pytest", "ruff"]},
+    extras_require={"test": ["pytest", "pytest-xdist", "ruff"]},
 )
