@@ -117,7 +117,7 @@ def install_commands(python: str, versions: Versions) -> list[list[str]]:
         [*pip, "setuptools>=62.3,<81", "wheel"],
         [*pip, *versions.pins],
         [python, "tools/install_detectron2.py", "--source", "registry"],
-        [*pip, "--no-build-isolation", "-e", ".[test]"],
+        [*pip, "--no-build-isolation", "-e", ".[test]", "pytest-xdist"],
     ]
 
 
@@ -132,9 +132,8 @@ def make_environment(versions: Versions) -> str:
     """
     folder = WORK_DIR / versions.name
     python = str(folder / "bin" / "python")
-    content = " ".join(versions.pins).encode() + b"".join(
-        (ROOT / name).read_bytes() for name in SOURCES
-    )
+    commands = install_commands(python, versions)
+    content = repr(commands).encode() + b"".join((ROOT / name).read_bytes() for name in SOURCES)
     digest, stamp = hashlib.sha256(content).hexdigest(), folder / ".ready"
     if stamp.is_file() and stamp.read_text() == digest:
         return python
@@ -151,7 +150,7 @@ def make_environment(versions: Versions) -> str:
     log = WORK_DIR / f"{versions.name}.log"
     log.unlink(missing_ok=True)
     say(f"installing {', '.join(versions.pins)} and the rest, see {log.relative_to(ROOT)}")
-    for command in install_commands(python, versions):
+    for command in commands:
         if run_logged(command, log, env) != 0:
             raise NotHere(f"{' '.join(command[1:])}: {last_line(log.read_text())}")
     stamp.write_text(digest)
