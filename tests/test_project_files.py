@@ -10,9 +10,11 @@ import yaml
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_citation_names_the_version_of_the_package_and_the_four_papers():
+def test_the_citation_names_the_version_of_the_package_its_date_and_the_four_papers():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert f'version="{citation["version"]}"' in (ROOT / "setup.py").read_text()
+    version, date = citation["version"], citation["date-released"]
+    assert f'version="{version}"' in (ROOT / "setup.py").read_text()
+    assert f"\n## {version} ({date})\n" in (ROOT / "CHANGELOG").read_text()
     titles = " ".join(paper["title"] for paper in citation["references"])
     for name in ("Cross-task Protocol", "CrossKD", "Prediction-Guided", "Task Integration"):
         assert name in titles

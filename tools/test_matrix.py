@@ -117,7 +117,7 @@ def install_commands(python: str, versions: Versions) -> list[list[str]]:
         [*pip, "setuptools>=62.3,<81", "wheel"],
         [*pip, *versions.pins],
         [python, "tools/install_detectron2.py", "--source", "registry"],
-        [*pip, "--no-build-isolation", "-e", ".[test]", "pytest-xdist"],
+        [*pip, "--no-build-isolation", "-e", ".[test]"],
     ]
 
 
