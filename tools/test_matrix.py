@@ -232,7 +232,9 @@ def run_cell(
     """
     cell = CELLS[name]
     if cell.main and detectron2 is None:
-        raise NotHere("needs a checkout of detectron2 main: --detectron2 path/to/detectron2")
+        raise NotHere(
+            "needs a checkout of detectron2 main: DETECTRON2=folder (--detectron2 folder)"
+        )
     python = make_environment(cell.versions)
     env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     env.pop("PYTHONPATH", None)
