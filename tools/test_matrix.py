@@ -204,7 +204,7 @@ def run_tests(
     report = log.with_suffix(".xml")
     report.unlink(missing_ok=True)
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
-    command += ["-n", str(jobs)] if jobs > 1 else []
+    command += ["-n", str(jobs), "--dist", "worksteal"] if jobs > 1 else []
     code = run_logged([*command, *args], log, env)
     if report.is_file():
         counts = read_report(report)
@@ -236,7 +236,7 @@ def run_cell(
             "needs a checkout of detectron2 main: DETECTRON2=folder (--detectron2 folder)"
         )
     python = make_environment(cell.versions)
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     env.pop("PYTHONPATH", None)
     result: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
@@ -264,7 +264,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--detectron2", type=Path, metavar="FOLDER", help="a checkout of main")
     parser.add_argument("--only", nargs="+", metavar="CELL", help=f"of {', '.join(CELLS)}")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes of pytest")
+    parser.add_argument(
+        "--jobs", type=int, default=min(os.cpu_count() or 1, 8), help="processes of pytest"
+    )
     parser.add_argument(
         "--tests", nargs="+", default=[], metavar="PATH", help="run these only, and write no table"
     )
