@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import types
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig, OmegaConf
 
+import dense_kd
 from dense_kd import BCKD, MGD, Distiller, MethodSet, Teacher, from_detectron2, get_config
 from dense_kd.checkpoint import AtomicCheckpointer, read_content, read_weights
 from dense_kd.engine.state import run_folder
@@ -116,6 +119,37 @@ def test_changes_are_told_by_dotted_name(tmp_path):
         "model.methods.bckd.cls_weight": "1.0 -> 4.0",
         "model.methods.extra": "(absent) -> BCKD(loc_weight=2.0)",
     }
+
+
+@pytest.mark.parametrize(
+    "saved_name, moved",
+    [
+        ("dense_kd.methods.an_old_place.BCKD", True),
+        ("dense_kd.methods.bckd.BCKD", True),  # by hand; the public name is dense_kd.BCKD
+        ("dense_kd.methods.an_old_place.NotBCKD", False),
+        ("dense_kd.methods.an_old_place.BCKD.of", False),
+        ("another_project.BCKD", False),
+        ("dense_kd.CrossKD", False),
+    ],
+)
+def test_a_class_of_ours_that_lay_elsewhere_has_not_changed(tmp_path, saved_name, moved):
+    cfg = config(tmp_path, model=distillation(bckd=L(BCKD)()))
+    plain = plain_config(cfg)
+    assert plain["model"]["methods"]["bckd"]["_target_"] == "dense_kd.BCKD"
+    plain["model"]["methods"]["bckd"]["_target_"] = saved_name
+    place = "model.methods.bckd._target_"
+    assert list(config_changes(plain, cfg)) == ([] if moved else [place])
+
+
+def test_another_class_of_ours_with_the_same_name_is_a_change(tmp_path, monkeypatch):
+    twin = types.ModuleType("dense_kd.twin")
+    twin.BCKD = type("BCKD", (BCKD,), {})
+    monkeypatch.setitem(sys.modules, twin.__name__, twin)
+    monkeypatch.setattr(dense_kd, "twin", twin, raising=False)
+    cfg = config(tmp_path, model=distillation(bckd=L(BCKD)()))
+    plain = plain_config(cfg)
+    plain["model"]["methods"]["bckd"]["_target_"] = "dense_kd.twin.BCKD"
+    assert list(config_changes(plain, cfg)) == ["model.methods.bckd._target_"]
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

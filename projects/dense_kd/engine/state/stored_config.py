@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from detectron2.utils.registry import _convert_target_to_string
+from detectron2.utils.registry import _convert_target_to_string, locate
 from omegaconf import DictConfig, OmegaConf
 
 from ..checks.tree import PARTS, referred_names
@@ -14,6 +14,7 @@ from ..checks.tree import PARTS, referred_names
 # What LazyConfig puts before the name of a config file, anew each time it is loaded.
 _PACKAGE = re.compile(r"_cfg_loader\w*\.")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_OURS = __name__.partition(".")[0] + "."
 _OF_A_PLACE = {"train.output_dir", "train.overwrite"}
 
 
@@ -91,7 +92,28 @@ def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, str]
         elif old != new:
             yield name, f"{_short(old)} -> {_short(new)}"
     elif old != new or isinstance(old, bool) != isinstance(new, bool):
-        yield name, f"{_short(old)} -> {_short(new)}"
+        if not _is_moved(old, new):
+            yield name, f"{_short(old)} -> {_short(new)}"
+
+
+def _is_moved(old: Any, new: Any) -> bool:
+    """Whether both name one class or function of this package, which lay elsewhere before.
+
+    Names are as public as they can be, but what no ``__init__`` exports has that of its module.
+    """
+    if not all(isinstance(name, str) and name.startswith(_OURS) for name in (old, new)):
+        return False
+    before, now = _located(old), _located(new)
+    if now is None or before not in (None, now):
+        return False
+    return old.endswith(f".{getattr(now, '__qualname__', new)}")
+
+
+def _located(name: str) -> Any:
+    try:
+        return locate(name)
+    except Exception:  # whatever importing a module raises
+        return None
 
 
 def _short(value: Any) -> str:
