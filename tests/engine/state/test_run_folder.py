@@ -141,6 +141,18 @@ def test_a_class_of_ours_that_lay_elsewhere_has_not_changed(tmp_path, saved_name
     assert list(config_changes(plain, cfg)) == ([] if moved else [place])
 
 
+@pytest.mark.parametrize("channels, changed", [(16, False), (8, True)])
+def test_a_shape_is_the_same_as_a_tuple_and_with_names(tmp_path, channels, changed):
+    """As which it is stored depends on the version of detectron2."""
+    cfg = config(tmp_path)
+    plain = plain_config(cfg)
+    names = {"channels": channels, "height": None, "width": None, "stride": None}
+    for shape in (names, [*names.values()]):
+        plain["model"]["head"]["input_shape"] = [shape] * 3
+        found = [name.removesuffix(".channels") for name in config_changes(plain, cfg)]
+        assert found == [f"model.head.input_shape.{level}" for level in range(3 * changed)]
+
+
 def test_another_class_of_ours_with_the_same_name_is_a_change(tmp_path, monkeypatch):
     twin = types.ModuleType("dense_kd.twin")
     twin.BCKD = type("BCKD", (BCKD,), {})

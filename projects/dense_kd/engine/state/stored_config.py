@@ -91,6 +91,11 @@ def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, str]
                 yield from part
         elif old != new:
             yield name, f"{_short(old)} -> {_short(new)}"
+    elif {type(old), type(new)} == {dict, list}:
+        # A ShapeSpec is a tuple in detectron2 0.5, and a dataclass in later versions.
+        values = [list(item.values() if isinstance(item, dict) else item) for item in (old, new)]
+        if values[0] != values[1]:
+            yield name, f"{_short(old)} -> {_short(new)}"
     elif old != new or isinstance(old, bool) != isinstance(new, bool):
         if not _is_moved(old, new):
             yield name, f"{_short(old)} -> {_short(new)}"
