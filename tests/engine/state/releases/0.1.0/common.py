@@ -39,7 +39,8 @@ def backbone():
     )
 
 
-input_shape = [ShapeSpec(channels=4)] * 2
+# A call: what is made is a tuple in detectron2 0.5, and something else in later versions.
+input_shape = [L(ShapeSpec)(channels=4) for _ in range(2)]
 
 
 dataloader = dict(
