@@ -7,6 +7,8 @@ For refactorings: with --equal it ends with 1 as soon as a number is not the sam
 from __future__ import annotations
 
 import argparse
+import functools
+import signal
 import sys
 from pathlib import Path
 
@@ -70,6 +72,7 @@ def main(argv: list[str] | None = None, repository: Path = ROOT) -> int:
             iterations=args.iterations,
             random_teachers=args.random_teachers,
             until_different=args.equal,
+            say=functools.partial(print, flush=True),
         )
     except ComparisonError as error:
         print(f"compare_losses: {error}", file=sys.stderr)
@@ -78,4 +81,6 @@ def main(argv: list[str] | None = None, repository: Path = ROOT) -> int:
 
 
 if __name__ == "__main__":
+    # A killed comparison removes its worktrees, as an interrupted one does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())
