@@ -32,9 +32,10 @@ class Row:
 
 def rows(a: Losses, b: Losses) -> list[Row]:
     """By iteration: the terms in the order of ``a``, what only ``b`` has, and the total."""
+    nothing: Mapping[str, float] = {}
     return [
         Row(iteration, term, of_a.get(term), of_b.get(term))
-        for iteration, (of_a, of_b) in enumerate(zip_longest(a, b, fillvalue={}))
+        for iteration, (of_a, of_b) in enumerate(zip_longest(a, b, fillvalue=nothing))
         for term in sorted(dict.fromkeys([*of_a, *of_b]), key=TOTAL.__eq__)
     ]
 
