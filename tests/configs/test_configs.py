@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 
 import pytest
 import torch
 from detectron2.config import LazyConfig, instantiate
 from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
-from dense_kd import Distiller
+from dense_kd import Distiller, get_config
 from dense_kd.checkpoint import zoo
 from dense_kd.engine import RunError, check_run
 from helpers.builders import instances
-from helpers.configs import FULL_RUNS, ROOT, RUNS, load
+from helpers.configs import (
+    FULL_RUNS,
+    ROOT,
+    RUNS,
+    load,
+    make_shallow,
+    random_numbers_from_a_table,
+)
 
 VOC_RUNS = [name for name in FULL_RUNS if "/voc_" in name]
 IMAGES = {"coco": 7500 * 16, "voc": 16551}
@@ -38,15 +47,40 @@ def test_there_are_configs():
     assert len(RUNS) > 10
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_a_config_trains_one_step_and_detects(name):
+@pytest.mark.parametrize("name", ["bckd/gfl_r101_r50_1x.py", "quickstart/distill.py"])
+def test_a_config_from_copies_of_others_is_as_if_they_were_loaded_for_it(name):
+    assert load(name) == get_config(name)
+
+
+def writable(name: str) -> DictConfig:
+    """A copy of the config, without the weights of its teacher."""
     cfg = copy.deepcopy(load(name))
     OmegaConf.set_readonly(cfg, False)
     if "teacher" in cfg.model:
         cfg.model.teacher.weights = None
-        cfg.model.teacher.model = Teachers.get(cfg.model.teacher.model)
-    torch.manual_seed(0)
-    model = instantiate(cfg.model)
+    return cfg
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_config_trains_one_step_and_detects(name):
+    """With shallow backbones: whether deep ones fit together is told without numbers below."""
+    cfg = writable(name)
+    for model in detectors_of(cfg.model):
+        make_shallow(model)
+    with random_numbers_from_a_table():
+        if "teacher" in cfg.model:
+            cfg.model.teacher.model = Teachers.get(cfg.model.teacher.model)
+        model = instantiate(cfg.model)
+    train_one_step_and_detect(model, cfg)
+
+
+@pytest.mark.parametrize("name", ["bckd/retinanet_x101_r50_1x.py"])
+def test_a_config_as_it_is_trains_one_step_and_detects(name):
+    cfg = writable(name)
+    train_one_step_and_detect(instantiate(cfg.model), cfg)
+
+
+def train_one_step_and_detect(model: nn.Module, cfg: DictConfig) -> None:
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
     # The nodes of a config refer to each other, so what they hold would outlive this test.
@@ -68,6 +102,29 @@ def test_a_config_trains_one_step_and_detects(name):
         assert set(model(inputs)[0]["instances"].get_fields()) == {
             "pred_boxes", "scores", "pred_classes",
         }  # fmt: skip
+
+
+def detectors_of(model: DictConfig) -> list[DictConfig]:
+    """Its student and teacher, or itself."""
+    return [model.student, model.teacher.model] if "teacher" in model else [model]
+
+
+def test_detectors_fit_together_at_their_true_depth():
+    """Of all configs, each different one once; tensors on "meta" have shapes and no numbers."""
+    seen = set()
+    for name in RUNS:
+        for config in detectors_of(load(name).model):
+            key = repr(OmegaConf.to_container(config))
+            if key in seen:
+                continue
+            seen.add(key)
+            with torch.device("meta"), torch.no_grad():
+                model = instantiate(config)
+                features = model.backbone(torch.empty(1, 3, 64, 96))
+            for level, spec in model.backbone.output_shape().items():
+                size = [math.ceil(length / spec.stride) for length in (64, 96)]
+                assert features[level].shape == (1, spec.channels, *size), (name, level)
+    assert len(seen) > 20
 
 
 @pytest.mark.parametrize("name", RUNS)

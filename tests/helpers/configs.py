@@ -1,10 +1,15 @@
-"""The configs of the project by name."""
+"""The configs of the project by name, and models of them that are cheap to build."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import pickle
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
+import torch
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,10 +23,53 @@ RUNS = sorted(
 )
 FULL_RUNS = [name for name in RUNS if not name.startswith("quickstart/")]
 
+_load = LazyConfig.load
+
+
+@functools.cache
+def _pickled(path: str, *keys: object) -> bytes:
+    return pickle.dumps(_load(path, *keys))
+
 
 @functools.cache
 def load(name: str) -> DictConfig:
-    """The config, which is loaded once and not to be changed."""
-    cfg = LazyConfig.load(str(ROOT / name))
+    """The config, which is loaded once and not to be changed.
+
+    What it takes from other configs is a copy: a file is run once for all that build on it.
+    """
+    with mock.patch.object(LazyConfig, "load", lambda *args: pickle.loads(_pickled(*args))):
+        cfg = LazyConfig.load(str(ROOT / name))
     OmegaConf.set_readonly(cfg, True)
     return cfg
+
+
+def make_shallow(model: DictConfig) -> None:
+    """Leave one block in each stage of a detector's backbone: channels and strides stay."""
+    bottom_up = model.backbone.bottom_up
+    for stage in bottom_up.get("stages", ()):
+        stage.num_blocks = 1
+        stage.stride_per_block = stage.stride_per_block[:1]
+    if getattr(bottom_up._target_, "__name__", "") == "SwinTransformer":
+        bottom_up.depths = [1, 1, 1, 1]
+
+
+@contextlib.contextmanager
+def random_numbers_from_a_table() -> Iterator[None]:
+    """To draw those of all weights takes most of the time of building a large model."""
+    generator = torch.Generator().manual_seed(0)
+    normal = torch.randn(65521, generator=generator)  # a prime: filters do not repeat each other
+    uniform = torch.rand(65521, generator=generator)
+
+    def fill(tensor: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        for part in tensor.detach().view(-1).split(len(numbers)):
+            part.copy_(numbers[: len(part)])
+        return tensor
+
+    def normal_(self: torch.Tensor, mean: float = 0.0, std: float = 1.0, **_) -> torch.Tensor:
+        return fill(self, normal * std + mean)
+
+    def uniform_(self: torch.Tensor, low: float = 0.0, high: float = 1.0, **_) -> torch.Tensor:
+        return fill(self, uniform * (high - low) + low)
+
+    with mock.patch.multiple(torch.Tensor, normal_=normal_, uniform_=uniform_):
+        yield
