@@ -11,9 +11,10 @@ from detectron2.utils import comm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dense_kd.checkpoint import AtomicCheckpointer, CheckpointError
-from dense_kd.engine import Trainer, launch
+from dense_kd.engine import Trainer
 from dense_kd.engine.finite import SMALLEST_SCALE
 from helpers.toy import FAULTS, Toy, toy_batch, toy_trainer
+from helpers.two_processes import launch_two
 
 CLIPPING = {"max_norm": 10.0}
 
@@ -227,5 +228,5 @@ def two_processes(folder: str) -> None:
 
 
 def test_two_processes_stop_together_and_say_whose_numbers_they_are(tmp_path):
-    launch(two_processes, 2, dist_url="auto", args=(str(tmp_path),))
+    launch_two(two_processes, tmp_path)
     assert [(tmp_path / str(rank)).read_text() for rank in range(2)] == ["all stopped"] * 2

@@ -13,7 +13,7 @@ from detectron2.utils.events import EventStorage
 from dense_kd import BCKD, KD, LD, Distiller, MethodSet, Teacher
 from dense_kd.checkpoint import AtomicCheckpointer
 from dense_kd.detectors import DDOD, MobileNetV2
-from dense_kd.engine import Trainer, launch
+from dense_kd.engine import Trainer
 from helpers.builders import (
     assert_close,
     batch,
@@ -24,6 +24,7 @@ from helpers.builders import (
     tiny_gfl,
     tiny_retinanet,
 )
+from helpers.two_processes import ranks_of, run_in_two_processes
 
 
 def long_trained_ddod(**options) -> DDOD:
@@ -66,10 +67,9 @@ def distiller(name: str) -> Distiller:
 
 
 def worker(output: str) -> None:
-    torch.set_num_threads(1)
     for name in MODELS:
         for case in CASES:
-            train(name, case, Path(output, name, case))
+            train(name, case, Path(output))
     normalise(Path(output, f"norm_{comm.get_rank()}.pth"))
 
 
@@ -90,27 +90,18 @@ def train(name: str, case: str, output: Path) -> None:
         "gradients": gradients,
         "buffers": dict(model.module.student.named_buffers()),
     }
-    torch.save(content, output / f"{rank}.pth")
+    torch.save(content, output / f"{name}_{case}_{rank}.pth")
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     trainer = Trainer(model, [CASES[case][rank]()] * 4, optimizer, accumulate=2)
     trainer.train(0, 2)
-    AtomicCheckpointer(model, str(output), trainer=trainer).save("model")
+    AtomicCheckpointer(model, str(output), trainer=trainer).save(f"model_{name}_{case}")
     comm.synchronize()
 
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory) -> Path:
-    """Both processes run every model and case once: starting them takes most of the time."""
-    output = tmp_path_factory.mktemp("two_processes")
-    for name in MODELS:
-        for case in CASES:
-            (output / name / case).mkdir(parents=True)
-    launch(worker, 2, dist_url="auto", args=(str(output),))
-    return output
-
-
-def ranks_of(outputs: Path, name: str, case: str) -> list[dict]:
-    return [torch.load(outputs / name / case / f"{r}.pth", weights_only=True) for r in range(2)]
+    """Both processes run every model and case once."""
+    return run_in_two_processes(worker, tmp_path_factory)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +153,7 @@ def test_every_rank_trains_without_nan_and_with_equal_gradients(outputs, name, c
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_checkpoint_of_two_processes_loads_strictly_into_the_bare_student(outputs, name):
-    saved = torch.load(outputs / name / "all empty" / "model.pth", weights_only=True)
+    saved = torch.load(outputs / f"model_{name}_all empty.pth", weights_only=True)
     MODELS[name]().load_state_dict(saved["model"], strict=True)
     assert saved["trainer"]["iteration"] == 2
     assert all(torch.isfinite(value).all() for value in saved["model"].values())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
+from torch import multiprocessing
 
 from dense_kd.engine import launch
 
@@ -16,8 +19,25 @@ def run_in_two_processes(
 ) -> Path:
     """The folder, given to ``worker`` in both, where rank r has saved ``<name>_<case>_<r>.pth``."""
     output = tmp_path_factory.mktemp("two_processes")
-    launch(worker, 2, dist_url="auto", args=(str(output),))
+    launch_two(worker, output)
     return output
+
+
+def launch_two(worker: Callable[[str], None], output: Path) -> None:
+    """``worker(output)`` in two processes that the package launches."""
+    start = functools.partial(launch, worker, 2, dist_url="auto", args=(str(output),))
+    if torch.cuda.is_available():  # which a fork cannot use
+        start()
+        return
+    # A fork has imported all already, but none of the threads that OpenMP would wait for.
+    fork = functools.partial(multiprocessing.start_processes, start_method="fork")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with mock.patch.object(multiprocessing, "spawn", fork):
+            start()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def ranks_of(outputs: Path, name: str, case: str) -> list[dict]:
