@@ -49,10 +49,11 @@ test-matrix:  ## Run the tests with old and new versions (DETECTRON2=folder of m
 	@$(PYTHON) tools/test_matrix.py $(if $(DETECTRON2),--detectron2 '$(DETECTRON2)') \
 		$(if $(ONLY),--only $(ONLY))
 
-lint: $(READY)  ## Run the linter.
+lint: $(READY)  ## Run the linter and the type checker.
 	@echo "linting"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check -q .
+	@$(BIN)/mypy
 
 demo: $(READY)  ## Train and compare on generated shapes (SEEDS=1).
 	$(BIN)/python tools/demo.py --seeds $(SEEDS)
@@ -63,5 +64,6 @@ wheel: $(READY)  ## Build a wheel into dist/.
 	@ls dist/*.whl
 
 clean:  ## Remove .venv, .matrix, build outputs and caches (not datasets/ or output/).
-	rm -rf $(VENV) .matrix build dist projects/*.egg-info *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .matrix build dist projects/*.egg-info *.egg-info .pytest_cache .ruff_cache \
+		.mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

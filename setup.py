@@ -38,5 +38,12 @@ setup(
         "termcolor",
         "cloudpickle",
     ],
-    extras_require={"test": ["pytest", "pytest-xdist", "ruff"]},
+    extras_require={
+        "test": [
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+            'mypy>=2.4,<3; python_version >= "3.10"',
+        ]
+    },
 )

@@ -72,7 +72,7 @@ def run_pip(*args: str) -> None:
         raise InstallError(f"'pip {args[0]}' failed with exit code {code}, see its output above")
 
 
-def run_python(code: str) -> subprocess.CompletedProcess:
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
     """Run ``code`` in a new process of this interpreter.
 
     A new process because this one would not see what pip installs meanwhile, and an empty working

@@ -8,7 +8,10 @@ import re
 import typing
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import TypeGuard  # of Python 3.10
 
 _PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "None": type(None)}
 # An annotation that is nothing but a list, as `list[int]` or `Sequence[str] | None`.
@@ -30,7 +33,7 @@ _EXPECTED = {
 }
 
 
-def parameters_of(target: Callable) -> Mapping[str, inspect.Parameter] | None:
+def parameters_of(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
     """Of a call of ``target`` by keywords; None if it does not tell.
 
     A class with ``**kwargs`` is taken to hand them to the next class that it inherits from.
@@ -42,7 +45,7 @@ def parameters_of(target: Callable) -> Mapping[str, inspect.Parameter] | None:
                 break
             if "__init__" not in vars(base):
                 continue
-            passed = dict(inspect.signature(base.__init__).parameters)
+            passed = dict(inspect.signature(vars(base)["__init__"]).parameters)
             passed.pop("self", None)
             own = {k: p for k, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
             parameters = {**{name: _optional(p) for name, p in passed.items()}, **own}
@@ -117,11 +120,11 @@ def type_problem(parameter: inspect.Parameter, value: Any) -> str | None:
     return " or ".join(_EXPECTED[kind] for kind in kinds)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def is_integer(value: Any) -> bool:
+def is_integer(value: Any) -> TypeGuard[int]:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
@@ -162,7 +165,7 @@ def _plain_types(annotation: Any) -> list[type]:
         for union, rest in (("Optional[", "|None"), ("Union[", "")):
             if text.startswith(union) and text.endswith("]"):
                 text = text[len(union) : -1].replace(",", "|") + rest
-        kinds = [_PLAIN.get(part.strip()) for part in text.split("|")]
+        kinds: list[Any] = [_PLAIN.get(part.strip()) for part in text.split("|")]
     elif "Union" in getattr(typing.get_origin(annotation), "__name__", ""):
         kinds = list(typing.get_args(annotation))
     else:

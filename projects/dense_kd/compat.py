@@ -135,12 +135,12 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, norm: to
 
 
 def launch(
-    main: Callable,
+    main: Callable[..., Any],
     num_gpus_per_machine: int,
     num_machines: int = 1,
     machine_rank: int = 0,
     dist_url: str | None = None,
-    args: tuple = (),
+    args: tuple[Any, ...] = (),
 ) -> None:
     """``detectron2.engine.launch`` that also works without a GPU, with gloo processes.
 
@@ -173,12 +173,12 @@ def _free_port() -> int:
 
 def _gloo_worker(
     local_rank: int,
-    main: Callable,
+    main: Callable[..., Any],
     world_size: int,
     per_machine: int,
     machine_rank: int,
     dist_url: str,
-    args: tuple,
+    args: tuple[Any, ...],
 ) -> None:
     # Otherwise every process would take all the cores.
     torch.set_num_threads(max(1, torch.get_num_threads() // per_machine))

@@ -6,6 +6,7 @@ import difflib
 from pathlib import Path
 
 from detectron2.config import LazyConfig
+from omegaconf import DictConfig
 
 __all__ = ["get_config", "get_config_file"]
 
@@ -64,14 +65,14 @@ def get_config_file(path: str) -> str:
     raise FileNotFoundError("\n".join(message))
 
 
-def get_config(path: str):
+def get_config(path: str) -> DictConfig:
     """Load a config of this project.
 
     Args:
         path: Name of the config relative to ``configs/``, e.g. ``"quickstart/student.py"``.
 
     Returns:
-        The config, an ``omegaconf.DictConfig`` (see ``detectron2.config.LazyConfig.load``).
+        The config (see ``detectron2.config.LazyConfig.load``).
 
     Raises:
         FileNotFoundError: If there is no such config.

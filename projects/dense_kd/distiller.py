@@ -137,7 +137,9 @@ class Distiller(nn.Module):
                     f"numbers) of FPN and head from the teacher:\n{result.report()}"
                 )
 
-    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+    def forward(
+        self, batched_inputs: list[dict[str, Any]]
+    ) -> dict[str, Tensor] | list[dict[str, Any]]:
         """As :meth:`DenseDetector.forward`; in training with the ``kd_<name>_<term>`` losses."""
         if not self.training:
             return self.student(batched_inputs)
@@ -163,8 +165,8 @@ class Distiller(nn.Module):
         self.student.visualize_training(batched_inputs, student)
         return losses
 
-    def state_dict(
-        self, *, destination: dict | None = None, prefix: str = "", keep_vars: bool = False
+    def state_dict(  # type: ignore[override]  # torch has an overload for positions
+        self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False
     ) -> dict[str, Tensor]:
         state = self.student.state_dict(destination=destination, prefix=prefix, keep_vars=keep_vars)
         self.kd.state_dict(destination=state, prefix=prefix + METHOD_PREFIX, keep_vars=keep_vars)
@@ -174,7 +176,7 @@ class Distiller(nn.Module):
         return state
 
     def named_modules(
-        self, memo: set | None = None, prefix: str = "", remove_duplicate: bool = True
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Module]]:
         """As of any module, but the student has no name: its modules are called as they are in it.
 
@@ -194,7 +196,7 @@ class Distiller(nn.Module):
         return super().get_buffer(target) if of_method else self.student.get_buffer(target)
 
     def _load_from_state_dict(
-        self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         self._loaded_prefix = prefix
         # Absent where no method had a warm-up, and in older checkpoints.
@@ -210,7 +212,7 @@ class Distiller(nn.Module):
                 state_dict[prefix + _STUDENT + bare] = state_dict.pop(key)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
-    def __deepcopy__(self, memo: dict) -> Distiller:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Distiller:
         twin = memo[id(self)] = self.__new__(type(self))
         copies = {"_copies": self._copies}
         own = {name: value for name, value in self.__dict__.items() if name not in copies}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from detectron2.structures import ImageList, Instances
@@ -68,7 +69,7 @@ class Teacher:
         Raises:
             CheckpointError: see :func:`dense_kd.checkpoint.load_strictly`.
         """
-        if self.loaded:
+        if self.loaded or self.weights is None:
             return
         self.file_classes = load_strictly(self.model, self.weights)
         self.loaded = True
@@ -76,7 +77,7 @@ class Teacher:
 
     def run(
         self,
-        batched_inputs: list[dict],
+        batched_inputs: list[dict[str, Any]],
         images: ImageList,
         student: DenseDetector,
         taps: Iterable[Tap] = (),
@@ -95,7 +96,9 @@ class Teacher:
         self.model.eval()
         return self._run(self._images(batched_inputs, images, student), taps)
 
-    def detect(self, batched_inputs: list[dict], input_format: str) -> list[dict]:
+    def detect(
+        self, batched_inputs: list[dict[str, Any]], input_format: str
+    ) -> list[dict[str, Any]]:
         """What it detects in a student's batches, which it sees and runs as in :meth:`run`.
 
         Args:
@@ -108,7 +111,9 @@ class Teacher:
             dense = self._run(self.preprocess_image(batched_inputs, input_format))
             return self.model.results(dense, batched_inputs)
 
-    def preprocess_image(self, batched_inputs: list[dict], input_format: str) -> ImageList:
+    def preprocess_image(
+        self, batched_inputs: list[dict[str, Any]], input_format: str
+    ) -> ImageList:
         """A batch whose images are in ``input_format``, as the teacher is used to them."""
         batched_inputs = converted(batched_inputs, input_format, self.model.input_format)
         return self.model.preprocess_image(batched_inputs)
@@ -162,7 +167,7 @@ class Teacher:
         with torch.no_grad(), self._autocast(images.tensor.device):
             return self.model.run(images, taps)
 
-    def _autocast(self, device: torch.device) -> contextlib.AbstractContextManager:
+    def _autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         if self.precision is None:
             return contextlib.nullcontext()
         dtype = PRECISIONS[self.precision]
@@ -171,7 +176,7 @@ class Teacher:
         return torch.autocast(device.type, dtype=dtype)
 
     def _images(
-        self, batched_inputs: list[dict], images: ImageList, student: DenseDetector
+        self, batched_inputs: list[dict[str, Any]], images: ImageList, student: DenseDetector
     ) -> ImageList:
         model = self.model
         if (
@@ -188,7 +193,7 @@ class Teacher:
             )
         return own
 
-    def __deepcopy__(self, memo: dict) -> Teacher:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
         return self
 
     def __repr__(self) -> str:

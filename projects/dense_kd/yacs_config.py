@@ -12,12 +12,12 @@ from detectron2.config import CfgNode, LazyConfig, configurable, get_cfg, instan
 from detectron2.modeling import META_ARCH_REGISTRY
 
 from . import methods
-from .detectors import FCOS, DenseDetector, RetinaNet
+from .detectors import FCOS, RetinaNet
 from .distiller import Distiller
 from .methods import DistillationError, KDMethod, MethodSet
 from .teacher import Teacher
 
-_DETECTORS: dict[str, type[DenseDetector]] = {
+_DETECTORS: dict[str, type[RetinaNet] | type[FCOS]] = {
     "RetinaNet": RetinaNet,
     "DistillRetinaNet": RetinaNet,
     "DistillFCOS": FCOS,
@@ -195,7 +195,7 @@ def build_teacher(cfg: CfgNode) -> Teacher:
 class _ConfigurableDistiller(Distiller):
     """A Distiller that is built from a yacs config with ``add_dense_kd_config``'s keys."""
 
-    student_class: type[DenseDetector]
+    student_class: type[RetinaNet] | type[FCOS]
 
     @configurable
     def __init__(self, **parts: Any):

@@ -11,7 +11,7 @@ from torchvision.ops import box_iou, generalized_box_iou
 from dense_kd import BCKD, Distiller, MethodSet, Teacher
 from dense_kd.detectors import DDOD
 from dense_kd.detectors.ddod import DDODTargets, level_factors
-from dense_kd.outputs import DensePass
+from dense_kd.outputs import DensePass, Targets
 from helpers.builders import (
     CASES,
     NUM_CLASSES,
@@ -210,6 +210,14 @@ def test_pgds_rule_assigns_otherwise_and_trains():
         losses = pgd(batch(case))
         assert all(loss.isfinite() for loss in losses.values())
         sum(losses.values()).backward()
+
+
+def test_targets_with_one_assignment_are_refused():
+    model = tiny_ddod()
+    dense, targets = pass_and_targets(model, batch("usual"))
+    plain = Targets(targets.labels, targets.boxes, NUM_CLASSES, targets.normalizer)
+    with pytest.raises(TypeError, match="targets is a Targets, expected the DDODTargets"):
+        model.losses(dense, plain)
 
 
 @pytest.mark.parametrize("case", CASES)

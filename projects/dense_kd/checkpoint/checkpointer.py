@@ -152,17 +152,17 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
             checkpoint["model"] = {names.get(k, k): v for k, v in checkpoint["model"].items()}
         incompatible = super()._load_model(checkpoint)
         shapes = {k: (expected, found) for k, found, expected in incompatible.incorrect_shapes}
-        fit = {
-            "missing": [k for k, name in names.items() if name not in self.given or name in shapes],
-            "unused": {
-                **dict.fromkeys(incompatible.unexpected_keys, NOT_IN_MODEL),
-                **{k: f"expected {a}, found {b}" for k, (a, b) in shapes.items()},
-            },
+        missing = [k for k, name in names.items() if name not in self.given or name in shapes]
+        unused = {
+            **dict.fromkeys(incompatible.unexpected_keys, NOT_IN_MODEL),
+            **{k: f"expected {a}, found {b}" for k, (a, b) in shapes.items()},
         }
         if self._resuming:
-            check_resumed(self.model, self.source, **fit)
+            check_resumed(self.model, self.source, missing=missing, unused=unused)
         else:
-            check_initial(self.model, self.source, partial=self.partial, **fit)
+            check_initial(
+                self.model, self.source, missing=missing, unused=unused, partial=self.partial
+            )
             self._warn_of_classes()
         check_finite(self.model, self.source)
         return incompatible
@@ -191,7 +191,7 @@ def _with_model(content: Any, source: str) -> dict[str, Any]:
     """The content of a file with its weights, under our keys, as "model"."""
     state = model_state(content, source=source)
     if state is None:
-        weights_of(content, source)  # says what it is
+        state = weights_of(content, source)  # an error, which says what it is
     conversion = convert_state(state, source=source)
     if conversion is not None:
         return {"model": conversion.weights}

@@ -116,10 +116,10 @@ def check_initial(
     """
     unused = {k: why for k, why in unused.items() if not _is_constant(k) and not _is_method(k)}
     state = [k for k in clean_state(model) if not _is_constant(k) and not _is_method(k)]
-    missing = set(missing)
-    used = [key for key in state if key not in missing]
+    absent = set(missing)
+    used = [key for key in state if key not in absent]
     body = [key for key in state if key.startswith("backbone.")]
-    used_body = [key for key in body if key not in missing]
+    used_body = [key for key in body if key not in absent]
     total = len(used) + len(unused)
     enough = used and 2 * len(used) >= total
     enough = enough and (2 * len(used) >= len(state) or 2 * len(used_body) >= max(len(body), 1))

@@ -51,7 +51,7 @@ def remove_abandoned(folder: str, name: str) -> None:
                 pass
 
 
-def _is_abandoned(entry: os.DirEntry, host: str | None, process: int) -> bool:
+def _is_abandoned(entry: os.DirEntry[str], host: str | None, process: int) -> bool:
     if host in (None, _HOST):
         return process == os.getpid() or not _is_alive(process)
     try:

@@ -123,7 +123,7 @@ class ZooHandler(PathHandler):
         _check_digits(local, url)
         return local
 
-    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO:
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
         return PathManager.open(self._get_local_path(path), mode, buffering, **kwargs)
 
     def _url(self, path: str) -> str:
@@ -173,7 +173,7 @@ def _digest_of_converter() -> str:
     sha = hashlib.sha256()
     modules = (backbones, conversion, formats, keys, mmdet, torchvision_files, wrappers)
     for module in modules:
-        sha.update(Path(module.__file__).read_bytes())
+        sha.update(Path(str(module.__file__)).read_bytes())
     return sha.hexdigest()[:8]
 
 

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -106,7 +107,8 @@ def generate_shapes(
 
     os.makedirs(image_root, exist_ok=True)
     os.makedirs(os.path.dirname(json_file), exist_ok=True)
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for image, objects in _write_images(image_root, settings, num_workers):
         images.append(image)
         for annotation in objects:
@@ -163,7 +165,7 @@ def register_all_shapes() -> None:
             register_shapes(f"shapes_{split}", default_shapes_root(), split)
 
 
-def _load(name: str, root: str, split: str) -> list[dict]:
+def _load(name: str, root: str, split: str) -> list[dict[str, Any]]:
     json_file, image_root = _paths(root, split)
     for path in (json_file, image_root):
         if not os.path.exists(path):
@@ -191,7 +193,7 @@ def _integer(name: str, value: object, minimum: int) -> int:
     raise ValueError(f"{name} is {value!r}; expected an integer. Set it to {minimum} or more.")
 
 
-def _read_previous(json_file: str) -> dict | None:
+def _read_previous(json_file: str) -> dict[str, Any] | None:
     """Return what an earlier call wrote, or None. A file of another origin is an error."""
     try:
         with open(json_file) as f:
@@ -220,8 +222,8 @@ def _remove_if_present(path: str) -> None:
 
 
 def _write_images(
-    image_root: str, settings: dict, num_workers: int
-) -> Iterator[tuple[dict, list[dict]]]:
+    image_root: str, settings: dict[str, Any], num_workers: int
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Write all images and yield the COCO record and annotations (without id) of each, in order."""
     write = functools.partial(_write_image, image_root, settings)
     indices = range(settings["num_images"])
@@ -232,7 +234,9 @@ def _write_images(
             yield from pool.imap(write, indices, chunksize=32)
 
 
-def _write_image(image_root: str, settings: dict, index: int) -> tuple[dict, list[dict]]:
+def _write_image(
+    image_root: str, settings: dict[str, Any], index: int
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     height, width = settings["image_size"]
     # hash() of a string differs between runs; crc32 does not.
     entropy = [settings["seed"], zlib.crc32(settings["split"].encode()), index]
@@ -260,7 +264,7 @@ def _write_image(image_root: str, settings: dict, index: int) -> tuple[dict, lis
     return image, annotations
 
 
-def _write_json(path: str, content: dict) -> None:
+def _write_json(path: str, content: dict[str, Any]) -> None:
     temporary = f"{path}.{os.getpid()}"
     with open(temporary, "w") as f:
         json.dump(content, f)

@@ -268,7 +268,8 @@ def _draw_clutter(rng: np.random.Generator, canvas: np.ndarray) -> None:
                 rng.uniform(0.15, 0.35) * np.sin(order * angles + rng.uniform(0, 2 * np.pi))
                 for order in (2, 3)
             ]
-            points, stroke = _polar(1 + sum(waves)) * (0.25 * min(side, 0.5 * width)), None
+            outline = _polar(1 + np.sum(waves, axis=0))
+            points, stroke = outline * (0.25 * min(side, 0.5 * width)), None
         placed = points + rng.uniform((0, 0), (width, height))
         coverage, origin = _rasterize(placed, stroke, closed=stroke is None)
         window, part = _windows(coverage.shape, origin, canvas.shape)
@@ -284,7 +285,7 @@ def _texture(
         kind = rng.choice(["gradient", "stripes", "checker", "noise"])
     if kind == "noise":
         cells = rng.uniform(0, 1, rng.integers(3, 13, 2)).astype(np.float32)
-        smooth = Image.fromarray(cells).resize((width, height), Image.BICUBIC)
+        smooth = Image.fromarray(cells).resize((width, height), Image.Resampling.BICUBIC)
         return np.clip(np.asarray(smooth), 0, 1)
     angle = rng.uniform(0, 2 * np.pi)
     c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))

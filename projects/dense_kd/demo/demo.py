@@ -90,8 +90,8 @@ def run_demo(options: Options) -> dict[str, Any]:
     students: dict[int, dict[str, Run]] = {}
     for seed in range(1, options.seeds + 1):
         students[seed] = {
-            name: _plan(options, root, data, name, max(1, cores // 2), seed, teacher)
-            for name in ("baseline", "distilled")
+            name: _plan(options, root, data, name, max(1, cores // 2), seed, of)
+            for name, of in (("baseline", None), ("distilled", teacher))
         }
         # At the same time, so that both have the same share of a machine that others use, too.
         train_together(list(students[seed].values()), fresh=options.fresh)
@@ -148,7 +148,7 @@ def _plan(
         "versions": compat.versions(),
     }
     overrides.append(f"train.output_dir={folder.absolute()}")
-    if name == "distilled":
+    if teacher is not None:
         weights = (teacher.folder / "model_final.pth").absolute()
         overrides.append(f"model.teacher.weights={weights}")
         settings["teacher"] = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -200,14 +200,18 @@ def _summary(teacher: Run, students: dict[int, dict[str, Run]], options: Options
     }
     seeds: dict[str, Any] = {}
     for seed, runs in students.items():
-        results = {name: _result(run, parameters[name]) for name, run in runs.items()}
+        results: dict[str, Any] = {
+            name: _result(run, parameters[name]) for name, run in runs.items()
+        }
         results["gain_AP"] = _gain(results)
         seeds[str(seed)] = results
     summary: dict[str, Any] = {"teacher": _result(teacher, parameters["teacher"])}
     for name in ("baseline", "distilled"):
-        results = [seed[name] for seed in seeds.values()]
-        summary[name] = {key: _mean([r[key] for r in results]) for key in (*METRICS, "seconds")}
-        summary[name].update({key: results[0][key] for key in ("parameters", "iterations")})
+        each = [results[name] for results in seeds.values()]
+        summary[name] = {
+            key: _mean([results[key] for results in each]) for key in (*METRICS, "seconds")
+        }
+        summary[name].update({key: each[0][key] for key in ("parameters", "iterations")})
     summary["gain_AP"] = _gain(summary)
     summary["seeds"] = seeds
     summary["settings"] = {
@@ -230,7 +234,8 @@ def _result(run: Run, parameters: int) -> dict[str, Any]:
 
 
 def _mean(values: list[float | None]) -> float | None:
-    return None if None in values else sum(values) / len(values)
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
 
 
 def _gain(results: dict[str, Any]) -> float | None:

@@ -68,7 +68,7 @@ def train_together(runs: list[Run], fresh: bool = False) -> None:
         DemoError: a training failed, and the others were stopped.
     """
     runs = [run for run in runs if fresh or not _reuse(run)]
-    processes: list[tuple[Run, subprocess.Popen]] = []
+    processes: list[tuple[Run, subprocess.Popen[bytes]]] = []
     started = shown = time.monotonic()
     try:
         for run in runs:
@@ -129,7 +129,7 @@ def _reuse(run: Run) -> bool:
     return True
 
 
-def _start(run: Run) -> subprocess.Popen:
+def _start(run: Run) -> subprocess.Popen[bytes]:
     if run.folder.is_dir() and any(run.folder.iterdir()):
         if not (run.folder / _RECORD).is_file():
             raise DemoError(
@@ -192,7 +192,7 @@ def _progress(run: Run, seconds: float) -> str:
     return f"{run.title:18} {position}{rest}  ({clock(seconds)} so far)"
 
 
-def _stop(processes: list[subprocess.Popen]) -> None:
+def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
     running = [process for process in processes if process.poll() is None]
     for process in running:
         process.terminate()

@@ -140,6 +140,7 @@ class ATSS(SquareAnchorDetector):
                 self.focal_loss_gamma,
             )
             boxes = self.matched_boxes(dense, targets)  # (P, 4)
+            assert targets.quality is not None and dense.quality is not None
             quality = targets.quality[foreground]  # (P,)
             loss_box = 1 - elementwise_giou(boxes, targets.boxes[foreground])  # (P,)
             if self.head.quality_kind == "centerness":

@@ -96,7 +96,8 @@ class AutoAssignHead(QualityHead):
             **tower,
         )
         check_options(box_bias=box_bias)
-        nn.init.constant_(self.bbox_pred.bias, box_bias)
+        _, bias = self.bbox_pred.parameters()
+        nn.init.constant_(bias, box_bias)
         self.center_prior = CenterPrior(num_classes)
 
 
@@ -234,6 +235,7 @@ class AutoAssign(DenseDetector):
                 f"targets is a {type(targets).__name__}, expected the AutoAssignTargets of "
                 "AutoAssign.targets, which hold the ground truth"
             )
+        assert dense.quality is not None
         with full_precision(self.device):
             logits = torch.cat(dense.logits, dim=1)  # (N, R, K)
             objectness = torch.cat(dense.quality, dim=1)  # (N, R)
@@ -290,5 +292,6 @@ class AutoAssign(DenseDetector):
 
     def detection_scores(self, dense: DensePass) -> tuple[list[Tensor], list[Tensor] | None]:
         """Class scores, and the objectness they are multiplied with once they are selected."""
+        assert dense.quality is not None
         scores = [logits.sigmoid() for logits in dense.logits]
         return scores, [quality.sigmoid() for quality in dense.quality]

@@ -54,8 +54,8 @@ class DDODTargets(Targets):
     """
 
     # Both are always given; a default has to follow the one of Targets.quality.
-    regression: Targets = None
-    level_factors: Tensor = None
+    regression: Targets = None  # type: ignore[assignment]
+    level_factors: Tensor = None  # type: ignore[assignment]
 
 
 class DDOD(SquareAnchorDetector):
@@ -80,6 +80,9 @@ class DDOD(SquareAnchorDetector):
     assigns_by_predictions = True
     training_buffers = ("loss_normalizer", "regression_normalizer")
     optional_buffers = ("level_positives",)
+
+    regression_normalizer: Tensor
+    level_positives: Tensor
 
     def __init__(
         self,
@@ -125,7 +128,9 @@ class DDOD(SquareAnchorDetector):
                 "DDODHead has"
             )
         super().__init__(head=head, **square_anchors)
-        shared = {"topk": assign_topk, "padding_multiple": padding_multiple, "cost_rule": cost_rule}
+        shared: dict[str, Any] = dict(
+            topk=assign_topk, padding_multiple=padding_multiple, cost_rule=cost_rule
+        )
         self.assigner = DDODAssigner(alpha=cls_alpha, **shared)
         if reg_alpha is None:
             reg_alpha = BOX_ALPHAS[cost_rule]
@@ -193,8 +198,14 @@ class DDOD(SquareAnchorDetector):
             level_factors=torch.stack(factors),
         )
 
-    def losses(self, dense: DensePass, targets: DDODTargets) -> dict[str, Tensor]:
+    def losses(self, dense: DensePass, targets: Targets) -> dict[str, Tensor]:
         """``loss_cls`` (focal), ``loss_box_reg`` (GIoU) and ``loss_iou``, weighted by level."""
+        if not isinstance(targets, DDODTargets):
+            raise TypeError(
+                f"targets is a {type(targets).__name__}, expected the DDODTargets of DDOD.targets, "
+                "which hold a second assignment for the box"
+            )
+        assert dense.quality is not None
         with full_precision(self.device):
             labels = targets.labels.split(dense.num_predictions, dim=1)
             of_levels = [

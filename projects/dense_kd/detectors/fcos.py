@@ -186,7 +186,7 @@ class FCOS(DenseDetector):
         self.score = score
 
     @classmethod
-    def from_config(cls, cfg) -> dict[str, Any]:
+    def from_config(cls, cfg: Any) -> dict[str, Any]:
         """The constructor's arguments for a yacs config with ``add_dense_kd_config``'s keys."""
         backbone = build_backbone(cfg)
         fcos = cfg.MODEL.FCOS
@@ -238,6 +238,7 @@ class FCOS(DenseDetector):
                 self.focal_loss_gamma,
             )
             boxes = self.matched_boxes(dense, targets)  # (P, 4)
+            assert targets.quality is not None and dense.quality is not None
             quality = targets.quality[foreground]  # (P,), centreness
             loss_box = self._box_loss(boxes, targets.boxes[foreground])  # (P,)
             if self.box_loss_weighting == "centerness":
@@ -266,6 +267,7 @@ class FCOS(DenseDetector):
 
     def detection_scores(self, dense: DensePass) -> tuple[list[Tensor], list[Tensor] | None]:
         scores = [logits.sigmoid() for logits in dense.logits]
+        assert dense.quality is not None
         factors = [quality.sigmoid() for quality in dense.quality]  # centreness
         if self.score == "product":
             return scores, factors

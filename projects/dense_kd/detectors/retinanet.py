@@ -99,7 +99,7 @@ class RetinaNet(DenseDetector):
         self.distribution_loss_weight = distribution_loss_weight
 
     @classmethod
-    def from_config(cls, cfg) -> dict[str, Any]:
+    def from_config(cls, cfg: Any) -> dict[str, Any]:
         """The constructor's arguments for a yacs config whose keys are detectron2's own."""
         arguments = Detectron2RetinaNet.from_config(cfg)
         shapes = arguments["backbone"].output_shape()

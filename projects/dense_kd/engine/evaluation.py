@@ -33,7 +33,7 @@ class Evaluation:
         self.loader = evaluation_loader(cfg, mode)
         self.evaluator = _evaluator(cfg)
 
-    def run(self, model: Callable[[list[dict]], list[dict]]) -> dict[str, Any]:
+    def run(self, model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> dict[str, Any]:
         """Evaluate ``model`` and print the metrics; {task: metrics}."""
         results = inference_on_dataset(model, self.loader, self.evaluator)
         if comm.is_main_process():

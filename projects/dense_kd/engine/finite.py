@@ -49,8 +49,8 @@ class StepNumbers:
             FloatingPointError: one of them is not finite; on all processes, if on any.
         """
         scaled = grad_scaler.is_enabled()
-        values = [value.float().reshape(()) for value in (*self.losses.values(), self.norm)]
-        values = torch.stack([value.to(values[0].device) for value in values])  # (terms + 1,)
+        scalars = [value.float().reshape(()) for value in (*self.losses.values(), self.norm)]
+        values = torch.stack([scalar.to(scalars[0].device) for scalar in scalars])  # (terms + 1,)
         num_bad = (~torch.isfinite(values[:-1] if scaled else values)).sum()
         if comm.get_world_size() > 1:
             torch.distributed.all_reduce(num_bad)

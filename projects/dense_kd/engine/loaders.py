@@ -17,7 +17,7 @@ from .checks.data import class_problems, dataset_names, detector_of
 from .checks.tree import select
 
 
-def training_loader(cfg: DictConfig) -> Iterable:
+def training_loader(cfg: DictConfig) -> Iterable[Any]:
     """``dataloader.train``.
 
     Raises:
@@ -35,7 +35,7 @@ def training_loader(cfg: DictConfig) -> Iterable:
         raise cannot_be_built("dataloader.train", error) from error
 
 
-def evaluation_loader(cfg: DictConfig, mode: str) -> Iterable:
+def evaluation_loader(cfg: DictConfig, mode: str) -> Iterable[Any]:
     """``dataloader.test``; ``mode`` is that of :func:`.checks.check_run`.
 
     Raises:
@@ -52,7 +52,7 @@ def evaluation_loader(cfg: DictConfig, mode: str) -> Iterable:
         ) from error
 
 
-def _loader(cfg: DictConfig, part: str, mode: str) -> Iterable:
+def _loader(cfg: DictConfig, part: str, mode: str) -> Iterable[Any]:
     node = cfg.dataloader[part]
     if not isinstance(select(node, "dataset"), DictConfig):
         return instantiate(node)

@@ -44,7 +44,9 @@ class _EvalHook(hooks.EvalHook):
             super().after_train()
 
 
-def do_test(cfg: DictConfig, model: Callable[[list[dict]], list[dict]]) -> dict[str, Any]:
+def do_test(
+    cfg: DictConfig, model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+) -> dict[str, Any]:
     """Evaluate ``model`` on ``cfg.dataloader.test`` and print the metrics; {task: metrics}."""
     return Evaluation(cfg).run(model)
 
@@ -134,7 +136,7 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
     main = comm.is_main_process()
     results: dict[str, Any] = {}
 
-    def test() -> dict[str, Any]:
+    def test(evaluation: Evaluation) -> dict[str, Any]:
         results.update(evaluation.run(model))
         return results
 
@@ -143,7 +145,9 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
             hooks.IterationTimer(),
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
             hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
-            _EvalHook(cfg.train.eval_period, test) if evaluation else None,
+            _EvalHook(cfg.train.eval_period, functools.partial(test, evaluation))
+            if evaluation
+            else None,
             hooks.PeriodicWriter(
                 default_writers(cfg.train.output_dir, cfg.train.max_iter), cfg.train.log_period
             )
@@ -164,7 +168,7 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
 
 
 def _check_classes_of(teacher: Teacher, cfg: DictConfig, mode: str) -> None:
-    if teacher.model.class_names is None:
+    if teacher.model.class_names is None and teacher.weights is not None:
         check_file_classes(cfg, mode, teacher.weights, teacher.file_classes)
 
 

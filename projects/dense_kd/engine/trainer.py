@@ -43,7 +43,7 @@ class Trainer(SimpleTrainer):
     def __init__(
         self,
         model: nn.Module,
-        data_loader: Iterable,
+        data_loader: Iterable[Any],
         optimizer: torch.optim.Optimizer,
         *,
         clip_grad: Mapping[str, float] | None = None,
@@ -142,7 +142,7 @@ class Trainer(SimpleTrainer):
         norm_type = 2.0 if self.clip_grad is None else self.clip_grad.get("norm_type", 2.0)
         return compat.total_norm(gradients, norm_type)
 
-    def _next_batch(self) -> list[dict]:
+    def _next_batch(self) -> list[dict[str, Any]]:
         if self._loader_started:
             return next(self._data_loader_iter)
         # Starting a loader draws from torch's generator; a resumed run starts one more.
@@ -150,13 +150,13 @@ class Trainer(SimpleTrainer):
         with torch.random.fork_rng(devices=[]):
             return next(self._data_loader_iter)
 
-    def _gradient_sync(self, last: bool) -> contextlib.AbstractContextManager:
+    def _gradient_sync(self, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Processes exchange gradients once per iteration, with the last batch."""
         if last or not isinstance(self.model, DistributedDataParallel):
             return contextlib.nullcontext()
         return self.model.no_sync()
 
-    def _autocast(self) -> contextlib.AbstractContextManager:
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.amp_dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=AMP_DTYPES[self.amp_dtype])

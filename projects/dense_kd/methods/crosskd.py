@@ -224,6 +224,7 @@ class CrossKD(KDMethod):
             loss = self._loc_loss(cross, teacher, valid, normalizer)
             losses["loss_loc"] = self.loc_weight * loss
         if self.quality_weight > 0:
+            assert cross.quality is not None and teacher.quality is not None
             positive = targets.foreground
             loss = F.binary_cross_entropy_with_logits(
                 torch.cat(cross.quality, dim=1)[positive],
@@ -260,6 +261,7 @@ class CrossKD(KDMethod):
             return targets.normalizer
         if self.normalize == "predictions":
             return mean_over_processes(valid.sum().float()).clamp(min=1)
+        assert targets.quality is not None
         total = mean_over_processes(targets.quality[targets.foreground].sum())
         return torch.where(total > 1e-6, total, torch.ones_like(total))
 
@@ -274,6 +276,7 @@ class CrossKD(KDMethod):
         if kind == "auto":
             kind = "giou" if teacher.distribution is None else "kl"
         if kind == "kl":
+            assert cross.distribution is not None and teacher.distribution is not None
             divergence = kl_divergence(
                 torch.cat(cross.distribution, dim=1)[valid],
                 torch.cat(teacher.distribution, dim=1)[valid],

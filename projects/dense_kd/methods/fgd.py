@@ -152,10 +152,10 @@ class ContextBlock(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(hidden, channels, kernel_size=1),
         )
-        nn.init.kaiming_normal_(self.attention.weight, mode="fan_in", nonlinearity="relu")
-        nn.init.zeros_(self.attention.bias)
-        nn.init.zeros_(self.transform[-1].weight)
-        nn.init.zeros_(self.transform[-1].bias)
+        weight, bias = self.attention.parameters()
+        nn.init.kaiming_normal_(weight, mode="fan_in", nonlinearity="relu")
+        for zero in (bias, *self.transform[-1].parameters()):
+            nn.init.zeros_(zero)
 
     def forward(self, feature: Tensor) -> Tensor:
         """(N, C, Hl, Wl) of (N, C, Hl, Wl)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -74,7 +76,7 @@ class FRS(FeatureImitation):
             ]  # L x (N, Hl*Wl)
         losses = {}
         if self.feature_weight > 0:
-            loss = sum(_weighted(self.errors(student, teacher), masks))
+            loss = cast(Tensor, sum(_weighted(self.errors(student, teacher), masks)))
             losses["loss_feature"] = self.feature_weight * loss
         if self.cls_weight > 0:
             entropies = [
@@ -84,7 +86,8 @@ class FRS(FeatureImitation):
                 .sum(dim=2)
                 for ours, theirs in zip(*self.comparable_logits(student, teacher))
             ]  # L x (N, Hl*Wl)
-            losses["loss_cls"] = self.cls_weight * sum(_weighted(entropies, masks))
+            loss = cast(Tensor, sum(_weighted(entropies, masks)))
+            losses["loss_cls"] = self.cls_weight * loss
         return losses
 
 

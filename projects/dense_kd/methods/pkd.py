@@ -4,13 +4,15 @@ Coefficient" (Cao et al., NeurIPS 2022)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..arguments import is_integer
 from ..detectors.base.dense import DenseDetector
-from ..options import check_choices, check_positive, check_unused, is_integer, is_list
+from ..options import check_choices, check_positive, check_unused, is_list
 from ..outputs import DensePass, Tap
 from .base.adapters import comparable_maps, tower_adapters
 from .base.kd_method import KDMethod, Needs, Step
@@ -134,7 +136,8 @@ class PKD(KDMethod):
 
 
 def _checked_taps(taps: Sequence[Tap]) -> tuple[Tap, ...]:
-    pairs = tuple(tuple(tap) if is_list(tap) else tap for tap in taps) if is_list(taps) else (taps,)
+    listed: Any = taps if is_list(taps) else (taps,)
+    pairs = tuple(tuple(tap) if is_list(tap) else tap for tap in listed)
     for pair in pairs:
         if not isinstance(pair, tuple) or [type(part) for part in pair] != [str, int]:
             raise ValueError(

@@ -24,7 +24,7 @@ _STYLES = ("-", "--", ":", "-.")
 _KD = "kd_"
 # Stands for the colour of the page's text, which differs between light and dark.
 _TEXT = "#010203"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 11,
     "svg.fonttype": "none",
     "text.color": _TEXT,
@@ -40,7 +40,7 @@ _STYLE = {
 
 def curves_as_svg(curves: Curves) -> list[tuple[str, str]]:
     """The panels as (title, inline SVG) without background, in the colour of the page's text."""
-    figures = []
+    figures: list[tuple[str, str]] = []
     for title, draw in _panels(curves):
         with matplotlib.rc_context({**_STYLE, "svg.hashsalt": title}):
             figure = Figure(figsize=(6, 3.6), layout="constrained")
@@ -117,7 +117,12 @@ def _terms(record: Mapping[str, Any], kd: bool = False) -> dict[str, float]:
 
 
 def _plot(
-    axes: Axes, points: list, name: str, label: str, style: str = "-", width: float = 1.6
+    axes: Axes,
+    points: list[tuple[int, float]],
+    name: str,
+    label: str,
+    style: str = "-",
+    width: float = 1.6,
 ) -> None:
     labels = axes.get_legend_handles_labels()[1]
     axes.plot(

@@ -145,7 +145,7 @@ def draw_boxes(
     """
     height, width = pixels.shape[:2]
     size = (width * scale, height * scale)
-    picture = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.BICUBIC)
+    picture = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
     font = _font()
     colours = [_COLOURS[int(c) % len(_COLOURS)] for c in classes]

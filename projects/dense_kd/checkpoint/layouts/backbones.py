@@ -41,7 +41,8 @@ def timm_model(state: Mapping[str, Any]) -> str | None:
 
 def timm_dropped(state: Mapping[str, Any]) -> dict[str, str]:
     """{key of timm's without a counterpart: why}."""
-    _, classifier = _CLASSIFIERS[timm_model(state)]
+    kind = timm_model(state)
+    classifier = _CLASSIFIERS[kind][1] if kind else ()
     dropped = {key: "the classifier" for key in state if key.startswith(classifier)}
     constants = (key for key in state if key.endswith((".num_batches_tracked", ".attn_mask")))
     return {**dropped, **dict.fromkeys(constants, "nothing learned")}
@@ -82,7 +83,7 @@ def _timm_mobilenet_rules() -> list[Rule]:
     stem, head = "(conv_stem|bn1)", "(conv_head|bn2)"
     block = rf"blocks\.([0-6])\.(\d)\.(conv_pw|conv_dw|conv_pwl|bn[123])\.{NORM}"
 
-    def layer(match: re.Match) -> str:
+    def layer(match: re.Match[str]) -> str:
         names = ["conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3"]
         if match[1] == "0":  # depthwise separable: no expansion
             names = ["", "", "conv_dw", "bn1", "conv_pw", "bn2"]
@@ -106,7 +107,7 @@ def _conv_or_norm(kind: str) -> int:
     return 0 if kind == "conv" else 1
 
 
-def _block(match: re.Match, index: int, kind: str, name: str) -> str:
+def _block(match: re.Match[str], index: int, kind: str, name: str) -> str:
     return _block_of(int(match[1]) - 1, int(match[2]), index, kind, name)
 
 
@@ -156,10 +157,10 @@ def swin_rules(root: str, state: Mapping[str, Any]) -> list[Rule]:
     at_end = any(re.match(rf"{root}(stages|layers)\.0\.downsample\.", key) for key in state)
     table = "(relative_position_bias_table|relative_position_index)"
 
-    def place(match: re.Match) -> str:
+    def place(match: re.Match[str]) -> str:
         return f"{_FEATURES}.{1 + 2 * int(match[1])}.{match[2]}"
 
-    def merged(match: re.Match) -> str:
+    def merged(match: re.Match[str]) -> str:
         return f"{_FEATURES}.{2 * int(match[1]) + (2 if at_end else 0)}.{match[2]}.{match[3]}"
 
     linear = {"ffn.layers.0.0": 0, "ffn.layers.1": 3, "mlp.fc1": 0, "mlp.fc2": 3}

@@ -24,7 +24,7 @@ from .torchvision import (
 )
 from .wrappers import find_state, select_part, strip_wrappers
 
-GROUPS = {
+GROUPS: dict[str, str | tuple[str, ...]] = {
     "backbone": "backbone.bottom_up.",
     "fpn": ("backbone.fpn_", "backbone.top_block."),
     "head": "head.",
@@ -189,7 +189,7 @@ def _dropped_classes(
     theirs = state_dict.get("head.classification_head.cls_logits.bias")
     ours = weights.get("head.cls_score.bias")
     boxes = weights.get("head.bbox_pred.bias")
-    if theirs is None or boxes is None or theirs.numel() == ours.numel():
+    if theirs is None or ours is None or boxes is None or theirs.numel() == ours.numel():
         return {}
     num_outputs = 4 * theirs.numel() // boxes.numel()
     classes = sorted(set(range(num_outputs)).difference(object_classes(num_outputs)))

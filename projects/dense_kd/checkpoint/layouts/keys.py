@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, listed
 
-Rule = tuple[str, Callable[[re.Match], str]]
+Rule = tuple[str, Callable[[re.Match[str]], str]]
 """(pattern of a whole key of theirs, our key for a match)."""
 
 BACKBONE = "backbone.bottom_up"
@@ -74,7 +74,7 @@ def resnet_rules(root: str) -> list[Rule]:
     """
     block = rf"{root}layer([1-4])\.(\d+)"
 
-    def stage(match: re.Match) -> str:
+    def stage(match: re.Match[str]) -> str:
         return f"{BACKBONE}.res{int(match[1]) + 1}.{match[2]}"
 
     return [

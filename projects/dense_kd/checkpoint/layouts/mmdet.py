@@ -134,7 +134,7 @@ def _neck_rules(state_dict: Mapping[str, Any]) -> list[Rule]:
     laterals = {k.split(".")[2] for k in state_dict if k.startswith("neck.lateral_convs.")}
     first = 6 - len(laterals)  # the coarsest lateral always reads C5
 
-    def output(match: re.Match) -> str:
+    def output(match: re.Match[str]) -> str:
         level = first + int(match[1])
         name = f"fpn_output{level}" if level <= 5 else f"top_block.p{level}"
         return f"backbone.{name}.{match[2]}"
@@ -153,7 +153,7 @@ def _head_rules(state_dict: Mapping[str, Any], detector: str | None) -> list[Rul
     has_norm = any(re.fullmatch(rf"{tower}\.gn\.weight", key) for key in state_dict)
     size = 3 if has_norm else 2  # convolution, norm if any, ReLU
 
-    def layer(match: re.Match, offset: int) -> str:
+    def layer(match: re.Match[str], offset: int) -> str:
         subnet = {"cls": "cls_subnet", "reg": "bbox_subnet"}[match[1]]
         return f"head.{subnet}.{size * int(match[2]) + offset}"
 

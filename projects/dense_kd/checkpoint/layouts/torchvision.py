@@ -57,7 +57,7 @@ def torchvision_model(weights: Any) -> str | None:
 
 def torchvision_dropped(weights: Mapping[str, Any]) -> dict[str, str]:
     """{key of torchvision's without a counterpart: why}."""
-    classifier = _CLASSIFIERS.get(torchvision_model(weights), ())
+    classifier = _CLASSIFIERS.get(torchvision_model(weights) or "", ())
     dropped = {
         key: "the classifier" for key in weights if classifier and key.startswith(classifier)
     }

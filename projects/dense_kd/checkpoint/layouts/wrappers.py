@@ -127,10 +127,11 @@ def unwrapped(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, (DistributedDataParallel, DataParallel)):
             model = model.module
-        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = model._orig_mod
-        else:
+            continue
+        compiled = getattr(model, "_orig_mod", None)
+        if not isinstance(compiled, nn.Module):
             return model
+        model = compiled
 
 
 def clean_state(model: nn.Module) -> dict[str, Tensor]:

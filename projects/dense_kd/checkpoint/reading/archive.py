@@ -7,7 +7,7 @@ import pickle
 import sys
 import zipfile
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import torch
 
@@ -97,7 +97,7 @@ def _read_bytes(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> torch.Tenso
     """The bytes of a file in the archive, whose checksum is verified."""
     content = bytearray(entry.file_size)
     view, done = memoryview(content), 0
-    with archive.open(entry) as file:
+    with cast(io.BufferedIOBase, archive.open(entry)) as file:
         while count := file.readinto(view[done : done + BLOCK]):
             done += count
     if done != len(content):
@@ -165,6 +165,6 @@ def _read_legacy(file: BinaryIO, size: int, budget: Budget) -> Any:
         count = int.from_bytes(file.read(8), sys.byteorder)
         if count != storages[key].elements.numel():
             raise ValueError(f"{count} elements in the storage {key[:40]!r}")
-        if file.readinto(contents[key]) != len(contents[key]):
+        if cast(io.BufferedIOBase, file).readinto(contents[key]) != len(contents[key]):
             raise ValueError("the file ends within its numbers")
     return content

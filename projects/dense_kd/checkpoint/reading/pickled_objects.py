@@ -106,7 +106,7 @@ class DType:
     """numpy's dtype, whose order of bytes is told after it is built."""
 
     code: str
-    order: str = "="
+    order: Any = "="
 
     def numpy(self) -> np.dtype:
         if not re.fullmatch(r"[?bBhHiIlLqQefdFD]|[biufcSU]\d{1,4}", self.code):
@@ -140,7 +140,8 @@ def fill_array(array: np.ndarray, state: Any, budget: Budget) -> None:
     _, shape, dtype, fortran, data = state
     data = _as_bytes(data, budget)
     _check_data(shape, dtype.numpy(), data)
-    array.__setstate__((1, tuple(shape), dtype.numpy(), bool(fortran), data))
+    whole: Any = (1, tuple(shape), dtype.numpy(), bool(fortran), data)
+    array.__setstate__(whole)
 
 
 def _check_data(shape: tuple[int, ...], dtype: np.dtype, data: bytes) -> None:
@@ -227,7 +228,7 @@ def _bytes(budget: Budget, data: Any = b"", encoding: str = "latin-1") -> bytes:
     return _encode(budget, data, encoding) if isinstance(data, str) else _as_bytes(data, budget)
 
 
-def _default_dict(budget: Budget, factory: Any = None, items: Any = ()) -> dict:
+def _default_dict(budget: Budget, factory: Any = None, items: Any = ()) -> dict[Any, Any]:
     return _pairs(dict)(budget, items)
 
 
@@ -294,7 +295,7 @@ def _parameter(budget: Budget, data: Tensor, *_: Any) -> Tensor:
 
 
 def _tensor_with_attributes(
-    budget: Budget, function: Call, kind: Any, arguments: tuple, state: Any
+    budget: Budget, function: Call, kind: Any, arguments: tuple[Any, ...], state: Any
 ) -> Tensor:
     if not isinstance(kind, _Class):
         raise pickle.UnpicklingError("a tensor of another class")

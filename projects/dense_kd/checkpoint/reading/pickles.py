@@ -11,8 +11,8 @@ from __future__ import annotations
 import pickle
 import pickletools
 from collections import Counter, OrderedDict
-from collections.abc import Callable
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 
@@ -86,6 +86,10 @@ class _Bounded:
         return line
 
 
+def _opcodes(file: _Bounded) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]]:
+    return pickletools.genops(cast("IO[bytes]", file))  # it reads, and asks where it is
+
+
 class _Interpreter:
     """The stack machine of pickle, over values that cannot run code."""
 
@@ -97,7 +101,7 @@ class _Interpreter:
         self.memo: dict[int, Any] = {}
 
     def run(self, file: _Bounded) -> Any:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        for count, (opcode, argument, _) in enumerate(_opcodes(file)):
             name = opcode.name
             if count == MAX_OPCODES:
                 raise pickle.UnpicklingError(f"more than {MAX_OPCODES:,} opcodes")
@@ -235,7 +239,7 @@ class _Interpreter:
             if not isinstance(state, dict):
                 raise pickle.UnpicklingError(f"a {type(state).__name__} as attributes of a dict")
             if "_metadata" in state:  # of the state dict of a module
-                target._metadata = state["_metadata"]
+                target._metadata = state["_metadata"]  # type: ignore[attr-defined]
         elif not isinstance(target, Ignored):
             raise pickle.UnpicklingError(f"attributes of a {type(target).__name__}")
 

@@ -49,7 +49,7 @@ class FrozenStatisticsBatchNorm(nn.BatchNorm2d):
         return super().train(False)
 
     def _load_from_state_dict(
-        self, state_dict: dict, prefix: str, local_metadata: dict, *args: Any
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *args: Any
     ) -> None:
         state_dict.pop(f"{prefix}num_batches_tracked", None)  # of a "BN"
         # Up to version 1, torch adds that very key.

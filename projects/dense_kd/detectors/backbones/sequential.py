@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import Backbone
@@ -20,6 +21,8 @@ class SequentialBackbone(Backbone):
     Layers after the last output are left out: nothing would train them, which
     DistributedDataParallel refuses.
     """
+
+    features: nn.Sequential
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ class SequentialBackbone(Backbone):
         }
         self._out_feature_channels = dict(zip(STRIDES, channels))
         self._out_feature_strides = dict(STRIDES)
-        self.features = features[: max(self._output_at)]
+        self.features = cast(nn.Sequential, features[: max(self._output_at)])
         num_frozen = [0, stem_end, *stage_ends][freeze_at]
         self._num_frozen = min(num_frozen, len(self.features))
         for layer in self._frozen_layers():

@@ -36,8 +36,8 @@ class DeformConv2d(nn.Conv2d):
         self.conv_offset = nn.Conv2d(
             in_channels, 2 * kernel_size**2, kernel_size, padding=padding, bias=True
         )
-        nn.init.zeros_(self.conv_offset.weight)
-        nn.init.zeros_(self.conv_offset.bias)
+        for parameter in self.conv_offset.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +49,10 @@ class DenseDetector(nn.Module, ABC):
     trains_distribution = False
     """Whether the losses fit a head with ``reg_max``, see ``detectors/boxes/distributions.py``."""
 
+    loss_normalizer: Tensor
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     def __init__(
         self,
         *,
@@ -55,7 +60,7 @@ class DenseDetector(nn.Module, ABC):
         head: TowerHead,
         head_in_features: list[str] | None = None,
         anchor_generator: nn.Module,
-        box2box_transform,
+        box2box_transform: Any,
         num_classes: int,
         class_names: list[str] | None = None,
         loss_normalizer: float,
@@ -168,7 +173,9 @@ class DenseDetector(nn.Module, ABC):
         """Whether ``DensePass.distribution`` is filled."""
         return self.head.reg_max is not None
 
-    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+    def forward(
+        self, batched_inputs: list[dict[str, Any]]
+    ) -> dict[str, Tensor] | list[dict[str, Any]]:
         """
         Args:
             batched_inputs: N dicts of detectron2's DatasetMapper: "image" (C, H, W) in
@@ -186,7 +193,9 @@ class DenseDetector(nn.Module, ABC):
             return losses
         return self.results(self.run(self.preprocess_image(batched_inputs)), batched_inputs)
 
-    def results(self, dense: DensePass, batched_inputs: list[dict]) -> list[dict]:
+    def results(
+        self, dense: DensePass, batched_inputs: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
         """The detections of a pass over a batch, in the pixels of the images as they were."""
         results = []
         for instances, image, size in zip_equal(
@@ -196,7 +205,7 @@ class DenseDetector(nn.Module, ABC):
             results.append({"instances": detector_postprocess(instances, height, width)})
         return results
 
-    def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """Move the images to the model's device, normalise them and pad them to one batch.
 
         Raises:
@@ -206,7 +215,7 @@ class DenseDetector(nn.Module, ABC):
         images = [(x.to(self.device) - self.pixel_mean) / self.pixel_std for x in images]
         return compat.batch_images([x.to(self.pixel_mean.dtype) for x in images], self.backbone)
 
-    def ground_truth(self, batched_inputs: list[dict]) -> list[Instances]:
+    def ground_truth(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
         """N Instances with gt_boxes and gt_classes, see :func:`checked_ground_truth`."""
         return checked_ground_truth(batched_inputs, self.num_classes, self.device)
 
@@ -229,7 +238,7 @@ class DenseDetector(nn.Module, ABC):
     ) -> DensePass:
         """Arrange the maps of the head, from :meth:`run` or ``head.resume``, as a DensePass."""
         quality = [per_prediction(x, 1).squeeze(-1) for x in outputs.quality]
-        if self.predicts_distribution:
+        if self.head.reg_max is not None:
             bins = self.head.reg_max + 1
             distribution = [
                 per_prediction(x, 4 * bins).unflatten(2, (4, bins)) for x in outputs.distribution
@@ -343,7 +352,7 @@ class DenseDetector(nn.Module, ABC):
             results.append(detections)
         return results
 
-    def visualize_training(self, batched_inputs: list[dict], dense: DensePass) -> None:
+    def visualize_training(self, batched_inputs: list[dict[str, Any]], dense: DensePass) -> None:
         """Every ``vis_period`` iterations, log an image: its truth, and below it detections."""
         storage = compat.event_storage()
         if self.vis_period <= 0 or storage is None or storage.iter % self.vis_period:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from detectron2.structures import Instances
 from torch import Tensor
 from torchvision.ops import batched_nms
@@ -25,7 +27,7 @@ def best_candidates(scores: Tensor, threshold: float, topk: int) -> tuple[Tensor
     return top, index, classes
 
 
-def at_most(size: int | Tensor, limit: int) -> int | Tensor:
+def at_most(size: int | Tensor, limit: int) -> Any:
     """The smaller of a size and ``limit``.
 
     A tracer makes a tensor of a size, which has to stay one: a number would be that of the example

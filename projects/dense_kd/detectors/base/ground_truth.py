@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import torch
 from detectron2.structures import Boxes, Instances
@@ -14,7 +15,7 @@ from .images import check_batch
 
 
 def checked_ground_truth(
-    batched_inputs: list[dict], num_classes: int, device: torch.device
+    batched_inputs: list[dict[str, Any]], num_classes: int, device: torch.device
 ) -> list[Instances]:
     """The ground truth of a batch on ``device``, checked; class ids as int64, boxes as float32.
 

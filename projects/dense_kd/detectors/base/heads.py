@@ -122,8 +122,7 @@ class TowerHead(RetinaNetHead):
         if reg_max is not None:
             channels = num_anchors * 4 * (reg_max + 1)
             self.bbox_pred = nn.Conv2d(conv_dims[-1], channels, kernel_size=3, padding=1)
-            nn.init.normal_(self.bbox_pred.weight, std=0.01)
-            nn.init.zeros_(self.bbox_pred.bias)
+            _initialize(self.bbox_pred)
 
     @property
     def depth(self) -> int:
@@ -265,14 +264,21 @@ class QualityHead(TowerHead):
         if quality_on not in BRANCHES:
             raise ValueError(f"quality_on={quality_on!r}: expected one of {BRANCHES}")
         self.quality_kind = quality
+        self._quality_branch = QUALITY_BRANCHES[quality]
         self.quality_on = quality_on
         branch = nn.Conv2d(conv_dims[-1], 1, kernel_size=3, padding=1)
-        nn.init.normal_(branch.weight, std=0.01)
-        nn.init.zeros_(branch.bias)
-        self.add_module(QUALITY_BRANCHES[quality], branch)
+        _initialize(branch)
+        self.add_module(self._quality_branch, branch)
 
     def predict(self, level: int, cls_feature: Tensor, bbox_feature: Tensor) -> dict[str, Tensor]:
         maps = super().predict(level, cls_feature, bbox_feature)
-        branch = getattr(self, QUALITY_BRANCHES[self.quality_kind])
+        branch = getattr(self, self._quality_branch)
         maps["quality"] = branch(cls_feature if self.quality_on == "cls" else bbox_feature)
         return maps
+
+
+def _initialize(conv: nn.Conv2d) -> None:
+    """As detectron2 does with prediction convolutions."""
+    weight, bias = conv.parameters()
+    nn.init.normal_(weight, std=0.01)
+    nn.init.zeros_(bias)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,7 +92,7 @@ def image_input(
 
 
 def checked_images(
-    batched_inputs: list[dict], expected: ImageInput, backbone: Backbone
+    batched_inputs: list[dict[str, Any]], expected: ImageInput, backbone: Backbone
 ) -> list[Tensor]:
     """The images of a batch, each (C, H, W) as it came, or (1, H, W): grey in all channels.
 
@@ -123,7 +124,7 @@ def checked_images(
     return images
 
 
-def check_batch(batched_inputs: list[dict]) -> None:
+def check_batch(batched_inputs: list[dict[str, Any]]) -> None:
     """Raise ValueError unless a batch is a list of dicts, and of one at least."""
     is_list = isinstance(batched_inputs, Sequence)
     if is_list and len(batched_inputs) == 0:
@@ -137,7 +138,7 @@ def check_batch(batched_inputs: list[dict]) -> None:
             )
 
 
-def _checked(image: Tensor, name: str, expected: ImageInput) -> Tensor:
+def _checked(image: Any, name: str, expected: ImageInput) -> Tensor:
     channels, input_format = expected.num_channels, expected.input_format
     wanted = f"a tensor (C, H, W) with {channels} channel(s), {input_format}"
     if not isinstance(image, Tensor):
@@ -202,7 +203,9 @@ def check_convertible(source: str, target: str) -> None:
         )
 
 
-def converted(batched_inputs: list[dict], source: str, target: str) -> list[dict]:
+def converted(
+    batched_inputs: list[dict[str, Any]], source: str, target: str
+) -> list[dict[str, Any]]:
     """The batch with its images in ``target`` instead of ``source``, see :data:`CHANNELS`."""
     check_convertible(source, target)
     if source == target:

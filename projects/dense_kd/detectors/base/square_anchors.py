@@ -80,7 +80,7 @@ class SquareAnchorDetector(DenseDetector):
             max_detections_per_image=max_detections_per_image,
             **dense,
         )
-        self.assigner = ATSSAssigner(topk=assign_topk, padding_multiple=padding_multiple)
+        self.assigner: Any = ATSSAssigner(topk=assign_topk, padding_multiple=padding_multiple)
 
     def assign(self, dense: DensePass, ground_truth: list[Instances]) -> tuple[Tensor, Tensor]:
         return self.assigner.assign(dense.priors, ground_truth, self.num_classes, dense.image_sizes)

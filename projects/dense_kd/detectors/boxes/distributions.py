@@ -7,13 +7,18 @@ RetinaNet such boxes, too. A head with ``reg_max`` predicts them.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...compat import full_precision
 from ...losses import distribution_focal_loss
 from ...outputs import DensePass, Targets
 from .coders import DistanceCoder
+
+if TYPE_CHECKING:
+    from ..base.dense import DenseDetector
 
 
 def expected_distances(distribution: Tensor) -> Tensor:
@@ -42,6 +47,7 @@ def distribution_loss(dense: DensePass, targets: Targets, coder: DistanceCoder) 
     Returns:
         (P,)
     """
+    assert dense.distribution is not None
     distribution = torch.cat(dense.distribution, dim=1)[targets.foreground]  # (P, 4, bins)
     priors = torch.cat(dense.priors)
     distances = coder.get_deltas(priors, targets.boxes)[targets.foreground]
@@ -50,7 +56,7 @@ def distribution_loss(dense: DensePass, targets: Targets, coder: DistanceCoder) 
     return distribution_focal_loss(distribution, distances).mean(dim=1)
 
 
-def check_distribution_boxes(detector: nn.Module) -> None:
+def check_distribution_boxes(detector: DenseDetector) -> None:
     """Raise ValueError if the head of ``detector`` has ``reg_max`` and the rest does not fit it."""
     if detector.head.reg_max is None:
         return

@@ -79,8 +79,9 @@ def check_file_classes(cfg: DictConfig, mode: str, file: str, names: list[str] |
         RunError: the file was trained for a dataset's classes in another order.
     """
     problems = []
+    names = names or []
     for part, dataset, classes in _known_classes(cfg, mode):
-        moved = in_another_order(names or [], classes)
+        moved = in_another_order(names, classes)
         if moved:
             first = moved[0]
             problems.append(

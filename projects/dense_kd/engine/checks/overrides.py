@@ -10,8 +10,9 @@ from omegaconf import DictConfig, ListConfig
 
 from ...arguments import accepts, parameters_of, takes_any
 from .errors import RunError, choice, near
+from .rules import Rule
 from .tree import PARTS, has_entries, referred_names, select, target_of
-from .values import TRAIN, Rule
+from .values import TRAIN
 
 
 def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:

@@ -30,7 +30,7 @@ def calls(node: Any, place: str) -> Iterator[tuple[str, DictConfig]]:
                 yield from calls(node[index], f"{place}.{index}")
 
 
-def target_of(node: DictConfig) -> Callable | None:
+def target_of(node: DictConfig) -> Callable[..., Any] | None:
     """What a LazyCall calls, or None if that cannot be found."""
     target = node.get("_target_")
     if isinstance(target, str):

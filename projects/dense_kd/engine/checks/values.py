@@ -155,7 +155,8 @@ def _optimizer(cfg: DictConfig) -> Iterator[str]:
             yield "optimizer: expected a LazyCall, as L(torch.optim.SGD)(params=..., lr=0.01)"
         return
     params = select(cfg.optimizer, "params")
-    known = parameters_of(target_of(params)) if isinstance(params, DictConfig) else None
+    groups = target_of(params) if isinstance(params, DictConfig) else None
+    known = parameters_of(groups) if groups else None
     if not known or "model" not in known:
         yield (
             "optimizer.params: expected a LazyCall that takes the model, as "

@@ -13,9 +13,10 @@ def random_state() -> dict[str, Any]:
     """Of Python, numpy and torch, so that ``torch.load(weights_only=True)`` reads it."""
     version, numbers, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()
+    as_int64 = torch.from_numpy(np.asarray(keys, dtype=np.int64))
     return {
         "python": [version, list(numbers), gauss],
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+        "numpy": [name, as_int64, position, has_gauss, cached],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }

@@ -86,7 +86,7 @@ def tower_adapters(
 
 
 def comparable_features(
-    student: DensePass, teacher: DensePass, adapters: WidthAdapters
+    student: DensePass, teacher: DensePass, adapters: nn.ModuleList
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The pyramids of both, level by level, as losses compare them, see :func:`comparable_maps`."""
     return comparable_maps(student.features, teacher.features, adapters)

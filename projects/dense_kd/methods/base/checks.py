@@ -55,5 +55,5 @@ def _priors(detector: DenseDetector) -> list[Tensor]:
     return [anchors.tensor.cpu() for anchors in detector.anchor_generator(maps)]
 
 
-def _first(priors: Tensor, detector: DenseDetector) -> list:
+def _first(priors: Tensor, detector: DenseDetector) -> list[list[float]]:
     return priors[: detector.num_anchors].round(decimals=1).tolist()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from detectron2.structures import Instances
@@ -79,6 +80,8 @@ class KDMethod(nn.Module, ABC):
     """Which classes correspond, for methods whose ``needs`` have ``same_classes``."""
     is_prepared = False
     """Whether it is part of a Distiller."""
+    student_classes: Tensor
+    teacher_classes: Tensor
 
     def __init__(self, *, warmup_iters: int = 0):
         """
@@ -176,6 +179,9 @@ class MethodSet(nn.Module):
     ``MethodSet(bckd=BCKD(), pkd=PKD())`` gives the losses ``kd_bckd_<term>``, ``kd_pkd_<term>``.
     """
 
+    student_initialized: Tensor
+    """() bool, of a set whose Distiller lets the student inherit: whether it has."""
+
     def __init__(self, **methods: KDMethod):
         """
         Args:
@@ -207,12 +213,12 @@ class MethodSet(nn.Module):
     @property
     def has_warmup(self) -> bool:
         """Whether the losses depend on the iteration."""
-        return any(method.warmup_iters > 0 for method in self.children())
+        return any(method.warmup_iters > 0 for _, method in self._named())
 
     @property
     def taps(self) -> tuple[Tap, ...]:
         """The tower features that the methods need, each once."""
-        return tuple(dict.fromkeys(t for method in self.children() for t in method.needs.taps))
+        return tuple(dict.fromkeys(t for _, method in self._named() for t in method.needs.taps))
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector, weights: str | None) -> None:
         """Check every method against both detectors, and let it make what depends on them.
@@ -224,7 +230,7 @@ class MethodSet(nn.Module):
         Raises:
             DistillationError: a method cannot distil between the two.
         """
-        for name, method in self.named_children():
+        for name, method in self._named():
             try:
                 method.check(student, teacher)
             except ValueError as error:
@@ -249,7 +255,7 @@ class MethodSet(nn.Module):
             self._warn_of_images(len(step.ground_truth))
         losses: dict[str, Tensor] = {}
         zero_or_nan = self._watch.look(teacher)
-        for name, method in self.named_children():
+        for name, method in self._named():
             with full_precision(student.logits[0].device):
                 terms = method(student, teacher, step)
             factor = method.warmup_factor(step.iteration)
@@ -264,10 +270,13 @@ class MethodSet(nn.Module):
         return losses
 
     def _warn_of_images(self, images: int) -> None:
-        for name, method in self.named_children():
+        for name, method in self._named():
             warning = method.images_warning(images)
             if warning:
                 logger.warning(f"method {name!r} ({type(method).__name__}): {warning}")
 
+    def _named(self) -> Iterator[tuple[str, KDMethod]]:
+        return cast("Iterator[tuple[str, KDMethod]]", self.named_children())
+
     def _names(self) -> list[str]:
-        return [name for name, _ in self.named_children()]
+        return [name for name, _ in self._named()]

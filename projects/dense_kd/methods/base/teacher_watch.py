@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from detectron2.utils import comm
@@ -107,7 +108,7 @@ class TeacherWatch:
             "precision='float32' or 'bfloat16' of Teacher does not"
         )
 
-    def __reduce__(self) -> tuple:  # a copy of a model has looked at nothing
+    def __reduce__(self) -> tuple[Any, ...]:  # a copy of a model has looked at nothing
         return type(self), ()
 
 

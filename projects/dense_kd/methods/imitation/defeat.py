@@ -53,7 +53,7 @@ class DeFeat(FeatureImitation):
 
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """``loss_object`` and ``loss_background``, those of them whose weight is not 0."""
-        sizes = [tuple(feature.shape[-2:]) for feature in student.features]
+        sizes = [(feature.shape[-2], feature.shape[-1]) for feature in student.features]
         masks = stacked([
             box_masks(truth.gt_boxes.tensor, student.strides, sizes) for truth in step.ground_truth
         ])  # fmt: skip

@@ -32,6 +32,8 @@ class FeatureImitation(KDMethod):
     """Standard deviation of the adapters' weights at the start; None is PyTorch's."""
     relu = False
     """Whether a ReLU follows the adapters."""
+    adapters: nn.ModuleList
+    """One for each level, made by :meth:`prepare`."""
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
         super().prepare(student, teacher)
@@ -40,8 +42,9 @@ class FeatureImitation(KDMethod):
         )
         for module in self.adapters.modules():
             if isinstance(module, nn.Conv2d) and self.initial_deviation is not None:
-                nn.init.normal_(module.weight, std=self.initial_deviation)
-                nn.init.zeros_(module.bias)
+                weight, bias = module.parameters()
+                nn.init.normal_(weight, std=self.initial_deviation)
+                nn.init.zeros_(bias)
 
     def errors(self, student: DensePass, teacher: DensePass) -> list[Tensor]:
         """e, L x (N, Hl*Wl), with gradient to the student and the adapters."""

@@ -6,6 +6,8 @@ except on all cells of images that are padded to one size.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -71,5 +73,6 @@ class FitNet(FeatureImitation):
                 level.unflatten(1, (-1, student.num_anchors)).any(dim=2).float()
                 for level in step.targets.foreground.split(student.num_predictions, dim=1)
             ]
-        loss = sum(masked_means(errors, masks, teacher.features[0].shape[1]))
+        means = masked_means(errors, masks, teacher.features[0].shape[1])
+        loss = cast(Tensor, sum(means))
         return {"loss_feature": self.weight * loss}

@@ -5,9 +5,12 @@ Means are over all images of this process: the split of a batch matters, see :mo
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor
 
-from ...options import check_positive, is_integer, is_share
+from ...arguments import is_integer
+from ...options import check_positive, is_share
 from ...outputs import DensePass
 from ..base.class_maps import ClassMap
 from ..base.kd_method import Needs, Step
@@ -69,15 +72,22 @@ class GIBox(FeatureImitation):
         """``loss_feature``."""
         masks = self._masks(student, teacher)
         errors = self.errors(student, teacher)
-        loss = sum(masked_means(errors, masks, teacher.features[0].shape[1]))
+        means = masked_means(errors, masks, teacher.features[0].shape[1])
+        loss = cast(Tensor, sum(means))
         return {"loss_feature": self.weight * loss}
 
     def _masks(self, student: DensePass, teacher: DensePass) -> list[Tensor]:
         ours, theirs = self.comparable_logits(student, teacher)
-        predictions = (ours, theirs, student.boxes, teacher.boxes)
+
+        def of(levels: list[Tensor], image: int) -> list[Tensor]:
+            return [level[image].detach() for level in levels]
+
         return stacked([
             disagreement_masks(
-                *([level[image].detach() for level in levels] for levels in predictions),
+                of(ours, image),
+                of(theirs, image),
+                of(student.boxes, image),
+                of(teacher.boxes, image),
                 student.num_anchors,
                 topk=self.topk,
                 nms_thresh=self.nms_thresh,

@@ -210,6 +210,7 @@ class LD(KDMethod):
         self, student: DensePass, teacher: DensePass, weights: Tensor, selected: Tensor
     ) -> Tensor:
         """The sum of weights * D over ``selected``, both (N, R)."""
+        assert student.distribution is not None and teacher.distribution is not None
         ours = torch.cat(student.distribution, dim=1)[selected]  # (P, 4, bins)
         theirs = torch.cat(teacher.distribution, dim=1)[selected]  # (P, 4, bins)
         if self.joint_softmax:

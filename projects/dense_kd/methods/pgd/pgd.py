@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -197,8 +197,8 @@ class PGD(KDMethod):
             raise ValueError(
                 f"branches={branches!r}: expected one or more of {IMITATED}, each once"
             )
-        given = {"beta": beta, "gamma": gamma}
-        given = {name: weight for name, weight in given.items() if weight is not None}
+        optional = {"beta": beta, "gamma": gamma}
+        given = {name: weight for name, weight in optional.items() if weight is not None}
         check_weights(alpha=alpha, **given, delta=delta)
         check_positive(temperature=temperature)
         check_counts(topk=topk)
@@ -213,9 +213,13 @@ class PGD(KDMethod):
         if "bbox" not in branches:
             check_unused(PGD, f"branches={branches}", bbox_iou_exponent=bbox_iou_exponent)
         elif set(branches) == {"bbox"}:
-            unused = dict(cls_iou_exponent=cls_iou_exponent, level_step=level_step)
-            unused["padding_multiple"] = padding_multiple  # of the background
-            check_unused(PGD, f"branches={branches}", **unused)
+            check_unused(
+                PGD,
+                f"branches={branches}",
+                cls_iou_exponent=cls_iou_exponent,
+                level_step=level_step,
+                padding_multiple=padding_multiple,  # of the background
+            )
         if compat == "released":
             check_unused(PGD, "compat='released'", padding_multiple=padding_multiple)
         self.alpha = alpha
@@ -305,6 +309,7 @@ class PGD(KDMethod):
             transposed = are_points(teacher)
             levels_of_boxes = released_boxes(teacher)
             weigh = partial(released_weights, transposed=transposed)
+            find_background: Callable[[Tensor, Tensor], Tensor]
             find_background = partial(released_background, transposed=transposed)
             find_valid = partial(not_in_padding, torch.cat(levels))
             padding = None if transposed else self.padding_multiple

@@ -283,8 +283,9 @@ class TID(KDMethod):
     @torch.no_grad()
     def _variance(self, student: DensePass, teacher: DensePass) -> Tensor:
         """(N,): the variance of the teacher's channels over the points of an image, their mean."""
-        keep = [self._on_image(student, size) for size in student.image_sizes]
-        keep = torch.stack(keep)  # (N, P)
+        keep = torch.stack(
+            [self._on_image(student, size) for size in student.image_sizes]
+        )  # (N, P)
         levels = [feature.detach().float().flatten(2) for feature in teacher.features]
         masks = keep[:, None].split([level.shape[2] for level in levels], dim=2)
         count = keep.sum(dim=1).clamp(min=1)[:, None]  # (N, 1)
