@@ -30,6 +30,8 @@ KINDS = {
     "meth": inspect.isroutine,
     "data": lambda _: True,
 }
+ARGUMENTS = re.compile(r"^Args:\n((?:(?: .*)?(?:\n|$))+)", re.MULTILINE)
+ENTRY = re.compile(r"^    (\**\w+(?:,\s+\**\w+)*):", re.MULTILINE)
 REFERENCE = re.compile(rf":({'|'.join(KINDS)}|\w+):`([^`]+)`")
 
 
@@ -96,6 +98,54 @@ def test_every_reference_in_a_docstring_leads_to_a_thing_of_its_kind():
 def test_a_reference_to_nothing_is_found(name):
     with pytest.raises(AttributeError):
         resolve("dense_kd.detectors.base.dense", 1, name)
+
+
+def argument_problems(function: ast.FunctionDef, docstring: str) -> set[str]:
+    """Arguments that ``Args:`` leaves out, and its entries that are none.
+
+    An entry is for one or several of them, and may name further ones as ``name``.
+    """
+    every = function.args
+    variable = [argument for argument in (every.vararg, every.kwarg) if argument]
+    names = [a.arg for a in (*every.posonlyargs, *every.args, *every.kwonlyargs, *variable)]
+    section = ARGUMENTS.search(docstring)
+    if section is None:
+        return set()
+    entries = ", ".join(ENTRY.findall(section[1]))
+    documented = set(re.findall(r"\w+", entries))
+    mentioned = set(re.findall(r"``(\w+)``", section[1]))
+    of_class = "classmethod" in map(ast.unparse, function.decorator_list)
+    own = set(names[1:] if of_class or names[:1] == ["self"] else names)
+    return (own - documented - mentioned) | (documented - own)
+
+
+def test_every_list_of_arguments_is_that_of_its_function():
+    found, wrong = 0, {}
+    for module, path in FILES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                docstring = ast.get_docstring(node) or ""
+                found += "Args:" in docstring
+                wrong[f"{module}, line {node.lineno}: {node.name}"] = argument_problems(
+                    node, docstring
+                )
+    assert {place: names for place, names in wrong.items() if names} == {}
+    assert found > 100
+
+
+@pytest.mark.parametrize(
+    "entries, problems",
+    [
+        (["a, b: two.", "c,", "    d: two."], set()),
+        (["a: one, as ``b``.", "c: of ``kwargs``.", "d: last."], set()),
+        (["a, b: two.", "c: and d: one."], {"d"}),
+        (["a, b, c, d, e: five."], {"e"}),
+    ],
+)
+def test_arguments_that_are_left_out_or_made_up_are_found(entries, problems):
+    (function,) = ast.parse("def f(self, a, *b, c, **d): pass").body
+    docstring = "\n    ".join(["Args:", *entries])
+    assert argument_problems(function, f"Summary.\n\n{docstring}\n\nReturns:\n    e: f") == problems
 
 
 def imports(module: str) -> set[str]:

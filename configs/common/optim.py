@@ -1,3 +1,5 @@
+"""Optimizers."""
+
 import torch
 from detectron2.config import LazyCall as L
 from detectron2.solver.build import get_default_optimizer_params

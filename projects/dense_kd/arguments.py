@@ -121,10 +121,12 @@ def type_problem(parameter: inspect.Parameter, value: Any) -> str | None:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value is a number; true and false are none."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def is_integer(value: Any) -> TypeGuard[int]:
+    """Whether a value is a whole number by its type; true and false are none."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 

@@ -168,6 +168,7 @@ class Distiller(nn.Module):
     def state_dict(  # type: ignore[override]  # torch has an overload for positions
         self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False
     ) -> dict[str, Tensor]:
+        """The student's, and under ``kd.`` the methods' and the iteration of a warm-up."""
         state = self.student.state_dict(destination=destination, prefix=prefix, keep_vars=keep_vars)
         self.kd.state_dict(destination=state, prefix=prefix + METHOD_PREFIX, keep_vars=keep_vars)
         if self.kd.has_warmup:
@@ -192,6 +193,7 @@ class Distiller(nn.Module):
             yield from module.named_modules(memo, path, remove_duplicate)
 
     def get_buffer(self, target: str) -> Tensor:
+        """By its name in the checkpoint: a method's, or the student's."""
         of_method = target.startswith((METHOD_PREFIX, _STUDENT))
         return super().get_buffer(target) if of_method else self.student.get_buffer(target)
 
@@ -236,6 +238,7 @@ class Distiller(nn.Module):
             return getattr(self.student, name)
 
     def extra_repr(self) -> str:
+        """The teacher, which is no submodule."""
         return f"(teacher): {self.teacher!r}"
 
 

@@ -100,6 +100,7 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
         self.tag_last_checkpoint(f"{name}.pth")
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Point ``last_checkpoint`` to a file of the folder; it is replaced whole."""
         path = os.path.join(self.save_dir, "last_checkpoint")
         if not os.path.isdir(self.save_dir):
             super().tag_last_checkpoint(last_filename_basename)
@@ -115,6 +116,14 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
             self._resuming = False
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Fill the model, and what is saved beside it, from a file.
+
+        Returns:
+            what the file holds besides.
+
+        Raises:
+            CheckpointError: it cannot be read, or does not fit.
+        """
         self.source = path
         try:
             rest = super().load(path, *args, **kwargs)

@@ -78,6 +78,7 @@ class TrainLoader:
             yield batch
 
     def state_dict(self) -> dict[str, int]:
+        """What the place in the data depends on."""
         return {
             "seed": self.sampler.seed,
             "num_images": self.num_images,

@@ -56,6 +56,7 @@ class Run:
 
     @property
     def log(self) -> Path:
+        """The file that its output goes to."""
         return self.folder / "stdout.txt"
 
 

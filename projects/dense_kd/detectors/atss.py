@@ -111,6 +111,7 @@ class ATSS(SquareAnchorDetector):
         self.distribution_loss_weight = distribution_loss_weight
 
     def targets(self, dense: DensePass, ground_truth: list[Instances]) -> Targets:
+        """As of any detector, with the target of the quality branch: centreness or IoU."""
         targets = super().targets(dense, ground_truth)
         if self.head.quality_kind == "centerness":
             priors = torch.cat(dense.priors)

@@ -218,9 +218,11 @@ class FCOS(DenseDetector):
         }
 
     def assign(self, dense: DensePass, ground_truth: list[Instances]) -> tuple[Tensor, Tensor]:
+        """Labels (N, R) and matched boxes (N, R, 4) by :class:`FCOSAssigner`."""
         return self.assigner.assign(dense.priors, ground_truth, self.num_classes)
 
     def targets(self, dense: DensePass, ground_truth: list[Instances]) -> Targets:
+        """As of any detector, with the centreness of the positives."""
         targets = super().targets(dense, ground_truth)
         priors = torch.cat(dense.priors)
         targets.quality = centerness(priors, targets.boxes, targets.foreground)
@@ -266,6 +268,8 @@ class FCOS(DenseDetector):
         return -elementwise_iou(boxes, target_boxes).clamp(min=1e-6).log()
 
     def detection_scores(self, dense: DensePass) -> tuple[list[Tensor], list[Tensor] | None]:
+        """By ``score``, the class scores with the centreness as their factor, or the root of the
+        product of both."""
         scores = [logits.sigmoid() for logits in dense.logits]
         assert dense.quality is not None
         factors = [quality.sigmoid() for quality in dense.quality]  # centreness

@@ -108,6 +108,7 @@ class RetinaNet(DenseDetector):
         return arguments
 
     def assign(self, dense: DensePass, ground_truth: list[Instances]) -> tuple[Tensor, Tensor]:
+        """Labels (N, R) and matched boxes (N, R, 4) by :class:`MaxIoUAssigner`."""
         return self.assigner.assign(dense.priors, ground_truth, self.num_classes, dense.image_sizes)
 
     def losses(self, dense: DensePass, targets: Targets) -> dict[str, Tensor]:

@@ -93,6 +93,7 @@ class Trainer(SimpleTrainer):
         super().train(start_iter, max_iter)
 
     def before_train(self) -> None:
+        """Save what a kill in the last save left out, if no iteration is left."""
         super().before_train()
         if self.start_iter == self.max_iter > 0:
             logger.info(f"All {self.max_iter} iterations are done already")
@@ -162,6 +163,7 @@ class Trainer(SimpleTrainer):
         return torch.autocast(self.device.type, dtype=AMP_DTYPES[self.amp_dtype])
 
     def state_dict(self) -> dict[str, Any]:
+        """What an exact continuation needs beside the model's parameters."""
         state = super().state_dict()
         state["optimizer_class"] = type(self.optimizer).__qualname__
         state["grad_scaler"] = self.grad_scaler.state_dict()
@@ -174,6 +176,7 @@ class Trainer(SimpleTrainer):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from :meth:`state_dict`, with the hyperparameters of this run."""
         check_same_optimizer(self.optimizer, state_dict)
         built = hyperparameters(self.optimizer)
         super().load_state_dict(state_dict)

@@ -114,6 +114,7 @@ class BCKD(KDMethod):
         return losses
 
     def images_warning(self, images: int) -> str | None:
+        """That the losses grow with the images, unless they are divided by positives."""
         if self.normalize == "positives":
             return None
         return growth_warning("sums over the images", images, "set normalize='positives'")

@@ -155,6 +155,7 @@ class CrossKD(KDMethod):
         self.adapters = nn.ModuleDict()
 
     def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        """Also the depth of the towers, and that both have what the losses compare."""
         for role, detector in (("student", student), ("teacher", teacher)):
             for branch, depth in self.depth.items():
                 if depth > detector.head.depth:
@@ -195,6 +196,7 @@ class CrossKD(KDMethod):
             )
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        """Make the adapters of towers that differ in width."""
         super().prepare(student, teacher)
         self.same_priors = _same_priors(student, teacher)
         for branch, depth in self.depth.items():

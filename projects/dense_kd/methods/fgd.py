@@ -99,6 +99,7 @@ class FGD(KDMethod):
         self.box_scale = box_scale
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        """Make the adapters, and the context blocks of the relation term."""
         super().prepare(student, teacher)
         self.adapters = pyramid_adapters(student, teacher)
         if self.relation_weight > 0:  # unused parameters would have no gradient

@@ -83,6 +83,7 @@ class FKD(KDMethod):
         self.temperature = temperature
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        """Make the trained parts of all levels, see :meth:`make_layers`."""
         super().prepare(student, teacher)
         widths = pyramid_channels(student), pyramid_channels(teacher)
         self.make_layers(len(student.strides), *widths)
@@ -94,6 +95,7 @@ class FKD(KDMethod):
         self.levels = nn.ModuleList(LevelNorms(channels, teacher_channels, p) for p in pooling)
 
     def images_warning(self, images: int) -> str | None:
+        """That its norms grow with the root of the number of images."""
         growing = "norms over the images"
         return growth_warning(growing, images, "divide its weights by that", exponent=0.5)
 

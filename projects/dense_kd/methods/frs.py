@@ -62,6 +62,7 @@ class FRS(FeatureImitation):
         self.class_map = class_map
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        """Make the adapters, if there is a feature term."""
         super().prepare(student, teacher)
         if self.feature_weight == 0:  # parameters without a gradient would stop DDP
             self.adapters = nn.ModuleList()

@@ -126,6 +126,7 @@ class KD(KDMethod):
         self.class_map = class_map
 
     def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        """Also that locations and codes of boxes agree, where the options compare them."""
         super().check(student, teacher)
         if self.anchors == "best":
             if student.strides != teacher.strides:
@@ -171,6 +172,7 @@ class KD(KDMethod):
         return losses
 
     def images_warning(self, images: int) -> str | None:
+        """That the losses grow with the images, unless they are divided by positives."""
         if self.normalize == "positives":
             return None
         return growth_warning("sums over the images", images, "set normalize='positives'")

@@ -69,6 +69,7 @@ class MGD(KDMethod):
         self.masked_ratio = masked_ratio
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        """Make the adapters and the generators of all levels."""
         super().prepare(student, teacher)
         self.adapters = pyramid_adapters(student, teacher)
         width = pyramid_channels(teacher)

@@ -91,6 +91,7 @@ class PKD(KDMethod):
         self.resized = resized
 
     def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        """Also that the pyramids have as many levels, and the levels that are left out."""
         super().check(student, teacher)
         if student.strides == teacher.strides:
             check_unused(PKD, "equal level strides", resized=self.resized)
@@ -110,6 +111,7 @@ class PKD(KDMethod):
             raise ValueError(f"omitted_levels={self.omitted_levels} leaves no level to compare")
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        """Choose the levels that are compared, and make their adapters."""
         super().prepare(student, teacher)
         self.levels = self._compared(len(student.strides))
         self.adapters = tower_adapters(

@@ -49,6 +49,7 @@ class Budget:
         self.left = self.FACTOR * size + self.MARGIN
 
     def spend(self, count: int) -> None:
+        """Take ``count`` bytes of what is left; an UnpicklingError if that is not enough."""
         self.left -= count
         if self.left < 0:
             raise pickle.UnpicklingError(
@@ -67,6 +68,7 @@ class Call:
     make: Callable[..., Any]
 
     def __call__(self, budget: Budget, *arguments: Any) -> Any:
+        """The value; an UnpicklingError if the arguments are of a wrong type."""
         try:
             return self.make(budget, *arguments)
         except (TypeError, AttributeError) as error:
@@ -80,6 +82,7 @@ class Ignored:
     name: str
 
     def __call__(self, *_: Any) -> Ignored:
+        """Itself, which also stands for what it would make."""
         return self
 
 
@@ -109,6 +112,7 @@ class DType:
     order: Any = "="
 
     def numpy(self) -> np.dtype:
+        """The dtype, of numbers or texts; an UnpicklingError for others, such as objects."""
         if not re.fullmatch(r"[?bBhHiIlLqQefdFD]|[biufcSU]\d{1,4}", self.code):
             raise pickle.UnpicklingError(f"an array of {self.code[:20]!r}, expected numbers")
         if self.order not in ("=", "<", ">", "|"):

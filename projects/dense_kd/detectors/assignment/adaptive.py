@@ -46,6 +46,8 @@ class AdaptiveAssigner:
         """Labels (N, R) and matched boxes (N, R, 4).
 
         Args:
+            priors, ground_truth, num_classes, image_sizes: see
+                :meth:`.max_iou.MaxIoUAssigner.assign`.
             fit: maps the index of an image and (R,) bool, V of which are True, to (M, V): how well
                 these anchors fit its M boxes, at least 0.
         """
@@ -165,9 +167,11 @@ class DDODAssigner(AdaptiveAssigner):
         logits: Tensor,
         boxes: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """As :meth:`ATSSAssigner.assign`, with
+        """As :meth:`ATSSAssigner.assign`, by predictions.
 
         Args:
+            priors, ground_truth, num_classes, image_sizes: see
+                :meth:`.max_iou.MaxIoUAssigner.assign`.
             logits: (N, R, K) class logits, of any detector with the same priors and classes.
             boxes: (N, R, 4) that it predicts.
         """

@@ -161,6 +161,7 @@ class DenseDetector(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
+        """Where the model is, and images are moved to."""
         return self.pixel_mean.device
 
     @property

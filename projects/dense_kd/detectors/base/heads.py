@@ -49,6 +49,7 @@ class Scale(nn.Module):
         self.scale = nn.Parameter(torch.tensor(1.0))
 
     def forward(self, x: Tensor) -> Tensor:
+        """``x``, of any shape, times the factor."""
         return x * self.scale
 
 
@@ -271,6 +272,7 @@ class QualityHead(TowerHead):
         self.add_module(self._quality_branch, branch)
 
     def predict(self, level: int, cls_feature: Tensor, bbox_feature: Tensor) -> dict[str, Tensor]:
+        """As :meth:`TowerHead.predict`, with the map of the quality branch."""
         maps = super().predict(level, cls_feature, bbox_feature)
         branch = getattr(self, self._quality_branch)
         maps["quality"] = branch(cls_feature if self.quality_on == "cls" else bbox_feature)

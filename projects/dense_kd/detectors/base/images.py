@@ -40,6 +40,7 @@ class ImageInput:
 
     @property
     def num_channels(self) -> int:
+        """C of an image in ``input_format``."""
         return CHANNELS[self.input_format]
 
     @property

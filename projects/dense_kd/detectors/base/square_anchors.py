@@ -83,6 +83,7 @@ class SquareAnchorDetector(DenseDetector):
         self.assigner: Any = ATSSAssigner(topk=assign_topk, padding_multiple=padding_multiple)
 
     def assign(self, dense: DensePass, ground_truth: list[Instances]) -> tuple[Tensor, Tensor]:
+        """Labels (N, R) and matched boxes (N, R, 4) by :class:`ATSSAssigner`."""
         return self.assigner.assign(dense.priors, ground_truth, self.num_classes, dense.image_sizes)
 
     def detection_scores(self, dense: DensePass) -> tuple[list[Tensor], list[Tensor] | None]:

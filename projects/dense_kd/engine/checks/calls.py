@@ -34,6 +34,7 @@ def problems(cfg: DictConfig) -> Iterator[str]:
 
 
 def call_problems(place: str, node: DictConfig) -> Iterator[str]:
+    """What is wrong with the arguments of the LazyCall ``node`` at ``place`` of a config."""
     target = target_of(node)
     if target is None:
         if isinstance(node.get("_target_"), str):

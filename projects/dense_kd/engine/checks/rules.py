@@ -18,18 +18,22 @@ class Rule:
 
 
 def integer(least: int, note: str = "") -> Rule:
+    """A whole number from ``least`` on; ``note`` says more of it."""
     return Rule(f"a whole number of at least {least}{note}", lambda v: is_integer(v) and v >= least)
 
 
 def optional(rule: Rule) -> Rule:
+    """What ``rule`` allows, or null."""
     return Rule(f"{rule.expected}, or null", lambda v: v is None or rule.holds(v))
 
 
 def above_zero(note: str = "") -> Rule:
+    """A number above 0; ``note`` says more of it."""
     return Rule(f"a number above 0{note}", lambda v: is_number(v) and v > 0)
 
 
 def one_of(*names: str) -> Rule:
+    """One of these texts."""
     return Rule(f"one of {', '.join(names)}", lambda v: v in names)
 
 

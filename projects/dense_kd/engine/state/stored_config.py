@@ -28,6 +28,7 @@ class StoredConfig:
         self._plain = plain_config(cfg)
 
     def state_dict(self) -> dict[str, Any]:
+        """The config, see :func:`plain_config`."""
         return self._plain
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

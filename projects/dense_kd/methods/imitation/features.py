@@ -36,6 +36,7 @@ class FeatureImitation(KDMethod):
     """One for each level, made by :meth:`prepare`."""
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        """Make the adapters, with their initial weights."""
         super().prepare(student, teacher)
         self.adapters = pyramid_adapters(
             student, teacher, kernel_size=self.kernel_size, always=self.always_adapts

@@ -167,6 +167,7 @@ class LD(KDMethod):
         return losses
 
     def images_warning(self, images: int) -> str | None:
+        """That terms grow with the images, unless they are divided by their number."""
         sums = {"loss_main": self.main_weight, "loss_vlr": self.vlr_weight}
         terms = [term for term, weight in sums.items() if weight > 0]
         if self.normalize == "images" or not terms:

@@ -247,6 +247,7 @@ class PGD(KDMethod):
         self.adapters = nn.ModuleDict()
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        """Make the adapters of branches that differ in width."""
         super().prepare(student, teacher)
         for branch in self.branches:
             depth = 0 if branch == "neck" else 1
@@ -255,6 +256,7 @@ class PGD(KDMethod):
                 self.adapters[branch] = nn.Conv2d(ours, theirs, kernel_size=1).to(student.device)
 
     def images_warning(self, images: int) -> str | None:
+        """That the released code's class terms have the masks of all images."""
         if self.compat != "released" or set(self.branches) == {"bbox"}:
             return None
         growing = "with compat='released' the class terms have the masks of all images"

@@ -202,6 +202,7 @@ class TID(KDMethod):
         self.class_map = class_map
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
+        """Make the adapters, between equal widths too."""
         super().prepare(student, teacher)
         self.adapters = pyramid_adapters(student, teacher, always=True)
 
