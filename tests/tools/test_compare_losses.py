@@ -202,6 +202,12 @@ def test_a_folder_without_git_has_no_commits(compare, repository):
     assert code == 2 and "HEAD: expected a commit" in errors
 
 
+def test_without_git_there_is_nothing_to_compare(compare, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    code, _, errors = compare("v1", "v2")
+    assert code == 2 and "comparing commits needs git" in errors
+
+
 def test_variables_and_hooks_of_git_do_not_reach_the_comparison(compare, repository, monkeypatch):
     hook = repository / ".git" / "hooks" / "post-checkout"
     hook.parent.mkdir(exist_ok=True)
