@@ -33,6 +33,7 @@ from .methods import (
     KDMethod,
     MethodSet,
 )
+from .recipes import known_teacher, recipe
 from .teacher import Teacher
 from .yacs_config import DistillFCOS, DistillRetinaNet, add_dense_kd_config
 
@@ -72,4 +73,6 @@ __all__ = [
     "from_detectron2",
     "get_config",
     "get_config_file",
+    "known_teacher",
+    "recipe",
 ]
