@@ -3,21 +3,12 @@ gfl/r18_1x.py first."""
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import BCKD, Distiller, MethodSet, Teacher, get_config
+from dense_kd import BCKD, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("gfl/r18_1x.py")
-teacher = get_config("gfl/r18_1x.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
-train.output_dir = "output/bckd/gfl_r18_r18_1x"
-
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(model=teacher.model, weights="output/gfl/r18_1x/model_final.pth"),
+    teacher=known_teacher("gfl/r18_1x.py"),
     methods=L(MethodSet)(bckd=L(BCKD)(cls_weight=1.0, loc_weight=4.0)),
 )

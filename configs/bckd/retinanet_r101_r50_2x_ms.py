@@ -3,24 +3,12 @@ recipe, in no table. We have no AP of it."""
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import BCKD, Distiller, MethodSet, Teacher, get_config
+from dense_kd import BCKD, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("retinanet/r50_2x_ms.py")
-teacher = get_config("retinanet/r101_2x_ms.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
-train.output_dir = "output/bckd/retinanet_r101_r50_2x_ms"
-
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(
-        model=teacher.model,
-        weights="detectron2://COCO-Detection/retinanet_R_101_FPN_3x/190397697/model_final_971ab9.pkl",
-    ),
+    teacher=known_teacher("retinanet/r101_2x_ms.py"),
     methods=L(MethodSet)(bckd=L(BCKD)(cls_weight=1.0, loc_weight=4.0)),
 )

@@ -4,24 +4,13 @@ in the README of its code. This is the code: depth 2 and -log IoU, in the paper 
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import CrossKD, Distiller, MethodSet, Teacher, get_config
+from dense_kd import CrossKD, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("fcos/mmdet_r50_2x_ms.py")
-teacher = get_config("fcos/mmdet_r101_2x_ms.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
-train.output_dir = "output/crosskd/fcos_r101_r50_2x_ms"
-
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(
-        model=teacher.model, weights="mmdet://fcos_r101_caffe_fpn_gn-head_mstrain_640-800_2x_coco"
-    ),
+    teacher=known_teacher("fcos/mmdet_r101_2x_ms.py"),
     methods=L(MethodSet)(
         crosskd=L(CrossKD)(
             depth=2, cls_weight=0.4, loc_weight=0.75, loc_loss="iou", normalize="quality"

@@ -3,21 +3,12 @@ depth and weights are those of the other RetinaNets."""
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import CrossKD, Distiller, MethodSet, Teacher, get_config
+from dense_kd import CrossKD, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("retinanet/mmdet_mobilenetv2_1x.py")
-teacher = get_config("retinanet/mmdet_r50_1x.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
-train.output_dir = "output/crosskd/retinanet_r50_mobilenetv2_1x"
-
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(model=teacher.model, weights="mmdet://retinanet_r50_fpn_1x_coco"),
+    teacher=known_teacher("retinanet/mmdet_r50_1x.py"),
     methods=L(MethodSet)(crosskd=L(CrossKD)(depth=3, cls_weight=1.0, loc_weight=1.0)),
 )

@@ -4,21 +4,12 @@ no AP of it."""
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import CrossKD, Distiller, MethodSet, Teacher, get_config
+from dense_kd import CrossKD, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("gfl/voc_r50_1x.py")
-teacher = get_config("gfl/r101_2x_ms.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
-train.output_dir = "output/crosskd/voc_gfl_r101_r50_1x"
-
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(model=teacher.model, weights="mmdet://gfl_r101_fpn_mstrain_2x_coco"),
+    teacher=known_teacher("gfl/r101_2x_ms.py"),
     methods=L(MethodSet)(crosskd=L(CrossKD)(depth=3, cls_weight=1.0, loc_weight=4.0)),
 )

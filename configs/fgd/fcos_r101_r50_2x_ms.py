@@ -4,25 +4,14 @@ sampling, normalised distances and GIoU."""
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import FGD, Distiller, MethodSet, Teacher, get_config
+from dense_kd import FGD, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("fcos/fgd_r50_2x_ms.py")
-teacher = get_config("fcos/mmdet_r101_2x_ms.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 train.clip_grad = dict(max_norm=35.0, norm_type=2.0)
-train.output_dir = "output/fgd/fcos_r101_r50_2x_ms"
-
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(
-        model=teacher.model, weights="mmdet://fcos_r101_caffe_fpn_gn-head_mstrain_640-800_2x_coco"
-    ),
+    teacher=known_teacher("fcos/mmdet_r101_2x_ms.py"),
     methods=L(MethodSet)(
         fgd=L(FGD)(
             fg_weight=1.6e-3,

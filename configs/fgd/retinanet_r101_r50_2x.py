@@ -3,23 +3,14 @@ it."""
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import FGD, Distiller, MethodSet, Teacher, get_config
+from dense_kd import FGD, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("retinanet/mmdet_r50_2x.py")
-teacher = get_config("retinanet/mmdet_r101_2x.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 train.clip_grad = dict(max_norm=35.0, norm_type=2.0)
-train.output_dir = "output/fgd/retinanet_r101_r50_2x"
-
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(model=teacher.model, weights="mmdet://retinanet_r101_fpn_2x_coco"),
+    teacher=known_teacher("retinanet/mmdet_r101_2x.py"),
     methods=L(MethodSet)(
         fgd=L(FGD)(
             fg_weight=1e-3,

@@ -2,23 +2,14 @@
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import FGD, Distiller, MethodSet, Teacher, get_config
+from dense_kd import FGD, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("retinanet/mmdet_r50_2x.py")
-teacher = get_config("retinanet/mmdet_x101_1x.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 train.clip_grad = dict(max_norm=35.0, norm_type=2.0)
-train.output_dir = "output/fgd/retinanet_x101_r50_2x"
-
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(model=teacher.model, weights="mmdet://retinanet_x101_64x4d_fpn_1x_coco"),
+    teacher=known_teacher("retinanet/mmdet_x101_1x.py"),
     methods=L(MethodSet)(
         fgd=L(FGD)(
             fg_weight=1e-3,

@@ -3,21 +3,12 @@ those of LD's code (2 on the mean of each of five levels)."""
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import FGFI, Distiller, MethodSet, Teacher, get_config
+from dense_kd import FGFI, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("gfl/r18_1x.py")
-teacher = get_config("gfl/r101_2x_ms.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
-train.output_dir = "output/fgfi/gfl_r101_r18_1x"
-
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(model=teacher.model, weights="mmdet://gfl_r101_fpn_mstrain_2x_coco"),
+    teacher=known_teacher("gfl/r101_2x_ms.py"),
     methods=L(MethodSet)(fgfi=L(FGFI)(weight=20.0, levels="each")),
 )

@@ -3,21 +3,12 @@ teacher (38.5 AP, here 38.9): model.teacher.weights=mmdet://retinanet_r101_fpn_1
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import FRS, Distiller, MethodSet, Teacher, get_config
+from dense_kd import FRS, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("retinanet/mmdet_r50_2x.py")
-teacher = get_config("retinanet/mmdet_r101_2x.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
-train.output_dir = "output/frs/retinanet_r101_r50_2x"
-
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(model=teacher.model, weights="mmdet://retinanet_r101_fpn_2x_coco"),
+    teacher=known_teacher("retinanet/mmdet_r101_2x.py"),
     methods=L(MethodSet)(frs=L(FRS)(feature_weight=0.005, cls_weight=0.02)),
 )

@@ -3,21 +3,12 @@ losses are ours; the paper does not print its own."""
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import KD, Distiller, MethodSet, Teacher, get_config
+from dense_kd import KD, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("gfl/r50_1x.py")
-teacher = get_config("retinanet/mmdet_r101_2x.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
-train.output_dir = "output/kd/gfl_retinanet_r101_r50_1x"
-
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(model=teacher.model, weights="mmdet://retinanet_r101_fpn_2x_coco"),
+    teacher=known_teacher("retinanet/mmdet_r101_2x.py"),
     methods=L(MethodSet)(kd=L(KD)(anchors="best")),
 )

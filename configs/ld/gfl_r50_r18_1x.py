@@ -3,21 +3,12 @@ Its weights are for 2 images per process: 8 x 2."""
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import LD, Distiller, MethodSet, Teacher, get_config
+from dense_kd import LD, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("gfl/r18_1x.py")
-teacher = get_config("gfl/r50_1x.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
-train.output_dir = "output/ld/gfl_r50_r18_1x"
-
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(model=teacher.model, weights="mmdet://gfl_r50_fpn_1x_coco"),
+    teacher=known_teacher("gfl/r50_1x.py"),
     methods=L(MethodSet)(ld=L(LD)()),
 )

@@ -7,22 +7,13 @@ as released and not in the paper.
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import PGD, Distiller, MethodSet, Teacher, get_config
+from dense_kd import PGD, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("ddod/pgd_r50_1x.py")
-teacher = get_config("ddod/pgd_r101_3x_ms.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
-train.output_dir = "output/pgd/ddod_r101_r50_1x"
-
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(model=teacher.model, weights="output/ddod/pgd_r101_3x_ms/model_final.pth"),
+    teacher=known_teacher("ddod/pgd_r101_3x_ms.py"),
     methods=L(MethodSet)(pgd=L(PGD)(alpha=4 * 0.08, gamma=1.6 * 0.08, temperature=0.8, topk=30)),
     init_student=True,
     targets_from_teacher=True,

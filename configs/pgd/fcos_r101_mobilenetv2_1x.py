@@ -6,22 +6,13 @@ student inherits the teacher's FPN and head, as released and not in the paper.
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import PGD, Distiller, MethodSet, Teacher, get_config
+from dense_kd import PGD, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("fcos/pgd_mobilenetv2_1x.py")
-teacher = get_config("fcos/pgd_r101_3x_ms.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
-train.output_dir = "output/pgd/fcos_r101_mobilenetv2_1x"
-
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(model=teacher.model, weights="output/fcos/pgd_r101_3x_ms/model_final.pth"),
+    teacher=known_teacher("fcos/pgd_r101_3x_ms.py"),
     methods=L(MethodSet)(pgd=L(PGD)(alpha=4 * 0.04, gamma=1.6 * 0.04, temperature=0.8, topk=30)),
     init_student=True,
 )

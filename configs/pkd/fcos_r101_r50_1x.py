@@ -3,23 +3,12 @@ RetinaNet."""
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import PKD, Distiller, MethodSet, Teacher, get_config
+from dense_kd import PKD, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("fcos/mmdet_r50_1x.py")
-teacher = get_config("fcos/mmdet_r101_2x_ms.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
-train.output_dir = "output/pkd/fcos_r101_r50_1x"
-
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(
-        model=teacher.model, weights="mmdet://fcos_r101_caffe_fpn_gn-head_mstrain_640-800_2x_coco"
-    ),
+    teacher=known_teacher("fcos/mmdet_r101_2x_ms.py"),
     methods=L(MethodSet)(pkd=L(PKD)(weight=10.0, omitted_levels=(-1,))),
 )

@@ -3,21 +3,12 @@ CrossKD + PKD; the paper does not name it."""
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import PKD, Distiller, MethodSet, Teacher, get_config
+from dense_kd import PKD, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("gfl/r18_1x.py")
-teacher = get_config("gfl/r50_1x.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
-train.output_dir = "output/pkd/gfl_r50_r18_1x"
-
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(model=teacher.model, weights="mmdet://gfl_r50_fpn_1x_coco"),
+    teacher=known_teacher("gfl/r50_1x.py"),
     methods=L(MethodSet)(pkd=L(PKD)(weight=6.0)),
 )

@@ -2,21 +2,12 @@
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import PKD, Distiller, MethodSet, Teacher, get_config
+from dense_kd import PKD, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("retinanet/mmdet_r50_2x.py")
-teacher = get_config("retinanet/mmdet_x101_1x.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
-train.output_dir = "output/pkd/retinanet_x101_r50_2x"
-
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(model=teacher.model, weights="mmdet://retinanet_x101_64x4d_fpn_1x_coco"),
+    teacher=known_teacher("retinanet/mmdet_x101_1x.py"),
     methods=L(MethodSet)(pkd=L(PKD)(weight=10.0, omitted_levels=(-1,))),
 )

@@ -2,21 +2,12 @@
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import DeFeat, Distiller, MethodSet, Teacher, get_config
+from dense_kd import DeFeat, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("quickstart/student.py")
-teacher = get_config("quickstart/teacher.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
-train.output_dir = "output/quickstart/defeat"
-
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(model=teacher.model, weights="output/quickstart/teacher/model_final.pth"),
+    teacher=known_teacher("quickstart/teacher.py"),
     methods=L(MethodSet)(defeat=L(DeFeat)()),
 )

@@ -2,22 +2,13 @@
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import FGD, Distiller, MethodSet, Teacher, get_config
+from dense_kd import FGD, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("quickstart/student.py")
-teacher = get_config("quickstart/teacher.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
-train.output_dir = "output/quickstart/fgd"
-
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(model=teacher.model, weights="output/quickstart/teacher/model_final.pth"),
+    teacher=known_teacher("quickstart/teacher.py"),
     # Features here are large, of about 8 at P3, so the temperature is higher than the published
     # one, and the weights of the terms that are sums of squares are lower.
     methods=L(MethodSet)(

@@ -2,24 +2,13 @@
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import LD, Distiller, MethodSet, Teacher, get_config
+from dense_kd import LD, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("quickstart/gfl.py")
-teacher = get_config("quickstart/gfl_teacher.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
-train.output_dir = "output/quickstart/ld"
-
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(
-        model=teacher.model, weights="output/quickstart/gfl_teacher/model_final.pth"
-    ),
+    teacher=known_teacher("quickstart/gfl_teacher.py"),
     # The released weights are for two images per process; batches here have more.
     methods=L(MethodSet)(ld=L(LD)(normalize="images")),
 )

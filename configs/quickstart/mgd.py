@@ -2,22 +2,13 @@
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import MGD, Distiller, MethodSet, Teacher, get_config
+from dense_kd import MGD, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("quickstart/student.py")
-teacher = get_config("quickstart/teacher.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
-train.output_dir = "output/quickstart/mgd"
-
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(model=teacher.model, weights="output/quickstart/teacher/model_final.pth"),
+    teacher=known_teacher("quickstart/teacher.py"),
     # On COCO 2e-5. The loss is a sum of squares, and features here are large, of about 8 at P3.
     methods=L(MethodSet)(mgd=L(MGD)(weight=5e-6, masked_ratio=0.65)),
     init_student=True,

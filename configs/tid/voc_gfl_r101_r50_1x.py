@@ -4,21 +4,12 @@ is in units of the variance of the teacher's pyramid (ours): see TID."""
 
 from detectron2.config import LazyCall as L
 
-from dense_kd import TID, Distiller, MethodSet, Teacher, get_config
+from dense_kd import TID, Distiller, MethodSet, get_config, known_teacher, recipe
 
 student = get_config("gfl/voc_r50_1x.py")
-teacher = get_config("gfl/voc_r101_1x.py")
-
-dataloader, optimizer, lr_multiplier, train = (
-    student.dataloader,
-    student.optimizer,
-    student.lr_multiplier,
-    student.train,
-)
-train.output_dir = "output/tid/voc_gfl_r101_r50_1x"
-
+dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
-    teacher=L(Teacher)(model=teacher.model, weights="output/gfl/voc_r101_1x/model_final.pth"),
+    teacher=known_teacher("gfl/voc_r101_1x.py"),
     methods=L(MethodSet)(tid=L(TID)(weight=2.0, normalize="teacher_variance")),
 )

@@ -140,7 +140,7 @@ def parts(path: Path) -> list[str]:
     source = path.read_text()
     base = re.search(r"^from (\.+)([\w.]+) import .*\bmodel\b", source, re.MULTILINE)
     if "get_config(" in source or base is None:
-        return re.findall(r"get_config\(\"(.*?)\"\)", source)
+        return re.findall(r"(?:get_config|known_teacher)\(\"(.*?)\"\)", source)
     folder = path.parents[len(base[1]) - 1]
     return parts(folder / f"{base[2].replace('.', '/')}.py")
 

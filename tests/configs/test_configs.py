@@ -149,6 +149,12 @@ def test_a_config_passes_the_checks_before_a_run_but_for_what_a_machine_lacks(na
         assert [p for p in error.problems if not any(text in p for text in lacking)] == []
 
 
+@pytest.mark.parametrize("name", RUNS)
+def test_a_config_writes_to_the_folder_of_its_name(name):
+    folder = "quickstart/bckd" if name == "quickstart/distill.py" else name.removesuffix(".py")
+    assert load(name).train.output_dir == f"output/{folder}"
+
+
 def test_no_two_configs_write_to_the_same_folder():
     folders = [load(name).train.output_dir for name in RUNS]
     assert len(set(folders)) == len(folders)
