@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
@@ -48,7 +49,7 @@ _RECIPE = ("dataloader", "optimizer", "lr_multiplier", "train")
 
 
 def recipe(
-    student: Mapping, file: str | None = None
+    student: Mapping[str, Any], file: str | None = None
 ) -> tuple[DictConfig, DictConfig, DictConfig, DictConfig]:
     """The recipe of a student, for the config of a run that teaches it::
 
@@ -97,7 +98,7 @@ def known_teacher(path: str) -> DictConfig:
     return L(Teacher)(model=config.model, weights=PUBLISHED.get(path, trained))
 
 
-def _check_parts(what: str, config: Mapping, parts: Iterable[str]) -> None:
+def _check_parts(what: str, config: Mapping[str, Any], parts: Iterable[str]) -> None:
     expected = "expected the whole config of a detector, as get_config returns it"
     if not isinstance(config, Mapping):
         raise ValueError(f"{what} is {config!r}; {expected}")
