@@ -1,16 +1,24 @@
-"""The training script, run in this process, and what it leaves."""
+"""The training script, run in this process or a fork of it, and what it leaves."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import logging
+import multiprocessing
 import os
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
+from detectron2.utils.logger import setup_logger
 
 from dense_kd import get_config_file
 from dense_kd.engine.command import get_parser, parse_args
+
+from .two_processes import forks
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "lazyconfig_train_net.py"
 
@@ -27,6 +35,36 @@ def run(config: str, overrides: list[str], *flags: str) -> dict:
     config = config if os.path.exists(config) else get_config_file(config)
     arguments = ["--config-file", config, *flags, *overrides]
     return load_script().main(parse_args(get_parser(), arguments))
+
+
+def run_in_fork(arguments: list[str], folder: Path) -> subprocess.CompletedProcess:
+    """The script as a process of its own, except that nothing is imported anew.
+
+    Args:
+        arguments: its command line.
+        folder: where stdout and stderr go, in files.
+    """
+    logs = [folder / "stdout", folder / "stderr"]
+    process = multiprocessing.get_context("fork").Process(target=_be_script, args=(arguments, logs))
+    with forks():
+        process.start()
+        process.join(120)
+    if process.exitcode is None:
+        process.kill()
+    return subprocess.CompletedProcess(
+        arguments, process.exitcode, *(log.read_text() for log in logs)
+    )
+
+
+def _be_script(arguments: list[str], logs: list[Path]) -> None:
+    for number, log in enumerate(logs, start=1):
+        os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
+    sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)
+    for name in ("fvcore", "detectron2", "dense_kd"):  # those of the test write elsewhere
+        logging.getLogger(name).handlers.clear()
+    setup_logger.cache_clear()
+    sys.argv = [str(SCRIPT), *arguments]
+    runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
 def metrics(folder: Path) -> list[dict]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -25,17 +26,25 @@ def run_in_two_processes(
 
 def launch_two(worker: Callable[[str], None], output: Path) -> None:
     """``worker(output)`` in two processes that the package launches."""
-    start = functools.partial(launch, worker, 2, dist_url="auto", args=(str(output),))
+    with forks():
+        launch(worker, 2, dist_url="auto", args=(str(output),))
+
+
+@contextlib.contextmanager
+def forks() -> Iterator[None]:
+    """What is launched here is forked, which has imported all already.
+
+    In a fork, the threads of OpenMP that this process has started are missing: it uses one.
+    """
     if torch.cuda.is_available():  # which a fork cannot use
-        start()
+        yield
         return
-    # A fork has imported all already, but none of the threads that OpenMP would wait for.
     fork = functools.partial(multiprocessing.start_processes, start_method="fork")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with mock.patch.object(multiprocessing, "spawn", fork):
-            start()
+            yield
     finally:
         torch.set_num_threads(threads)
 
