@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets.builtin import register_all_coco
 from detectron2.utils.logger import setup_logger
 
 from dense_kd import get_config_file
@@ -37,15 +39,20 @@ def run(config: str, overrides: list[str], *flags: str) -> dict:
     return load_script().main(parse_args(get_parser(), arguments))
 
 
-def run_in_fork(arguments: list[str], folder: Path) -> subprocess.CompletedProcess:
+def run_in_fork(
+    arguments: list[str], folder: Path, datasets: Path | None = None
+) -> subprocess.CompletedProcess:
     """The script as a process of its own, except that nothing is imported anew.
 
     Args:
         arguments: its command line.
         folder: where stdout and stderr go, in files.
+        datasets: COCO is in this folder, as if $DETECTRON2_DATASETS had been it at the import.
     """
     logs = [folder / "stdout", folder / "stderr"]
-    process = multiprocessing.get_context("fork").Process(target=_be_script, args=(arguments, logs))
+    process = multiprocessing.get_context("fork").Process(
+        target=_be_script, args=(arguments, logs, datasets)
+    )
     with forks():
         process.start()
         process.join(120)
@@ -56,13 +63,17 @@ def run_in_fork(arguments: list[str], folder: Path) -> subprocess.CompletedProce
     )
 
 
-def _be_script(arguments: list[str], logs: list[Path]) -> None:
+def _be_script(arguments: list[str], logs: list[Path], datasets: Path | None) -> None:
     for number, log in enumerate(logs, start=1):
         os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
     sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)
     for name in ("fvcore", "detectron2", "dense_kd"):  # those of the test write elsewhere
         logging.getLogger(name).handlers.clear()
     setup_logger.cache_clear()
+    if datasets is not None:
+        DatasetCatalog.clear()
+        MetadataCatalog.clear()
+        register_all_coco(str(datasets))
     sys.argv = [str(SCRIPT), *arguments]
     runpy.run_path(str(SCRIPT), run_name="__main__")
 
