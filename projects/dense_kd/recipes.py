@@ -51,7 +51,9 @@ _RECIPE = ("dataloader", "optimizer", "lr_multiplier", "train")
 def recipe(
     student: Mapping[str, Any], file: str | None = None
 ) -> tuple[DictConfig, DictConfig, DictConfig, DictConfig]:
-    """The recipe of a student, for the config of a run that teaches it::
+    """The recipe of a student, for the config of a run that teaches it.
+
+    As in::
 
         dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 
