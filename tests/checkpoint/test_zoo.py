@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import multiprocessing
 import os
 import re
-import subprocess
-import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -132,34 +133,24 @@ def test_a_download_that_fails_says_so_and_leaves_nothing(server, tmp_path, what
     assert [p.name for p in (tmp_path / "cache").rglob("weights*") if p.suffix != ".lock"] == []
 
 
+def ask(url: str, both_are_ready: Barrier, answers: Queue) -> None:
+    both_are_ready.wait(60)
+    answers.put(hashlib.sha256(fetch(url)).hexdigest())
+
+
 def test_two_processes_that_ask_at_once_get_a_whole_file_from_one_download(server):
     content = os.urandom(1 << 16)
     url = server.add(content)
-    server.seconds = 3.0
-    script = (
-        "import sys, hashlib\n"
-        "from detectron2.utils.file_io import PathManager\n"
-        "from dense_kd.checkpoint import ZooHandler\n"
-        "PathManager.register_handler(ZooHandler('test://', {'weights': sys.argv[1]}))\n"
-        "print('ready', flush=True); sys.stdin.readline()\n"
-        "content = open(PathManager.get_local_path('test://weights'), 'rb').read()\n"
-        "print(hashlib.sha256(content).hexdigest())\n"
-    )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, url],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for _ in range(2)
-    ]  # fmt: skip
+    server.seconds = 0.5
+    fork = multiprocessing.get_context("fork")
+    both_are_ready, answers = fork.Barrier(2), fork.Queue()
+    processes = [fork.Process(target=ask, args=(url, both_are_ready, answers)) for _ in range(2)]
     for process in processes:
-        assert process.stdout.readline() == "ready\n", process.stderr.read()
+        process.start()
+    assert [answers.get(timeout=60) for _ in range(2)] == [hashlib.sha256(content).hexdigest()] * 2
     for process in processes:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
-        out, err = process.communicate(timeout=60)
-        assert out.strip() == hashlib.sha256(content).hexdigest(), err
+        process.join(60)
+        assert process.exitcode == 0
     assert len(server.requests) == 1
 
 

@@ -162,10 +162,10 @@ def options(tmp_path_factory):
         script=TOOLS / "lazyconfig_train_net.py",
         output=folder / "output",
         data=folder / "datasets",
-        train_images=32,
+        train_images=16,
         val_images=8,
-        teacher_iters=4,
-        student_iters=3,
+        teacher_iters=2,
+        student_iters=1,
     )
 
 
@@ -181,7 +181,7 @@ def test_the_summary_holds_every_detector(options, summary):
         assert set(summary[name]) == keys
         assert summary[name]["seconds"] > 0
         assert summary[name]["APl"] is None  # images of 128 pixels have no large objects
-    assert (summary["teacher"]["iterations"], summary["distilled"]["iterations"]) == (4, 3)
+    assert (summary["teacher"]["iterations"], summary["distilled"]["iterations"]) == (2, 1)
     assert summary["teacher"]["parameters"] > summary["baseline"]["parameters"]
     # Of the bare detector: what distillation needs in training is not counted.
     assert summary["distilled"]["parameters"] == summary["baseline"]["parameters"]
@@ -208,4 +208,4 @@ def test_a_second_demo_uses_the_trainings_again(options, summary, capsys):
     assert run_demo(options) == summary
     output = capsys.readouterr().out
     assert output.count("used again") == 3
-    assert "training 3 iterations" not in output
+    assert "training 1 iterations" not in output
