@@ -15,6 +15,7 @@ from detectron2.engine import launch as detectron2_launch
 from detectron2.modeling import Backbone
 from detectron2.structures import ImageList
 from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.events import EventStorage, get_event_storage
 from torch import nn
 
@@ -41,6 +42,18 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "detectron2": detectron2.__version__,
     }
+
+
+def environment_report() -> str:
+    """detectron2's report of the machine and of what is installed; it never ends a run.
+
+    Where there is a GPU, it asks the compiled operators what they were compiled for, and what
+    stands in for them in an installation without them may not know.
+    """
+    try:
+        return collect_env_info()
+    except Exception as error:  # of any operator or command that it asks
+        return f"The environment is not described: {type(error).__name__}: {error}\n{versions()}"
 
 
 def batch_images(images: list[torch.Tensor], backbone: Backbone) -> ImageList:

@@ -161,6 +161,7 @@ def test_the_stub_of_the_operators_imports_but_its_attributes_raise(installer, s
         _ = stub.box_iou_rotated
     # Only these: detectron2's report of the environment, at the start of a training, calls them.
     assert "no compiled operators" in stub.get_compiler_version() == stub.get_cuda_version()
+    assert stub.has_cuda() is False  # asked for where there is a GPU
 
 
 @pytest.mark.parametrize("name", FIXES)

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 import torch
 from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
-from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
+from .. import compat
 from .checks import RunError, check_run, load_config
 
 logger = logging.getLogger("dense_kd")
@@ -106,7 +106,7 @@ def set_up(cfg: DictConfig, args: argparse.Namespace) -> None:
         PathManager.mkdirs(folder)
     for name in ("fvcore", "detectron2", "dense_kd"):
         setup_logger(folder, rank, name=name)
-    logger.info(f"Process {rank} of {comm.get_world_size()}\n{collect_env_info()}")
+    logger.info(f"Process {rank} of {comm.get_world_size()}\n{compat.environment_report()}")
     logger.info(f"Command line: {args}")
     with PathManager.open(args.config_file) as file:
         logger.info(f"{args.config_file}:\n{file.read()}")
