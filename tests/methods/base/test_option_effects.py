@@ -3,42 +3,21 @@ the losses or their gradients, or is refused with what it does nothing beside.""
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import functools
-import inspect
 from typing import Any
 
 import pytest
 import torch
 
-from dense_kd import Distiller, KDMethod, methods
-from dense_kd.detectors.base.heads import BRANCHES, PRE_RELU
-from dense_kd.methods import Needs, Step
+from dense_kd import Distiller, methods
+from dense_kd.methods import Step
 from dense_kd.outputs import DensePass
 from helpers.builders import batch
 from helpers.feature_cases import distill
 from helpers.method_cases import PAIRS, Pair
+from helpers.method_options import NOT_TRIED, Probe, contexts, options_of, other_values
 
-NOT_TRIED = {
-    "class_map": "which classes correspond: see test_class_maps.py",
-    "warmup_iters": "not of the loss, see test_kd_method.py",
-}
-VALUES: dict[str, list[Any]] = {
-    "padding_multiple": [None, 8],
-    "depth": [0, 1, 2, {"cls": 0, "bbox": 1}],
-    "branches": [("cls",), ("bbox",)],
-    "omitted_levels": [(0,), (-1,)],
-    "taps": [("cls",), (("cls", 1),)],
-    "nms_thresh": [None, 0.0, 0.9],
-    "beta": [0.2, 0.0],
-    "gamma": [0.5, 0.01, 0.0],
-    "resized": ["teacher"],
-    "cls_part": [0.2, 0.5],
-}
-"""Others than the default, of options whose default does not say what they may be."""
-CHOICES = ("depth", "branches")
-"""Of which the others may depend, besides options that are words or flags."""
 GIVEN = {
     "PGD": {"topk": 3},
     "TID": {"cls_part": 0.3, "gamma": 0.2, "nms_thresh": 0.3, "vicinity_width": 1.0},
@@ -52,20 +31,6 @@ IGNORED = {
 }
 """Options that only other detectors give something to do."""
 IMAGES = 3
-
-
-class Probe(KDMethod):
-    """Keeps what a method gets in a step."""
-
-    def __init__(self, depth: int):
-        super().__init__()
-        taps = [(branch, i) for branch in BRANCHES for i in range(depth + 1)]
-        taps += [(branch + PRE_RELU, i) for branch in BRANCHES for i in range(1, depth + 1)]
-        self.needs = Needs(taps=tuple(taps))
-
-    def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict:
-        self.seen = student, teacher, step
-        return {}
 
 
 @functools.cache
@@ -147,43 +112,7 @@ def _equal(a: list[torch.Tensor | None], b: list[torch.Tensor | None]) -> bool:
     return len(a) == len(b) and all(map(close, a, b))
 
 
-def _other_values(name: str, option: str, value: Any) -> list[Any]:
-    """Values of an option other than ``value``."""
-    if option in VALUES:
-        return [x for x in VALUES[option] if x != value]
-    if isinstance(value, bool):
-        return [not value]
-    if isinstance(value, str):
-        with pytest.raises(ValueError) as error:
-            getattr(methods, name)(**{option: "?"})
-        choices = ast.literal_eval(str(error.value).partition("expected one of ")[2])
-        return [x for x in choices if x != value]
-    if isinstance(value, int):
-        return [1, value + 1, 2 * value]
-    assert isinstance(value, float), f"{name}.{option}={value!r}: give other values in VALUES"
-    return [x for x in (0.5 * value, 1.5 * value, 0.75 * value + 0.25, 0.1) if x != value]
-
-
-def _options(name: str) -> dict[str, Any]:
-    parameters = inspect.signature(getattr(methods, name)).parameters
-    return {k: p.default for k, p in parameters.items() if k not in NOT_TRIED}
-
-
-def _contexts() -> list[Any]:
-    """(method, variant, further option or None, its value): the pairs and each choice beside."""
-    contexts = []
-    for name, variants in PAIRS.items():
-        for variant, pair in variants.items():
-            contexts.append((name, variant, None, None))
-            for option, default in _options(name).items():
-                if option in CHOICES or (isinstance(default, (str, bool)) and option != "resized"):
-                    value = pair.options.get(option, default)
-                    for other in _other_values(name, option, value):
-                        contexts.append((name, variant, option, other))
-    return contexts
-
-
-@pytest.mark.parametrize(("name", "variant", "choice", "chosen"), _contexts())
+@pytest.mark.parametrize(("name", "variant", "choice", "chosen"), contexts())
 def test_an_option_does_something_or_is_refused(name, variant, choice, chosen):
     pair = PAIRS[name][variant]
     given = {k: v for k, v in pair.options.items() if k not in NOT_TRIED}
@@ -194,10 +123,10 @@ def test_an_option_does_something_or_is_refused(name, variant, choice, chosen):
         assert choice is not None
         return
     idle = []
-    for option, default in _options(name).items():
+    for option, default in options_of(name).items():
         if option == choice or (name, option) in IGNORED:
             continue
-        others = _other_values(name, option, given.get(option, default))
+        others = other_values(name, option, given.get(option, default))
         refused = 0
         for other in others:
             try:
