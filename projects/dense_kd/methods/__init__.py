@@ -1,7 +1,7 @@
 """Distillation methods: one paper, one file."""
 
+from .base import DistillationError, KDMethod, MethodSet, Needs, Step
 from .base.class_maps import ClassMap
-from .base.kd_method import DistillationError, KDMethod, MethodSet, Needs, Step
 from .bckd import BCKD
 from .crosskd import CrossKD
 from .fgd import FGD

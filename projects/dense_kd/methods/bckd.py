@@ -9,9 +9,9 @@ from torch import Tensor
 from ..losses import elementwise_giou, elementwise_iou, modulated_binary_cross_entropy
 from ..options import check_choices, check_flags, check_weights
 from ..outputs import DensePass, Targets
+from .base import KDMethod, Needs, Step
 from .base.batch_size import growth_warning
 from .base.class_maps import ClassMap
-from .base.kd_method import KDMethod, Needs, Step
 
 LOC_LOSSES = {"giou": elementwise_giou, "iou": elementwise_iou}
 NORMALIZERS = ("positives", "none")

@@ -20,8 +20,8 @@ from ..losses import (
 )
 from ..options import check_choices, check_flags, check_unused, check_weights
 from ..outputs import DensePass, Targets
+from .base import KDMethod, Needs, Step
 from .base.checks import check_same_priors
-from .base.kd_method import KDMethod, Needs, Step
 
 LOC_LOSSES = ("auto", "kl", "giou", "iou")
 LOC_WEIGHTINGS = ("score", "uniform")

@@ -10,9 +10,9 @@ from ..detectors.base.dense import DenseDetector
 from ..lengths import zip_equal
 from ..options import check_choices, check_positive, check_weights
 from ..outputs import DensePass
+from .base import KDMethod, Needs, Step
 from .base.adapters import comparable_features, pyramid_adapters, pyramid_channels
 from .base.attention import attention_weights
-from .base.kd_method import KDMethod, Needs, Step
 
 BOX_SCALES = ("image_size", "stride")
 

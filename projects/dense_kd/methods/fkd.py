@@ -11,10 +11,10 @@ from ..detectors.base.dense import DenseDetector
 from ..lengths import zip_equal
 from ..options import check_positive
 from ..outputs import DensePass
+from .base import KDMethod, Needs, Step
 from .base.adapters import pyramid_channels
 from .base.attention import spatial_attention
 from .base.batch_size import growth_warning
-from .base.kd_method import KDMethod, Needs, Step
 
 TERMS = ("feature", "channel", "spatial", "nonlocal")
 POOLING = (8, 4, 2, 2)

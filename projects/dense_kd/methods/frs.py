@@ -12,8 +12,8 @@ from ..lengths import zip_equal
 from ..losses import modulated_binary_cross_entropy
 from ..options import check_weights
 from ..outputs import DensePass
+from .base import Needs, Step
 from .base.class_maps import ClassMap
-from .base.kd_method import Needs, Step
 from .imitation.features import FeatureImitation
 
 

@@ -15,10 +15,10 @@ from ..lengths import zip_equal
 from ..losses import binary_divergence, elementwise_giou, kl_divergence
 from ..options import check_choices, check_positive, check_weights
 from ..outputs import DensePass
+from .base import KDMethod, Needs, Step
 from .base.batch_size import growth_warning
 from .base.checks import same_code
 from .base.class_maps import ClassMap
-from .base.kd_method import KDMethod, Needs, Step
 
 CLS_LOSSES = ("binary", "softmax")
 LOC_LOSSES = ("giou", "l1", "kl")

@@ -10,8 +10,8 @@ from ..detectors.base.dense import DenseDetector
 from ..lengths import check_equal_lengths
 from ..options import check_parts, check_positive
 from ..outputs import DensePass
+from .base import KDMethod, Needs, Step
 from .base.adapters import comparable_features, pyramid_adapters, pyramid_channels
-from .base.kd_method import KDMethod, Needs, Step
 
 
 class MGD(KDMethod):

@@ -14,8 +14,8 @@ from ..arguments import is_integer
 from ..detectors.base.dense import DenseDetector
 from ..options import check_choices, check_positive, check_unused, is_list
 from ..outputs import DensePass, Tap
+from .base import KDMethod, Needs, Step
 from .base.adapters import comparable_maps, tower_adapters
-from .base.kd_method import KDMethod, Needs, Step
 
 RESIZED = ("student", "teacher")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...options import check_weights
 from ...outputs import DensePass
-from ..base.kd_method import Step
+from ..base import Step
 from .features import FeatureImitation, masked_means, stacked
 from .masks import box_masks
 

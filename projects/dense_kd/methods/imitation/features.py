@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from ...detectors.base.dense import DenseDetector
 from ...lengths import zip_equal
 from ...outputs import DensePass
+from ..base import KDMethod, Needs
 from ..base.adapters import comparable_features, pyramid_adapters
-from ..base.kd_method import KDMethod, Needs
 
 
 class FeatureImitation(KDMethod):

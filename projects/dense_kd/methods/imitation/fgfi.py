@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...options import check_choices, check_flags, check_parts, check_positive
 from ...outputs import DensePass
-from ..base.kd_method import Step
+from ..base import Step
 from .features import FeatureImitation, masked_means, stacked
 from .masks import near_object_masks, object_levels
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from ...arguments import is_integer
 from ...options import check_positive, is_share
 from ...outputs import DensePass
+from ..base import Needs, Step
 from ..base.class_maps import ClassMap
-from ..base.kd_method import Needs, Step
 from .features import FeatureImitation, masked_means, stacked
 from .masks import disagreement_masks
 

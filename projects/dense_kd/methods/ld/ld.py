@@ -15,9 +15,9 @@ from ...options import (
     check_weights,
 )
 from ...outputs import DensePass
+from ..base import KDMethod, Needs, Step
 from ..base.batch_size import PUBLISHED_IMAGES, growth_warning
 from ..base.class_maps import ClassMap
-from ..base.kd_method import KDMethod, Needs, Step
 from .valuable_region import inside_any_box, valuable_region
 
 VLR_OVERLAPS = {"iof": "iof", "diou": "iou"}

@@ -26,9 +26,9 @@ from ...options import (
     is_list,
 )
 from ...outputs import DensePass
+from ..base import KDMethod, Needs, Step
 from ..base.batch_size import growth_warning
 from ..base.class_maps import ClassMap
-from ..base.kd_method import KDMethod, Needs, Step
 from .released import (
     are_points,
     released_background,

@@ -22,9 +22,9 @@ from ...options import (
     is_share,
 )
 from ...outputs import DensePass
+from ..base import KDMethod, Needs, Step
 from ..base.adapters import comparable_features, pyramid_adapters
 from ..base.class_maps import ClassMap
-from ..base.kd_method import KDMethod, Needs, Step
 from ..ld.valuable_region import box_chunks
 from .task_integration import (
     dual_task_importance,
