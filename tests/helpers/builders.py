@@ -43,6 +43,7 @@ from dense_kd.detectors import (
     RetinaNet,
     from_detectron2,
 )
+from helpers.copies import built_once
 
 NUM_CLASSES = 4
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -198,11 +199,13 @@ def point_config(
     return L(detector)(**{**arguments, **overrides})
 
 
+@built_once
 def tiny_retinanet(seed: int = 0, **overrides: Any) -> RetinaNet:
     """Our RetinaNet of :func:`retinanet_config` with :func:`randomized` parameters."""
     return randomized(instantiate(from_detectron2(retinanet_config(**overrides))), seed)
 
 
+@built_once
 def nine_anchor_retinanet(seed: int = 0, **overrides: Any) -> RetinaNet:
     """:func:`tiny_retinanet` with the nine anchors per location of the original."""
     generator = L(DefaultAnchorGenerator)(
@@ -216,6 +219,7 @@ def nine_anchor_retinanet(seed: int = 0, **overrides: Any) -> RetinaNet:
     return randomized(instantiate(config), seed)
 
 
+@built_once
 def tiny_distribution_retinanet(seed: int = 0, reg_max: int = 16, **overrides: Any) -> RetinaNet:
     """:func:`tiny_retinanet` whose boxes are distributions over eighths of an anchor's size."""
     options = {
@@ -227,26 +231,31 @@ def tiny_distribution_retinanet(seed: int = 0, reg_max: int = 16, **overrides: A
     return randomized(instantiate(config), seed)
 
 
+@built_once
 def tiny_fcos(seed: int = 0, **overrides: Any) -> FCOS:
     """Our FCOS of :func:`fcos_config` with :func:`randomized` parameters."""
     return randomized(instantiate(fcos_config(**overrides)), seed)
 
 
+@built_once
 def tiny_atss(seed: int = 0, **overrides: Any) -> ATSS:
     """Our ATSS of :func:`atss_config` with :func:`randomized` parameters."""
     return randomized(instantiate(atss_config(**overrides)), seed)
 
 
+@built_once
 def tiny_ddod(seed: int = 0, **overrides: Any) -> DDOD:
     """Our DDOD of :func:`ddod_config` with :func:`randomized` parameters."""
     return randomized(instantiate(ddod_config(**overrides)), seed)
 
 
+@built_once
 def tiny_gfl(seed: int = 0, **overrides: Any) -> GFL:
     """Our GFL of :func:`gfl_config` with :func:`randomized` parameters."""
     return randomized(instantiate(gfl_config(**overrides)), seed)
 
 
+@built_once
 def tiny_autoassign(seed: int = 0, **overrides: Any) -> AutoAssign:
     """Our AutoAssign of :func:`autoassign_config` with :func:`randomized` parameters."""
     return randomized(instantiate(autoassign_config(**overrides)), seed)
