@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +23,7 @@ from helpers.builders import (
     tiny_autoassign,
     tiny_fcos,
 )
+from helpers.feature_cases import peak_of_tensors
 
 LOSSES = ["loss_pos", "loss_neg", "loss_center"]
 
@@ -305,41 +303,24 @@ def test_training_lowers_the_loss_and_moves_the_centre_prior():
         assert (parameter - before[name]).abs().max() > 1e-3, name
 
 
-MEASURE = """
-import torch
-from helpers.builders import instances, tiny_autoassign
-torch.set_num_threads(1)
-def peak():
-    # Not of getrusage, which knows the parent's memory, too: a child begins as its copy.
-    line = next(x for x in open("/proc/self/status") if x.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024  # MiB
-model = tiny_autoassign(num_levels=5, num_classes=80)
-sizes = [(100, 168), (50, 84), (25, 42), (13, 21), (7, 11)]  # of 800 x 1344
-features = [torch.randn(1, 16, *size) for size in sizes]
-outputs, _ = model.head.run(features)
-dense = model.dense_pass(features, outputs, [(800, 1344)])
-assert sum(dense.num_predictions) == 22400
-low = torch.rand(500, 2) * torch.tensor([1100.0, 600.0])
-boxes = torch.cat((low, low + 20 + 200 * torch.rand(500, 2)), dim=1)
-truth = [instances((800, 1344), boxes.tolist(), torch.randint(0, 80, (500,)).tolist())]
-before = peak()
-losses = model.losses(dense, model.targets(dense, truth))
-sum(losses.values()).backward()
-assert all(loss.isfinite() for loss in losses.values())
-print(peak() - before)
-"""
-
-
 def test_500_boxes_on_a_large_image_need_less_than_half_a_gibibyte():
     """A tensor (R, M, K) would have 3.3 GiB."""
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent.parent,
-    )
-    assert done.returncode == 0, done.stderr
-    assert 10 < float(done.stdout.split()[-1]) < 512
+    model = tiny_autoassign(num_levels=5, num_classes=80)
+    sizes = [(100, 168), (50, 84), (25, 42), (13, 21), (7, 11)]  # of 800 x 1344
+    features = [torch.randn(1, 16, *size) for size in sizes]
+    outputs, _ = model.head.run(features)
+    dense = model.dense_pass(features, outputs, [(800, 1344)])
+    assert sum(dense.num_predictions) == 22400
+    low = torch.rand(500, 2) * torch.tensor([1100.0, 600.0])
+    boxes = torch.cat((low, low + 20 + 200 * torch.rand(500, 2)), dim=1)
+    truth = [instances((800, 1344), boxes.tolist(), torch.randint(0, 80, (500,)).tolist())]
+
+    def step() -> None:
+        losses = model.losses(dense, model.targets(dense, truth))
+        assert all(loss.isfinite() for loss in losses.values())
+        sum(losses.values()).backward()
+
+    assert 10 < peak_of_tensors(step) / 2**20 < 512
 
 
 def test_the_head_is_initialised_as_the_paper_says():

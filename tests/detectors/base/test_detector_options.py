@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -88,23 +89,27 @@ def wrong_values(name: str, annotation: str) -> tuple[Any, ...]:
 
 
 @functools.cache
-def built(detector: str) -> dict[str, Any]:
-    """The arguments of a detector, whose backbone and head are not built for each case again."""
-    return {name: instantiate(value) for name, value in CONFIGS[detector]().items()}
+def built(detector: str, part: str) -> dict[str, Any]:
+    """The arguments of a detector or its head, whose parts are not built for each case again."""
+    config = CONFIGS[detector]()
+    node = config if part == "model" else config.head
+    return {name: instantiate(value) for name, value in node.items()}
 
 
 def build(detector: str, part: str, **option: Any) -> None:
-    config = CONFIGS[detector]()
-    if part == "model.head":
-        config.head.update(option)
-        instantiate(config.head)
-    else:
-        arguments = {**built(detector), **option}
-        arguments.pop("_target_")(**arguments)
+    arguments = {**built(detector, part), **option}
+    arguments.pop("_target_")(**arguments)
+
+
+@functools.cache
+def pickled(detector: str) -> bytes:
+    """The config of a run, which is quicker to read than to write."""
+    config = {"model": CONFIGS[detector]()}
+    return pickle.dumps(OmegaConf.create(config, flags={"allow_objects": True}))
 
 
 def problems(detector: str, part: str, **option: Any) -> list[str]:
-    config = OmegaConf.create({"model": CONFIGS[detector]()}, flags={"allow_objects": True})
+    config = pickle.loads(pickled(detector))
     for name, value in option.items():
         OmegaConf.update(config, f"{part}.{name}", value, force_add=True)
     return list(detectors.problems(config))

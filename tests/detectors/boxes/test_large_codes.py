@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from detectron2.config import LazyCall as L
+from detectron2.structures import Instances
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import complete_box_iou_loss
@@ -94,40 +95,50 @@ class Case:
 
     def __init__(self, build: Callable[[], DenseDetector]):
         self.model = build()
-        self.inputs = batch("usual")
-        self.truth = self.model.ground_truth(self.inputs)
-        self.images = self.model.preprocess_image(self.inputs)
-        features = self.model.backbone(self.images.tensor)
+        inputs = batch("usual")
+        self.truth = self.model.ground_truth(inputs)
+        images = self.model.preprocess_image(inputs)
+        self.sizes = images.image_sizes
+        features = self.model.backbone(images.tensor)
         with torch.no_grad():
             self.features = [features[name].detach() for name in self.model.head_in_features]
             self.outputs = self.model.head.run(self.features)[0]
 
-    def dense(self, value: float, pattern: tuple[int, ...]) -> tuple[DensePass, list[Tensor]]:
-        """A pass with ``value`` in the codes of boxes, and the leaves its gradients go to."""
+    def dense(
+        self, values: list[float], pattern: tuple[int, ...]
+    ) -> tuple[DensePass, list[Instances], list[Tensor]]:
+        """A pass over one of the images in turn for each of the values, which is in its codes of
+        boxes, the ground truth, and the leaves that gradients go to."""
         kind = "deltas" if self.outputs.deltas else "distribution"
+        image = [i % 2 for i in range(len(values))]
+        outputs = {
+            name: [level[image] for level in maps] for name, maps in vars(self.outputs).items()
+        }
         codes = []
-        for level in getattr(self.outputs, kind):
+        for level in outputs[kind]:
             bins = level.shape[1] // (4 * self.model.num_anchors)
-            large = torch.tensor(pattern).repeat_interleave(bins).repeat(self.model.num_anchors)
-            large = large[None, :, None, None].expand_as(level)
-            codes.append(torch.where(large == 0, level, large * value).requires_grad_())
-        outputs = HeadOutputs(**{**vars(self.outputs), kind: codes})
-        return self.model.dense_pass(self.features, outputs, self.images.image_sizes), codes
+            factors = torch.tensor(pattern).repeat_interleave(bins).repeat(self.model.num_anchors)
+            large = factors[:, None, None] * torch.tensor(values)[:, None, None, None]
+            unchanged = (factors == 0)[:, None, None]
+            codes.append(torch.where(unchanged, level, large).requires_grad_())
+        features, sizes = [x[image] for x in self.features], [self.sizes[i] for i in image]
+        dense = self.model.dense_pass(features, HeadOutputs(**{**outputs, kind: codes}), sizes)
+        return dense, [self.truth[i] for i in image], codes
 
 
 @pytest.mark.parametrize("build", MODELS.values(), ids=list(MODELS))
 def test_any_finite_code_gives_finite_losses_gradients_and_detections(build):
     case = Case(build)
-    for (name, pattern), size, sign in itertools.product(PATTERNS.items(), LARGE, (1, -1)):
-        what = f"{name}, {sign * size:g}"
-        dense, codes = case.dense(sign * size, pattern)
-        losses = case.model.losses(dense, case.model.targets(dense, case.truth))
-        assert all(loss.isfinite() for loss in losses.values()), (what, losses)
+    values = [sign * size for sign in (1, -1) for size in LARGE]  # on one image, on the other, ...
+    for name, pattern in PATTERNS.items():
+        dense, truth, codes = case.dense(values, pattern)
+        losses = case.model.losses(dense, case.model.targets(dense, truth))
+        assert all(loss.isfinite() for loss in losses.values()), (name, losses)
         sum(losses.values()).backward()
-        assert all(code.grad.isfinite().all() for code in codes), what
-    for pattern, value in itertools.product(PATTERNS.values(), (60.0, 1e30, -1e30)):
+        for i, value in enumerate(values):
+            assert all(code.grad[i].isfinite().all() for code in codes), f"{name}, {value:g}"
         with torch.no_grad():
-            found = case.model.inference(case.dense(value, pattern)[0])
+            found = case.model.inference(case.dense([60.0, 1e30, -1e30], pattern)[0])
         for detections in found:
             boxes = detections.pred_boxes
             assert (boxes.tensor.abs() <= LARGEST).all()
@@ -138,8 +149,8 @@ def test_any_finite_code_gives_finite_losses_gradients_and_detections(build):
 def test_codes_that_are_not_finite_are_not_hidden():
     case = Case(lambda: tiny_fcos(box2box_transform=L(DistanceCoder)(activation="exp")))
     for value in (float("nan"), float("inf")):
-        dense, _ = case.dense(value, PATTERNS["all"])
-        losses = case.model.losses(dense, case.model.targets(dense, case.truth))
+        dense, truth, _ = case.dense([value, value], PATTERNS["all"])
+        losses = case.model.losses(dense, case.model.targets(dense, truth))
         assert not losses["loss_fcos_loc"].isfinite()
 
 
