@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -58,13 +59,19 @@ def image(size: tuple[int, int], seed: int = 0) -> Tensor:
     return torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8)
 
 
-def traced(model: nn.Module, *example: Tensor) -> nn.Module:
+def traced(model: Callable, *example: Tensor) -> Callable:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        return torch.jit.trace(model.eval(), example, check_trace=False)
+        return torch.jit.trace(model, example, check_trace=False)
 
 
-def assert_equal_detections(trace: nn.Module, model: nn.Module, *images: Tensor) -> list[int]:
+def as_function(model: nn.Module) -> Callable:
+    """A trace of a function has the same operations, and takes half the time."""
+    model.requires_grad_(False)  # parameters become constants
+    return lambda *images: model(*images)
+
+
+def assert_equal_detections(trace: Callable, model: nn.Module, *images: Tensor) -> list[int]:
     """Both give the same; returns how many detections these are in each image."""
     with torch.no_grad(), torch.jit.optimized_execution(False):  # compiling takes most of the time
         found, expected = trace(*images), model(*images)
@@ -90,7 +97,7 @@ def test_a_trace_of_any_image_equals_the_detector_on_all_others(variant: Variant
         detector.test_score_thresh = (best(images[0]) + best(images[-1])) / 2
     nothing, something = images[0], images[-1]
     model = Detections(detector)
-    trace = traced(model, nothing if example == "nothing" else something)
+    trace = traced(as_function(model), nothing if example == "nothing" else something)
     assert assert_equal_detections(trace, model, nothing) == [0]
     assert assert_equal_detections(trace, model, something)[0] > 0
     for seed, size in enumerate(SIZES, start=5):
@@ -99,7 +106,7 @@ def test_a_trace_of_any_image_equals_the_detector_on_all_others(variant: Variant
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
 def test_a_traced_batch_equals_itself_on_images_of_other_sizes(variant: Variant):
-    model = Detections(variant.model(depth=1, test_score_thresh=0.1))
+    model = Detections(variant.model(depth=1, test_score_thresh=0.1)).eval()
     trace = traced(model, image((64, 96)), image((50, 70)))
     assert len(assert_equal_detections(trace, model, image((50, 30), 2), image((130, 96), 3))) == 2
 
