@@ -79,12 +79,25 @@ def no_objects(images: int) -> Step:
     return feature_step([instances((64, 64), [], []) for _ in range(images)])
 
 
-def distill(student: DenseDetector, teacher: DenseDetector, method: KDMethod) -> Distiller:
-    """``method`` is named "feature"; its parameters are seeded."""
+def distill(
+    student: DenseDetector,
+    teacher: DenseDetector,
+    method: KDMethod | None = None,
+    *,
+    precision: str | None = None,
+    **methods: KDMethod,
+) -> Distiller:
+    """A distiller with ``method``, named "feature", and ``methods``; their parameters are seeded.
+
+    Args:
+        student, teacher: any detectors.
+        precision: of the teacher.
+    """
+    if method is not None:
+        methods = {"feature": method, **methods}
     torch.manual_seed(0)
-    return Distiller(
-        student=student, teacher=Teacher(teacher, None), methods=MethodSet(feature=method)
-    )
+    teacher = Teacher(teacher, None, precision=precision)
+    return Distiller(student=student, teacher=teacher, methods=MethodSet(**methods))
 
 
 def adapted(

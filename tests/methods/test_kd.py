@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import generalized_box_iou
 
-from dense_kd import KD, DistillationError, Distiller, MethodSet, Teacher
+from dense_kd import KD, DistillationError
 from dense_kd.detectors import DenseDetector, DistanceCoder
 from dense_kd.losses import binary_divergence
 from dense_kd.outputs import DensePass, Targets
@@ -22,6 +22,7 @@ from helpers.builders import (
     tiny_gfl,
     tiny_retinanet,
 )
+from helpers.feature_cases import distill
 from helpers.ld_reference import make_step
 
 SIZES = (6, 4)
@@ -231,19 +232,13 @@ def test_bad_options_say_what_is_expected(options, message):
         KD(**options)
 
 
-def distiller(student: DenseDetector, teacher: DenseDetector, **options) -> Distiller:
-    return Distiller(
-        student=student, teacher=Teacher(teacher, None), methods=MethodSet(kd=KD(**options))
-    )
-
-
 @pytest.mark.parametrize("name", DETECTORS)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("region", ["all", "positives"])
 def test_gradients_reach_the_whole_student_and_never_the_teacher(name, case, region):
     student, teacher = DETECTORS[name](seed=0), DETECTORS[name](seed=1)
     loc_loss = "kl" if student.predicts_distribution else "l1"
-    model = distiller(student, teacher, region=region, loc_loss=loc_loss)
+    model = distill(student, teacher, kd=KD(region=region, loc_loss=loc_loss))
     losses = {k: v for k, v in model(batch(case)).items() if k.startswith("kd_")}
     assert list(losses) == ["kd_kd_loss_cls", "kd_kd_loss_loc"]
     for loss in losses.values():
@@ -258,25 +253,11 @@ def test_gradients_reach_the_whole_student_and_never_the_teacher(name, case, reg
     assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
 
 
-@pytest.mark.parametrize("name", DETECTORS)
-def test_under_autocast_the_losses_are_float32_and_close_to_full_precision(name: str):
-    student, teacher = DETECTORS[name](seed=0), DETECTORS[name](seed=1)
-    model = distiller(student, teacher)
-    normalizer = student.loss_normalizer.clone()
-    full = model(batch("usual"))
-    student.loss_normalizer.copy_(normalizer)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = model(batch("usual"))
-    for term in ("kd_kd_loss_cls", "kd_kd_loss_loc"):
-        assert mixed[term].dtype == torch.float32
-        assert mixed[term].item() == pytest.approx(full[term].item(), rel=0.02)
-
-
 @pytest.mark.parametrize(
     "student, teacher", [(tiny_gfl, tiny_retinanet), (tiny_gfl, tiny_atss), (tiny_fcos, tiny_gfl)]
 )
 def test_heads_with_other_anchors_teach_by_the_best_one(student, teacher):
-    losses = distiller(student(), teacher(seed=1), anchors="best")(batch("usual"))
+    losses = distill(student(), teacher(seed=1), kd=KD(anchors="best"))(batch("usual"))
     assert losses["kd_kd_loss_cls"] > 0 and losses["kd_kd_loss_loc"] > 0
 
 
@@ -303,15 +284,15 @@ def exponential_fcos() -> DenseDetector:
 )
 def test_detectors_that_cannot_be_compared_are_refused(student, teacher, options, message):
     with pytest.raises(DistillationError, match=message):
-        distiller(student(), teacher(), **options)
+        distill(student(), teacher(), kd=KD(**options))
 
 
 def test_boxes_in_other_codes_and_classes_that_correspond_can_be_mimicked():
-    model = distiller(tiny_atss(), tiny_gfl(seed=1, num_classes=3), class_map={2: 0, 0: 3})
+    model = distill(tiny_atss(), tiny_gfl(seed=1, num_classes=3), kd=KD(class_map={2: 0, 0: 3}))
     losses = model(batch("usual"))
     assert losses["kd_kd_loss_cls"] > 0 and losses["kd_kd_loss_loc"] > 0
     teacher = model.teacher.model
-    same = distiller(model.student, teacher, class_map={2: 0, 0: 3}, loc_weight=0.0)
+    same = distill(model.student, teacher, kd=KD(class_map={2: 0, 0: 3}, loc_weight=0.0))
     gradient = torch.autograd.grad(
         same(batch("usual"))["kd_kd_loss_cls"], model.student.head.cls_score.bias
     )[0]

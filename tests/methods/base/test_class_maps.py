@@ -7,9 +7,10 @@ import torch
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 
-from dense_kd import BCKD, DistillationError, Distiller, MethodSet, Teacher
+from dense_kd import BCKD, DistillationError
 from dense_kd.methods.base.class_maps import class_pairs
 from helpers.builders import assert_close, batch, tiny_fcos
+from helpers.feature_cases import distill
 
 NAMES = ["cat", "dog", "car", "bus"]
 OTHERS = ["bus", "tree", "cat", "sky", "dog"]  # no car
@@ -57,11 +58,7 @@ def test_equal_classes_need_no_map():
 def test_a_map_that_does_not_fit_is_an_error_that_says_why(class_map, message):
     student, teacher = pair()
     with pytest.raises(DistillationError, match=message):
-        Distiller(
-            student=student,
-            teacher=Teacher(teacher, None),
-            methods=MethodSet(bckd=BCKD(class_map=class_map)),
-        )
+        distill(student, teacher, bckd=BCKD(class_map=class_map))
 
 
 def test_names_are_needed_to_map_by_name_and_must_share_something():
@@ -86,9 +83,7 @@ def test_a_detector_refuses_names_that_are_not_those_of_its_classes(names):
 def test_only_corresponding_scores_are_compared():
     student, teacher = pair()
     method = BCKD(class_map="by_name")
-    model = Distiller(
-        student=student, teacher=Teacher(teacher, None), methods=MethodSet(bckd=method)
-    )
+    model = distill(student, teacher, bckd=method)
     losses = model(batch())
     gradient = torch.autograd.grad(
         losses["kd_bckd_loss_cls"], student.head.cls_score.weight, retain_graph=True
@@ -102,11 +97,7 @@ def test_only_corresponding_scores_are_compared():
     for key in ("head.cls_score.weight", "head.cls_score.bias"):
         state[key] = state[key][[2, 4, 0]]
     fewer.load_state_dict(state)
-    other = Distiller(
-        student=student,
-        teacher=Teacher(fewer, None),
-        methods=MethodSet(bckd=BCKD(class_map={0: 0, 1: 1, 2: 3})),
-    )
+    other = distill(student, fewer, bckd=BCKD(class_map={0: 0, 1: 1, 2: 3}))
     student.loss_normalizer.fill_(300.0)
     again = other(batch())
     student.loss_normalizer.fill_(300.0)
@@ -117,9 +108,7 @@ def test_only_corresponding_scores_are_compared():
 def test_a_map_is_no_state_and_can_be_written_in_a_lazy_config():
     method = instantiate(L(BCKD)(class_map={"cat": "cat", "bus": "bus"}))
     student, teacher = pair()
-    model = Distiller(
-        student=student, teacher=Teacher(teacher, None), methods=MethodSet(bckd=method)
-    )
+    model = distill(student, teacher, bckd=method)
     assert method.student_classes.tolist() == [0, 3]
     assert method.teacher_classes.tolist() == [2, 0]
     assert set(model.state_dict()) == set(student.state_dict())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from dense_kd import Distiller, MethodSet, Teacher
+from dense_kd import Distiller
 from dense_kd.yacs_config import METHODS
 from helpers.builders import batch, tiny_gfl
+from helpers.feature_cases import distill
 
 EVERY = {name.lower(): method for name, method in METHODS.items()}
 
@@ -15,8 +16,7 @@ def distiller(names: list[str]) -> Distiller:
     """A GFL, and a wider one that teaches it; of MGD without its random masks."""
     options = {"crosskd": {"depth": 1}, "fgfi": {"warmup_iters": 0}, "mgd": {"masked_ratio": 0.0}}
     chosen = {name: EVERY[name](**options.get(name, {})) for name in names}
-    teacher = Teacher(tiny_gfl(seed=1, channels=24), None)
-    return Distiller(student=tiny_gfl(), teacher=teacher, methods=MethodSet(**chosen))
+    return distill(tiny_gfl(), tiny_gfl(seed=1, channels=24), **chosen)
 
 
 def losses(model: Distiller) -> dict[str, torch.Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dense_kd import BCKD, DistillationError, Distiller, KDMethod, MethodSet, Teacher
 from dense_kd.methods import Needs
 from helpers.builders import batch, tiny_fcos, tiny_retinanet
+from helpers.feature_cases import distill
 
 
 class TowerDifference(KDMethod):
@@ -35,10 +36,6 @@ class TowerDifference(KDMethod):
 
 class NeedsDistribution(TowerDifference):
     needs = Needs(distribution=True)
-
-
-def distill(student, teacher, **methods) -> Distiller:
-    return Distiller(student=student, teacher=Teacher(teacher, None), methods=MethodSet(**methods))
 
 
 def test_losses_are_named_after_the_method_and_the_term():

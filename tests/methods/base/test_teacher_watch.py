@@ -12,10 +12,11 @@ import torch
 from detectron2.engine import SimpleTrainer
 from torch.optim import SGD
 
-from dense_kd import CrossKD, Distiller, GIBox, MethodSet, Teacher
+from dense_kd import CrossKD, Distiller, GIBox
 from dense_kd.engine import Trainer
 from dense_kd.outputs import DensePass
 from helpers.builders import batch, tiny_atss, tiny_fcos, tiny_gfl
+from helpers.feature_cases import distill
 from helpers.method_cases import build, every_method, images_with
 
 BOXES = [[4.0, 6.0, 40.0, 44.0], [20.0, 10.0, 58.0, 60.0]]
@@ -71,9 +72,7 @@ def test_no_method_swallows_a_teacher_that_gives_nan(name, variant):
 @pytest.mark.parametrize("part", PARTS)
 def test_one_value_of_any_part_is_enough(part, value):
     head = {"reg_max": 8}
-    teacher = Teacher(tiny_atss(seed=1, head=head), None)
-    methods = MethodSet(m=CrossKD(depth=1))
-    model = Distiller(student=tiny_atss(head=head), teacher=teacher, methods=methods)
+    model = distill(tiny_atss(head=head), tiny_atss(seed=1, head=head), m=CrossKD(depth=1))
     with spoilt(model, part, value):
         losses = model(batch())
     with pytest.raises(FloatingPointError, match=f"teacher's pass.*in its ({PARTS[part][0]})"):
@@ -81,9 +80,7 @@ def test_one_value_of_any_part_is_enough(part, value):
 
 
 def gibox() -> Distiller:
-    return Distiller(
-        student=tiny_gfl(), teacher=Teacher(tiny_gfl(seed=1), None), methods=MethodSet(m=GIBox())
-    )
+    return distill(tiny_gfl(), tiny_gfl(seed=1), m=GIBox())
 
 
 def test_the_next_step_says_so_if_no_backward_pass_did():
@@ -133,10 +130,9 @@ def test_a_copy_of_the_model_has_looked_at_nothing():
 
 
 def test_a_teacher_in_half_precision_that_overflows_is_named():
-    teacher = Teacher(tiny_fcos(seed=1), None, precision="bfloat16")
+    model = distill(tiny_fcos(), tiny_fcos(seed=1), precision="bfloat16", m=GIBox())
     with torch.no_grad():
-        teacher.model.backbone.fpn_output3.weight.mul_(1e38)
-    model = Distiller(student=tiny_fcos(), teacher=teacher, methods=MethodSet(m=GIBox()))
+        model.teacher.model.backbone.fpn_output3.weight.mul_(1e38)
     with pytest.raises(FloatingPointError, match="teacher's pass.*features.*precision"):
         sum(model(batch()).values()).backward()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from detectron2.config import instantiate
 
-from dense_kd import CrossKD, Distiller, MethodSet, Teacher, get_config
+from dense_kd import CrossKD, Distiller, get_config
 from dense_kd.detectors import DenseDetector, DistanceCoder
 from dense_kd.methods import Step
 from dense_kd.outputs import DensePass
@@ -22,14 +22,14 @@ from helpers.builders import (
     tiny_gfl,
     tiny_retinanet,
 )
+from helpers.feature_cases import distill
 
 BUILDERS = [tiny_retinanet, tiny_fcos, tiny_atss, tiny_ddod, tiny_gfl, tiny_autoassign]
 TERMS = ("kd_crosskd_loss_cls", "kd_crosskd_loss_loc")
 
 
 def distiller_of(student: DenseDetector, teacher: DenseDetector, **options: Any) -> Distiller:
-    methods = MethodSet(crosskd=CrossKD(**{"depth": 1, **options}))
-    return Distiller(student=student, teacher=Teacher(teacher, None), methods=methods)
+    return distill(student, teacher, crosskd=CrossKD(**{"depth": 1, **options}))
 
 
 def nine_anchors() -> DenseDetector:
@@ -216,27 +216,10 @@ def test_detectors_of_equal_width_get_no_adapters():
     assert set(distiller.state_dict()) == set(student.state_dict())
 
 
-@pytest.mark.parametrize("build", BUILDERS)
-@pytest.mark.parametrize("options", [{}, {"align_on": "pre_relu"}, {"align": False}], ids=str)
-def test_under_autocast_the_losses_are_float32_and_close_to_full_precision(build, options):
-    student = build()
-    # DDOD's positives depend on its predictions, so their number may change with the precision.
-    distiller = distiller_of(student, build(seed=1), normalize="predictions", **options)
-    full = distiller(batch())
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = distiller(batch())
-    for term in TERMS:
-        assert mixed[term].dtype == torch.float32
-        assert mixed[term].item() == pytest.approx(full[term].item(), rel=0.02)
-    sum(mixed[term] for term in TERMS).backward()
-    for name, parameter in student.named_parameters():
-        assert parameter.grad is None or parameter.grad.isfinite().all(), name
-
-
 def test_adapters_train_under_autocast_and_with_a_teacher_in_bfloat16():
-    methods = MethodSet(crosskd=CrossKD(depth=1))
-    teacher = Teacher(tiny_retinanet(seed=1, channels=32), None, precision="bfloat16")
-    distiller = Distiller(student=tiny_retinanet(), teacher=teacher, methods=methods)
+    teacher = tiny_retinanet(seed=1, channels=32)
+    crosskd = CrossKD(depth=1)
+    distiller = distill(tiny_retinanet(), teacher, precision="bfloat16", crosskd=crosskd)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = distiller(batch())
     sum(losses.values()).backward()

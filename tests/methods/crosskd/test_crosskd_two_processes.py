@@ -13,9 +13,10 @@ from detectron2.engine.defaults import create_ddp_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
-from dense_kd import CrossKD, Distiller, MethodSet, Teacher
+from dense_kd import CrossKD, Distiller
 from dense_kd.detectors import FCOS, DenseDetector, RetinaNet
 from helpers.builders import assert_close, batch, tiny_atss, tiny_fcos, tiny_gfl, tiny_retinanet
+from helpers.feature_cases import distill
 from helpers.two_processes import ranks_of, run_in_two_processes
 
 SYNCHRONIZED = {"loss_normalizer_momentum": 0.0, "loss_normalizer_sync": True}
@@ -58,12 +59,8 @@ CASES = {
 
 def distiller(name: str) -> Distiller:
     student, teacher, options = MODELS[name]
-    torch.manual_seed(0)  # of the adapters
-    return Distiller(
-        student=student(),
-        teacher=Teacher(teacher(seed=1), None),
-        methods=MethodSet(crosskd=CrossKD(**{"depth": 1, "align": False, **options})),
-    )
+    method = CrossKD(**{"depth": 1, "align": False, **options})
+    return distill(student(), teacher(seed=1), crosskd=method)
 
 
 def worker(output: str) -> None:

@@ -13,14 +13,10 @@ from dense_kd import (
     FRS,
     DeFeat,
     DistillationError,
-    Distiller,
     FitNet,
     GIBox,
     KDMethod,
-    MethodSet,
-    Teacher,
 )
-from dense_kd.detectors import DenseDetector
 from dense_kd.methods.base.adapters import WidthAdapters
 from dense_kd.methods.imitation.masks import (
     box_masks,
@@ -40,7 +36,7 @@ from helpers.builders import (
     tiny_gfl,
     tiny_retinanet,
 )
-from helpers.feature_cases import SIDES, make_pass
+from helpers.feature_cases import SIDES, distill, make_pass
 from helpers.ld_reference import make_step
 
 DETECTORS = {"retinanet": nine_anchor_retinanet, "fcos": tiny_fcos, "gfl": tiny_gfl}
@@ -310,18 +306,12 @@ def test_a_term_with_weight_zero_is_left_out(method: KDMethod, left: set):
     assert set(losses(method, make_pass(0), make_pass(1))) == left
 
 
-def distiller(student: DenseDetector, teacher: DenseDetector, method: KDMethod) -> Distiller:
-    return Distiller(
-        student=student, teacher=Teacher(teacher, None), methods=MethodSet(imitation=method)
-    )
-
-
 @pytest.mark.parametrize("detector", DETECTORS)
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_trains_backbone_and_adapters_and_never_the_teacher(detector, name, case):
     student, teacher = DETECTORS[detector](seed=0), DETECTORS[detector](seed=1, channels=24)
-    model = distiller(student, teacher, METHODS[name](warmup_iters=0))
+    model = distill(student, teacher, imitation=METHODS[name](warmup_iters=0))
     found = {k: v for k, v in model(batch(case)).items() if k.startswith("kd_")}
     assert found and all(loss.isfinite() and loss.requires_grad for loss in found.values())
     needs_objects = ("kd_imitation_loss_object",)
@@ -345,7 +335,7 @@ def test_a_step_trains_backbone_and_adapters_and_never_the_teacher(detector, nam
 @pytest.mark.parametrize("name", METHODS)
 def test_adapters_are_saved_with_the_run_and_are_not_part_of_the_student(name: str):
     student = tiny_gfl()
-    model = distiller(student, tiny_gfl(seed=1), METHODS[name]())
+    model = distill(student, tiny_gfl(seed=1), imitation=METHODS[name]())
     extra = set(model.state_dict()) - set(student.state_dict())
     keys = {f"kd.imitation.adapters.{i}.{x}" for i in range(3) for x in ("weight", "bias")}
     expected = set() if name in ("fitnet", "gibox") else keys
@@ -355,21 +345,11 @@ def test_adapters_are_saved_with_the_run_and_are_not_part_of_the_student(name: s
         assert weight.std().item() == pytest.approx(1e-4, rel=0.1)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_under_autocast_the_losses_are_float32_and_close_to_full_precision(name: str):
-    torch.manual_seed(0)
-    model = distiller(tiny_gfl(seed=0), tiny_gfl(seed=1), METHODS[name](warmup_iters=0))
-    full = model(batch())
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = model(batch())
-    for term in (key for key in full if key.startswith("kd_")):
-        assert mixed[term].dtype == torch.float32
-        assert mixed[term].item() == pytest.approx(full[term].item(), rel=0.05)
-
-
 def test_fitnet_and_masks_of_the_truth_take_heads_of_other_kinds_and_classes():
     for name in ("fitnet", "fgfi", "defeat"):
-        model = distiller(tiny_gfl(), tiny_retinanet(seed=1, num_classes=3), METHODS[name]())
+        model = distill(
+            tiny_gfl(), tiny_retinanet(seed=1, num_classes=3), imitation=METHODS[name]()
+        )
         assert any(key.startswith("kd_") for key in model(batch()))
 
 
@@ -384,4 +364,4 @@ def test_fitnet_and_masks_of_the_truth_take_heads_of_other_kinds_and_classes():
 )
 def test_detectors_that_cannot_be_compared_are_refused(student, teacher, method, message: str):
     with pytest.raises(DistillationError, match=message):
-        distiller(student(), teacher(), method)
+        distill(student(), teacher(), imitation=method)

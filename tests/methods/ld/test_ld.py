@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dense_kd import LD, DistillationError, Distiller, MethodSet, Teacher
-from dense_kd.detectors import DenseDetector
+from dense_kd import LD, DistillationError
 from dense_kd.losses import kl_divergence
 from dense_kd.methods.ld.valuable_region import valuable_region
 from dense_kd.outputs import DensePass, Targets
@@ -23,6 +22,7 @@ from helpers.builders import (
     tiny_fcos,
     tiny_gfl,
 )
+from helpers.feature_cases import distill
 from helpers.ld_reference import GFLReference, make_step
 
 TERMS = {"loss_main": "loss_ld", "loss_vlr": "loss_ld_vlr", "loss_cls": "loss_kd"}
@@ -301,17 +301,11 @@ def test_bad_options_say_what_is_expected(options, message):
         LD(**options)
 
 
-def distiller(student: DenseDetector, teacher: DenseDetector, **options) -> Distiller:
-    return Distiller(
-        student=student, teacher=Teacher(teacher, None), methods=MethodSet(ld=LD(**options))
-    )
-
-
 @pytest.mark.parametrize("name", DETECTORS)
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_reach_the_whole_student_and_never_the_teacher(name: str, case: str):
     student, teacher = DETECTORS[name](seed=0), DETECTORS[name](seed=1)
-    model = distiller(student, teacher, **RELEASED[name])
+    model = distill(student, teacher, ld=LD(**RELEASED[name]))
     losses = {k: v for k, v in model(batch(case)).items() if k.startswith("kd_")}
     assert list(losses) == [f"kd_ld_{term}" for term in TERMS]
     for loss in losses.values():
@@ -324,19 +318,6 @@ def test_gradients_reach_the_whole_student_and_never_the_teacher(name: str, case
             assert (parameter.grad is None) == quality, key
             assert quality or parameter.grad.isfinite().all()
     assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
-
-
-@pytest.mark.parametrize("name", DETECTORS)
-def test_under_autocast_the_losses_are_float32_and_close_to_full_precision(name: str):
-    student, teacher = DETECTORS[name](seed=0), DETECTORS[name](seed=1)
-    model = distiller(student, teacher, **RELEASED[name])
-    full = model(batch("usual"))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = model(batch("usual"))
-    for term in TERMS:
-        assert mixed[f"kd_ld_{term}"].dtype == torch.float32
-        expected = full[f"kd_ld_{term}"].item()
-        assert mixed[f"kd_ld_{term}"].item() == pytest.approx(expected, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -354,27 +335,27 @@ def test_under_autocast_the_losses_are_float32_and_close_to_full_precision(name:
 )
 def test_detectors_that_cannot_be_compared_are_refused(student, teacher, message):
     with pytest.raises(DistillationError, match=message):
-        distiller(student(), teacher())
+        distill(student(), teacher(), ld=LD())
 
 
 def test_bins_of_other_distances_are_refused():
     student = DETECTORS["retinanet"]()
     student.box2box_transform.prior_scale = 4
     with pytest.raises(DistillationError, match="give both an equal box2box_transform"):
-        distiller(student, DETECTORS["retinanet"]())
+        distill(student, DETECTORS["retinanet"](), ld=LD())
 
 
 def test_gfl_teaches_atss_with_distributions():
-    losses = distiller(DETECTORS["atss"](), tiny_gfl(seed=1))(batch("usual"))
+    losses = distill(DETECTORS["atss"](), tiny_gfl(seed=1), ld=LD())(batch("usual"))
     assert all(losses[f"kd_ld_{term}"] > 0 for term in TERMS)
 
 
 def test_other_classes_are_mapped_for_the_class_term_and_do_not_matter_without_it():
     inputs = batch("usual")
-    model = distiller(tiny_gfl(), tiny_gfl(seed=1, num_classes=6), cls_weight=0.0)
+    model = distill(tiny_gfl(), tiny_gfl(seed=1, num_classes=6), ld=LD(cls_weight=0.0))
     assert set(model(inputs)) >= {"kd_ld_loss_main", "kd_ld_loss_vlr"}
     class_map = {5: 0, 2: 1, 0: 3}
-    mapped = distiller(tiny_gfl(), tiny_gfl(seed=1, num_classes=6), class_map=class_map)
+    mapped = distill(tiny_gfl(), tiny_gfl(seed=1, num_classes=6), ld=LD(class_map=class_map))
     losses = mapped(inputs)
     student, teacher = mapped.student, mapped.teacher.model
     images = student.preprocess_image(inputs)

@@ -10,8 +10,7 @@ import torch
 from detectron2.config import instantiate
 from torch import Tensor
 
-from dense_kd import PGD, DistillationError, Distiller, MethodSet, Teacher
-from dense_kd.detectors import DenseDetector
+from dense_kd import PGD, DistillationError
 from dense_kd.methods.base.attention import spatial_attention
 from dense_kd.methods.pgd.released import are_points, released_normalization
 from dense_kd.methods.pgd.terms import (
@@ -33,6 +32,7 @@ from helpers.builders import (
     tiny_gfl,
     tiny_retinanet,
 )
+from helpers.feature_cases import distill
 from helpers.ld_reference import make_step
 
 TERMS = (
@@ -220,7 +220,7 @@ def test_the_neck_has_the_terms_of_the_class_branch_on_the_pyramid():
 
 def test_the_neck_of_other_widths_is_adapted_and_trains_the_pyramid():
     student, teacher = tiny_fcos(), tiny_fcos(seed=1, channels=32)
-    model = distiller(student, teacher, branches=("neck",))
+    model = distill(student, teacher, pgd=PGD(branches=("neck",)))
     found = {k: v for k, v in model(batch()).items() if k.startswith("kd_")}
     sum(found.values()).backward()
     assert [p.shape for p in model.kd.parameters()] == [(32, 16, 1, 1), (32,)]
@@ -251,12 +251,6 @@ def test_gradient_goes_to_the_students_taps_only_and_a_copy_of_the_teacher_has_n
     assert all(loss == 0 for loss in equal.values())
 
 
-def distiller(student: DenseDetector, teacher: DenseDetector, **options: Any) -> Distiller:
-    return Distiller(
-        student=student, teacher=Teacher(teacher, None), methods=MethodSet(pgd=PGD(**options))
-    )
-
-
 @pytest.mark.parametrize("compat", ["corrected", "released"])
 @pytest.mark.parametrize("name", DETECTORS)
 @pytest.mark.parametrize("case", CASES)
@@ -264,7 +258,7 @@ def test_gradient_reaches_the_first_block_of_both_towers_and_no_further(name, ca
     build = DETECTORS[name]
     # The smallest maps of five levels are a single cell.
     student, teacher = build(num_levels=5), build(num_levels=5, seed=1)
-    found = distiller(student, teacher, compat=compat)(batch(case))
+    found = distill(student, teacher, pgd=PGD(compat=compat))(batch(case))
     kd = {key: loss for key, loss in found.items() if key.startswith("kd_")}
     assert list(kd) == [f"kd_pgd_{term}" for term in TERMS]
     for key, loss in kd.items():
@@ -281,21 +275,9 @@ def test_gradient_reaches_the_first_block_of_both_towers_and_no_further(name, ca
     assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
 
 
-@pytest.mark.parametrize("name", DETECTORS)
-def test_under_autocast_the_losses_are_float32_and_close_to_full_precision(name: str):
-    model = distiller(DETECTORS[name](), DETECTORS[name](seed=1), foreground="box")
-    full = model(batch())
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = model(batch())
-    for term in TERMS:
-        found = mixed[f"kd_pgd_{term}"]
-        assert found.dtype == torch.float32
-        assert found.item() == pytest.approx(full[f"kd_pgd_{term}"].item(), rel=0.05)
-
-
 def test_towers_of_other_widths_are_adapted_by_a_convolution_per_branch():
     wide = tiny_fcos(seed=1, channels=32)
-    model = distiller(tiny_fcos(), wide)
+    model = distill(tiny_fcos(), wide, pgd=PGD())
     names = {n for n, _ in model.kd.pgd.named_parameters()}
     assert names == {f"adapters.{b}.{p}" for b in ("cls", "bbox") for p in ("weight", "bias")}
     for case in CASES:
@@ -304,13 +286,13 @@ def test_towers_of_other_widths_are_adapted_by_a_convolution_per_branch():
         sum(found[f"kd_pgd_{term}"] for term in TERMS).backward()
         # DistributedDataParallel waits for each.
         assert all(p.grad.isfinite().all() for p in model.kd.parameters())
-    assert not list(distiller(tiny_fcos(), tiny_fcos()).kd.parameters())
+    assert not list(distill(tiny_fcos(), tiny_fcos(), pgd=PGD()).kd.parameters())
 
 
 def test_towers_wider_than_their_pyramid_are_adapted():
     config = fcos_config()
     config.head.conv_dims = [24, 24]
-    model = distiller(instantiate(config), tiny_fcos(seed=1))
+    model = distill(instantiate(config), tiny_fcos(seed=1), pgd=PGD())
     assert model.kd.pgd.adapters["cls"].weight.shape == (16, 24, 1, 1)
     assert all(model(batch())[f"kd_pgd_{term}"] > 0 for term in TERMS)
 
@@ -319,12 +301,14 @@ def test_towers_wider_than_their_pyramid_are_adapted():
     "student, teacher", [(tiny_gfl, tiny_fcos), (tiny_retinanet, tiny_atss), (tiny_atss, tiny_gfl)]
 )
 def test_detectors_may_differ(student, teacher):
-    found = distiller(student(), teacher(seed=1))(batch())
+    found = distill(student(), teacher(seed=1), pgd=PGD())(batch())
     assert all(found[f"kd_pgd_{term}"] > 0 for term in TERMS)
 
 
 def test_objects_of_a_class_that_the_teacher_lacks_are_neither_foreground_nor_background():
-    model = distiller(tiny_fcos(), tiny_fcos(seed=1, num_classes=6), class_map={5: 0, 2: 1, 0: 3})
+    model = distill(
+        tiny_fcos(), tiny_fcos(seed=1, num_classes=6), pgd=PGD(class_map={5: 0, 2: 1, 0: 3})
+    )
     method, teacher = model.kd.pgd, model.teacher.model
     inputs = batch()
     truth = model.student.ground_truth(inputs)
@@ -392,7 +376,7 @@ def test_points_are_told_from_anchors_by_the_size_of_their_priors(name: str):
 
 
 def test_boxes_of_distributions_cannot_have_the_released_error_for_more_images_than_levels():
-    model = distiller(tiny_gfl(), tiny_gfl(seed=1), compat="released")
+    model = distill(tiny_gfl(), tiny_gfl(seed=1), pgd=PGD(compat="released"))
     with pytest.raises(ValueError, match="4 images for 3 levels"):
         model(batch() + batch(seed=1))
 
@@ -431,4 +415,4 @@ def test_bad_options_say_what_is_expected(options, message):
 )
 def test_detectors_that_cannot_be_compared_are_refused(student, teacher, message):
     with pytest.raises(DistillationError, match=message):
-        distiller(student(), teacher())
+        distill(student(), teacher(), pgd=PGD())

@@ -8,8 +8,7 @@ import inspect
 import pytest
 import torch
 
-from dense_kd import TID, DistillationError, Distiller, MethodSet, Teacher
-from dense_kd.detectors import DenseDetector
+from dense_kd import TID, DistillationError
 from dense_kd.methods.base.adapters import WidthAdapters
 from dense_kd.methods.ld import valuable_region
 from dense_kd.methods.tid import task_integration
@@ -24,6 +23,7 @@ from helpers.builders import (
     tiny_gfl,
     tiny_retinanet,
 )
+from helpers.feature_cases import distill
 from helpers.ld_reference import make_step
 
 DETECTORS = {
@@ -320,18 +320,12 @@ def test_a_teacher_of_constant_features_keeps_the_normalised_loss_finite():
     assert run(method(normalize="teacher_variance"), student, teacher).isfinite()
 
 
-def distiller(student: DenseDetector, teacher: DenseDetector, **options) -> Distiller:
-    return Distiller(
-        student=student, teacher=Teacher(teacher, None), methods=MethodSet(tid=TID(**options))
-    )
-
-
 @pytest.mark.parametrize("name", DETECTORS)
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_trains_backbone_and_adapters_and_never_the_teacher(name: str, case: str):
     torch.manual_seed(0)
     student, teacher = DETECTORS[name](seed=0), DETECTORS[name](seed=1)
-    model = distiller(student, teacher)
+    model = distill(student, teacher, tid=TID())
     loss = model(batch(case))["kd_tid_loss_feature"]
     assert loss.isfinite() and loss.requires_grad and (loss > 0) == (case != "all empty")
     loss.backward()
@@ -347,13 +341,13 @@ def test_a_step_trains_backbone_and_adapters_and_never_the_teacher(name: str, ca
     ("student", "teacher"), [(tiny_gfl, tiny_retinanet), (tiny_retinanet, tiny_fcos)]
 )
 def test_heads_of_other_kinds_and_widths_teach(student, teacher):
-    model = distiller(student(), teacher(seed=1, channels=24))
+    model = distill(student(), teacher(seed=1, channels=24), tid=TID())
     assert model(batch())["kd_tid_loss_feature"] > 0
 
 
 def test_adapters_are_saved_with_the_run_and_are_not_part_of_the_student():
     student = tiny_gfl()
-    model = distiller(student, tiny_gfl(seed=1, channels=24))
+    model = distill(student, tiny_gfl(seed=1, channels=24), tid=TID())
     extra = set(model.state_dict()) - set(student.state_dict())
     assert extra == {f"kd.tid.adapters.{i}.{x}" for i in range(3) for x in ("weight", "bias")}
     bare = tiny_gfl(seed=2)
@@ -361,24 +355,11 @@ def test_adapters_are_saved_with_the_run_and_are_not_part_of_the_student():
     bare.load_state_dict(state)
 
 
-@pytest.mark.parametrize("name", DETECTORS)
-def test_under_autocast_the_loss_is_float32_and_close_to_full_precision(name: str):
-    torch.manual_seed(0)
-    student, teacher = DETECTORS[name](seed=0), DETECTORS[name](seed=1)
-    model = distiller(student, teacher)
-    full = model(batch())["kd_tid_loss_feature"]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = model(batch())["kd_tid_loss_feature"]
-    assert mixed.dtype == torch.float32
-    # Points at a threshold may fall on its other side.
-    assert mixed.item() == pytest.approx(full.item(), rel=0.1)
-
-
 def test_objects_of_classes_that_the_teacher_does_not_know_are_left_out():
     inputs = batch()
     classes = [c for x in inputs for c in x["instances"].gt_classes.tolist()]
     torch.manual_seed(0)
-    model = distiller(tiny_gfl(), tiny_gfl(seed=1, num_classes=1), class_map={0: classes[0]})
+    model = distill(tiny_gfl(), tiny_gfl(seed=1, num_classes=1), tid=TID(class_map={0: classes[0]}))
     assert model(inputs)["kd_tid_loss_feature"] > 0
     for x in inputs:
         x["instances"].gt_classes.fill_((classes[0] + 1) % 4)
@@ -398,7 +379,7 @@ def test_objects_of_classes_that_the_teacher_does_not_know_are_left_out():
 )
 def test_detectors_that_cannot_be_compared_are_refused(student, teacher, message: str):
     with pytest.raises(DistillationError, match=message):
-        distiller(student(), teacher())
+        distill(student(), teacher(), tid=TID())
 
 
 def test_five_hundred_objects_do_not_take_memory_for_all_pairs(monkeypatch):
