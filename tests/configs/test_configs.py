@@ -87,8 +87,8 @@ def train_one_step_and_detect(model: nn.Module, cfg: DictConfig) -> None:
     cfg.optimizer.params.model = None
     if "teacher" in cfg.model:
         cfg.model.teacher.model = None
-    truth = instances((64, 96), [[4, 4, 60, 50], [20, 10, 36, 30]], [1, 3])
-    inputs = [{"image": torch.randint(0, 255, (3, 64, 96)), "instances": truth}]
+    truth = instances((32, 64), [[2, 2, 30, 30], [20, 10, 36, 26]], [1, 3])
+    inputs = [{"image": torch.randint(0, 255, (3, 32, 64)), "instances": truth}]
 
     losses = model(inputs)
     assert any(key.startswith("kd_") for key in losses) == isinstance(model, Distiller)
