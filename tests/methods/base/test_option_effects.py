@@ -84,23 +84,45 @@ class Result:
     """The losses with some options and, when asked for, their gradients."""
 
     def __init__(self, name: str, pair: Pair, options: dict[str, Any]):
-        model, (student, teacher, step) = _seen(pair.build)
-        method = getattr(methods, name)(**options)
-        method.check(model.student, model.teacher.model)
-        torch.manual_seed(0)
-        method.prepare(model.student, model.teacher.model)
-        torch.manual_seed(0)
-        student.__dict__.pop("boxes", None)  # decoded by the last method
-        self.losses = list(method(student, teacher, step).values())
-        maps = [student.features, student.logits, student.deltas, *student.taps.values()]
-        self.leaves = [x for levels in maps + [student.distribution or []] for x in levels]
+        self.run = functools.partial(_run, name, pair, options)
+        with torch.no_grad():
+            self.losses, _ = self.run()
 
     @functools.cached_property
     def gradients(self) -> list[torch.Tensor | None]:
-        return torch.autograd.grad(sum(self.losses), self.leaves, allow_unused=True)
+        losses, leaves = self.run()
+        return torch.autograd.grad(sum(losses), leaves, allow_unused=True)
 
     def equals(self, other: Result) -> bool:
         return _equal(self.losses, other.losses) and _equal(self.gradients, other.gradients)
+
+
+def _run(
+    name: str, pair: Pair, options: dict[str, Any]
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The losses of the method, and the maps of the student that they may have a gradient to."""
+    model, (student, teacher, step) = _seen(pair.build)
+    method = getattr(methods, name)(**options)
+    method.check(model.student, model.teacher.model)
+    torch.default_generator.manual_seed(0)
+    method.prepare(model.student, model.teacher.model)
+    torch.default_generator.manual_seed(0)
+    student.__dict__.pop("boxes", None)  # decoded by the last method
+    losses = list(method(student, teacher, step).values())
+    maps = [student.features, student.logits, student.deltas, *student.taps.values()]
+    return losses, [x for levels in maps + [student.distribution or []] for x in levels]
+
+
+_RESULTS: dict[tuple[Any, ...], Result] = {}
+
+
+def _result(name: str, pair: Pair, options: dict[str, Any]) -> Result:
+    """That of the options, of which several tests may ask for the same."""
+    every = {**options_of(name), **options}
+    key = (name, pair.build, repr(sorted(every.items())))
+    if key not in _RESULTS:
+        _RESULTS[key] = Result(name, pair, options)
+    return _RESULTS[key]
 
 
 def _equal(a: list[torch.Tensor | None], b: list[torch.Tensor | None]) -> bool:
@@ -130,7 +152,7 @@ def test_an_option_does_something_or_is_refused(name, variant, choice, chosen):
         refused = 0
         for other in others:
             try:
-                if not Result(name, pair, {**given, option: other}).equals(usual):
+                if not _result(name, pair, {**given, option: other}).equals(usual):
                     break
             except ValueError as error:
                 refused += 1
@@ -149,10 +171,10 @@ def _usual(name: str, pair: Pair, given: dict[str, Any]) -> tuple[Result, dict[s
         if option in given:
             continue
         try:
-            Result(name, pair, {**given, option: value})
+            _result(name, pair, {**given, option: value})
         except ValueError as error:
             if "does nothing" in str(error):
                 continue
             raise
         given = {**given, option: value}
-    return Result(name, pair, given), given
+    return _result(name, pair, given), given
