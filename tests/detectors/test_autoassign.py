@@ -303,8 +303,8 @@ def test_training_lowers_the_loss_and_moves_the_centre_prior():
         assert (parameter - before[name]).abs().max() > 1e-3, name
 
 
-def test_500_boxes_on_a_large_image_need_less_than_half_a_gibibyte():
-    """A tensor (R, M, K) would have 3.3 GiB."""
+def test_500_boxes_on_a_large_image_need_less_than_200_mebibytes():
+    """A tensor (R, M, K) would have 3.3 GiB, the overlaps with all boxes at once take 300 MiB."""
     model = tiny_autoassign(num_levels=5, num_classes=80)
     sizes = [(100, 168), (50, 84), (25, 42), (13, 21), (7, 11)]  # of 800 x 1344
     features = [torch.randn(1, 16, *size) for size in sizes]
@@ -320,7 +320,7 @@ def test_500_boxes_on_a_large_image_need_less_than_half_a_gibibyte():
         assert all(loss.isfinite() for loss in losses.values())
         sum(losses.values()).backward()
 
-    assert 10 < peak_of_tensors(step) / 2**20 < 512
+    assert 10 < peak_of_tensors(step) / 2**20 < 200
 
 
 def test_the_head_is_initialised_as_the_paper_says():
