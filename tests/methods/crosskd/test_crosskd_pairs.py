@@ -22,6 +22,7 @@ from helpers.builders import (
     tiny_gfl,
     tiny_retinanet,
 )
+from helpers.copies import built_once
 from helpers.feature_cases import distill
 
 BUILDERS = [tiny_retinanet, tiny_fcos, tiny_atss, tiny_ddod, tiny_gfl, tiny_autoassign]
@@ -32,11 +33,13 @@ def distiller_of(student: DenseDetector, teacher: DenseDetector, **options: Any)
     return distill(student, teacher, crosskd=CrossKD(**{"depth": 1, **options}))
 
 
+@built_once
 def nine_anchors() -> DenseDetector:
     torch.manual_seed(0)
     return instantiate(get_config("quickstart/retinanet.py").model)
 
 
+@built_once
 def points() -> DenseDetector:
     torch.manual_seed(1)
     return instantiate(get_config("quickstart/student.py").model)
