@@ -3,8 +3,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from pycocotools.coco import COCO
 
 from dense_kd.data import shapes, shapes_drawing
 from dense_kd.data.shapes import CLASSES, generate_shapes, register_shapes
+from helpers.script_runs import run_in_fork
 
 TOOL = Path(__file__).parents[2] / "tools" / "make_shapes.py"
 
@@ -323,12 +322,10 @@ def test_missing_files_give_the_command_that_makes_them(tmp_path, monkeypatch, r
 
 
 def test_the_tool_makes_what_the_builtin_names_read(tmp_path):
-    environment = {**os.environ, "DETECTRON2_DATASETS": str(tmp_path)}
-    command = [sys.executable, str(TOOL), *"--train 3 --tune 2 --val 1 --size 48 64".split()]
-    printed = subprocess.run(
-        command, env=environment, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
+    command = "--train 3 --tune 2 --val 1 --size 48 64".split()
+    done = run_in_fork(command, tmp_path, tmp_path, script=TOOL)
+    assert done.returncode == 0, done.stderr
     for split, count in {"train": 3, "tune": 2, "val": 1}.items():
         json_file = tmp_path / "shapes" / "annotations" / f"instances_{split}.json"
         assert len(read(json_file)["images"]) == count
-        assert f"shapes_{split}: {count} images in {json_file}" in printed
+        assert f"shapes_{split}: {count} images in {json_file}" in done.stdout

@@ -3,15 +3,17 @@
 import json
 import re
 import subprocess
-import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from dense_kd.demo import runs
 from dense_kd.demo.demo import Options, run_demo
 from dense_kd.demo.runs import DemoError, Run, read_metrics, train_together
+from helpers.script_runs import fork_of, run_in_fork
+from helpers.two_processes import forks
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
@@ -148,9 +150,8 @@ def test_a_number_below_one_is_an_error(tmp_path, option):
         run_demo(Options(script=TOOLS, output=tmp_path, **{option: 0}))
 
 
-def test_the_tool_ends_with_an_error_in_words():
-    command = [sys.executable, str(TOOLS / "demo.py"), "--seeds", "0"]
-    result = subprocess.run(command, capture_output=True, text=True)
+def test_the_tool_ends_with_an_error_in_words(tmp_path):
+    result = run_in_fork(["--seeds", "0"], tmp_path, script=TOOLS / "demo.py")
     assert result.returncode == 1
     assert result.stderr.strip() == "The demo failed: seeds is 0, expected 1 or more"
 
@@ -169,9 +170,33 @@ def options(tmp_path_factory):
     )
 
 
+class ForkedTraining:
+    """In place of a ``Popen`` of the training script: a fork, which imports nothing anew."""
+
+    def __init__(self, command, *, stdout, env, **_):
+        self.process = fork_of(command[2:], [Path(stdout.name)] * 2, env)
+        self.terminate, self.kill = self.process.terminate, self.process.kill
+        self.wait = self.process.join
+
+    @property
+    def returncode(self):
+        return self.process.exitcode
+
+    def poll(self):
+        return self.process.exitcode
+
+
 @pytest.fixture(scope="module")
 def summary(options):
-    return run_demo(options)
+    """Of a demo whose teacher is trained in a process as for users, and its students in forks."""
+    popen = subprocess.Popen
+
+    def start(command, **arguments):
+        of_teacher = any(argument.endswith("quickstart/teacher.py") for argument in command)
+        return (popen if of_teacher else ForkedTraining)(command, **arguments)
+
+    with forks(), mock.patch.object(subprocess, "Popen", start):
+        return run_demo(options)
 
 
 def test_the_summary_holds_every_detector(options, summary):

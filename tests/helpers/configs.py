@@ -31,13 +31,20 @@ def _pickled(path: str, *keys: object) -> bytes:
     return pickle.dumps(_load(path, *keys))
 
 
+@contextlib.contextmanager
+def files_loaded_once() -> Iterator[None]:
+    """Each file of a config is run once, and then copied."""
+    with mock.patch.object(LazyConfig, "load", lambda *args: pickle.loads(_pickled(*args))):
+        yield
+
+
 @functools.cache
 def load(name: str) -> DictConfig:
     """The config, which is loaded once and not to be changed.
 
     What it takes from other configs is a copy: a file is run once for all that build on it.
     """
-    with mock.patch.object(LazyConfig, "load", lambda *args: pickle.loads(_pickled(*args))):
+    with files_loaded_once():
         cfg = LazyConfig.load(str(ROOT / name))
     OmegaConf.set_readonly(cfg, True)
     return cfg

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import logging
@@ -10,6 +11,7 @@ import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -18,11 +20,14 @@ from detectron2.data.datasets.builtin import register_all_coco
 from detectron2.utils.logger import setup_logger
 
 from dense_kd import get_config_file
+from dense_kd.data.shapes import register_all_shapes
 from dense_kd.engine.command import get_parser, parse_args
 
+from .configs import files_loaded_once
 from .two_processes import forks
 
-SCRIPT = Path(__file__).parents[2] / "tools" / "lazyconfig_train_net.py"
+TOOLS = Path(__file__).parents[2] / "tools"
+SCRIPT = TOOLS / "lazyconfig_train_net.py"
 
 
 def load_script():
@@ -36,46 +41,65 @@ def run(config: str, overrides: list[str], *flags: str) -> dict:
     """Run the script on a config of the project, or on a file of a test."""
     config = config if os.path.exists(config) else get_config_file(config)
     arguments = ["--config-file", config, *flags, *overrides]
-    return load_script().main(parse_args(get_parser(), arguments))
+    with files_loaded_once():
+        return load_script().main(parse_args(get_parser(), arguments))
 
 
 def run_in_fork(
-    arguments: list[str], folder: Path, datasets: Path | None = None
+    arguments: list[str],
+    folder: Path,
+    datasets: Path | None = None,
+    *,
+    script: Path = SCRIPT,
+    launches_forks: bool = True,
 ) -> subprocess.CompletedProcess:
-    """The script as a process of its own, except that nothing is imported anew.
+    """A script as a process of its own, except that nothing is imported anew.
 
     Args:
         arguments: its command line.
         folder: where stdout and stderr go, in files.
-        datasets: COCO is in this folder, as if $DETECTRON2_DATASETS had been it at the import.
+        datasets: $DETECTRON2_DATASETS, as if it had been set at the import.
+        script: its file.
+        launches_forks: what it launches in turn is forked, too.
     """
     logs = [folder / "stdout", folder / "stderr"]
-    process = multiprocessing.get_context("fork").Process(
-        target=_be_script, args=(arguments, logs, datasets)
-    )
-    with forks():
-        process.start()
+    command = [str(script), *arguments]
+    variables = {} if datasets is None else {"DETECTRON2_DATASETS": str(datasets)}
+    with forks() if launches_forks else contextlib.nullcontext():
+        process = fork_of(command, logs, variables)
         process.join(120)
     if process.exitcode is None:
         process.kill()
     return subprocess.CompletedProcess(
-        arguments, process.exitcode, *(log.read_text() for log in logs)
+        command, process.exitcode, *(log.read_text() for log in logs)
     )
 
 
-def _be_script(arguments: list[str], logs: list[Path], datasets: Path | None) -> None:
+def fork_of(
+    command: list[str], logs: list[Path], variables: Mapping[str, str]
+) -> multiprocessing.Process:
+    """A fork of this process that runs a script; stdout and stderr go to the two ``logs``."""
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_be_script, args=(command, logs, variables))
+    process.start()
+    return process
+
+
+def _be_script(command: list[str], logs: list[Path], variables: Mapping[str, str]) -> None:
+    os.environ.update(variables)
     for number, log in enumerate(logs, start=1):
         os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
     sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)
     for name in ("fvcore", "detectron2", "dense_kd"):  # those of the test write elsewhere
         logging.getLogger(name).handlers.clear()
     setup_logger.cache_clear()
-    if datasets is not None:
+    if "DETECTRON2_DATASETS" in variables:
         DatasetCatalog.clear()
         MetadataCatalog.clear()
-        register_all_coco(str(datasets))
-    sys.argv = [str(SCRIPT), *arguments]
-    runpy.run_path(str(SCRIPT), run_name="__main__")
+        register_all_coco(variables["DETECTRON2_DATASETS"])
+        register_all_shapes()
+    sys.argv = command
+    runpy.run_path(command[0], run_name="__main__")
 
 
 def metrics(folder: Path) -> list[dict]:

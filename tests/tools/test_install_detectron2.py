@@ -1,5 +1,6 @@
 """Tests of tools/install_detectron2.py. None of them uses the network or pip."""
 
+import contextlib
 import importlib.util
 import io
 import subprocess
@@ -245,12 +246,29 @@ def test_the_installer_keeps_an_importable_detectron2(installer, monkeypatch, wa
     assert "nothing to do, detectron2 0.6 is importable" in capsys.readouterr().out
 
 
-def test_the_installer_keeps_the_detectron2_of_this_environment():
+def test_the_installer_keeps_the_detectron2_of_this_environment(installer, monkeypatch, capsys):
     pytest.importorskip("detectron2")
-    command = [sys.executable, str(SCRIPT)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "nothing to do" in result.stdout
+
+    def run_here(code):  # a new process would take seconds to import it
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(code, {})
+        return subprocess.CompletedProcess([], 0, printed.getvalue(), "")
+
+    monkeypatch.setattr(installer, "run_python", run_here)
+    assert installer.main([]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_the_probe_runs_in_a_new_process_in_an_empty_folder(installer):
+    code = "import os, sys; print(os.listdir(), 'torch' in sys.modules, file=sys.stderr)"
+    result = installer.run_python(f"{code}; sys.exit(3)")
+    assert (result.returncode, result.stderr) == (3, "[] False\n")
+
+
+def test_the_installer_is_a_script():
+    result = subprocess.run([sys.executable, str(SCRIPT), "-h"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "--source" in result.stdout
 
 
 def test_an_importable_detectron2_is_replaced_when_forced(installer, monkeypatch, ways_taken):

@@ -61,8 +61,7 @@ def _problem(cfg: DictConfig, override: str) -> str | None:
 
 def _unreached(cfg: DictConfig, keys: list[str]) -> str | None:
     """Why nothing would read the entry at ``keys``; None if something does."""
-    referred = referred_names(cfg)
-    if keys[0] not in PARTS and keys[0] not in referred:
+    if keys[0] not in PARTS and keys[0] not in referred_names(cfg):
         known = [part for part in PARTS if part in cfg]
         below = [f"{part}.{'.'.join(keys)}" for part in known]
         below += [".".join(keys[1:])] if keys[1:2] and keys[1] in PARTS else []
@@ -86,22 +85,20 @@ def _unreached(cfg: DictConfig, keys: list[str]) -> str | None:
             if key in node:
                 node = select(node, key)
                 continue
-            return _new_entry(cfg, node, keys, depth, referred)
+            return _new_entry(cfg, node, keys, depth)
         elif node is not None:
             return f"{place} is {node!r} and has no entries"
         elif keys[0] == "train":
-            return _new_entry(cfg, None, keys, depth, referred)
+            return _new_entry(cfg, None, keys, depth)
     return None
 
 
-def _new_entry(
-    cfg: DictConfig, node: DictConfig | None, keys: list[str], depth: int, referred: set[str]
-) -> str | None:
+def _new_entry(cfg: DictConfig, node: DictConfig | None, keys: list[str], depth: int) -> str | None:
     place, key = ".".join(keys[:depth]), keys[depth]
     last = depth + 1 == len(keys)
     if keys[0] == "train":
         known = _train_entries(keys[:depth])
-        if key in known or key in referred:
+        if key in known or key in referred_names(cfg):
             return None
     elif place == "dataloader":
         known = {"train", "test", "evaluator"}
