@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -34,17 +35,17 @@ def test_the_file_appears_only_after_it_is_on_disk(tmp_path, monkeypatch):
 
 
 def test_what_a_killed_process_was_writing_is_gone_after_the_next_save(tmp_path):
-    script = (
-        "import os, signal, sys\n"
-        "from dense_kd.checkpoint import replace_atomically\n"
-        "def write(file):\n"
-        "    file.write(b'half a check')\n"
-        "    file.flush()\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"replace_atomically({str(tmp_path / 'model_0000001.pth')!r}, write)\n"
+    def write(file) -> None:
+        file.write(b"half a check")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    killed = multiprocessing.get_context("fork").Process(
+        target=replace_atomically, args=(str(tmp_path / "model_0000001.pth"), write)
     )
-    killed = subprocess.run([sys.executable, "-c", script])
-    assert killed.returncode == -signal.SIGKILL
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
     (left,) = os.listdir(tmp_path)
     assert left.startswith("model_0000001.pth.tmp")
     AtomicCheckpointer(nn.Linear(1, 1), str(tmp_path)).save("model_0000003")

@@ -7,6 +7,7 @@ A builder gives a LazyConfig (``retinanet_config``, ``fcos_config``, ``atss_conf
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -333,19 +334,28 @@ def batch(case: str = "usual", seed: int = 0) -> list[dict[str, Any]]:
     return inputs
 
 
-def golden(name: str) -> dict[str, Tensor]:
-    """The arrays of numbers in ``tests/golden/<name>.npz`` as tensors."""
+@functools.cache
+def _stored(name: str) -> dict[str, np.ndarray]:
     with np.load(GOLDEN / f"{name}.npz") as arrays:
-        numbers = {key: np.array(arrays[key]) for key in arrays.files}
-    return {key: torch.from_numpy(x) for key, x in numbers.items() if x.dtype.kind in "biuf"}
+        return {key: np.array(arrays[key]) for key in arrays.files}
+
+
+def golden(name: str) -> dict[str, Tensor]:
+    """Copies of the arrays of numbers in ``tests/golden/<name>.npz`` as tensors."""
+    numbers = _stored(name)
+    return {key: torch.tensor(x) for key, x in numbers.items() if x.dtype.kind in "biuf"}
+
+
+@functools.cache
+def _golden_json(name: str, key: str) -> str:
+    if (GOLDEN / f"{name}.npz").exists():
+        return str(_stored(name)[key])
+    return torch.load(GOLDEN / f"{name}.pth", weights_only=True)["meta"][key]
 
 
 def golden_config(name: str, key: str) -> dict[str, Any]:
     """The JSON ``key`` of ``tests/golden/<name>.npz``, or of the ``meta`` of ``<name>.pth``."""
-    if (path := GOLDEN / f"{name}.npz").exists():
-        with np.load(path) as arrays:
-            return json.loads(str(arrays[key]))
-    return json.loads(torch.load(GOLDEN / f"{name}.pth", weights_only=True)["meta"][key])
+    return json.loads(_golden_json(name, key))
 
 
 def assert_close(

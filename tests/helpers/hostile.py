@@ -152,34 +152,38 @@ def tensor(count: int, size: int, stride: int, offset: int = 0) -> bytes:
     return TENSOR + b"(" + storage(count) + offset + size + stride + b"\x89}tR"
 
 
-def bombs() -> dict[str, bytes]:
-    """{what: a small file that takes unbounded time or memory}"""
-    return {
-        "nested tuples as a key": nested_key(60),
-        "lists that share lists": shared(60, b"]q\x02h\x01ah\x02h\x01a"),
-        "tuples that share tuples": shared(60, b"h\x01\x86"),
-        "a list that contains itself": b"\x80\x02]q\x00h\x00a.",
-        "a dict that contains itself": b"\x80\x02}q\x00K\x01h\x00s.",
-        "deep nesting": b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
-        "deep tuples": b"\x80\x02)" + b"\x85" * 1_000_000 + b".",
-        "keys of one hash": colliding_keys(30_000),
-        "an array of 10^11 numbers": pickle.dumps({"a": _HugeArray()}, 2),
-        "a number of a million digits": b"L" + b"9" * 1_000_000 + b"L\n.",
-        "a number of a million bytes": b"\x8b" + struct.pack("<i", 1 << 20) + b"\x7f" * (1 << 20)
-        + b".",
-        "a text longer than the file": b"\x80\x04\x8d" + struct.pack("<Q", 1 << 40) + b"a.",
-        "bytes longer than the file": b"\x80\x04\x8e" + struct.pack("<Q", 1 << 62) + b"a.",
-        "a megabyte a thousand times": b"\x80\x02c_codecs\nencode\nq\x01" + text("a" * (1 << 20))
-        + b"q\x02](" + (b"h\x01h\x02" + text("latin1") + b"\x86R") * 1000 + b"e.",
-        "many sets": b"\x80\x04](" + b"\x8f" * 4_000_000 + b"e.",
-        "a tensor that repeats a number": archive(
-            b"\x80\x02}" + text("a") + tensor(1, 10**11, 0) + b"s.", **{"0": b"\0" * 4}
-        ),
-        "a storage that is not there": legacy(
-            b"\x80\x02}" + text("a") + tensor(10**11, 10**11, 1) + b"s."
-        ),
-        "a compressed archive": archive(b"\x80\x02N.", zipfile.ZIP_DEFLATED, **{"0": bytes(10**8)}),
-    }  # fmt: skip
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "nested tuples as a key": lambda: nested_key(60),
+    "lists that share lists": lambda: shared(60, b"]q\x02h\x01ah\x02h\x01a"),
+    "tuples that share tuples": lambda: shared(60, b"h\x01\x86"),
+    "a list that contains itself": lambda: b"\x80\x02]q\x00h\x00a.",
+    "a dict that contains itself": lambda: b"\x80\x02}q\x00K\x01h\x00s.",
+    "deep nesting": lambda: b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
+    "deep tuples": lambda: b"\x80\x02)" + b"\x85" * 1_000_000 + b".",
+    "keys of one hash": lambda: colliding_keys(30_000),
+    "an array of 10^11 numbers": lambda: pickle.dumps({"a": _HugeArray()}, 2),
+    "a number of a million digits": lambda: b"L" + b"9" * 1_000_000 + b"L\n.",
+    "a number of a million bytes": lambda: (
+        b"\x8b" + struct.pack("<i", 1 << 20) + b"\x7f" * (1 << 20) + b"."
+    ),
+    "a text longer than the file": lambda: b"\x80\x04\x8d" + struct.pack("<Q", 1 << 40) + b"a.",
+    "bytes longer than the file": lambda: b"\x80\x04\x8e" + struct.pack("<Q", 1 << 62) + b"a.",
+    "a megabyte a thousand times": lambda: (
+        b"\x80\x02c_codecs\nencode\nq\x01" + text("a" * (1 << 20))
+        + b"q\x02](" + (b"h\x01h\x02" + text("latin1") + b"\x86R") * 1000 + b"e."
+    ),
+    "many sets": lambda: b"\x80\x04](" + b"\x8f" * 4_000_000 + b"e.",
+    "a tensor that repeats a number": lambda: archive(
+        b"\x80\x02}" + text("a") + tensor(1, 10**11, 0) + b"s.", **{"0": b"\0" * 4}
+    ),
+    "a storage that is not there": lambda: legacy(
+        b"\x80\x02}" + text("a") + tensor(10**11, 10**11, 1) + b"s."
+    ),
+    "a compressed archive": lambda: archive(
+        b"\x80\x02N.", zipfile.ZIP_DEFLATED, **{"0": bytes(10**8)}
+    ),
+}  # fmt: skip
+"""{what: makes a small file that takes unbounded time or memory}"""
 
 
 def written(folder: Path, name: str, content: bytes) -> str:

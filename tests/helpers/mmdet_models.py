@@ -14,6 +14,7 @@ from detectron2.structures import ImageList
 from dense_kd import get_config
 from dense_kd.detectors import DenseDetector, LastLevelP6P7OptionalReLU
 from helpers.builders import GOLDEN, golden, golden_config, group_norm_8
+from helpers.copies import built_once
 
 IN_FEATURES = ["res3", "res4", "res5"]
 LEVELS = ["p3", "p4", "p5", "p6", "p7"]
@@ -73,6 +74,7 @@ CONFIGS = {
 """{name of a checkpoint in tests/golden: our COCO config of its detector}"""
 
 
+@built_once
 def detector(name: str, norm: Any = "BN", **overrides: Any) -> DenseDetector:
     """The model of our COCO config as small as in ``tests/golden``.
 

@@ -24,10 +24,10 @@ from dense_kd.checkpoint import (
 )
 from helpers.builders import tiny_fcos
 from helpers.hostile import (
+    BOMBS,
     PROTOCOLS,
     WRAPPINGS,
     archive,
-    bombs,
     code_pickles,
     legacy,
     tensor,
@@ -78,10 +78,10 @@ def test_no_way_in_runs_code(tmp_path, monkeypatch, way, wrapping):
     assert not os.path.exists(mark)
 
 
-@pytest.mark.parametrize("what", list(bombs()))
+@pytest.mark.parametrize("what", list(BOMBS))
 def test_a_small_file_costs_little_time_and_memory(tmp_path, what):
     resource = pytest.importorskip("resource")
-    path = written(tmp_path, "bomb.pkl", bombs()[what])
+    path = written(tmp_path, "bomb.pkl", BOMBS[what]())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()
     with pytest.raises(CheckpointError, match="bomb.pkl"):

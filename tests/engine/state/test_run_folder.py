@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import pickle
 import sys
 import types
 
@@ -20,8 +22,13 @@ from dense_kd.engine.state.stored_config import StoredConfig, config_changes, pl
 from helpers.builders import fcos_config, retinanet_config
 
 
+@functools.cache
+def pickled_config(name: str) -> bytes:
+    return pickle.dumps(get_config(name))
+
+
 def config(folder, *overrides: str, model=None) -> DictConfig:
-    student = get_config("quickstart/student.py")
+    student = pickle.loads(pickled_config("quickstart/student.py"))
     cfg = OmegaConf.create({}, flags={"allow_objects": True})
     for part in ("dataloader", "optimizer", "lr_multiplier", "train"):
         cfg[part] = student[part]
@@ -72,15 +79,24 @@ def names(folder) -> set[str]:
     return set(os.listdir(folder))
 
 
+@pytest.fixture(scope="module", params=["quickstart/distill.py", "bckd/gfl_r101_r50_1x.py"])
+def checkpoint_of(request, tmp_path_factory) -> tuple[str, str, dict]:
+    """(A config's name, a checkpoint with that config, what it is without calls)."""
+    cfg = get_config(request.param)
+    folder = str(tmp_path_factory.mktemp("checkpoint"))
+    AtomicCheckpointer(torch.nn.Linear(1, 1), folder, config=StoredConfig(cfg)).save("model")
+    return request.param, os.path.join(folder, "model.pth"), plain_config(cfg)
+
+
 @pytest.mark.parametrize("part", ["model", "optimizer", "dataloader", "lr_multiplier", "train"])
-@pytest.mark.parametrize("name", ["quickstart/distill.py", "bckd/gfl_r101_r50_1x.py"])
-def test_the_config_in_a_checkpoint_is_plain_and_equal_when_loaded_again(tmp_path, name, part):
-    cfg = get_config(name)
-    AtomicCheckpointer(torch.nn.Linear(1, 1), str(tmp_path), config=StoredConfig(cfg)).save("model")
-    path = str(tmp_path / "model.pth")
-    content = read_content(path)["config"]
-    assert content[part] == plain_config(cfg)[part]
-    assert config_changes(content, get_config(name)) == {}
+def test_the_config_in_a_checkpoint_is_plain(checkpoint_of, part):
+    _, path, plain = checkpoint_of
+    assert read_content(path)["config"][part] == plain[part]
+
+
+def test_the_config_in_a_checkpoint_is_equal_when_loaded_again(checkpoint_of):
+    name, path, _ = checkpoint_of
+    assert config_changes(read_content(path)["config"], get_config(name)) == {}
     assert set(read_weights(path)) == {"weight", "bias"}
 
 
