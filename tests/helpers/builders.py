@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
-from detectron2.layers import ShapeSpec
+from detectron2.layers import CNNBlockBase, Conv2d, ShapeSpec, get_norm
 from detectron2.modeling import FPN, Backbone, ResNet
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.backbone.fpn import LastLevelP6P7
@@ -53,20 +53,44 @@ CASES = ("usual", "one empty", "all empty")
 """What :func:`batch` takes: boxes in both images, in the first only, in none."""
 
 
+class TinyBlock(CNNBlockBase):
+    """The first convolution of a ``BasicBlock``: enough where the backbone does not matter."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int, norm: str):
+        super().__init__(in_channels, out_channels, stride)
+        self.conv1 = Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size=3,
+            stride=stride,
+            padding=1,
+            bias=False,
+            norm=get_norm(norm, out_channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv1(x).relu_()
+
+
 def tiny_backbone(
-    width: int = 8, channels: int = 16, num_levels: int = 3, in_channels: int = 3
+    width: int = 8,
+    channels: int = 16,
+    num_levels: int = 3,
+    in_channels: int = 3,
+    block: type[CNNBlockBase] = BasicBlock,
 ) -> Backbone:
-    """ResNet with a basic block per stage and an FPN: p3..p5, or p3..p7 for five levels.
+    """ResNet with a block per stage and an FPN: p3..p5, or p3..p7 for five levels.
 
     Args:
         width: channels of res2; the stages after it double them.
         channels: of the pyramid.
         num_levels: 3 or 5.
         in_channels: of the images.
+        block: class of the stages' blocks.
     """
     stages = [
         ResNet.make_stage(
-            BasicBlock,
+            block,
             1,
             stride_per_block=[1 if index == 0 else 2],
             in_channels=width * 2 ** max(index - 1, 0),
@@ -91,6 +115,7 @@ def retinanet_config(
     width: int = 8,
     channels: int = 16,
     num_levels: int = 3,
+    block: type[CNNBlockBase] = BasicBlock,
     depth: int = 2,
     num_classes: int = NUM_CLASSES,
     norm: Any = "",
@@ -99,7 +124,7 @@ def retinanet_config(
     """The LazyConfig of detectron2's own RetinaNet, six anchors per location.
 
     Args:
-        width, channels, num_levels: see :func:`tiny_backbone`.
+        width, channels, num_levels, block: see :func:`tiny_backbone`.
         depth: blocks of a tower.
         num_classes: K.
         norm: of the head.
@@ -108,7 +133,9 @@ def retinanet_config(
     names = overrides.pop("head_in_features", level_names(num_levels))
     strides = [2 ** int(name[1:]) for name in names]
     arguments: dict[str, Any] = {
-        "backbone": L(tiny_backbone)(width=width, channels=channels, num_levels=num_levels),
+        "backbone": L(tiny_backbone)(
+            width=width, channels=channels, num_levels=num_levels, block=block
+        ),
         "head": L(StockRetinaNetHead)(
             input_shape=[ShapeSpec(channels=channels)] * len(names),
             num_classes=num_classes,
@@ -166,6 +193,7 @@ def point_config(
     width: int = 8,
     channels: int = 16,
     num_levels: int = 3,
+    block: type[CNNBlockBase] = BasicBlock,
     depth: int = 2,
     num_classes: int = NUM_CLASSES,
     norm: Any = "GN8",
@@ -176,7 +204,7 @@ def point_config(
 
     Args:
         detector, head_class: classes of the package.
-        width, channels, num_levels, depth, num_classes: as for :func:`retinanet_config`.
+        width, channels, num_levels, block, depth, num_classes: as for :func:`retinanet_config`.
         norm: "GN8" is a GroupNorm of eight groups ("GN" needs 32 channels).
         head: further arguments of the head.
         overrides: further arguments of the model.
@@ -184,7 +212,9 @@ def point_config(
     names = overrides.pop("head_in_features", None)
     num_inputs = len(names) if names else num_levels
     arguments: dict[str, Any] = {
-        "backbone": L(tiny_backbone)(width=width, channels=channels, num_levels=num_levels),
+        "backbone": L(tiny_backbone)(
+            width=width, channels=channels, num_levels=num_levels, block=block
+        ),
         "head": L(head_class)(
             input_shape=[ShapeSpec(channels=channels)] * num_inputs,
             num_classes=num_classes,

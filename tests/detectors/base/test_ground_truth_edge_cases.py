@@ -15,6 +15,7 @@ from dense_kd.detectors import DenseDetector
 from dense_kd.outputs import Targets
 from helpers.builders import (
     NUM_CLASSES,
+    TinyBlock,
     batch,
     instances,
     tiny_fcos,
@@ -24,6 +25,11 @@ from helpers.detector_variants import VARIANTS, Variant
 EVERY_VARIANT = pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
 
 Coordinates = list[list[float]]
+
+
+def tiny(variant: Variant, **options: Any) -> DenseDetector:
+    """With as few convolutions as it takes: ground truth is compared with what they predict."""
+    return variant.model(block=TinyBlock, depth=1, **options)
 
 
 def crowd(size: float, count: int = 500) -> Coordinates:
@@ -89,7 +95,7 @@ def targets_of(model: DenseDetector, inputs: list[dict[str, Any]]) -> Targets:
 @EVERY_VARIANT
 @pytest.mark.parametrize("case", ["one empty", "all empty"])
 def test_images_without_boxes_are_background(variant: Variant, case: str):
-    losses = assert_trains_and_detects(variant.model(), batch(case))
+    losses = assert_trains_and_detects(tiny(variant), batch(case))
     if case == "all empty":  # all that is left to learn is that nothing is there
         assert sum(bool(loss > 0) for loss in losses.values()) == 1
 
@@ -97,26 +103,26 @@ def test_images_without_boxes_are_background(variant: Variant, case: str):
 @EVERY_VARIANT
 @pytest.mark.parametrize("boxes", BOXES.values(), ids=list(BOXES))
 def test_difficult_boxes_train(variant: Variant, boxes: Coordinates):
-    assert_trains_and_detects(variant.model(), inputs_with(boxes))
+    assert_trains_and_detects(tiny(variant), inputs_with(boxes))
 
 
 @EVERY_VARIANT
 @pytest.mark.parametrize("boxes", WITHOUT_AREA.values(), ids=list(WITHOUT_AREA))
 def test_boxes_without_area_change_no_loss(variant: Variant, boxes: Coordinates):
-    expected = variant.model()(inputs_with([SOME_BOX], [1]))
-    assert variant.model()(inputs_with([*boxes, SOME_BOX, *boxes], [3, 1, 0])) == expected
+    expected = tiny(variant)(inputs_with([SOME_BOX], [1]))
+    assert tiny(variant)(inputs_with([*boxes, SOME_BOX, *boxes], [3, 1, 0])) == expected
 
 
 @EVERY_VARIANT
 def test_an_image_of_boxes_without_area_is_one_without_boxes(variant: Variant):
-    expected = variant.model()(inputs_with([]))
+    expected = tiny(variant)(inputs_with([]))
     boxes = [box for boxes in WITHOUT_AREA.values() for box in boxes]
-    assert assert_trains_and_detects(variant.model(), inputs_with(boxes)) == expected
+    assert assert_trains_and_detects(tiny(variant), inputs_with(boxes)) == expected
 
 
 @EVERY_VARIANT
 def test_a_box_larger_than_the_image_has_positives(variant: Variant):
-    targets = targets_of(variant.model(), inputs_with([LARGE_BOX], [2]))
+    targets = targets_of(tiny(variant), inputs_with([LARGE_BOX], [2]))
     foreground = targets.foreground[0]
     assert foreground.any()
     assert (targets.labels[0, foreground] == 2).all()
@@ -125,7 +131,7 @@ def test_a_box_larger_than_the_image_has_positives(variant: Variant):
 
 @EVERY_VARIANT
 def test_500_boxes_train_at_strides_of_8_to_128(variant: Variant):
-    model = variant.model(num_levels=5)
+    model = tiny(variant, num_levels=5)
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (3, 256, 256), generator=generator, dtype=torch.uint8)
     boxes = crowd(250)
@@ -140,26 +146,26 @@ def test_500_boxes_train_at_strides_of_8_to_128(variant: Variant):
 @EVERY_VARIANT
 def test_of_identical_boxes_of_a_class_one_is_served(variant: Variant):
     inputs = inputs_with([SOME_BOX] * 2, [1, 1])
-    losses = variant.model()(inputs)
-    assert variant.model()(inputs) == losses
+    losses = tiny(variant)(inputs)
+    assert tiny(variant)(inputs) == losses
     if variant.winner != "any":
-        assert variant.model()(inputs_with([SOME_BOX], [1])) == losses
+        assert tiny(variant)(inputs_with([SOME_BOX], [1])) == losses
 
 
 @EVERY_VARIANT
 @pytest.mark.parametrize("classes", [[1, 2], [2, 1]], ids=str)
 def test_which_of_identical_boxes_of_two_classes_is_served(variant: Variant, classes: list[int]):
-    model = variant.model()
+    model = tiny(variant)
     inputs = inputs_with([SOME_BOX] * 2, classes)
     losses = assert_trains_and_detects(model, inputs)
-    assert variant.model()(inputs) == losses
+    assert tiny(variant)(inputs) == losses
     dense = model.run(model.preprocess_image(inputs))
     targets = model.targets(dense, model.ground_truth(inputs))
     foreground = targets.foreground[0]
     labels = targets.labels[0, foreground]
     assert set(labels.tolist()) <= set(classes) and foreground.any()
     alone = [
-        targets_of(variant.model(), inputs_with([SOME_BOX], [label])).foreground[0]
+        targets_of(tiny(variant), inputs_with([SOME_BOX], [label])).foreground[0]
         for label in classes
     ]
     if variant.winner == "predicted":
@@ -183,15 +189,15 @@ def test_a_class_id_out_of_range_names_the_image_and_the_range(variant: Variant,
     inputs = batch("usual")
     inputs[1]["instances"].gt_classes[1] = wrong
     with pytest.raises(ValueError, match=rf"image_1.jpg has the class ids .*{wrong}.*0 to 3;"):
-        variant.model()(inputs)
+        tiny(variant)(inputs)
 
 
 @EVERY_VARIANT
 def test_class_ids_at_both_ends_of_the_range_are_taken(variant: Variant):
     boxes, classes = [[4.0, 4.0, 30.0, 30.0], [50.0, 20.0, 90.0, 60.0]], [0, NUM_CLASSES - 1]
     inputs = inputs_with(boxes, classes)
-    assert_trains_and_detects(variant.model(), inputs)
-    targets = targets_of(variant.model(), inputs)
+    assert_trains_and_detects(tiny(variant), inputs)
+    targets = targets_of(tiny(variant), inputs)
     assert set(targets.labels[0, targets.foreground[0]].tolist()) == set(classes)
 
 
@@ -203,7 +209,7 @@ def test_a_coordinate_that_is_not_finite_names_the_image_and_the_box(
     inputs = inputs_with([SOME_BOX, SOME_BOX])
     inputs[0]["instances"].gt_boxes.tensor[1, side] = float(wrong)
     with pytest.raises(ValueError, match=rf"image_0.jpg has 1 ground-truth box.*{wrong}.*correct"):
-        variant.model()(inputs)
+        tiny(variant)(inputs)
 
 
 WHOLE_NUMBERS = [
@@ -214,12 +220,12 @@ WHOLE_NUMBERS = [
 
 @EVERY_VARIANT
 def test_class_ids_that_are_whole_numbers_of_any_dtype_give_equal_losses(variant: Variant):
-    expected = variant.model()(batch("usual"))
+    expected = tiny(variant)(batch("usual"))
     for dtypes in zip(WHOLE_NUMBERS[::2], WHOLE_NUMBERS[1::2]):
         inputs = batch("usual")
         for image, dtype in zip(inputs, dtypes):
             image["instances"].gt_classes = image["instances"].gt_classes.to(dtype)
-        assert variant.model()(inputs) == expected, dtypes
+        assert tiny(variant)(inputs) == expected, dtypes
         kept = tuple(image["instances"].gt_classes.dtype for image in inputs)
         assert kept == dtypes  # the batch is the caller's
 
