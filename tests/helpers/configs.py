@@ -23,6 +23,9 @@ RUNS = sorted(
 )
 FULL_RUNS = [name for name in RUNS if not name.startswith("quickstart/")]
 
+NARROWER = 4
+"""Times fewer channels of a shallow ResNet; 32 groups or more still divide them."""
+
 _load = LazyConfig.load
 
 
@@ -51,11 +54,22 @@ def load(name: str) -> DictConfig:
 
 
 def make_shallow(model: DictConfig) -> None:
-    """Leave one block in each stage of a detector's backbone: channels and strides stay."""
-    bottom_up = model.backbone.bottom_up
+    """Leave one block in each stage of a detector's backbone, of a ResNet with fewer channels.
+
+    Strides stay, and the channels of the pyramid.
+    """
+    backbone = model.backbone
+    bottom_up = backbone.bottom_up
     for stage in bottom_up.get("stages", ()):
         stage.num_blocks = 1
         stage.stride_per_block = stage.stride_per_block[:1]
+        for key in ("in_channels", "out_channels", "bottleneck_channels"):
+            if key in stage:
+                stage[key] //= NARROWER
+    if "stages" in bottom_up:
+        bottom_up.stem.out_channels //= NARROWER
+        if backbone.top_block.in_feature == "res5":
+            backbone.top_block.in_channels //= NARROWER
     if getattr(bottom_up._target_, "__name__", "") == "SwinTransformer":
         bottom_up.depths = [1, 1, 1, 1]
 
