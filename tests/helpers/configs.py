@@ -68,8 +68,9 @@ def make_shallow(model: DictConfig) -> None:
                 stage[key] //= NARROWER
     if "stages" in bottom_up:
         bottom_up.stem.out_channels //= NARROWER
-        if backbone.top_block.in_feature == "res5":
-            backbone.top_block.in_channels //= NARROWER
+        top_block = backbone.get("top_block")
+        if top_block and "in_channels" in top_block and top_block.get("in_feature") != "p5":
+            top_block.in_channels //= NARROWER
     if getattr(bottom_up._target_, "__name__", "") == "SwinTransformer":
         bottom_up.depths = [1, 1, 1, 1]
 
