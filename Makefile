@@ -16,7 +16,7 @@ PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --
 TORCH := torch==2.12.1 torchvision==0.27.1
 
 .DEFAULT_GOAL := help
-.PHONY: help env test test-matrix lint demo wheel clean
+.PHONY: help env test test-quick test-matrix lint demo wheel clean
 
 help:  ## Show this help.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' \
@@ -43,6 +43,9 @@ $(READY): setup.py Makefile tools/install_detectron2.py tools/detectron2_fixes.p
 test: lint  ## Lint, then run the tests.
 	@echo "running the tests"
 	@$(PYTEST) --dist worksteal
+
+test-quick: $(READY)  ## Run a part of the tests that takes less than a minute.
+	@$(PYTEST) --dist worksteal -q --quick
 
 # Not in CI: three environments of their own (5 GB each) and all tests six times.
 test-matrix:  ## Run the tests with old and new versions (DETECTRON2=folder of main, ONLY=cells).

@@ -16,6 +16,27 @@ LEVELS = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick",
+        action="store_true",
+        help="of each test the first case only, and none that is marked slow",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--quick"):
+        return
+    chosen, left, seen = [], [], set()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        slow = item.get_closest_marker("slow") is not None
+        (left if slow or test in seen else chosen).append(item)
+        seen.add(test)
+    items[:] = chosen
+    config.hook.pytest_deselected(items=left)
+
+
 @pytest.fixture(autouse=True)
 def levels_of_logging():
     """Runs of the script set them, and what a test sees of the log would depend on its place."""

@@ -6,6 +6,7 @@ import itertools
 import re
 from pathlib import Path
 
+import pytest
 import torch
 from detectron2.config import LazyConfig, instantiate
 
@@ -19,6 +20,7 @@ CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_ten_lines_are_ten_and_distil_a_stock_config(tmp_path):
     assert len(BLOCKS[0].splitlines()) == 10
     path = tmp_path / "distill.py"

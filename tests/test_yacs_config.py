@@ -138,6 +138,7 @@ def test_kd_and_ld_have_options_too(tmp_path):
     sum(losses.values()).backward()
 
 
+@pytest.mark.slow
 def test_crosskd_takes_the_options_of_its_node_and_may_stand_beside_bckd(tmp_path):
     cfg = config(tmp_path, "DistillFCOS", "RetinaNet")
     cfg.DENSE_KD.METHODS = ["BCKD", "CROSSKD"]

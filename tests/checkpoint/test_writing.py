@@ -34,6 +34,7 @@ def test_the_file_appears_only_after_it_is_on_disk(tmp_path, monkeypatch):
     assert target.read_bytes() == b"x"
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_was_writing_is_gone_after_the_next_save(tmp_path):
     def write(file) -> None:
         file.write(b"half a check")

@@ -88,6 +88,7 @@ def test_a_config_trains_one_step_and_detects(name):
     TRAINED.add(key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bckd/retinanet_x101_r50_1x.py"])
 def test_a_config_as_it_is_trains_one_step_and_detects(name):
     cfg = writable(name)
@@ -135,6 +136,7 @@ def norms_that_only_check_channels():
     return mock.patch.object(torch, "batch_norm", batch_norm)
 
 
+@pytest.mark.slow
 def test_detectors_fit_together_at_their_true_depth():
     """Of all configs, each different one once; tensors on "meta" have shapes and no numbers."""
     seen = set()

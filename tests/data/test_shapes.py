@@ -98,6 +98,7 @@ def test_another_seed_or_split_gives_other_images(tmp_path, other):
     assert not set(first) & set(second)
 
 
+@pytest.mark.slow
 def test_boxes_are_inside_the_image_and_hold_their_area(dataset, annotations):
     coco = read(dataset / "annotations" / "instances_val.json")
     assert all((i["height"], i["width"]) == (64, 80) for i in coco["images"])
@@ -321,6 +322,7 @@ def test_missing_files_give_the_command_that_makes_them(tmp_path, monkeypatch, r
         DatasetCatalog.get(name)
 
 
+@pytest.mark.slow
 def test_the_tool_makes_what_the_builtin_names_read(tmp_path):
     command = "--train 3 --tune 2 --val 1 --size 48 64".split()
     done = run_in_fork(command, tmp_path, tmp_path, script=TOOL)

@@ -15,6 +15,8 @@ from dense_kd.demo.runs import DemoError, Run, read_metrics, train_together
 from helpers.script_runs import fork_of, run_in_fork
 from helpers.two_processes import forks
 
+pytestmark = pytest.mark.slow
+
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 # Behaves like a training, without its imports.

@@ -286,6 +286,7 @@ def test_under_autocast_losses_are_float32_and_close_to_full_precision():
         assert parameter.grad is None or parameter.grad.isfinite().all(), name
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_moves_the_centre_prior():
     torch.manual_seed(0)
     model, inputs = tiny_autoassign(), batch("usual")
@@ -303,6 +304,7 @@ def test_training_lowers_the_loss_and_moves_the_centre_prior():
         assert (parameter - before[name]).abs().max() > 1e-3, name
 
 
+@pytest.mark.slow
 def test_500_boxes_on_a_large_image_need_less_than_200_mebibytes():
     """A tensor (R, M, K) would have 3.3 GiB, the overlaps with all boxes at once take 300 MiB."""
     model = tiny_autoassign(num_levels=5, num_classes=80)

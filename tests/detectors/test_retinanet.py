@@ -223,6 +223,7 @@ def test_an_unknown_box_loss_is_refused():
         tiny_retinanet(box_reg_loss_type="l2")
 
 
+@pytest.mark.slow
 def test_a_yacs_config_builds_the_model_that_detectron2_builds():
     cfg = get_cfg()
     cfg.MODEL.META_ARCHITECTURE = "RetinaNet"

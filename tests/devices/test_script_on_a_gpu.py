@@ -36,6 +36,7 @@ def test_a_report_of_the_machine_that_fails_ends_no_run(monkeypatch):
     assert "not described: ImportError: no operator" in report and torch.__version__ in report
 
 
+@pytest.mark.slow
 def test_it_trains_and_evaluates_there(data, tmp_path):
     output, teacher = tmp_path / "output", tmp_path / "teacher.pth"
     torch.manual_seed(0)

@@ -77,6 +77,7 @@ def test_the_schedule_is_that_of_the_whole_run_and_its_end_is_no_longer_than_the
     assert few == whole[:2]
 
 
+@pytest.mark.slow
 def test_a_random_teacher_is_the_same_each_time(data, tmp_path):
     losses = []
     for name in ("first", "again"):

@@ -26,6 +26,8 @@ from helpers.builders import (
 )
 from helpers.two_processes import ranks_of, run_in_two_processes
 
+pytestmark = pytest.mark.slow
+
 
 def long_trained_ddod(**options) -> DDOD:
     """The counts of DDOD are local: here they are so large that a batch changes no weight."""

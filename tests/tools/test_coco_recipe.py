@@ -16,6 +16,8 @@ from dense_kd.data import generate_shapes
 from helpers.configs import random_numbers_from_a_table
 from helpers.script_runs import run_in_fork
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 ONE_BLOCK = {"num_blocks": 1, "stride_per_block": [2]}

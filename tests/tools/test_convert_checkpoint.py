@@ -62,6 +62,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess:
     return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
 
 
+@pytest.mark.slow
 def test_it_is_a_script(tmp_path):
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(FCOS), str(tmp_path / "out.pth")],
@@ -221,6 +222,7 @@ def test_what_does_not_fit_the_config_is_listed_and_not_written(tmp_path):
     assert not (tmp_path / "out.pth").exists()
 
 
+@pytest.mark.slow
 def test_a_file_with_our_keys_is_checked_and_written_smaller(tmp_path):
     state = read_weights(str(FCOS))
     method = {"kd.mgd.weight": torch.zeros(1)}

@@ -246,6 +246,7 @@ def test_the_installer_keeps_an_importable_detectron2(installer, monkeypatch, wa
     assert "nothing to do, detectron2 0.6 is importable" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_installer_keeps_the_detectron2_of_this_environment(installer, monkeypatch, capsys):
     pytest.importorskip("detectron2")
 
@@ -333,6 +334,7 @@ def test_a_repository_that_cannot_be_reached_is_not_built(
         installer.build_main(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_repository_that_does_not_answer_costs_seconds_only(
     installer, ways_taken, fake_git, tmp_path, monkeypatch
 ):

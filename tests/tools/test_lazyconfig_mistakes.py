@@ -24,6 +24,7 @@ def test_mistakes_stop_all_processes_with_one_message(data, tmp_path, processes)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_what_the_data_shows_stops_all_processes_with_one_message(data, tmp_path):
     command = [
         *("--num-gpus", "2", "--dist-url", "auto"),

@@ -19,6 +19,8 @@ from dense_kd.data import DatasetError, generate_shapes, register_shapes
 from dense_kd.engine import RunError
 from helpers.script_runs import assert_equal, metrics, run, run_in_fork
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def teacher(data, tmp_path_factory) -> str:

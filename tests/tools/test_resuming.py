@@ -15,6 +15,8 @@ from dense_kd.engine import RunError, trainer
 from dense_kd.engine.finite import StepNumbers
 from helpers.script_runs import assert_equal, metrics, run
 
+pytestmark = pytest.mark.slow
+
 STUDENT = "quickstart/student.py"
 DONE = 4
 

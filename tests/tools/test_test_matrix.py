@@ -263,6 +263,7 @@ def test_errs(broken): pass
 """
 
 
+@pytest.mark.slow
 def test_pytest_runs_and_is_counted_and_a_crash_is_an_error(files):
     (files / "work").mkdir()
     log = files / "work" / "cell.log"

@@ -22,6 +22,8 @@ from dense_kd.outputs import DensePass
 from helpers.builders import assert_close, fill_randomly
 from helpers.configs import random_numbers_from_a_table
 
+pytestmark = pytest.mark.slow
+
 CASES = {
     "retinanet_resnet50_fpn": (91, 4.8),
     "retinanet_resnet50_fpn_v2": (6, 4.5),

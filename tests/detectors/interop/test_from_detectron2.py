@@ -30,6 +30,7 @@ def shapes_of(config: DictConfig) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in instantiate(config).state_dict().items()}
 
 
+@pytest.mark.slow
 def test_the_zoos_retinanet_becomes_ours_with_the_same_state_dict():
     stock = model_zoo.get_config(RETINANET).model
     before = copy.deepcopy(stock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from dense_kd import Distiller
@@ -23,6 +24,7 @@ def losses(model: Distiller) -> dict[str, torch.Tensor]:
     return {key: loss for key, loss in model(batch()).items() if key.startswith("kd_")}
 
 
+@pytest.mark.slow
 def test_all_methods_together_give_the_losses_that_each_gives_alone():
     together = distiller(list(EVERY))
     found = losses(together)

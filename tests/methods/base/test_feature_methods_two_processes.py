@@ -16,6 +16,8 @@ from helpers.builders import assert_close, batch, tiny_gfl
 from helpers.feature_cases import distill
 from helpers.two_processes import ranks_of, run_in_two_processes
 
+pytestmark = pytest.mark.slow
+
 # Without what depends on the process, and with it: sums over the batch, and random numbers.
 SPLIT_ALIKE = {
     "fgd": lambda: FGD(),

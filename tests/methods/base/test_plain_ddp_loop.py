@@ -15,6 +15,8 @@ from dense_kd import FRS, Distiller, GIBox, MethodSet, Teacher
 from helpers.builders import batch, tiny_gfl
 from helpers.two_processes import ranks_of, run_in_two_processes
 
+pytestmark = pytest.mark.slow
+
 
 def worker(folder: str) -> None:
     rank = comm.get_rank()

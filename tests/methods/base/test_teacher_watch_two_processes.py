@@ -19,6 +19,8 @@ from dense_kd.engine import Trainer
 from helpers.builders import batch, tiny_fcos
 from helpers.two_processes import ranks_of, run_in_two_processes
 
+pytestmark = pytest.mark.slow
+
 
 def plain_loop(model: DistributedDataParallel) -> None:
     for _ in range(2):

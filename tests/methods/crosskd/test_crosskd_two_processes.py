@@ -19,6 +19,8 @@ from helpers.builders import assert_close, batch, tiny_atss, tiny_fcos, tiny_gfl
 from helpers.feature_cases import distill
 from helpers.two_processes import ranks_of, run_in_two_processes
 
+pytestmark = pytest.mark.slow
+
 SYNCHRONIZED = {"loss_normalizer_momentum": 0.0, "loss_normalizer_sync": True}
 
 

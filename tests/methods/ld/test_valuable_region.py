@@ -133,6 +133,7 @@ def test_the_result_does_not_depend_on_the_size_of_the_chunks(monkeypatch):
     assert torch.equal(inside_any_box(reference.priors, boxes), inside)
 
 
+@pytest.mark.slow
 def test_five_hundred_boxes_on_a_large_image_take_less_than_200_mebibytes():
     """All at once, the region takes 470, and which anchors are inside of a box 64."""
     priors = []

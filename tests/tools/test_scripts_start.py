@@ -1,0 +1,34 @@
+"""Every script of ``tools/`` starts in an interpreter that has imported nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+TOOLS = Path(__file__).parents[2] / "tools"
+HELP = """
+import contextlib, io, os, runpy, sys
+sys.path.insert(0, os.path.dirname(sys.argv[1]))  # as for a script that is run
+for script in sys.argv[1:]:
+    sys.argv = [script, "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except SystemExit as end:
+            assert not end.code, script
+    print(script, "usage:" in said.getvalue())
+"""
+
+
+def test_each_script_says_how_it_is_used():
+    scripts = [str(path) for path in TOOLS.glob("*.py") if "__main__" in path.read_text()]
+    assert len(scripts) > 5
+    command = [sys.executable, "-c", HELP, *scripts]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{script} True" for script in scripts]
