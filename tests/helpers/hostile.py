@@ -88,10 +88,10 @@ def archive(pickled: bytes, compression: int = zipfile.ZIP_STORED, **files: byte
     """A file like torch.save's with ``pickled`` in it."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", compression) as target:
-        target.writestr("archive/data.pkl", pickled)
-        target.writestr("archive/version", "3\n")
-        for name, data in files.items():
-            target.writestr(f"archive/data/{name}", data)
+        of_data = {f"data/{name}": data for name, data in files.items()}
+        for name, data in {"data.pkl": pickled, "version": b"3\n", **of_data}.items():
+            # Of a fixed date: bytes of it stand in names of tests, which all workers have to share.
+            target.writestr(zipfile.ZipInfo(f"archive/{name}"), data, compress_type=compression)
     return content.getvalue()
 
 
