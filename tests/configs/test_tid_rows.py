@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
-from pathlib import Path
 
 import pytest
-from detectron2.config import LazyConfig
 
-from dense_kd import TID, get_config_file
+from dense_kd import TID
+from helpers.configs import ROOT, load
 
 R50 = ("gfl/r50_1x", "gfl/r101_2x_ms")
 R18 = ("gfl/r18_1x", "gfl/r101_2x_ms")
@@ -35,18 +33,12 @@ ROWS = [  # config, student and teacher, TID's options, AP without and with the 
     ("tid/gfl_r101_r50_weak_1x", R50, {"areas": "weak"}, "40.1 -> 41.8", "Table 5"),
     ("tid/gfl_r101_r50_key_1x", R50, {"areas": "key"}, "40.1 -> 41.6", "Table 5"),
 ]
-CONFIGS = Path(get_config_file("tid/gfl_r101_r50_1x.py")).parent.parent
-
-
-@functools.cache
-def _load(name: str):
-    return LazyConfig.load(str(CONFIGS / f"{name}.py"))
 
 
 @pytest.mark.parametrize(("name", "detectors", "options", "ap", "table"), ROWS)
 def test_a_row_of_the_paper_has_its_config(name, detectors, options, ap, table):
-    path = CONFIGS / f"{name}.py"
-    cfg = _load(name)
+    path = ROOT / f"{name}.py"
+    cfg = load(f"{name}.py")
     docstring = " ".join(re.match(r'"""(.*?)"""', path.read_text(), re.DOTALL)[1].split())
     assert f"{ap} {'mAP' if 'voc' in name else 'AP'}" in docstring and table in docstring
     (method,) = (node for key, node in cfg.model.methods.items() if key != "_target_")
@@ -57,10 +49,10 @@ def test_a_row_of_the_paper_has_its_config(name, detectors, options, ap, table):
         defaults = inspect.signature(TID).parameters
         set_ = {k: v for k, v in method.items() if k != "_target_" and v != defaults[k].default}
         assert set_ == {"normalize": "teacher_variance", **options}
-    student, teacher = (_load(detector).model for detector in detectors)
+    student, teacher = (load(f"{detector}.py").model for detector in detectors)
     assert cfg.model.student == student and cfg.model.teacher.model == teacher
 
 
 def test_every_config_of_tid_is_a_row():
-    names = {f"tid/{path.stem}" for path in (CONFIGS / "tid").glob("*.py")}
+    names = {f"tid/{path.stem}" for path in (ROOT / "tid").glob("*.py")}
     assert names == {name for name, *_ in ROWS if name.startswith("tid/")}
