@@ -169,6 +169,12 @@ def test_a_shape_is_the_same_as_a_tuple_and_with_names(tmp_path, channels, chang
         assert found == [f"model.head.input_shape.{level}" for level in range(3 * changed)]
 
 
+def test_a_list_that_became_a_mapping_of_the_same_values_is_a_change(tmp_path):
+    plain = plain_config(config(tmp_path))
+    plain["train"]["checkpointer"] = [*plain["train"]["checkpointer"].values()]
+    assert list(config_changes(plain, config(tmp_path))) == ["train.checkpointer"]
+
+
 def test_another_class_of_ours_with_the_same_name_is_a_change(tmp_path, monkeypatch):
     twin = types.ModuleType("dense_kd.twin")
     twin.BCKD = type("BCKD", (BCKD,), {})

@@ -15,6 +15,7 @@ from ..checks.tree import PARTS, referred_names
 _PACKAGE = re.compile(r"_cfg_loader\w*\.")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _OURS = __name__.partition(".")[0] + "."
+_SHAPE = ["channels", "height", "width", "stride"]
 _OF_A_PLACE = {"train.output_dir", "train.overwrite"}
 
 
@@ -92,14 +93,18 @@ def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, str]
                 yield from part
         elif old != new:
             yield name, f"{_short(old)} -> {_short(new)}"
-    elif {type(old), type(new)} == {dict, list}:
-        # A ShapeSpec is a tuple in detectron2 0.5, and a dataclass in later versions.
-        values = [list(item.values() if isinstance(item, dict) else item) for item in (old, new)]
-        if values[0] != values[1]:
-            yield name, f"{_short(old)} -> {_short(new)}"
+    elif _shape(old) is not None and _shape(old) == _shape(new):
+        return
     elif old != new or isinstance(old, bool) != isinstance(new, bool):
         if not _is_moved(old, new):
             yield name, f"{_short(old)} -> {_short(new)}"
+
+
+def _shape(value: Any) -> list[Any] | None:
+    """That of a ShapeSpec: a tuple in detectron2 0.5, a dataclass in later versions."""
+    if isinstance(value, Mapping) and list(value) == _SHAPE:
+        return list(value.values())
+    return value if isinstance(value, list) and len(value) == 4 else None
 
 
 def _is_moved(old: Any, new: Any) -> bool:
