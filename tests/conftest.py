@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -35,6 +36,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         seen.add(test)
     items[:] = chosen
     config.hook.pytest_deselected(items=left)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def configs_loaded_once_by_all_workers(tmp_path_factory: pytest.TempPathFactory):
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        from helpers import configs  # not above: pytest's own process needs none of it
+
+        folder = tmp_path_factory.getbasetemp().parent / "configs"
+        folder.mkdir(exist_ok=True)
+        configs.share(folder)
 
 
 @pytest.fixture(autouse=True)

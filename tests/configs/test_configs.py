@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import re
 from typing import ClassVar
@@ -23,6 +22,7 @@ from helpers.configs import (
     FULL_RUNS,
     ROOT,
     RUNS,
+    fresh,
     load,
     make_shallow,
     random_numbers_from_a_table,
@@ -61,10 +61,9 @@ def test_a_config_from_copies_of_others_is_as_if_they_were_loaded_for_it(name):
     assert load(name) == get_config(name)
 
 
-def writable(name: str) -> DictConfig:
-    """A copy of the config, without the weights of its teacher."""
-    cfg = copy.deepcopy(load(name))
-    OmegaConf.set_readonly(cfg, False)
+def without_weights(name: str) -> DictConfig:
+    """The config without the weights of its teacher."""
+    cfg = fresh(name)
     if "teacher" in cfg.model:
         cfg.model.teacher.weights = None
     return cfg
@@ -73,7 +72,7 @@ def writable(name: str) -> DictConfig:
 @pytest.mark.parametrize("name", RUNS)
 def test_a_config_trains_one_step_and_detects(name):
     """With shallow backbones: whether deep ones fit together is told without numbers below."""
-    cfg = writable(name)
+    cfg = without_weights(name)
     for model in detectors_of(cfg.model):
         make_shallow(model)
     parts = cfg.model, cfg.optimizer, cfg.train.clip_grad
@@ -91,7 +90,7 @@ def test_a_config_trains_one_step_and_detects(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["bckd/retinanet_x101_r50_1x.py"])
 def test_a_config_as_it_is_trains_one_step_and_detects(name):
-    cfg = writable(name)
+    cfg = without_weights(name)
     train_one_step_and_detect(instantiate(cfg.model), cfg)
 
 
@@ -285,7 +284,6 @@ def documented_overrides(name):
 def test_the_overrides_of_a_docstring_change_the_methods(name):
     usual = repr(instantiate(load(name).model.methods))
     for override in documented_overrides(name):
-        cfg = copy.deepcopy(load(name))
-        OmegaConf.set_readonly(cfg, False)
-        methods = instantiate(LazyConfig.apply_overrides(cfg, [override]).model.methods)
+        cfg = LazyConfig.apply_overrides(fresh(name), [override])
+        methods = instantiate(cfg.model.methods)
         assert repr(methods) != usual, override

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
+import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,11 +29,25 @@ NARROWER = 4
 """Times fewer channels of a shallow ResNet; 32 groups or more still divide them."""
 
 _load = LazyConfig.load
+_shared: Path | None = None
+
+
+def share(folder: Path) -> None:
+    """Keep in ``folder`` what was loaded: the first of several processes loads it for all."""
+    global _shared
+    _shared = folder
 
 
 @functools.cache
 def _pickled(path: str, *keys: object) -> bytes:
-    return pickle.dumps(_load(path, *keys))
+    if _shared is None:
+        return pickle.dumps(_load(path, *keys))
+    stored = _shared / f"{hashlib.sha1(repr((path, *keys)).encode()).hexdigest()}.pickle"
+    if not stored.exists():
+        unfinished = stored.with_suffix(f".{os.getpid()}")
+        unfinished.write_bytes(pickle.dumps(_load(path, *keys)))
+        unfinished.replace(stored)
+    return stored.read_bytes()
 
 
 @contextlib.contextmanager
@@ -41,14 +57,20 @@ def files_loaded_once() -> Iterator[None]:
         yield
 
 
-@functools.cache
-def load(name: str) -> DictConfig:
-    """The config, which is loaded once and not to be changed.
+def fresh(name: str) -> DictConfig:
+    """The config, as it is when it was just loaded.
 
-    What it takes from other configs is a copy: a file is run once for all that build on it.
+    It is a copy, and so is what it takes from other configs: a file is run once for all that build
+    on it.
     """
     with files_loaded_once():
-        cfg = LazyConfig.load(str(ROOT / name))
+        return LazyConfig.load(str(ROOT / name))
+
+
+@functools.cache
+def load(name: str) -> DictConfig:
+    """The config, which is not to be changed: :func:`fresh` gives one that may be."""
+    cfg = fresh(name)
     OmegaConf.set_readonly(cfg, True)
     return cfg
 

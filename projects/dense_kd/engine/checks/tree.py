@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from detectron2.utils.registry import locate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
 from omegaconf.errors import OmegaConfBaseException
 
 PARTS = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
@@ -18,16 +18,10 @@ _NAME_IN_INTERPOLATION = re.compile(r"\$\{[^}]*\}")
 
 def calls(node: Any, place: str) -> Iterator[tuple[str, DictConfig]]:
     """(place, LazyCall) of all calls in ``node``; not those that it only refers to."""
-    if isinstance(node, DictConfig):
-        if has_entries(node) and "_target_" in node:
-            yield place, node
-        for key in node if has_entries(node) else ():
-            if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
-                yield from calls(node[key], f"{place}.{key}")
-    elif isinstance(node, ListConfig) and has_entries(node):
-        for index in range(len(node)):
-            if not OmegaConf.is_interpolation(node, index):
-                yield from calls(node[index], f"{place}.{index}")
+    if isinstance(node, DictConfig) and has_entries(node) and "_target_" in node:
+        yield place, node
+    for key, entry in _entries(node):
+        yield from calls(entry, f"{place}.{key}")
 
 
 def target_of(node: DictConfig) -> Callable[..., Any] | None:
@@ -73,14 +67,19 @@ def referred_names(cfg: DictConfig) -> set[str]:
 
 
 def _collect(node: Any, names: set[str]) -> None:
-    if not isinstance(node, (DictConfig, ListConfig)) or not has_entries(node):
-        return
-    for key in node if isinstance(node, DictConfig) else range(len(node)):
-        if OmegaConf.is_interpolation(node, key):
-            for found in _NAME_IN_INTERPOLATION.findall(str(node._get_node(key)._value())):
+    for _, entry in _entries(node):
+        if entry._is_interpolation():
+            for found in _NAME_IN_INTERPOLATION.findall(str(entry._value())):
                 names.update(re.findall(r"\w+", found))
-        elif not OmegaConf.is_missing(node, key):
-            _collect(node[key], names)
+        else:
+            _collect(entry, names)
+
+
+def _entries(node: Any) -> Iterator[tuple[str | int, Any]]:
+    """(key, node) of what ``node`` holds, as it is written: references are not followed."""
+    if isinstance(node, (DictConfig, ListConfig)) and has_entries(node):
+        for key in node.keys() if isinstance(node, DictConfig) else range(len(node)):
+            yield key, node._get_node(key, validate_access=False)
 
 
 def has_entries(node: Any) -> bool:
