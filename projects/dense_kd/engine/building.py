@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import traceback
 from typing import Any
 
 from detectron2.config import instantiate
 from omegaconf import DictConfig
+from torch import nn
+from torch.optim import Optimizer
 
 from ..methods import DistillationError
 from .checks import RunError
@@ -28,6 +31,17 @@ def build(node: DictConfig, place: str) -> Any:
         raise
     except (ValueError, *BARE) as error:
         raise cannot_be_built(place, error) from error
+
+
+def build_optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
+    """``cfg.optimizer`` of the parameters of ``model``.
+
+    Raises:
+        RunError: see :func:`build`.
+    """
+    described = copy.deepcopy(cfg.optimizer)  # cfg stays what can be written to a file
+    described.params.model = model
+    return build(described, "optimizer")
 
 
 def cannot_be_built(place: str, error: Exception) -> RunError:

@@ -15,7 +15,7 @@ from .. import compat
 from .building import cannot_be_built
 from .checks import RunError
 from .checks.tree import calls, calls_of, select
-from .loaders import evaluation_loader
+from .loaders import load_evaluation
 
 
 class Evaluation:
@@ -30,8 +30,8 @@ class Evaluation:
         Raises:
             RunError: one of the two cannot be built.
         """
-        self.loader = evaluation_loader(cfg, mode)
-        self.evaluator = _evaluator(cfg)
+        self.loader = load_evaluation(cfg, mode).loader
+        self.evaluator = build_evaluator(cfg)
 
     def run(self, model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> dict[str, Any]:
         """Evaluate ``model`` and print the metrics; {task: metrics}."""
@@ -58,7 +58,12 @@ def _without_classes(place: str, name: str) -> str:
     )
 
 
-def _evaluator(cfg: DictConfig) -> Any:
+def build_evaluator(cfg: DictConfig) -> Any:
+    """``dataloader.evaluator``, which may be several in a list.
+
+    Raises:
+        RunError: it cannot be built.
+    """
     node, place = cfg.dataloader.evaluator, "dataloader.evaluator"
     for where, call in calls_of(node, place, COCOEvaluator):
         name = select(call, "dataset_name")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from detectron2.config import instantiate
 from omegaconf import DictConfig
@@ -17,15 +17,28 @@ from .checks.data import class_problems, dataset_names, detector_of
 from .checks.tree import select
 
 
-def training_loader(cfg: DictConfig) -> Iterable[Any]:
-    """``dataloader.train``.
+class Loaded(NamedTuple):
+    """A loader, and what it loads.
+
+    Attributes:
+        loader: gives batches.
+        images: the dataset dicts, or what else ``dataset`` of the loader is; None if its config
+            has no such entry.
+    """
+
+    loader: Iterable[Any]
+    images: Any
+
+
+def load_training(cfg: DictConfig) -> Loaded:
+    """``dataloader.train`` and its images.
 
     Raises:
         RunError: the dataset does not fit the model.
         DatasetError: it has nothing to learn from.
     """
     try:
-        return _loader(cfg, "train", "train")
+        return _load(cfg, "train", "train")
     except AssertionError:  # of detectron2's own loaders, for a dataset that is empty
         names = dataset_names(cfg, "train")
         if names:
@@ -35,14 +48,14 @@ def training_loader(cfg: DictConfig) -> Iterable[Any]:
         raise cannot_be_built("dataloader.train", error) from error
 
 
-def evaluation_loader(cfg: DictConfig, mode: str) -> Iterable[Any]:
-    """``dataloader.test``; ``mode`` is that of :func:`.checks.check_run`.
+def load_evaluation(cfg: DictConfig, mode: str) -> Loaded:
+    """``dataloader.test`` and its images; ``mode`` is that of :func:`.checks.check_run`.
 
     Raises:
         RunError: it cannot be built, or does not fit the model.
     """
     try:
-        return _loader(cfg, "test", mode)
+        return _load(cfg, "test", mode)
     except RunError:
         raise
     except Exception as error:  # of any loader
@@ -52,17 +65,17 @@ def evaluation_loader(cfg: DictConfig, mode: str) -> Iterable[Any]:
         ) from error
 
 
-def _loader(cfg: DictConfig, part: str, mode: str) -> Iterable[Any]:
+def _load(cfg: DictConfig, part: str, mode: str) -> Loaded:
     node = cfg.dataloader[part]
     if not isinstance(select(node, "dataset"), DictConfig):
-        return instantiate(node)
+        return Loaded(instantiate(node), None)
     images = instantiate(node.dataset)
     problems = [*class_problems(cfg, mode), *_image_problems(cfg, part, mode, images)]
     if problems:
         raise RunError(problems)
     # The dataset is given as it is, for a config would copy it.
     arguments = {key: node[key] for key in node if key != "dataset"}
-    return instantiate({**arguments, "dataset": images})
+    return Loaded(instantiate({**arguments, "dataset": images}), images)
 
 
 def _image_problems(cfg: DictConfig, part: str, mode: str, images: Any) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import functools
 import logging
 import os
@@ -22,16 +21,15 @@ from torch import nn
 
 from ..checkpoint import AtomicCheckpointer, load_strictly
 from ..distiller import Distiller
-from ..teacher import Teacher
-from .building import build
+from .building import build, build_optimizer
 from .checks import check_run
-from .checks.data import check_file_classes
+from .checks.data import check_file_classes, check_teacher_classes
 from .checks.tree import select
 from .evaluation import Evaluation
-from .loaders import training_loader
+from .loaders import load_training
 from .state import run_folder
 from .state.stored_config import StoredConfig
-from .trainer import Trainer
+from .trainer import make_trainer
 
 logger = logging.getLogger("dense_kd")
 
@@ -72,7 +70,7 @@ def evaluate_teacher(cfg: DictConfig) -> dict[str, Any]:
     teacher.model.to(cfg.train.device)
     input_format = build(cfg.model.student, "model.student").input_format
     evaluation = Evaluation(cfg, "evaluate_teacher")
-    _check_classes_of(teacher, cfg, "evaluate_teacher")
+    check_teacher_classes(cfg, "evaluate_teacher", teacher)
     return evaluation.run(functools.partial(teacher.detect, input_format=input_format))
 
 
@@ -105,25 +103,15 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
     distiller = model if isinstance(model, Distiller) else None
     if distiller:
         distiller.load_teacher()  # a wrong file stops the run here
-    described = copy.deepcopy(cfg.optimizer)  # cfg stays what can be written to a file
-    described.params.model = model
-    optimizer = build(described, "optimizer")
-    loader = training_loader(cfg)
+    optimizer = build_optimizer(cfg, model)
+    loader = load_training(cfg).loader
     evaluated = select(cfg, "dataloader.evaluator") is not None
     evaluation = Evaluation(cfg, "train") if evaluated else None
     if distiller:
-        _check_classes_of(distiller.teacher, cfg, "train")
+        check_teacher_classes(cfg, "train", distiller.teacher)
 
     model = _parallel(cfg, model)
-    amp = cfg.train.amp
-    trainer = Trainer(
-        model,
-        loader,
-        optimizer,
-        clip_grad=cfg.train.get("clip_grad"),
-        accumulate=cfg.train.get("accumulate", 1),
-        amp_dtype=amp.get("dtype", "float16") if amp.enabled else None,
-    )
+    trainer = make_trainer(cfg.train, model, loader, optimizer)
     checkpointer = AtomicCheckpointer(
         model,
         cfg.train.output_dir,
@@ -165,11 +153,6 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
         LazyConfig.save(cfg, os.path.join(cfg.train.output_dir, "config.yaml"))
     trainer.train(start, cfg.train.max_iter)
     return results
-
-
-def _check_classes_of(teacher: Teacher, cfg: DictConfig, mode: str) -> None:
-    if teacher.model.class_names is None and teacher.weights is not None:
-        check_file_classes(cfg, mode, teacher.weights, teacher.file_classes)
 
 
 def _build(cfg: DictConfig) -> nn.Module:

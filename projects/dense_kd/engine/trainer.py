@@ -12,6 +12,7 @@ import torch
 from detectron2.engine import SimpleTrainer
 from detectron2.engine.hooks import PeriodicCheckpointer
 from detectron2.utils import comm
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -209,3 +210,22 @@ class Trainer(SimpleTrainer):
             for prefix, module in unwrapped(self.model).named_modules()
             for name in getattr(type(module), "training_buffers", ())
         }
+
+
+def make_trainer(
+    train: DictConfig, model: nn.Module, loader: Iterable[Any], optimizer: torch.optim.Optimizer
+) -> Trainer:
+    """The trainer of a run whose options are ``train``.
+
+    Args:
+        train: ``amp``, and maybe ``clip_grad`` and ``accumulate``, of a config.
+        model, loader, optimizer: see :class:`Trainer`.
+    """
+    return Trainer(
+        model,
+        loader,
+        optimizer,
+        clip_grad=train.get("clip_grad"),
+        accumulate=train.get("accumulate", 1),
+        amp_dtype=train.amp.get("dtype", "float16") if train.amp.enabled else None,
+    )

@@ -14,6 +14,7 @@ from PIL import Image
 from ...arguments import is_integer
 from ...checkpoint.classes import in_another_order
 from ...detectors import DenseDetector
+from ...teacher import Teacher
 from .errors import RunError, choice
 from .tree import calls, calls_of, select, target_of
 
@@ -92,6 +93,16 @@ def check_file_classes(cfg: DictConfig, mode: str, file: str, names: list[str] |
             )
     if problems:
         raise RunError(problems)
+
+
+def check_teacher_classes(cfg: DictConfig, mode: str, teacher: Teacher) -> None:
+    """:func:`check_file_classes` of the file that ``teacher`` was loaded from.
+
+    Raises:
+        RunError: it was trained for a dataset's classes in another order.
+    """
+    if teacher.model.class_names is None and teacher.weights is not None:
+        check_file_classes(cfg, mode, teacher.weights, teacher.file_classes)
 
 
 def _known_classes(cfg: DictConfig, mode: str) -> list[tuple[str, str, list[str]]]:
