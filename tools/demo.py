@@ -18,7 +18,8 @@ import torch
 # Works in a checkout that is not installed, too.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "projects"))
 
-from dense_kd.demo.demo import DemoError, Options, run_demo
+from dense_kd.demo import Options, run_demo
+from dense_kd.engine.processes import TrainingError
 
 TRAIN_SCRIPT = Path(__file__).resolve().with_name("lazyconfig_train_net.py")
 
@@ -50,7 +51,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         run_demo(Options(script=TRAIN_SCRIPT, **vars(args)))
-    except DemoError as error:
+    except TrainingError as error:
         print(f"The demo failed: {error}", file=sys.stderr, flush=True)
         return 1
     except KeyboardInterrupt:

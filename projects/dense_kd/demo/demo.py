@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,14 @@ from typing import Any
 from detectron2.config import LazyConfig, instantiate
 from detectron2.data.datasets import load_coco_json
 
-from .. import compat
 from ..checkpoint import load_strictly, replace_atomically
 from ..config import get_config, get_config_file
 from ..data.shapes import CLASSES, default_shapes_root, generate_shapes
+from ..engine.fingerprint import cores, environment, result_settings
+from ..engine.processes import Run, TrainingError, clock, read_metrics, say, train_together
 from ..visualize.curves import save_curves
 from ..visualize.drawing import ComparedImage, choose_images, compare
 from ..visualize.report import METRICS, headline, table_rows, write_report
-from .runs import DemoError, Run, clock, read_metrics, say, train_together
 
 __all__ = ["DemoError", "Options", "run_demo"]
 
@@ -32,6 +30,10 @@ CONFIGS = {
 }
 SCORE_THRESHOLD = 0.5
 NUM_PICTURES = 8
+
+
+class DemoError(TrainingError):
+    """An option of the demo is wrong; the message says which."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +68,15 @@ def run_demo(options: Options) -> dict[str, Any]:
         what is in ``summary.json``.
 
     Raises:
-        DemoError: an option is wrong, or a training failed; the message ends with its log.
+        DemoError: an option is wrong.
+        TrainingError: a training failed; the message ends with its log.
     """
     start = time.monotonic()
     for name in ("seeds", "train_images", "val_images", "teacher_iters", "student_iters"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise DemoError(f"{name} is {value}, expected 1 or more")
-    cores = _cores()
+    num_cores = cores()
     root = Path(default_shapes_root()) if options.data is None else options.data / "shapes"
     say(f"generating {options.train_images} + {options.val_images} images in {root}, unless done")
     data = {}
@@ -85,12 +88,12 @@ def run_demo(options: Options) -> dict[str, Any]:
     except ValueError as error:
         raise DemoError(str(error)) from error
 
-    teacher = _plan(options, root, data, "teacher", threads=cores)
+    teacher = _plan(options, root, data, "teacher", threads=num_cores)
     train_together([teacher], fresh=options.fresh)
     students: dict[int, dict[str, Run]] = {}
     for seed in range(1, options.seeds + 1):
         students[seed] = {
-            name: _plan(options, root, data, name, max(1, cores // 2), seed, of)
+            name: _plan(options, root, data, name, max(1, num_cores // 2), seed, of)
             for name, of in (("baseline", None), ("distilled", teacher))
         }
         # At the same time, so that both have the same share of a machine that others use, too.
@@ -119,12 +122,6 @@ def run_demo(options: Options) -> dict[str, Any]:
     return summary
 
 
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # respects what a container or a scheduler leaves
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _plan(
     options: Options,
     root: Path,
@@ -142,10 +139,8 @@ def _plan(
     config = LazyConfig.load(get_config_file(CONFIGS[name]))
     config = LazyConfig.apply_overrides(config, overrides)
     settings = {
-        "config": _text(config),
         "data": data,
-        "code": _code_digest(),
-        "versions": compat.versions(),
+        **result_settings(config),
     }
     overrides.append(f"train.output_dir={folder.absolute()}")
     if teacher is not None:
@@ -161,36 +156,8 @@ def _plan(
         ],
         iterations=config.train.max_iter,
         settings=settings,
-        environment={
-            # Number of threads of torch's operators.
-            "OMP_NUM_THREADS": str(threads),
-            "MKL_NUM_THREADS": str(threads),
-            # Waiting threads that spin make training several times slower on a busy machine.
-            "OMP_WAIT_POLICY": os.getenv("OMP_WAIT_POLICY", "PASSIVE"),
-            "DETECTRON2_DATASETS": str(root.absolute().parent),
-            "PYTHONPATH": os.pathsep.join(
-                [str(Path(__file__).parents[2]), *filter(None, [os.getenv("PYTHONPATH")])]
-            ),
-        },
+        environment={**environment(threads), "DETECTRON2_DATASETS": str(root.absolute().parent)},
     )
-
-
-def _text(config: Any) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "config.yaml"
-        LazyConfig.save(config, str(path))
-        return path.read_text()
-
-
-def _code_digest() -> str:
-    """Of the code that a training runs, so that a changed loss is not compared with an old one."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        name = path.relative_to(package).as_posix()
-        if not name.startswith(("demo/", "visualize/")):
-            digest.update(name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 def _summary(teacher: Run, students: dict[int, dict[str, Run]], options: Options) -> dict[str, Any]:
@@ -218,7 +185,7 @@ def _summary(teacher: Run, students: dict[int, dict[str, Run]], options: Options
         "training images": options.train_images,
         "validation images": options.val_images,
         "seeds": ", ".join(seeds),
-        "cores": f"{_cores()}, shared by the two students, which train at the same time",
+        "cores": f"{cores()}, shared by the two students, which train at the same time",
         **teacher.settings["versions"],
     }
     return summary

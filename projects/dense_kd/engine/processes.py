@@ -1,4 +1,4 @@
-"""Trainings of the demo: processes that run at the same time, are watched, and are used again."""
+"""Trainings as processes: they run at the same time, are watched, used again and gone on with."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from typing import Any
 
 from ..checkpoint import replace_atomically
 
-__all__ = ["DemoError", "Run", "clock", "read_metrics", "say", "train_together"]
+__all__ = ["Run", "TrainingError", "clock", "read_metrics", "say", "train_together"]
 
 PROGRESS_PERIOD = 12.0  # seconds
 _POLL_PERIOD = 0.2
 _GRACE = 10.0  # seconds that a process gets to end itself
 _LOG_LINES = 20
-_RECORD = "demo.json"
+_RECORD = "training.json"
 _CHECKPOINT = "model_final.pth"
+_RESUME = "--resume"
 
 
-class DemoError(RuntimeError):
-    """The demo cannot go on; the message says why."""
+class TrainingError(RuntimeError):
+    """A training failed, so that what needs it cannot go on; the message says why."""
 
 
 @dataclasses.dataclass
@@ -37,12 +38,12 @@ class Run:
     Attributes:
         title: for messages.
         folder: its output_dir.
-        command: arguments of this Python interpreter.
+        command: arguments of this Python interpreter; with ``--resume`` added, it goes on.
         iterations: max_iter.
         settings: all that the result depends on, in JSON types.
         environment: variables of its process, besides those of this one.
         metrics: of the evaluation, {"bbox/AP": ...}; None is what COCO does not define.
-        seconds: wall-clock time of the process.
+        seconds: wall-clock time of the process, of the last one if it was gone on with.
     """
 
     title: str
@@ -63,17 +64,19 @@ class Run:
 def train_together(runs: list[Run], fresh: bool = False) -> None:
     """Train ``runs`` at the same time, and fill in their metrics and seconds.
 
-    A run that was finished with the same settings before is not repeated unless ``fresh``.
+    A run that was finished with the same settings before is not repeated unless ``fresh``, and one
+    that was stopped goes on with its last checkpoint.
 
     Raises:
-        DemoError: a training failed, and the others were stopped.
+        TrainingError: a training failed, and the others were stopped; or a folder holds what is
+            no training.
     """
     runs = [run for run in runs if fresh or not _reuse(run)]
     processes: list[tuple[Run, subprocess.Popen[bytes]]] = []
     started = shown = time.monotonic()
     try:
         for run in runs:
-            processes.append((run, _start(run)))
+            processes.append((run, _start(run, fresh)))
         running = list(processes)
         while running:
             time.sleep(_POLL_PERIOD)
@@ -90,15 +93,20 @@ def train_together(runs: list[Run], fresh: bool = False) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.json; a number that is not finite becomes None."""
+    """The lines of a run's metrics.json; a number that is not finite becomes None.
+
+    What a run did again that was stopped behind its last checkpoint counts once.
+    """
     path = folder / "metrics.json"
-    records = []
+    records: list[dict[str, Any]] = []
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
             record = json.loads(line)
         except ValueError:  # the line that is being written
             continue
         finite = {k: v if v is None or math.isfinite(v) else None for k, v in record.items()}
+        while records and records[-1].get("iteration", 0) > finite.get("iteration", 0):
+            records.pop()
         records.append(finite)
     return records
 
@@ -118,38 +126,56 @@ def _reuse(run: Run) -> bool:
     if not record.get("finished") or not (run.folder / _CHECKPOINT).is_file():
         return False
     if record["settings"] != run.settings:
-        changed = [k for k, v in run.settings.items() if record["settings"].get(k) != v]
-        say(f"{run.title}: trained before with another {' and '.join(changed)}; training again")
+        changed = _changed(run, record)
+        say(f"{run.title}: trained before with another {changed}; training again")
         return False
     run.metrics = _evaluation(run)
     run.seconds = record["seconds"]
     say(
         f"{run.title}: trained {record['finished']} with the same settings, used again "
-        f"({run.folder}; tools/demo.py --fresh trains everything again)"
+        f"({run.folder}; --fresh trains everything again)"
     )
     return True
 
 
-def _start(run: Run) -> subprocess.Popen[bytes]:
-    if run.folder.is_dir() and any(run.folder.iterdir()):
+def _changed(run: Run, record: dict[str, Any]) -> str:
+    return " and ".join(k for k, v in run.settings.items() if record["settings"].get(k) != v)
+
+
+def _start(run: Run, fresh: bool) -> subprocess.Popen[bytes]:
+    goes_on = not fresh and _was_stopped(run)
+    if not goes_on and run.folder.is_dir() and any(run.folder.iterdir()):
         if not (run.folder / _RECORD).is_file():
-            raise DemoError(
-                f"{run.folder} holds something else than a training of the demo; "
+            raise TrainingError(
+                f"{run.folder} holds something else than a training of this command; "
                 "give another folder with --output, or remove it"
             )
         shutil.rmtree(run.folder)  # metrics would be appended to those of the earlier training
     run.folder.mkdir(parents=True, exist_ok=True)
     _write_record(run, finished=None)
     threads = run.environment.get("OMP_NUM_THREADS", "all")
-    say(f"{run.title}: training {run.iterations} iterations, {threads} thread(s), log {run.log}")
-    with open(run.log, "wb") as log:
+    what = "going on with" if goes_on else "training"
+    say(f"{run.title}: {what} {run.iterations} iterations, {threads} thread(s), log {run.log}")
+    with open(run.log, "ab" if goes_on else "wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-u", *run.command],
+            [sys.executable, "-u", *run.command, *([_RESUME] if goes_on else [])],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, **run.environment},
         )
+
+
+def _was_stopped(run: Run) -> bool:
+    """Whether the folder holds a checkpoint of this very training, which did not finish."""
+    record = _read_record(run.folder)
+    if not record or record.get("finished") or not (run.folder / "last_checkpoint").is_file():
+        return False
+    if record["settings"] != run.settings:
+        changed = _changed(run, record)
+        say(f"{run.title}: begun before with another {changed}; beginning again")
+        return False
+    return True
 
 
 def _finish(run: Run, code: int, seconds: float) -> None:
@@ -173,10 +199,10 @@ def _evaluation(run: Run) -> dict[str, float | None]:
     raise _failure(run, "logged no bbox/AP in metrics.json")
 
 
-def _failure(run: Run, what: str) -> DemoError:
+def _failure(run: Run, what: str) -> TrainingError:
     lines = run.log.read_text(errors="replace").splitlines() if run.log.exists() else []
     tail = "\n".join(f"    {line}" for line in lines[-_LOG_LINES:])
-    return DemoError(f"{run.title} {what}. The end of {run.log}:\n{tail}")
+    return TrainingError(f"{run.title} {what}. The end of {run.log}:\n{tail}")
 
 
 def _progress(run: Run, seconds: float) -> str:
