@@ -17,6 +17,7 @@ from dense_kd.checkpoint import AtomicCheckpointer
 from dense_kd.iteration import IterationCounter
 from dense_kd.methods import KDMethod
 from helpers.builders import batch, tiny_fcos
+from helpers.torch_features import has_fused_adamw
 
 
 class Iterations(KDMethod):
@@ -64,6 +65,8 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_loop_without_a_trainer_counts_its_steps(name):
+    if "fused" in name and not has_fused_adamw():
+        pytest.skip("this version of torch has no fused AdamW on the CPU")
     model = distill()
     optimizer = OPTIMIZERS[name](model.parameters())
     assert [step(model, optimizer) for _ in range(4)] == [[0], [1], [2], [3]]

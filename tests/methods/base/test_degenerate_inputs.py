@@ -17,6 +17,7 @@ from dense_kd.outputs import DensePass
 from helpers.builders import tiny_fcos, tiny_gfl
 from helpers.feature_cases import distill
 from helpers.method_cases import build, every_method, images_with
+from helpers.torch_features import autocast_has
 
 OBJECTS = {
     "none": ([],),
@@ -183,8 +184,3 @@ def pyramid(detector: nn.Module) -> list[nn.Conv2d]:
     backbone = detector.backbone
     outputs = [backbone.fpn_output3, backbone.fpn_output4, backbone.fpn_output5]
     return [*outputs, backbone.top_block.p6, backbone.top_block.p7]
-
-
-def autocast_has(dtype: torch.dtype) -> bool:
-    with torch.autocast("cpu", dtype=dtype):
-        return torch.ones(1, 1).mm(torch.ones(1, 1)).dtype == dtype

@@ -13,6 +13,7 @@ from torch.optim import AdamW
 
 from dense_kd import FRS, Distiller, GIBox, MethodSet, Teacher
 from helpers.builders import batch, tiny_gfl
+from helpers.torch_features import has_fused_adamw
 from helpers.two_processes import ranks_of, run_in_two_processes
 
 pytestmark = pytest.mark.slow
@@ -28,7 +29,7 @@ def worker(folder: str) -> None:
     )
     average = copy.deepcopy(model)
     parallel = DistributedDataParallel(model)
-    optimizer = AdamW(parallel.parameters(), lr=1e-4, fused=True)
+    optimizer = AdamW(parallel.parameters(), lr=1e-4, fused=has_fused_adamw())
     for _ in range(3):
         optimizer.zero_grad()
         with parallel.no_sync():
