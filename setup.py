@@ -18,6 +18,7 @@ setup(
     package_dir={"dense_kd": "projects/dense_kd", CONFIGS: "configs"},
     package_data={"dense_kd": ["py.typed"], CONFIGS: ["**/*.py"]},
     zip_safe=False,
+    entry_points={"console_scripts": ["dense-kd = dense_kd.cli:main"]},
     # detectron2 itself is required too, but it cannot be named here: no registry holds it under
     # that name, so pip could not install it. tools/install_detectron2.py does. What follows is
     # torch and what detectron2 brings.

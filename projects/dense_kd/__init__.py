@@ -1,78 +1,39 @@
-"""dense_kd: knowledge distillation for dense object detectors, on Detectron2."""
+"""dense_kd: knowledge distillation for dense object detectors, on Detectron2.
 
-try:
-    import detectron2  # noqa: F401
-except ImportError as error:
+Its names are those of :mod:`.public`. They are imported when one is asked for, for what needs
+neither torch nor detectron2, as the help of ``dense-kd``, should not wait for them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+if importlib.util.find_spec("detectron2") is None:
     raise ImportError(
         "dense_kd needs detectron2, which no package registry holds under that name: run "
         "`python tools/install_detectron2.py` of the dense_kd repository, or install it from its "
         "own"
-    ) from error
-
-from . import data
-from .config import get_config, get_config_file
-from .detectors import ATSS, DDOD, FCOS, GFL, AutoAssign, RetinaNet, from_detectron2
-from .distiller import Distiller
-from .methods import (
-    BCKD,
-    FGD,
-    FGFI,
-    FKD,
-    FRS,
-    KD,
-    LD,
-    MGD,
-    PGD,
-    PKD,
-    TID,
-    CrossKD,
-    DeFeat,
-    DistillationError,
-    FitNet,
-    GIBox,
-    KDMethod,
-    MethodSet,
-)
-from .recipes import known_teacher, recipe
-from .teacher import Teacher
-from .yacs_config import DistillFCOS, DistillRetinaNet, add_dense_kd_config
+    )
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "ATSS",
-    "BCKD",
-    "DDOD",
-    "FCOS",
-    "FGD",
-    "FGFI",
-    "FKD",
-    "FRS",
-    "GFL",
-    "KD",
-    "LD",
-    "MGD",
-    "PGD",
-    "PKD",
-    "TID",
-    "AutoAssign",
-    "CrossKD",
-    "DeFeat",
-    "DistillFCOS",
-    "DistillRetinaNet",
-    "DistillationError",
-    "Distiller",
-    "FitNet",
-    "GIBox",
-    "KDMethod",
-    "MethodSet",
-    "RetinaNet",
-    "Teacher",
-    "add_dense_kd_config",
-    "data",
-    "from_detectron2",
-    "get_config",
-    "get_config_file",
-    "known_teacher",
-    "recipe",
-]
+if TYPE_CHECKING:
+    from .public import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name.startswith("__") and name != "__all__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        # Modules first: one that is being imported may ask for another.
+        if importlib.util.find_spec(f"{__name__}.{name}") is not None:
+            return importlib.import_module(f"{__name__}.{name}")
+        public = importlib.import_module(f"{__name__}.public")
+        if not hasattr(public, name):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = getattr(public, name)
+        return globals()[name]
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *importlib.import_module(f"{__name__}.public").__all__})

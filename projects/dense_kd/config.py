@@ -35,6 +35,24 @@ def _close_matches(path: str, dirs: list[Path]) -> list[str]:
     return matches[:5]
 
 
+def find_config(path: str) -> str | None:
+    """The file that a path, or the name of a config of this project, stands for.
+
+    Args:
+        path: a file, or a name relative to ``configs/``; either without its ``.py``, too. A file
+            comes before a name.
+
+    Returns:
+        Its path, or None if there is no such file and no such config.
+    """
+    folders = [Path(), *_config_dirs(Path(__file__).resolve().parent)]
+    for folder in folders:
+        for name in (path, f"{path}.py"):
+            if (folder / name).is_file():
+                return str(folder / name)
+    return None
+
+
 def get_config_file(path: str) -> str:
     """Return the path of a config file of this project.
 

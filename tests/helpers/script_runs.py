@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import importlib.util
 import json
 import logging
 import multiprocessing
@@ -20,8 +20,10 @@ from detectron2.data.datasets.builtin import register_all_coco
 from detectron2.utils.logger import setup_logger
 
 from dense_kd import get_config_file
+from dense_kd.cli import parse_args
+from dense_kd.cli.train import take_config
 from dense_kd.data.shapes import register_all_shapes
-from dense_kd.engine.command import get_parser, parse_args
+from dense_kd.engine.command import run_process
 
 from .configs import files_loaded_once
 from .two_processes import forks
@@ -30,19 +32,18 @@ TOOLS = Path(__file__).parents[2] / "tools"
 SCRIPT = TOOLS / "lazyconfig_train_net.py"
 
 
-def load_script():
-    spec = importlib.util.spec_from_file_location("lazyconfig_train_net", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def run(config: str, overrides: list[str], *flags: str) -> dict:
     """Run the script on a config of the project, or on a file of a test."""
     config = config if os.path.exists(config) else get_config_file(config)
-    arguments = ["--config-file", config, *flags, *overrides]
     with files_loaded_once():
-        return load_script().main(parse_args(get_parser(), arguments))
+        return run_process(parsed("--config-file", config, *flags, *overrides))
+
+
+def parsed(*argv: str) -> argparse.Namespace:
+    """The arguments of the script, as they are given to the package."""
+    _, args = parse_args("train", argv)
+    take_config(args)
+    return args
 
 
 def run_in_fork(

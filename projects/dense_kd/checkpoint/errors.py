@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ..errors import DenseKDError
 
-class CheckpointError(RuntimeError):
+
+class CheckpointError(DenseKDError, RuntimeError):
     """A checkpoint that cannot be read, or does not belong to the model."""
 
 

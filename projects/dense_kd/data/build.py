@@ -8,8 +8,10 @@ from typing import Any
 from detectron2.data import MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.build import filter_images_with_only_crowd_annotations
 
+from ..errors import DenseKDError
 
-class DatasetError(ValueError):
+
+class DatasetError(DenseKDError, ValueError):
     """A dataset that a detector cannot be trained on."""
 
 

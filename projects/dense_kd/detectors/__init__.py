@@ -1,5 +1,6 @@
 """Dense detectors that can be teachers and students."""
 
+from .. import checkpoint  # noqa: F401  # names the weights that configs of detectors start from
 from .assignment.adaptive import ATSSAssigner, DDODAssigner
 from .assignment.fcos import FCOSAssigner
 from .assignment.max_iou import MaxIoUAssigner

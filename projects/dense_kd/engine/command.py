@@ -1,13 +1,13 @@
-"""The command line of ``tools/lazyconfig_train_net.py``."""
+"""What ``dense-kd train`` does, in as many processes as it is told."""
 
 from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
-from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.file_io import PathManager
@@ -16,58 +16,49 @@ from omegaconf import DictConfig
 
 from .. import compat
 from .checks import RunError, check_run, load_config
+from .checks.config_file import config_path
+from .run import evaluate, evaluate_teacher, train
 
 logger = logging.getLogger("dense_kd")
 
-_EXAMPLES = """\
-Overrides are path.key=value, before or after the options. Examples:
 
-  distil, on the CPU if there is no GPU:
-    %(prog)s --config-file configs/quickstart/distill.py
-    %(prog)s --config-file configs/bckd/gfl_r101_r50_1x.py train.device=cpu
-  on 8 GPUs, from another teacher and with another weight:
-    %(prog)s --config-file configs/bckd/gfl_r101_r50_1x.py --num-gpus 8 \\
-        model.teacher.weights=output/teacher.pth model.methods.bckd.loc_weight=2
-  go on where a run stopped:
-    %(prog)s --config-file configs/quickstart/distill.py --resume
-  evaluate the teacher before, and the student after training:
-    %(prog)s --config-file configs/quickstart/distill.py --eval-teacher
-    %(prog)s --config-file configs/quickstart/distill.py --eval-only \\
-        train.init_checkpoint=output/quickstart/bckd/model_final.pth
-  on two machines, on each of them with its --machine-rank:
-    %(prog)s --config-file CONFIG --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url URL
-"""
+def start(args: argparse.Namespace, process: Callable[[argparse.Namespace], Any]) -> None:
+    """Run ``process(args)`` in each process that the arguments ask for.
 
+    Args:
+        args: of ``dense_kd.cli.train``.
+        process: :func:`run_process`, or a function of a module that calls it.
 
-def get_parser(description: str | None = None) -> argparse.ArgumentParser:
-    """The options of detectron2's script, and --eval-teacher; see :func:`parse_args`."""
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    Raises:
+        RunError: something is wrong with the options, the config or its overrides.
+    """
+    processes = args.num_gpus * args.num_machines
+    if processes != 1:  # otherwise each of them would say what is wrong
+        load_checked(args, num_processes=processes, per_machine=args.num_gpus)
+    compat.launch(
+        process, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,)
     )
-    option = parser.add_argument
-    option("--config-file", default="", metavar="CONFIG", help="a LazyConfig")
-    option("--resume", action="store_true", help="go on from the last checkpoint in output_dir")
-    option("--eval-only", action="store_true", help="evaluate train.init_checkpoint")
-    option("--eval-teacher", action="store_true", help="evaluate the teacher of the config")
-    option("--num-gpus", type=int, default=1, help="of each machine; processes without a GPU")
-    option("--num-machines", type=int, default=1, help="number of machines")
-    option("--machine-rank", type=int, default=0, help="of this machine, from 0")
-    option(
-        "--dist-url",
-        default=default_argument_parser().get_default("dist_url"),
-        help="where the processes meet; auto takes a free port of one machine",
-    )
-    option("opts", nargs="*", metavar="path.key=value", help="overrides of the config")
-    return parser
 
 
-def parse_args(
-    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
-) -> argparse.Namespace:
-    """Overrides may stand anywhere: an option after them is an option, too."""
-    return parser.parse_intermixed_args(argv)
+def run_process(args: argparse.Namespace) -> dict[str, Any]:
+    """Train or evaluate, as one of the processes of a run.
+
+    Args:
+        args: of ``dense_kd.cli.train``.
+
+    Returns:
+        The metrics of the (last) evaluation, {task: metrics}.
+
+    Raises:
+        RunError: something is wrong with the options, the config or its overrides.
+    """
+    cfg = load_checked(args)
+    set_up(cfg, args)
+    if args.eval_teacher:
+        return evaluate_teacher(cfg)
+    if args.eval_only:
+        return evaluate(cfg)
+    return train(args, cfg)
 
 
 def mode_of(args: argparse.Namespace) -> str:
@@ -81,7 +72,7 @@ def load_checked(args: argparse.Namespace, **processes: int) -> DictConfig:
     """The config of a command line, checked.
 
     Args:
-        args: of :func:`parse_args`.
+        args: of ``dense_kd.cli.train``.
         processes: as of :func:`check_run`, before they are started.
 
     Raises:
@@ -108,8 +99,9 @@ def set_up(cfg: DictConfig, args: argparse.Namespace) -> None:
         setup_logger(folder, rank, name=name)
     logger.info(f"Process {rank} of {comm.get_world_size()}\n{compat.environment_report()}")
     logger.info(f"Command line: {args}")
-    with PathManager.open(args.config_file) as file:
-        logger.info(f"{args.config_file}:\n{file.read()}")
+    path = config_path(args.config_file)
+    with PathManager.open(path) as file:
+        logger.info(f"{path}:\n{file.read()}")
     seed = cfg.train.get("seed", -1)
     seed_all_rng(None if seed < 0 else seed + rank)
     if mode_of(args) == "train":
@@ -134,4 +126,7 @@ def _problems(args: argparse.Namespace) -> Iterator[str]:
             f"--num-machines {args.num_machines}"
         )
     if args.num_machines > 1 and args.dist_url == "auto":
-        yield "--dist-url auto is for one machine; give the address of the first, tcp://HOST:PORT"
+        yield (
+            f"--num-machines {args.num_machines}: expected --dist-url tcp://HOST:PORT with the "
+            "address of the first (auto is for one machine)"
+        )

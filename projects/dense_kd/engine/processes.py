@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import replace_atomically
+from ..errors import DenseKDError
 
 __all__ = ["Run", "TrainingError", "clock", "read_metrics", "say", "train_together"]
 
@@ -27,7 +28,7 @@ _CHECKPOINT = "model_final.pth"
 _RESUME = "--resume"
 
 
-class TrainingError(RuntimeError):
+class TrainingError(DenseKDError, RuntimeError):
     """A training failed, so that what needs it cannot go on; the message says why."""
 
 

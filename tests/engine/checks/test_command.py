@@ -11,7 +11,8 @@ from detectron2.solver import WarmupParamScheduler
 
 from dense_kd import FCOS, get_config_file
 from dense_kd.engine import RunError, check_run
-from dense_kd.engine.command import get_parser, load_checked, parse_args
+from dense_kd.engine.command import load_checked
+from helpers import script_runs
 from helpers.checked_runs import load, problems
 
 STUDENT = get_config_file("quickstart/student.py")
@@ -19,13 +20,26 @@ DISTILL = get_config_file("quickstart/distill.py")
 
 
 def parsed(*argv: str, config: str = STUDENT):
-    return parse_args(get_parser(), ["--config-file", config, *argv])
+    return script_runs.parsed("--config-file", config, *argv)
 
 
 def test_options_may_follow_overrides():
     args = parsed("train.max_iter=5", "--resume", "train.seed=-1", "--num-gpus", "2", "lr=1")
     assert args.resume and args.num_gpus == 2
     assert args.opts == ["train.max_iter=5", "train.seed=-1", "lr=1"]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["quickstart/distill", "a.b=1", "--resume", "c=2"],
+        ["--resume", "a.b=1", "quickstart/distill", "c=2"],
+        ["--config-file", "quickstart/distill", "a.b=1", "c=2", "--resume"],
+    ],
+)
+def test_the_config_is_what_is_no_override_wherever_it_stands(argv):
+    args = script_runs.parsed(*argv)
+    assert (args.config_file, args.opts) == ("quickstart/distill", ["a.b=1", "c=2"])
 
 
 def test_the_help_shows_lazy_configs_only(capsys):
@@ -44,6 +58,7 @@ def test_the_help_shows_lazy_configs_only(capsys):
         (["--num-gpus", "0"], "expected 1 or more"),
         (["--num-machines", "2", "--machine-rank", "2"], "expected 0 to 1"),
         (["--num-machines", "2", "--dist-url", "auto"], "is for one machine"),
+        (["--num-machines", "2"], "expected --dist-url tcp://HOST:PORT"),
         (["--eval-only"], "nothing to evaluate"),
         (["--eval-teacher"], "needs the config of a Distiller"),
         (["--eval-only", "train.init_checkpoint=/none/model_final.pth"], "does not exist"),

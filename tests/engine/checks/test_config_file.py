@@ -25,10 +25,20 @@ def write(path, text: str):
 def test_a_missing_file_names_those_that_are_near(tmp_path):
     folder = get_config_file("quickstart/student.py").rsplit("/", 1)[0]
     assert f"did you mean {folder}/student.py" in refused(f"{folder}/studnet.py")
-    assert "configs/bckd/gfl_r101_r50_1x.py" in refused("configs/bkcd/gfl_r101_r50_1x.py")
-    assert "quickstart/distill.py" in refused("quickstart/distill.py")
-    assert "--config-file configs/quickstart" in refused("")
+    for name in ("configs/bkcd/gfl_r101_r50_1x.py", "bkcd/gfl_r101_r50_1x"):
+        assert "did you mean bckd/gfl_r101_r50_1x.py" in refused(name)
+    assert "expected the name of one, as quickstart/distill.py" in refused("")
     assert "is a folder; it holds atss.py" in refused(folder)
+
+
+def test_a_config_is_loaded_by_its_name_and_a_file_comes_first(tmp_path, monkeypatch):
+    for name in ("quickstart/student", "quickstart/student.py"):
+        assert load_config(name).train.output_dir == "output/quickstart/student"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quickstart").mkdir()
+    write(tmp_path / "quickstart" / "student.py", "train = dict(max_iter=5)")
+    for name in ("quickstart/student", f"{tmp_path}/quickstart/student.py"):
+        assert load_config(name) == {"train": {"max_iter": 5}}
 
 
 def test_what_is_no_lazy_config_is_named(tmp_path):

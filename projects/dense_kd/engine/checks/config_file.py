@@ -17,22 +17,41 @@ from .errors import RunError, near
 from .overrides import apply_overrides
 from .tree import PARTS
 
-_EXAMPLE = "--config-file configs/quickstart/distill.py"
+_EXAMPLE = "quickstart/distill.py, or the path of a file"
 _PACKAGE = "detectron2._cfg_loader"  # in which detectron2 runs config files
 _SUFFIXES = (".py", ".yaml", ".yml")
 _YACS_KEYS = {"_BASE_", "VERSION", "MODEL", "DATASETS", "DATALOADER", "SOLVER", "INPUT", "TEST"}
 
 
+def config_path(path: str) -> str:
+    """The file of a LazyConfig.
+
+    Args:
+        path: of a file, or the name of a config of the project, see
+            :func:`dense_kd.config.find_config`.
+
+    Raises:
+        RunError: there is none; the message names those that are near.
+    """
+    found = path if not path or "://" in path else project.find_config(path) or path
+    problem = _no_file(found)
+    if problem:
+        raise RunError([problem])
+    return found
+
+
 def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """The LazyConfig in a file, with overrides as ``train.max_iter=100``.
+    """A LazyConfig, with overrides as ``train.max_iter=100``.
+
+    Args:
+        path: as of :func:`config_path`.
+        overrides: of its entries.
 
     Raises:
         RunError: the file is missing, no LazyConfig or raises when it is run, or an override
             reaches nothing.
     """
-    problem = _no_file(path)
-    if problem:
-        raise RunError([problem])
+    path = config_path(path)
     importer = builtins.__import__
     try:
         cfg = LazyConfig.load(path)
@@ -53,37 +72,30 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
 
 def _no_file(path: str) -> str | None:
     if not path:
-        return f"no config is given; expected a LazyConfig, as in {_EXAMPLE}"
+        return f"no config is given; expected the name of one, as {_EXAMPLE}"
     if "://" in path:
         return None
     if os.path.isdir(path):
         configs = sorted(file for file in os.listdir(path) if file.endswith(".py"))
-        return f"--config-file {path} is a folder; it holds {', '.join(configs) or 'no config'}"
+        return f"the config {path} is a folder; it holds {', '.join(configs) or 'no config'}"
     if not PathManager.isfile(path):
         meant = _similar(path)
         hint = f"did you mean {' or '.join(meant)}?" if meant else f"expected one as {_EXAMPLE}"
-        return f"--config-file {path} does not exist (here is {os.getcwd()}); {hint}"
+        return f"the config {path} does not exist (here is {os.getcwd()}); {hint}"
     if not path.endswith(_SUFFIXES):
-        return (
-            f"--config-file {path}: expected a LazyConfig, a .py (or a .yaml that one was saved as)"
-        )
+        return f"the config {path}: expected a LazyConfig, a .py (or a .yaml that one was saved as)"
     return None
 
 
 def _similar(path: str) -> list[str]:
-    """Files with a name like that: beside it, and among the configs of the project."""
+    """Files with a name like that beside it, or else names of configs of the project."""
     folder = Path(path).parent
     files = [str(folder / f.name) for f in folder.glob("*.py")] if folder.is_dir() else []
     found = near(path, files)
     if found:
         return found
     dirs = [d for d in project._config_dirs(Path(project.__file__).resolve().parent) if d.is_dir()]
-    name = path.split("configs/", 1)[-1]
-    for match in project._close_matches(name, dirs):
-        file = next(str(d / match) for d in dirs if (d / match).is_file())
-        shown = os.path.relpath(file)
-        found.append(file if shown.startswith("..") else shown)
-    return found
+    return project._close_matches(path.split("configs/", 1)[-1], dirs)
 
 
 def _place(error: Exception, path: str) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from ...errors import DenseKDError
 
-class RunError(ValueError):
+
+class RunError(DenseKDError, ValueError):
     """A run that cannot work; the message lists all that is wrong with it, and what to do."""
 
     def __init__(self, problems: Iterable[str]):

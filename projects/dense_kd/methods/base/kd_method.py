@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ...compat import full_precision
 from ...detectors.base.dense import DenseDetector
+from ...errors import DenseKDError
 from ...options import check_counts
 from ...outputs import DensePass, Tap, Targets
 from .checks import check_same_distances, check_same_priors
@@ -24,7 +25,7 @@ from .teacher_watch import TeacherWatch
 logger = logging.getLogger(__name__)
 
 
-class DistillationError(ValueError):
+class DistillationError(DenseKDError, ValueError):
     """A combination of student, teacher and methods that cannot work."""
 
 

@@ -1,0 +1,67 @@
+"""What ``from dense_kd import ...`` finds; to import it is to import torch and detectron2."""
+
+from . import data
+from .config import get_config, get_config_file
+from .detectors import ATSS, DDOD, FCOS, GFL, AutoAssign, RetinaNet, from_detectron2
+from .distiller import Distiller
+from .methods import (
+    BCKD,
+    FGD,
+    FGFI,
+    FKD,
+    FRS,
+    KD,
+    LD,
+    MGD,
+    PGD,
+    PKD,
+    TID,
+    CrossKD,
+    DeFeat,
+    DistillationError,
+    FitNet,
+    GIBox,
+    KDMethod,
+    MethodSet,
+)
+from .recipes import known_teacher, recipe
+from .teacher import Teacher
+from .yacs_config import DistillFCOS, DistillRetinaNet, add_dense_kd_config
+
+__all__ = [
+    "ATSS",
+    "BCKD",
+    "DDOD",
+    "FCOS",
+    "FGD",
+    "FGFI",
+    "FKD",
+    "FRS",
+    "GFL",
+    "KD",
+    "LD",
+    "MGD",
+    "PGD",
+    "PKD",
+    "TID",
+    "AutoAssign",
+    "CrossKD",
+    "DeFeat",
+    "DistillFCOS",
+    "DistillRetinaNet",
+    "DistillationError",
+    "Distiller",
+    "FitNet",
+    "GIBox",
+    "KDMethod",
+    "MethodSet",
+    "RetinaNet",
+    "Teacher",
+    "add_dense_kd_config",
+    "data",
+    "from_detectron2",
+    "get_config",
+    "get_config_file",
+    "known_teacher",
+    "recipe",
+]

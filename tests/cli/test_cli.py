@@ -1,0 +1,115 @@
+"""``dense-kd`` itself: its help, its errors, and what every command owes."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from unittest import mock
+
+import pytest
+
+from dense_kd import cli
+from dense_kd.errors import DenseKDError
+
+LIGHT = """
+import sys
+from dense_kd.cli import main
+for argv in ([], ["--help"], *([name, "--help"] for name in sys.argv[1:])):
+    try:
+        main(argv)
+    except SystemExit as end:
+        assert end.code == 0, argv
+    heavy = sorted({"torch", "detectron2", "numpy", "omegaconf"} & set(sys.modules))
+    assert not heavy, (argv, heavy)
+"""
+
+
+def test_help_is_there_without_importing_torch():
+    command = [sys.executable, "-c", LIGHT, *cli.COMMANDS]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(f"dense-kd {name} " in done.stdout for name in cli.COMMANDS)
+
+
+def test_the_help_says_of_each_command_what_it_does(capsys):
+    assert cli.main([]) == 0
+    text = capsys.readouterr().out
+    lines = [line.split(maxsplit=1) for line in text.splitlines()]
+    for name in cli.COMMANDS:
+        assert [name, cli.load_command(name).HELP] in lines
+
+
+@pytest.mark.parametrize(
+    "argv, said",
+    [
+        (["trian"], "there is no command 'trian'; did you mean train?"),
+        (["xyz"], "there is no command 'xyz'; expected train"),
+        (["--colour"], "unrecognized arguments: --colour"),
+        (["train", "--colour"], "dense-kd train: error: unrecognized arguments: --colour"),
+    ],
+)
+def test_a_command_line_that_is_none_is_refused(argv, said, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(argv)
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+class Failing:
+    HELP = "fails"
+    EXAMPLES = ["dense-kd train"]
+
+    def __init__(self, error):
+        self.error = error
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        pass
+
+    def run(self, args: argparse.Namespace) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error, code, said",
+    [
+        (DenseKDError("no image in /data"), 1, "dense-kd: no image in /data\n"),
+        (KeyboardInterrupt(), 130, "dense-kd: interrupted\n"),
+    ],
+)
+def test_what_a_user_can_mend_is_said_without_a_traceback(error, code, said, capsys):
+    with mock.patch.object(cli, "load_command", lambda name: Failing(error)):
+        assert cli.main(["train"]) == code
+    assert capsys.readouterr().err == said
+
+
+def test_a_fault_of_the_package_keeps_its_traceback():
+    with mock.patch.object(cli, "load_command", lambda name: Failing(ValueError("fault"))):
+        with pytest.raises(ValueError, match="fault"):
+            cli.main(["train"])
+
+
+def test_the_errors_of_the_package_are_what_a_user_can_mend():
+    from dense_kd import DistillationError
+    from dense_kd.checkpoint import CheckpointError
+    from dense_kd.data import DatasetError
+    from dense_kd.demo.demo import DemoError
+    from dense_kd.engine import RunError
+    from dense_kd.engine.comparison import ComparisonError
+
+    for error in (
+        CheckpointError, ComparisonError, DatasetError, DemoError, DistillationError, RunError,
+    ):  # fmt: skip
+        assert issubclass(error, DenseKDError)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_a_line_of_help_and_examples_that_parse(name):
+    command = cli.load_command(name)
+    assert command.HELP and "\n" not in command.HELP and len(command.HELP) < 75
+    assert command.EXAMPLES
+    for example in command.EXAMPLES:
+        words = shlex.split(example, comments=True)
+        assert words[:2] == ["dense-kd", name] and len(f"  {example}") <= 100
+        cli.parse_args(name, words[2:])
