@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from detectron2.config import LazyConfig
-from omegaconf import DictConfig
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 __all__ = ["get_config", "get_config_file"]
 
@@ -23,6 +24,11 @@ def _config_dirs(package_dir: Path) -> list[Path]:
     if package_dir.parent.name == "projects":
         dirs.append(package_dir.parent.parent / "configs")
     return dirs
+
+
+def config_folder() -> Path:
+    """The folder of the configs of this project, in the installed package or else the checkout."""
+    return next(f for f in _config_dirs(Path(__file__).resolve().parent) if f.is_dir())
 
 
 def _close_matches(path: str, dirs: list[Path]) -> list[str]:
@@ -95,4 +101,6 @@ def get_config(path: str) -> DictConfig:
     Raises:
         FileNotFoundError: If there is no such config.
     """
+    from detectron2.config import LazyConfig  # not above: finding a file needs no torch
+
     return LazyConfig.load(get_config_file(path))

@@ -150,7 +150,7 @@ class CrossKD(KDMethod):
             branch: (branch + PRE_RELU if align_on == "pre_relu" and i > 0 else branch, i)
             for branch, i in self.depth.items()
         }
-        self.needs = Needs(taps=tuple(self.tap_names.values()))
+        self.needs = Needs(taps=tuple(self.tap_names.values()), same_levels=True, ground_truth=True)
         self.same_priors = True
         self.adapters = nn.ModuleDict()
 
@@ -170,11 +170,6 @@ class CrossKD(KDMethod):
             for i in self.depth.values()
         ):  # a ReLU of the features before the ReLU, as they are
             check_unused(CrossKD, "align=False and equal widths", align_on=self.align_on)
-        if student.strides != teacher.strides:
-            raise ValueError(
-                "it runs the teacher's head on the student's levels, but the student has level "
-                f"strides {student.strides} and the teacher {teacher.strides}"
-            )
         if self.loc_loss == "kl" and not teacher.predicts_distribution:
             raise ValueError(
                 "loc_loss='kl' compares distributions over box distances, and the teacher's "

@@ -114,6 +114,7 @@ class KD(KDMethod):
             same_classes=True,
             several_classes=cls_weight > 0 and cls_loss == "softmax",
             distribution=loc_weight > 0 and loc_loss == "kl",
+            ground_truth=True,
         )
         self.cls_weight = cls_weight
         self.loc_weight = loc_weight

@@ -86,20 +86,15 @@ class PKD(KDMethod):
             raise ValueError(f"omitted_levels={omitted_levels!r}: expected numbers of levels")
         self.weight = weight
         self.taps = _checked_taps(taps)
-        self.needs = Needs(taps=self.taps)
+        self.needs = Needs(taps=self.taps, as_many_levels=True)
         self.omitted_levels = tuple(omitted_levels)
         self.resized = resized
 
     def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
-        """Also that the pyramids have as many levels, and the levels that are left out."""
+        """Also the levels that are left out."""
         super().check(student, teacher)
         if student.strides == teacher.strides:
             check_unused(PKD, "equal level strides", resized=self.resized)
-        if len(student.strides) != len(teacher.strides):
-            raise ValueError(
-                "it compares features level by level, but the student has level strides "
-                f"{student.strides} and the teacher {teacher.strides}; their number must be equal"
-            )
         count = len(student.strides)
         for level in self.omitted_levels:
             if not -count <= level < count:

@@ -57,19 +57,23 @@ class Needs:
         taps: tower features that it reads from both passes.
         same_priors: predictions correspond one to one: equal strides, anchors per location and
             anchors.
-        same_levels: it compares features level by level: equal strides.
+        as_many_levels: it works level by level, whatever the strides.
+        same_levels: it works level by level: equal strides.
         same_classes: it compares class scores; ``class_map`` says which correspond.
         several_classes: it compares softmaxes over the classes that correspond; over one class
             that is 1 whatever the logits, and the loss exactly 0.
         distribution: both predict distributions over distances.
+        ground_truth: it reads the objects of an image, or what an assigner made of them.
     """
 
     taps: tuple[Tap, ...] = ()
     same_priors: bool = False
+    as_many_levels: bool = False
     same_levels: bool = False
     same_classes: bool = False
     several_classes: bool = False
     distribution: bool = False
+    ground_truth: bool = False
 
 
 class KDMethod(nn.Module, ABC):
@@ -121,9 +125,14 @@ class KDMethod(nn.Module, ABC):
                     "is 1 whatever the logits, so the loss is exactly 0; leave its class term out "
                     "(cls_weight=0), or take a method that asks each class by itself, such as BCKD"
                 )
+        if self.needs.as_many_levels and len(student.strides) != len(teacher.strides):
+            raise ValueError(
+                "it works level by level, but the student has level strides "
+                f"{student.strides} and the teacher {teacher.strides}; their number must be equal"
+            )
         if self.needs.same_levels and student.strides != teacher.strides:
             raise ValueError(
-                "it compares features level by level, but the student has level strides "
+                "it works level by level, but the student has level strides "
                 f"{student.strides} and the teacher {teacher.strides}"
             )
         if self.needs.same_priors:

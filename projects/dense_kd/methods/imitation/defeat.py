@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...options import check_weights
 from ...outputs import DensePass
-from ..base import Step
+from ..base import Needs, Step
 from .features import FeatureImitation, masked_means, stacked
 from .masks import box_masks
 
@@ -31,6 +31,7 @@ class DeFeat(FeatureImitation):
     maps that are compared (both pyramids, float32; gradients included, those of the adapters not).
     """
 
+    needs = Needs(same_levels=True, ground_truth=True)
     kernel_size = 3
     initial_deviation = 1e-4
 

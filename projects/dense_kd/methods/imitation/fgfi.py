@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...options import check_choices, check_flags, check_parts, check_positive
 from ...outputs import DensePass
-from ..base import Step
+from ..base import Needs, Step
 from .features import FeatureImitation, masked_means, stacked
 from .masks import near_object_masks, object_levels
 
@@ -38,6 +38,7 @@ class FGFI(FeatureImitation):
     The masks of 500 objects in an image of 800 x 1344 with nine anchors per location take 72 MiB.
     """
 
+    needs = Needs(same_levels=True, ground_truth=True)
     kernel_size = 3
     initial_deviation = 1e-4
 

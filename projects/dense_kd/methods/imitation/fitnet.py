@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...options import check_choices, check_flags, check_positive
 from ...outputs import DensePass
-from ..base import Step
+from ..base import Needs, Step
 from .features import FeatureImitation, masked_means, stacked
 from .masks import object_masks
 
@@ -56,6 +56,7 @@ class FitNet(FeatureImitation):
         check_flags(always_adapt=always_adapt)
         check_positive(weight=weight)
         self.weight = weight
+        self.needs = Needs(same_levels=True, ground_truth=region != "all")
         self.region = region
         self.always_adapts = always_adapt
 

@@ -135,6 +135,7 @@ class LD(KDMethod):
             same_classes=cls_weight > 0,
             several_classes=cls_weight > 0,
             distribution=True,
+            ground_truth=True,
         )
         self.main_weight = main_weight
         self.vlr_weight = vlr_weight

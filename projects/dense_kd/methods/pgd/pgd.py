@@ -243,6 +243,7 @@ class PGD(KDMethod):
             taps=tuple((branch, 1) for branch in self.branches if branch != "neck"),
             same_levels=True,
             same_classes=True,
+            ground_truth=True,
         )
         self.adapters = nn.ModuleDict()
 

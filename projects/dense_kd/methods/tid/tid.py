@@ -183,7 +183,7 @@ class TID(KDMethod):
             check_unused(TID, "areas='key'", nms_thresh=nms_thresh)
             if not gamma_key:
                 check_unused(TID, "areas='key' and gamma_key=False", gamma=gamma)
-        self.needs = Needs(same_levels=True, same_classes=True)
+        self.needs = Needs(same_levels=True, same_classes=True, ground_truth=True)
         self.weight = weight
         self.tasks = tasks
         self.areas = areas

@@ -1,0 +1,70 @@
+"""The detectors of the package, from their classes, and how large their models are."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.config import instantiate
+
+from .. import public
+from ..config import config_folder, get_config
+from ..detectors import DenseDetector
+from .configs import chosen
+from .texts import first_sentence
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorEntry:
+    """A detector.
+
+    Attributes:
+        name: of its class.
+        summary: what its module says it is.
+        config: its baseline, with a ResNet-50.
+        parameters: of the model of that config.
+    """
+
+    name: str
+    summary: str
+    config: str
+    parameters: int
+
+
+def detectors(patterns: Sequence[str] = ()) -> list[DetectorEntry]:
+    """The detectors that ``dense_kd`` exports, by name.
+
+    Args:
+        patterns: as of :func:`.configs.chosen`.
+    """
+    classes = {name: getattr(public, name) for name in public.__all__}
+    classes = {name: kind for name, kind in classes.items() if _is_detector(kind)}
+    return [_entry(classes[name]) for name in chosen(sorted(classes, key=str.lower), patterns)]
+
+
+def count_parameters(model: Any) -> int:
+    """Of a model that a LazyConfig describes; no memory is taken for them.
+
+    Args:
+        model: the LazyCall.
+    """
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in instantiate(model).parameters())
+
+
+def _is_detector(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, DenseDetector)
+
+
+def _entry(kind: type[DenseDetector]) -> DetectorEntry:
+    folder = config_folder() / kind.__name__.lower()
+    config = f"{folder.name}/{min(path.name for path in folder.glob('r50_*.py'))}"
+    return DetectorEntry(
+        kind.__name__,
+        first_sentence(sys.modules[kind.__module__].__doc__),
+        config,
+        count_parameters(get_config(config).model),
+    )
