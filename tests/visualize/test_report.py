@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data.detection_utils import read_image
+from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.structures import Boxes, BoxMode, Instances
 from PIL import Image
 
@@ -144,6 +145,22 @@ def test_the_headline_does_not_call_every_outcome_a_gain(baseline, distilled, wo
     assert words in headline(summary_of(baseline, distilled))
 
 
+def test_a_student_that_was_not_trained_alone_has_no_gain(tmp_path):
+    summary = summary_of()
+    del summary["baseline"]
+    assert headline(summary) == "The distilled student has 31.8 AP; its teacher has 57.0."
+    assert [name for name, _ in table_rows(summary)] == ["", "teacher", "distilled"]
+    page = Page(page_of(tmp_path, summary=summary))
+    assert "It was not trained" in page.text and "Baseline" not in page.text
+
+
+def test_metrics_on_test_images_have_a_table_of_their_own(tmp_path):
+    summary = {**summary_of(), "test": {"teacher": result(51.3), "distilled": result(None)}}
+    page = Page(page_of(tmp_path, summary=summary))
+    assert len(page.all("table")) == len(Page(page_of(tmp_path)).all("table")) + 1
+    assert "on the test images" in page.text and "51.3" in page.text
+
+
 def test_text_from_outside_is_escaped(tmp_path):
     assert "&lt;2.12&gt;" in page_of(tmp_path)
 
@@ -249,3 +266,25 @@ def test_detectors_are_compared_on_the_image_as_it_is(tmp_path):
     captions = {panel.title: panel.caption for panel in row.panels}
     assert captions == {"truth": "2 objects", "teacher": "1 of 2 found, 1 wrong"}
     assert row.panels[1].picture.getpixel((90, 90)) == (10, 20, 30)
+
+
+def test_pictures_of_large_images_are_smaller_and_detectors_see_them_resized(tmp_path):
+    class Detector(torch.nn.Module):
+        def forward(self, batch):
+            self.size = tuple(batch[0]["image"].shape[-2:])
+            found = Instances((batch[0]["height"], batch[0]["width"]))
+            found.pred_boxes = Boxes(torch.tensor([[0.0, 0.0, 300.0, 200.0]]))
+            found.scores, found.pred_classes = torch.tensor([0.9]), torch.tensor([0])
+            return [{"instances": found}]
+
+    file = tmp_path / "large.png"
+    Image.new("RGB", (600, 400)).save(file)
+    box = dict(bbox=[0, 0, 300, 200], bbox_mode=BoxMode.XYXY_ABS, category_id=0)
+    image = dict(file_name=str(file), height=400, width=600, annotations=[box])
+    detector = Detector()
+    resize = [ResizeShortestEdge(100, 1000)]
+    options = dict(score_threshold=0.5, augmentations=resize, longest_edge=300)
+    (row,) = compare([image], {"student": detector}, ["cat"], **options)
+    assert detector.size == (100, 150)
+    assert [panel.picture.size for panel in row.panels] == [(300, 200)] * 2
+    assert row.panels[1].caption == "1 of 1 found, 0 wrong"

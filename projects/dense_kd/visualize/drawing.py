@@ -63,8 +63,10 @@ def compare(
     *,
     score_threshold: float,
     scale: int = 3,
+    augmentations: Sequence[Any] = (),
+    longest_edge: int | None = None,
 ) -> list[ComparedImage]:
-    """Run detectors on images at their own size, and draw what is there and what they find.
+    """Run detectors on images, and draw what is there and what they find.
 
     Args:
         images: dicts in detectron2's standard format with boxes.
@@ -73,17 +75,25 @@ def compare(
         class_names: K names.
         score_threshold: detections below are not drawn.
         scale: enlargement of the pictures, so that labels are legible on small images.
+        augmentations: of detectron2, that resize what the detectors are given; () shows them the
+            images at their own size.
+        longest_edge: of the pictures, in pixels, instead of ``scale``.
     """
     formats = {title: getattr(d, "input_format", "BGR") for title, d in detectors.items()}
     mappers = {
-        image_format: DatasetMapper(is_train=False, augmentations=[], image_format=image_format)
-        for image_format in {"RGB", *formats.values()}
+        image_format: DatasetMapper(
+            is_train=False, augmentations=list(augmentations), image_format=image_format
+        )
+        for image_format in set(formats.values())
     }
+    shown = DatasetMapper(is_train=False, augmentations=[], image_format="RGB")
     rows = []
     for image in images:
-        pixels = mappers["RGB"](dict(image))["image"].permute(1, 2, 0).numpy()
+        pixels = shown(dict(image))["image"].permute(1, 2, 0).numpy()
+        factor = scale if longest_edge is None else longest_edge / max(pixels.shape[:2])
         boxes, classes = _truth(image)
-        picture = draw_boxes(pixels, boxes, [class_names[c] for c in classes], classes, scale=scale)
+        names = [class_names[c] for c in classes]
+        picture = draw_boxes(pixels, boxes, names, classes, scale=factor)
         panels = [Panel("truth", picture, _count(len(classes), "object"))]
         for title, detector in detectors.items():
             inputs = mappers[formats[title]](dict(image))
@@ -95,7 +105,7 @@ def compare(
                 for right, c, score in zip(correct, found.pred_classes, found.scores)
             ]
             picture = draw_boxes(
-                pixels, found.pred_boxes.tensor, labels, found.pred_classes, scale=scale
+                pixels, found.pred_boxes.tensor, labels, found.pred_classes, scale=factor
             )
             hits = sum(correct)
             caption = f"{hits} of {len(classes)} found, {len(correct) - hits} wrong"
@@ -132,7 +142,7 @@ def draw_boxes(
     labels: Sequence[str],
     classes: Sequence[int] | Tensor,
     *,
-    scale: int = 3,
+    scale: float = 3,
 ) -> Image.Image:
     """Draw labelled boxes on an enlarged image, the first ones on top.
 
@@ -144,7 +154,7 @@ def draw_boxes(
         scale: enlargement of the image.
     """
     height, width = pixels.shape[:2]
-    size = (width * scale, height * scale)
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
     picture = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
     font = _font()

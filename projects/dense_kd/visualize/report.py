@@ -49,6 +49,11 @@ figure { margin: 0; min-width: 0; }
 @media (max-width: 44rem) { .row { grid-template-columns: repeat(2, 1fr); } }
 """
 
+_COMPARED = """Baseline and distilled are the same detector, trained on the same images for the same
+number of iterations from the same seed. The distilled one also learned from the teacher."""
+_ALONE = """The distilled detector learned from the images and from the teacher. It was not trained
+alone, so this page does not say what distillation gained."""
+
 
 def write_report(
     path: str,
@@ -63,7 +68,8 @@ def write_report(
 
     Args:
         path: of the HTML file.
-        summary: as in ``summary.json`` of :mod:`dense_kd.demo`.
+        summary: as in ``summary.json`` of :mod:`dense_kd.demo`; "baseline" may be absent, and
+            "test" may have metrics of the detectors on other images, {name: metrics}.
         curves: metrics of the runs.
         images: rows of pictures.
         score_threshold: of the detections in the pictures, for the text.
@@ -89,8 +95,7 @@ def write_report(
 <main>
 <p class="soft">dense_kd: knowledge distillation for dense object detectors</p>
 <h1>{escape(headline(summary))}</h1>
-<p>Baseline and distilled are the same detector, trained on the same images for the same number of
-iterations from the same seed. The distilled one also learned from the teacher's predictions.</p>
+<p>{_COMPARED if "baseline" in summary else _ALONE}</p>
 <section>
 <h2>Results</h2>
 <div class="scroll">
@@ -101,6 +106,7 @@ iterations from the same seed. The distilled one also learned from the teacher's
 <p class="soft">COCO AP (0 to 100) on the validation images.{means} n/a: not defined, as
 where the dataset has no objects of that size. Minutes are wall-clock time of training and its
 evaluation.</p>
+{_test_table(summary)}
 </section>
 <section>
 <h2>Training</h2>
@@ -138,7 +144,12 @@ are spread evenly over those with several objects, not selected by result.</p>
 
 def headline(summary: Mapping[str, Any]) -> str:
     """What happened, in a sentence."""
-    baseline, distilled = summary["baseline"]["AP"], summary["distilled"]["AP"]
+    distilled, teacher = summary["distilled"]["AP"], summary["teacher"]["AP"]
+    of_teacher = f"; its teacher has {teacher:.1f}." if teacher is not None else "."
+    if "baseline" not in summary:
+        found = "found nothing" if distilled is None else f"has {distilled:.1f} AP"
+        return f"The distilled student {found}{of_teacher}"
+    baseline = summary["baseline"]["AP"]
     if baseline is None or distilled is None:
         return "A student found nothing, so there is no gain to report."
     # Compared as shown, or "from 28.1 to 28.1" would be called a gain.
@@ -150,27 +161,53 @@ def headline(summary: Mapping[str, Any]) -> str:
         sentence = f"Distillation {way} {before} to {after} AP"
     if len(summary["seeds"]) > 1:
         sentence += f" (mean of {len(summary['seeds'])} seeds)"
-    teacher = summary["teacher"]["AP"]
-    return sentence + (f"; its teacher has {teacher:.1f}." if teacher is not None else ".")
+    return sentence + of_teacher
 
 
 def table_rows(summary: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """The table as (name, cells), first the header; seeds have rows if there are several."""
     header = [*METRICS, "parameters", "iterations", "minutes"]
     rows = [("", header), ("teacher", _cells(summary["teacher"]))]
-    for name in ("baseline", "distilled"):
+    students = [name for name in ("baseline", "distilled") if name in summary]
+    for name in students:
         rows.append((name, _cells(summary[name])))
         if len(summary["seeds"]) > 1:
             for seed, results in summary["seeds"].items():
                 rows.append((f"{name}, seed {seed}", _cells(results[name])))
+    if len(students) < 2:
+        return rows
     gains = [_difference(summary["distilled"][m], summary["baseline"][m]) for m in METRICS]
     return [*rows, ("gain", [*gains, "", "", ""])]
 
 
+def _test_table(summary: Mapping[str, Any]) -> str:
+    tested = summary.get("test")
+    if not tested:
+        return ""
+    rows = "\n".join(
+        f"<tr class='{name}'><th scope='row'>{name}</th>"
+        + "".join(f"<td>{cell}</td>" for cell in _metrics(metrics))
+        + "</tr>"
+        for name, metrics in tested.items()
+    )
+    head = "".join(f"<th scope='col'>{cell}</th>" for cell in ("on the test images", *METRICS))
+    return f"""<div class="scroll">
+<table>
+<thead><tr>{head}</tr></thead>
+<tbody>
+{rows}
+</tbody>
+</table>
+</div>"""
+
+
+def _metrics(result: Mapping[str, Any]) -> list[str]:
+    return ["n/a" if result[m] is None else f"{result[m]:.1f}" for m in METRICS]
+
+
 def _cells(result: Mapping[str, Any]) -> list[str]:
-    metrics = ["n/a" if result[m] is None else f"{result[m]:.1f}" for m in METRICS]
     return [
-        *metrics,
+        *_metrics(result),
         f"{result['parameters'] / 1e6:.2f} M",
         str(result["iterations"]),
         f"{result['seconds'] / 60:.1f}",
