@@ -26,6 +26,7 @@ from dense_kd.checkpoint import (
     AtomicCheckpointer,
     CheckpointError,
     ZooHandler,
+    conversion,
     convert_file,
     published_file,
     read_weights,
@@ -236,7 +237,7 @@ def test_what_a_name_resolves_to_is_converted_once_for_each_converter(server, mo
     written = first.stat().st_mtime_ns
     assert PathManager.get_local_path("mmdet://fcos") == str(first)
     assert first.stat().st_mtime_ns == written
-    monkeypatch.setattr(zoo, "_CONVERTER", "another")
+    monkeypatch.setattr(conversion, "CONVERTER", "another")
     other = Path(PathManager.get_local_path("mmdet://fcos"))
     assert other != first and other.parent == first.parent
     assert len(server.requests) == 1

@@ -37,7 +37,7 @@ class _SafeFiles(Checkpointer):
     def _load_file(self, f: str) -> dict[str, Any]:
         content = read_content(f)
         self.class_names = class_names(content)
-        return _with_model(content, f)
+        return _with_model(content, f, self.model)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         self.given = set(checkpoint["model"])  # modules may fill in what is not there
@@ -146,14 +146,14 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
         content = read_content(filename)
         self.class_names = class_names(content)
         if filename.endswith(".pyth"):
-            state = _without_counters(_with_model(content, filename)["model"])
+            state = _without_counters(_with_model(content, filename, self.model)["model"])
             return {"model": state, **_BY_NAMES, "__author__": "pycls"}
         if isinstance(content, Mapping) and not any(name in content for name in CONTAINERS):
             blobs = content.get("blobs", content)  # Detectron's detectors have them
             state = {k: v for k, v in blobs.items() if not k.endswith("_momentum")}
             if convert(state, source=filename) is None and not is_ours(state):
                 return {"model": state, **_BY_NAMES, "__author__": "Caffe2"}
-        return _with_model(content, filename)
+        return _with_model(content, filename, self.model)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         names = names_in(self.model)
@@ -196,12 +196,12 @@ _BY_NAMES = {"matching_heuristics": True}
 """Tells detectron2's checkpointer to look for similar names."""
 
 
-def _with_model(content: Any, source: str) -> dict[str, Any]:
-    """The content of a file with its weights, under our keys, as "model"."""
+def _with_model(content: Any, source: str, model: nn.Module) -> dict[str, Any]:
+    """The content of a file with its weights, under the keys of ``model``, as "model"."""
     state = model_state(content, source=source)
     if state is None:
         state = weights_of(content, source)  # an error, which says what it is
-    conversion = convert_state(state, source=source)
+    conversion = convert_state(state, model=clean_state(model), source=source)
     if conversion is not None:
         return {"model": conversion.weights}
     if isinstance(content.get("model"), Mapping):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -73,3 +75,16 @@ def _own(state: Mapping[str, Any], source: str) -> Conversion:
     dropped = dict.fromkeys((k for k in state if k.startswith(METHOD_PREFIX)), "of a method")
     weights = {key: as_tensor(source, key, state[key]) for key in state if key not in dropped}
     return Conversion("dense_kd", None, weights, dropped=dropped)
+
+
+def _digest_of_converter() -> str:
+    """A name for the code that converts, so that a file of an older one is not taken for its."""
+    here = Path(__file__)
+    sha = hashlib.sha256()
+    for file in (here, *sorted((here.parent / "layouts").glob("*.py"))):
+        sha.update(file.read_bytes())
+    return sha.hexdigest()[:8]
+
+
+CONVERTER = _digest_of_converter()
+"""In the names of files that :func:`convert_file` wrote and that are kept for the next time."""

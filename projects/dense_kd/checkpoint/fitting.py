@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .classes import check_class_names, class_names
 from .errors import CheckpointError, listed
+from .layouts.timm import TIMM
 from .layouts.wrappers import COMPILED, METHOD_PREFIX, clean_state, names_in
 from .reading.signatures import describe_keys
 from .reading.weights import read_content, weights_of
@@ -112,7 +113,8 @@ def check_initial(
         partial: accept whatever fits.
 
     Raises:
-        CheckpointError: nothing or too little fits, and not ``partial``.
+        CheckpointError: nothing or too little fits, or not all of a backbone of timm, whose name
+            says what is to fit; and not ``partial``.
     """
     unused = {k: why for k, why in unused.items() if not _is_constant(k) and not _is_method(k)}
     state = [k for k in clean_state(model) if not _is_constant(k) and not _is_method(k)]
@@ -121,6 +123,15 @@ def check_initial(
     body = [key for key in state if key.startswith("backbone.")]
     used_body = [key for key in body if key not in absent]
     total = len(used) + len(unused)
+    of_timm = [key for key in state if key.startswith(TIMM)]
+    lacking = [key for key in of_timm if key in absent]
+    if lacking and len(lacking) < len(of_timm) and not partial:
+        raise CheckpointError(
+            f"{path} has not all of the backbone, a network of timm: {len(lacking)} of its "
+            f"{len(of_timm)} tensors are missing or have another shape there, such as "
+            f"{', '.join(listed(lacking, 5))}. Give the weights of the model that the backbone's "
+            "name says, or train.init_partial=True to start from what fits"
+        )
     enough = used and 2 * len(used) >= total
     enough = enough and (2 * len(used) >= len(state) or 2 * len(used_body) >= max(len(body), 1))
     report = (

@@ -1,7 +1,14 @@
-"""Names for public weights: ``mmdet://<model>`` and ``torchvision://<model>``.
+"""Names for public weights.
+
+=================================== ================================================
+``mmdet://gfl_r50_fpn_1x_coco``     a detector of mmdetection's model zoo
+``torchvision://resnet50``          a detector or ImageNet backbone of torchvision
+``timm://resnet50.a1_in1k``         an ImageNet backbone of timm, see :mod:`.timm_hub`
+``package://efficientnet-lite0``    one in an installed package, see :mod:`.packages`
+=================================== ================================================
 
 They are known wherever detectron2's PathManager resolves a path: in ``Teacher(weights=...)``,
-``train.init_checkpoint`` and detectron2's own scripts. The file is downloaded once into iopath's
+``train.init_checkpoint`` and detectron2's own scripts. A file is downloaded once into iopath's
 cache (``$FVCORE_CACHE``, or ``~/.torch/iopath_cache``) and checked at every use; what the name
 resolves to is a file beside it with the same weights under our keys, so that detectron2's
 checkpointer reads it, too.
@@ -14,17 +21,14 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import IO, Any
 
 import torchvision
 from detectron2.utils.file_io import PathHandler, PathManager
 
-from . import conversion
+from . import conversion, packages, timm_hub
 from .conversion import convert_file
 from .errors import CheckpointError
-from .layouts import backbones, formats, keys, mmdet, wrappers
-from .layouts import torchvision as torchvision_files
 
 MMDET = "https://download.openmmlab.com/mmdetection/v2.0"
 
@@ -162,28 +166,19 @@ class ConvertingZooHandler(ZooHandler):
 
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
         local = self.download(path, force=force, **kwargs)
-        converted = f"{local}.{_CONVERTER}.pth"
+        converted = f"{local}.{conversion.CONVERTER}.pth"
         if force or not os.path.isfile(converted):
             convert_file(local, converted)
         return converted
 
 
-def _digest_of_converter() -> str:
-    """A name for the code that converts, so that a file of an older one is not taken for its."""
-    sha = hashlib.sha256()
-    modules = (backbones, conversion, formats, keys, mmdet, torchvision_files, wrappers)
-    for module in modules:
-        sha.update(Path(str(module.__file__)).read_bytes())
-    return sha.hexdigest()[:8]
-
-
-_CONVERTER = _digest_of_converter()
-
-_HANDLERS = {
-    prefix: ConvertingZooHandler(prefix, urls)
-    for prefix, urls in (("mmdet://", MMDET_URLS), ("torchvision://", TORCHVISION_URLS))
+_HANDLERS: dict[str, ZooHandler | packages.PackageHandler] = {
+    "mmdet://": ConvertingZooHandler("mmdet://", MMDET_URLS),
+    "torchvision://": ConvertingZooHandler("torchvision://", TORCHVISION_URLS),
+    packages.PREFIX: packages.PackageHandler(packages.PACKAGES),
 }
-for handler in _HANDLERS.values():  # registering again, as a reloaded module does, replaces one
+# Registering again, as a reloaded module does, replaces one.
+for handler in (*_HANDLERS.values(), timm_hub.TimmHandler()):
     PathManager.register_handler(handler, allow_override=True)
 
 

@@ -35,8 +35,15 @@ def timm_model(state: Mapping[str, Any]) -> str | None:
     """The kind of timm's classifiers that a state dict is of, None for others'."""
     for kind, (sign, _) in _CLASSIFIERS.items():
         if any(re.fullmatch(sign, key) for key in state):
-            return kind
+            return None if kind == "MobileNetV2" and _has_other_blocks(state) else kind
     return None
+
+
+def _has_other_blocks(state: Mapping[str, Any]) -> bool:
+    """Whether timm's names are those of another network with such blocks, such as EfficientNet."""
+    found = filter(None, (re.match(r"blocks\.(\d+)\.(\d+)\.", key) for key in state))
+    places = {(int(match[1]), int(match[2])) for match in found}
+    return any(stage >= len(_STAGES) or block >= _STAGES[stage] for stage, block in places)
 
 
 def timm_dropped(state: Mapping[str, Any]) -> dict[str, str]:

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from .backbones import flatten_position_index, timm_dropped, timm_model, timm_rules
+from .efficientnet import efficientnet_dropped, efficientnet_rules, is_efficientnet
 from .keys import translate
 from .mmdet import PREDICTIONS, convert_mmdet, is_mmdet_state, mmdet_detector, mmdet_dropped
+from .timm import convert_timm_classifier, is_for_timm_backbone
 from .torchvision import (
     DETECTORS,
     convert_torchvision,
@@ -40,7 +42,7 @@ class Conversion:
     """What became of the checkpoint of another project.
 
     Attributes:
-        project: "mmdetection", "torchvision", "timm" or "dense_kd".
+        project: "mmdetection", "torchvision", "timm", "EfficientNet-PyTorch" or "dense_kd".
         model: the project's name of the kind of model, None if nothing but a backbone and a neck
             is known of it.
         weights: under our keys.
@@ -150,9 +152,24 @@ def convert(
 
 
 def convert_state(
-    state: Mapping[str, Any], *, background: bool = True, source: str
+    state: Mapping[str, Any],
+    *,
+    background: bool = True,
+    model: Mapping[str, Tensor] | None = None,
+    source: str,
 ) -> Conversion | None:
-    """:func:`convert` for a :func:`model_state`."""
+    """:func:`convert` for a :func:`model_state`.
+
+    Args:
+        state: see there.
+        background: see there.
+        model: the state dict of the detector that the weights are for, if that is known. Its
+            backbone may be any network of timm, whose files have no other sign.
+        source: see there.
+    """
+    if model is not None and is_for_timm_backbone(state, model):
+        weights, left_out = convert_timm_classifier(state, model, source)
+        return Conversion("timm", "a classifier", weights, dropped=left_out)
     if is_mmdet_state(state):
         weights = convert_mmdet(state, source=source)
         detector = mmdet_detector(state)
@@ -160,16 +177,18 @@ def convert_state(
         return Conversion("mmdetection", detector, weights, predictions, mmdet_dropped(state))
     if timm_model(state) is not None:
         return _convert_timm(state, source)
-    model = torchvision_model(state)
-    if model is None:
+    if is_efficientnet(state):
+        return _convert_efficientnet(state, source)
+    kind = torchvision_model(state)
+    if kind is None:
         return None
     weights = convert_torchvision(state, background=background, source=source)
     dropped = torchvision_dropped(state)
-    if model not in DETECTORS:
-        return Conversion("torchvision", model, weights, dropped=dropped)
-    predictions = ("cls_score", "bbox_pred") + (("ctrness",) if model == "FCOS" else ())
+    if kind not in DETECTORS:
+        return Conversion("torchvision", kind, weights, dropped=dropped)
+    predictions = ("cls_score", "bbox_pred") + (("ctrness",) if kind == "FCOS" else ())
     dropped.update(_dropped_classes(state, weights))
-    return Conversion("torchvision", model, weights, predictions, dropped)
+    return Conversion("torchvision", kind, weights, predictions, dropped)
 
 
 def _convert_timm(state: Mapping[str, Any], source: str) -> Conversion:
@@ -180,6 +199,19 @@ def _convert_timm(state: Mapping[str, Any], source: str) -> Conversion:
     )
     flatten_position_index(weights)
     return Conversion("timm", model, weights, dropped=dropped)
+
+
+def _convert_efficientnet(state: Mapping[str, Any], source: str) -> Conversion:
+    dropped = efficientnet_dropped(state)
+    weights = translate(
+        state,
+        efficientnet_rules(state),
+        dropped,
+        project="EfficientNet-PyTorch",
+        known="Known is EfficientNet-Lite, which has no squeeze-and-excitation",
+        source=source,
+    )
+    return Conversion("EfficientNet-PyTorch", "EfficientNet-Lite", weights, dropped=dropped)
 
 
 def _dropped_classes(
