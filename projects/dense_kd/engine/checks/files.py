@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from omegaconf import DictConfig
 
+from ...checkpoint.packages import PACKAGES, not_installed
 from ...checkpoint.zoo import MMDET_URLS, TORCHVISION_URLS
 from ...detectors import DenseDetector
 from ...teacher import Teacher
+from ...timm_models import check_timm_name
 from .errors import choice, near
 from .tree import calls_of, select, target_of
 
-_ZOOS = {"mmdet": MMDET_URLS, "torchvision": TORCHVISION_URLS}
-_SCHEMES = (*_ZOOS, "detectron2", "catalog", "http", "https", "ftp", "file")
+_ZOOS: dict[str, Mapping[str, Any]] = {
+    "mmdet": MMDET_URLS,
+    "torchvision": TORCHVISION_URLS,
+    "package": PACKAGES,
+}
+_SCHEMES = (*_ZOOS, "timm", "detectron2", "catalog", "http", "https", "ftp", "file")
 
 
 def problems(cfg: DictConfig, mode: str, resume: bool) -> Iterator[str]:
@@ -79,11 +86,22 @@ def _checkpoint(place: str, path: str) -> Iterator[str]:
     if found:
         if scheme in _ZOOS and name not in _ZOOS[scheme]:
             yield f"{place}={path}: no such name; {choice(name, _ZOOS[scheme])}"
+        elif scheme == "package" and PACKAGES[name].installed() is None:
+            yield f"{place}={path}: {not_installed(PACKAGES[name])}"
+        elif scheme == "timm":
+            yield from _of_timm(place, path, name)
         elif scheme not in _SCHEMES and near(scheme, _SCHEMES):
             yield f"{place}={path}: unknown {scheme}://; {choice(scheme, _SCHEMES)}"
     elif isinstance(path, str) and not os.path.isfile(path):
         problem = "is a folder, expected a file" if os.path.isdir(path) else "does not exist"
         yield f"{place}={path} {problem}; {_what_is_there(path)}"
+
+
+def _of_timm(place: str, path: str, name: str) -> Iterator[str]:
+    try:
+        check_timm_name(name)
+    except (ImportError, ValueError) as error:
+        yield f"{place}={path}: {error}"
 
 
 def _what_is_there(path: str) -> str:

@@ -8,7 +8,7 @@ from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 
 from ..state import run_folder
-from . import calls, data, detectors, device, files, values
+from . import calls, data, detectors, device, files, pretrained, values
 from .errors import RunError, choice, near
 from .tree import PARTS, has_entries, referred_names, select
 
@@ -44,6 +44,7 @@ def check_run(
         found += calls.problems(cfg)
         found += values.problems(cfg, mode, num_processes)
         found += detectors.problems(cfg)
+        found += pretrained.problems(cfg, mode)
         chosen = select(cfg, "train.device")
         if isinstance(chosen, str):
             found += device.problems(chosen, num_processes, per_machine)
