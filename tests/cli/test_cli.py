@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import subprocess
 import sys
 from unittest import mock
@@ -104,14 +103,3 @@ def test_the_errors_of_the_package_are_what_a_user_can_mend():
         CheckpointError, ComparisonError, DatasetError, DemoError, DistillationError, RunError,
     ):  # fmt: skip
         assert issubclass(error, DenseKDError)
-
-
-@pytest.mark.parametrize("name", cli.COMMANDS)
-def test_every_command_has_a_line_of_help_and_examples_that_parse(name):
-    command = cli.load_command(name)
-    assert command.HELP and "\n" not in command.HELP and len(command.HELP) <= 66
-    assert command.EXAMPLES
-    for example in command.EXAMPLES:
-        words = shlex.split(example, comments=True)
-        assert words[:2] == ["dense-kd", name] and len(f"  {example}") <= 100
-        cli.parse_args(name, words[2:])

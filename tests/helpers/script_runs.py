@@ -21,7 +21,7 @@ from detectron2.utils.logger import setup_logger
 
 from dense_kd import get_config_file
 from dense_kd.cli import parse_args
-from dense_kd.cli.train import take_config
+from dense_kd.cli.arguments import take_names
 from dense_kd.data.shapes import register_all_shapes
 from dense_kd.engine.command import run_process
 
@@ -42,7 +42,7 @@ def run(config: str, overrides: list[str], *flags: str) -> dict:
 def parsed(*argv: str) -> argparse.Namespace:
     """The arguments of the script, as they are given to the package."""
     _, args = parse_args("train", argv)
-    take_config(args)
+    take_names(args, "config_file")
     return args
 
 

@@ -130,18 +130,30 @@ def test_a_dataset_without_annotations_is_named(data, teacher, tmp_path):
             run("quickstart/distill.py", overrides(data, teacher, tmp_path / "out", *more, *loader))
 
 
-def test_the_script_starts_two_processes_on_the_cpu(tmp_path, teacher):
+CONSOLE_SCRIPT = """
+import sys
+from dense_kd.cli import main
+if __name__ == "__main__":
+    sys.argv[1:1] = ["train"]
+    sys.exit(main())
+"""
+"""What pip writes for ``dense-kd``, which is given ``train``."""
+
+
+def test_the_console_script_starts_two_processes_on_the_cpu(tmp_path, teacher):
+    script = tmp_path / "dense-kd"
+    script.write_text(CONSOLE_SCRIPT)
     root = tmp_path / "shapes"
     generate_shapes(root, "train", 8, image_size=(64, 64))
     generate_shapes(root, "val", 4, image_size=(64, 64))
     command = [
         "--num-gpus", "2", "--dist-url", "auto",
-        "--config-file", get_config_file("quickstart/distill.py"),
+        "quickstart/distill",
         f"model.teacher.weights={teacher}", f"train.output_dir={tmp_path / 'out'}",
         "train.max_iter=2", "dataloader.train.total_batch_size=4", "train.log_period=1",
     ]  # fmt: skip
     # The two are started as for users, with the script and all it needs imported in each.
-    result = run_in_fork(command, tmp_path, tmp_path, launches_forks=False)
+    result = run_in_fork(command, tmp_path, tmp_path, script=script, launches_forks=False)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "bbox/AP" in metrics(tmp_path / "out")[-1]
     assert (tmp_path / "out" / "log.txt.rank1").exists()

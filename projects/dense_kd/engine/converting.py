@@ -1,0 +1,70 @@
+"""What ``dense-kd convert`` does: a checkpoint of another project, checked against a config."""
+
+from __future__ import annotations
+
+import os
+
+from detectron2.config import instantiate
+from torch import nn
+
+from ..checkpoint import CheckpointError, Conversion, convert_file, published_file
+from .checks import load_config
+
+
+def convert_checkpoint(
+    source: str,
+    target: str,
+    *,
+    part: str | None = None,
+    background: bool = True,
+    config: str | None = None,
+) -> Conversion:
+    """Write the weights of ``source`` under our keys to ``target``.
+
+    Args:
+        source: a file, a URL, or a name as ``mmdet://NAME``.
+        target: the file to write, .pth.
+        part: of a distiller's file, "student" or "teacher".
+        background: whether the classes of a detector of torchvision begin with the background.
+        config: of the model that the weights have to fit exactly; of a distiller it is the
+            teacher, or with ``part="student"`` the student.
+
+    Returns:
+        What was found in it.
+
+    Raises:
+        CheckpointError: the file cannot be read or written, or its weights do not fit.
+        RunError: the config cannot be loaded.
+    """
+    folder = os.path.dirname(os.path.abspath(target))
+    if not os.path.isdir(folder):
+        raise CheckpointError(f"the folder of OUT does not exist: {folder}")
+    if os.path.isdir(target):
+        raise CheckpointError(f"OUT is a folder, expected a file: {target}")
+    if os.path.realpath(source) == os.path.realpath(target):
+        raise CheckpointError(f"IN and OUT are the same file: {target}")
+    model = _model_of(config, part) if config else None
+    return convert_file(published_file(source), target, part, background=background, model=model)
+
+
+def describe(conversion: Conversion, target: str) -> str:
+    """What was written, with a table of the tensors.
+
+    Args:
+        conversion: of :func:`convert_checkpoint`.
+        target: its file.
+    """
+    if conversion.project == "dense_kd":
+        what = "the keys are ours already, nothing was renamed"
+    else:
+        what = f"{conversion.project}'s {conversion.model or 'no known head'}"
+    return f"{target}: {what}\n{conversion.table()}"
+
+
+def _model_of(config: str, part: str | None) -> nn.Module:
+    model = load_config(config).get("model")
+    if model is None:
+        raise CheckpointError(f"{config} has no 'model', expected a config of a detector")
+    if "teacher" in model and "student" in model:
+        model = model.student if part == "student" else model.teacher.model
+    return instantiate(model)

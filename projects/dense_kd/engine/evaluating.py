@@ -1,0 +1,113 @@
+"""What ``dense-kd eval`` does: find the weights, evaluate them, and set the metrics out."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from detectron2.utils import comm
+from tabulate import tabulate
+
+from .. import config as project
+from ..recipes import PUBLISHED
+from . import command
+from .checks import RunError, load_config
+from .checks.tree import select
+
+_OF_A_CLASS = re.compile(r"AP-(.+)")
+
+
+def start(args: argparse.Namespace) -> None:
+    """Evaluate as the arguments say, and print the tables of :func:`tables`.
+
+    Args:
+        args: those of :func:`.command.start`, and ``weights``, a file or None.
+
+    Raises:
+        RunError: something is wrong with the options, the config or its overrides.
+    """
+    key = "model.teacher.weights" if args.eval_teacher else "train.init_checkpoint"
+    weights = args.weights
+    given = weights is not None or any(override.startswith(f"{key}=") for override in args.opts)
+    if not given and not args.eval_teacher:
+        weights = weights_of(args.config_file, args.opts)
+    if weights is not None:
+        quoted = weights.replace("\\", "\\\\").replace('"', '\\"')
+        args.opts.append(f'{key}="{quoted}"')
+    command.start(args, evaluate_and_print)
+
+
+def evaluate_and_print(args: argparse.Namespace) -> dict[str, Any]:
+    """Evaluate, as one of the processes of a run; the first one prints.
+
+    Args:
+        args: of :func:`.command.run_process`.
+    """
+    results = command.run_process(args)
+    if comm.is_main_process():
+        print(f"\n{tables(results)}", flush=True)
+    return results
+
+
+def weights_of(config: str, overrides: list[str]) -> str:
+    """The weights that belong to a config.
+
+    Args:
+        config: its name or path.
+        overrides: of it.
+
+    Returns:
+        The last checkpoint of its own run if there is one, or else what is published for it.
+
+    Raises:
+        RunError: there is neither, or the config cannot be loaded.
+    """
+    cfg = load_config(config, overrides)
+    folder = Path(str(select(cfg, "train.output_dir", "")))
+    record = folder / "last_checkpoint"
+    if record.is_file():
+        return str(folder / record.read_text().strip())
+    file = Path(str(project.find_config(config))).resolve()
+    for name, weights in PUBLISHED.items():
+        if file == (project.config_folder() / name).resolve():
+            return weights
+    raise RunError(
+        [
+            f"there are no weights to evaluate: {folder} holds no checkpoint of a run, and "
+            f"none are published for {config}; give a file after the config, or train it first"
+        ]
+    )
+
+
+def tables(results: Mapping[str, Mapping[str, float]]) -> str:
+    """Metrics as text: a table with a line for each task, and one with the AP of each class.
+
+    Args:
+        results: {task: metrics}, as evaluators return it.
+    """
+    found = []
+    for task, metrics in results.items():
+        numbers = {name: value for name, value in metrics.items() if not _OF_A_CLASS.match(name)}
+        found.append(_table([task, *numbers], [["", *map(_number, numbers.values())]]))
+        of_classes = [
+            [match[1], _number(value)]
+            for name, value in metrics.items()
+            if (match := _OF_A_CLASS.match(name))
+        ]
+        if of_classes:
+            found.append(_table(["class", "AP"], of_classes))
+    return "\n\n".join(found)
+
+
+def _number(value: float) -> str:
+    # What COCO does not define, as the AP of a size that no object has.
+    return "-" if math.isnan(value) else f"{value:.1f}"
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    align = ["left", *["right"] * (len(header) - 1)]
+    return tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=align)

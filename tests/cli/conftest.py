@@ -1,0 +1,32 @@
+"""A folder in which commands run as they are printed, on a few generated images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from dense_kd.data import default_shapes_root, generate_shapes, register_shapes
+
+SPLITS = {"shapes_train": ("train", 8), "shapes_val": ("val", 4)}
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch) -> Path:
+    """The current folder, with the dataset of the configs in ``quickstart`` below it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
+    before = {name: MetadataCatalog.get(name).json_file for name in SPLITS}
+    for name, (split, count) in SPLITS.items():
+        generate_shapes(default_shapes_root(), split, count, image_size=(64, 64))
+        _register(name, default_shapes_root())
+    yield tmp_path
+    for name, json_file in before.items():
+        _register(name, str(Path(json_file).parent.parent))
+
+
+def _register(name: str, root: str) -> None:
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)
+    register_shapes(name, root, SPLITS[name][0])

@@ -1,0 +1,64 @@
+"""``dense-kd eval``."""
+
+from __future__ import annotations
+
+import math
+from unittest import mock
+
+import pytest
+
+from dense_kd.cli import main
+from dense_kd.engine import RunError, command
+from dense_kd.engine.evaluating import tables, weights_of
+
+
+def asked(*argv: str):
+    """What the command line asks to evaluate."""
+    with mock.patch.object(command, "start") as start:
+        assert main(["eval", *argv]) == 0
+    return start.call_args[0][0]
+
+
+def test_weights_are_the_second_name_and_those_of_the_student(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dir with space").mkdir()
+    (tmp_path / "dir with space" / "a=b.pth").touch()
+    args = asked("quickstart/distill", "dir with space/a=b.pth", "train.device=cpu")
+    assert (args.config_file, args.eval_only, args.eval_teacher) == (
+        "quickstart/distill", True, False
+    )  # fmt: skip
+    assert args.opts == ["train.device=cpu", 'train.init_checkpoint="dir with space/a=b.pth"']
+
+
+def test_weights_may_be_those_of_the_teacher():
+    args = asked("--teacher", "quickstart/distill", "t.pth")
+    assert args.eval_teacher and args.opts == ['model.teacher.weights="t.pth"']
+    assert asked("--teacher", "quickstart/distill").opts == []
+
+
+def test_an_override_names_the_weights_too():
+    override = "train.init_checkpoint=a.pth"
+    assert asked("quickstart/student", override).opts == [override]
+
+
+def test_without_weights_the_last_checkpoint_of_the_run_is_taken_or_what_is_published(tmp_path):
+    folder = [f"train.output_dir={tmp_path}"]
+    assert weights_of("gfl/r50_1x", folder) == "mmdet://gfl_r50_fpn_1x_coco"
+    with pytest.raises(RunError, match="no weights to evaluate: .* holds no checkpoint of a run"):
+        weights_of("quickstart/student", folder)
+    (tmp_path / "last_checkpoint").write_text("model_0000099.pth")
+    for config in ("gfl/r50_1x", "quickstart/student"):
+        assert weights_of(config, folder) == f"{tmp_path}/model_0000099.pth"
+
+
+def test_a_third_name_is_refused(capsys):
+    assert main(["eval", "quickstart/student", __file__, "other.pth"]) == 1
+    assert "other.pth: expected an override" in capsys.readouterr().err
+
+
+def test_metrics_are_set_out_in_tables():
+    results = {"bbox": {"AP": 20.04, "AP50": 32.3, "APs": math.nan, "AP-disk": 7.0, "AP-box": 9}}
+    lines = [line.split() for line in tables(results).splitlines()]
+    assert lines[0] == ["bbox", "AP", "AP50", "APs"]
+    assert lines[2] == ["20.0", "32.3", "-"]
+    assert lines[4] == ["class", "AP"] and lines[6:] == [["disk", "7.0"], ["box", "9.0"]]

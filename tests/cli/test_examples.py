@@ -1,0 +1,77 @@
+"""The examples in the help of every command work as printed."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from dense_kd import cli
+from dense_kd.config import find_config
+from helpers.configs import files_loaded_once
+
+SMALLER = {
+    "train": ["train.max_iter=2", "dataloader.train.total_batch_size=2"],
+    "eval": [],
+    "convert": [],
+    "list": [],
+}
+"""What makes the examples of a command cheap, given in addition."""
+
+COSTLY = {
+    "dense-kd train quickstart/student --num-gpus 2": "starts processes",
+    "dense-kd train bckd/gfl_r101_r50_1x --num-gpus 8": "needs COCO and GPUs",
+    "dense-kd eval gfl/r101_2x_ms --num-gpus 8": "needs COCO and GPUs",
+    "dense-kd convert mmdet://gfl_r50_fpn_1x_coco": "downloads",
+}
+"""{beginning of an example: why it is only parsed, and its configs looked for}."""
+
+EXAMPLES = [example for name in cli.COMMANDS for example in cli.load_command(name).EXAMPLES]
+
+
+def words_of(example: str) -> list[str]:
+    program, *words = shlex.split(example, comments=True)
+    assert program == "dense-kd"
+    return words
+
+
+def is_costly(example: str) -> bool:
+    return any(example.startswith(beginning) for beginning in COSTLY)
+
+
+def test_every_command_has_a_line_of_help_and_examples():
+    for name in cli.COMMANDS:
+        command = cli.load_command(name)
+        assert command.HELP and "\n" not in command.HELP and len(command.HELP) <= 66
+        assert command.EXAMPLES, f"{name} has no examples"
+        for example in command.EXAMPLES:
+            assert words_of(example)[0] == name and len(f"  {example}") <= 100
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_is_parsed_and_names_configs_that_exist(example):
+    name, *words = words_of(example)
+    cli.parse_args(name, words)
+    folders = ("bckd/", "crosskd/", "gfl/", "quickstart/")
+    for word in words:
+        if word.startswith(folders) and "*" not in word:
+            assert find_config(word), word
+
+
+def test_what_is_said_to_be_costly_is_an_example():
+    for beginning in COSTLY:
+        assert any(example.startswith(beginning) for example in EXAMPLES), beginning
+
+
+@pytest.mark.slow
+def test_the_examples_run_one_after_the_other(workspace):
+    assert cli.main(["train", "quickstart/teacher", *SMALLER["train"]]) == 0
+    for example in EXAMPLES:
+        if is_costly(example):
+            continue
+        name, *words = words_of(example)
+        extra = SMALLER[name]
+        if "--resume" not in words and any(word.startswith("quickstart/") for word in words):
+            extra = [*extra, *(["train.overwrite=True"] if name == "train" else [])]
+        with files_loaded_once():
+            assert cli.main([name, *words, *extra]) == 0, example
