@@ -32,6 +32,7 @@ setup(
         "pycocotools",
         "numpy",
         "Pillow",
+        "PyYAML",
         "matplotlib",
         "tensorboard",
         "omegaconf",

@@ -1,0 +1,216 @@
+"""Reads a YAML file that says where a dataset's images, annotations and classes are.
+
+That of YOLO, ``data.yaml``::
+
+    path: cells            # what follows is relative to it; optional
+    train: images/train    # a folder, a text file that names images, or a list of these
+    val: images/val        # optional, as is test
+    names: [RBC, WBC]      # or {0: RBC, 1: WBC}
+
+or the same with annotations of any layout::
+
+    name: cells            # optional; otherwise that of the folder
+    path: .
+    layout: voc            # coco, voc or yolo; optional, where the annotations show it
+    train:
+      images: JPEGImages           # optional for coco and voc, which can be searched for
+      annotations: Annotations     # a .json file, a folder of .xml files, or one of .txt files
+      list: ImageSets/Main/train.txt   # names of the images that belong to it; optional
+    classes: [RBC, WBC]    # optional but for yolo; also a text file with a line for each
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..build import DatasetError
+from .problems import shortened
+from .records import PARTS, Layout, Place
+from .values import read_lines, read_text, whole
+
+_KEYS = ("name", "path", "layout", *PARTS, "classes", "names", "nc")
+_PLACE_KEYS = ("images", "annotations", "list")
+_MAX_BYTES = 4 * 2**20
+_NEEDS: dict[str, Callable[[Place], bool]] = {
+    "coco": lambda place: place.annotations is not None and place.annotations.is_file(),
+    "voc": lambda place: place.annotations is not None and place.annotations.is_dir(),
+    "yolo": lambda place: (
+        place.images is not None and (place.annotations is None or place.annotations.is_dir())
+    ),
+}
+
+
+def is_description(path: Path) -> bool:
+    """Whether a YAML file in the folder of a dataset describes one."""
+    try:
+        content = yaml.safe_load(read_text(path, _MAX_BYTES))
+    except (DatasetError, yaml.YAMLError, RecursionError, ValueError):
+        return False
+    if not isinstance(content, Mapping) or "train" not in content:
+        return False
+    return "names" in content or "classes" in content or isinstance(content["train"], Mapping)
+
+
+def read_description(path: Path) -> Layout:
+    """Read such a file, see the top of this module.
+
+    Args:
+        path: the file; absolute.
+
+    Raises:
+        DatasetError: it is no such file, has other keys, or names what is not there.
+    """
+    try:
+        content = yaml.safe_load(read_text(path, _MAX_BYTES))
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"{path} is no valid YAML: {error}") from error
+    if not isinstance(content, Mapping) or "train" not in content:
+        found = f"the keys {list(content)[:10]}" if isinstance(content, Mapping) else "no keys"
+        raise DatasetError(
+            f"{path} describes no dataset: expected train: and, where there are, val:, test: and "
+            f"classes:, got {found}"
+        )
+    return _Description(path, content).layout()
+
+
+class _Description:
+    def __init__(self, path: Path, content: Mapping[Any, Any]):
+        self.path, self.content = path, content
+        self._check_keys()
+        base = content.get("path") or "."
+        if not isinstance(base, str):
+            raise DatasetError(f"{path}: path={shortened(base)}: expected a folder")
+        root = _absolute(path.parent / os.path.expanduser(base))
+        # Where `path` names the folder on the machine that wrote the file.
+        self.root = root if root.is_dir() else path.parent
+
+    def layout(self) -> Layout:
+        parts = {part: self._places(part) for part in PARTS if self.content.get(part) is not None}
+        kind = self._kind([place for places in parts.values() for place in places])
+        classes = self._classes()
+        if kind == "yolo" and not classes:
+            raise DatasetError(
+                f"{self.path} names no classes, which YOLO's labels only number; add classes: "
+                "[name of class 0, name of class 1, ...]"
+            )
+        name = self.content.get("name", self.root.name)
+        if not isinstance(name, str) or not name.strip():
+            raise DatasetError(f"{self.path}: name={shortened(name)}: expected a text")
+        return Layout(name, self.root, kind, parts, classes, str(self.path))
+
+    def _check_keys(self) -> None:
+        if any(isinstance(self.content.get(part), Mapping) for part in PARTS):
+            _refuse_unknown(self.content, _KEYS, str(self.path))
+        # Otherwise it is one of YOLO's, which have many keys for other purposes.
+
+    def _places(self, part: str) -> list[Place]:
+        given = self.content[part]
+        if not isinstance(given, Mapping):
+            paths = given if isinstance(given, list) and given else [given]
+            return [Place(images=self._find(value, part)) for value in paths]
+        _refuse_unknown(given, _PLACE_KEYS, f"{self.path}, {part}")
+        places = {key: self._find(given[key], f"{part}.{key}") for key in given}
+        if "annotations" not in places and "images" not in places:
+            raise DatasetError(f"{self.path}, {part}: expected annotations: FILE or FOLDER")
+        return [Place(places.get("annotations"), places.get("images"), places.get("list"))]
+
+    def _find(self, value: object, key: str) -> Path:
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise DatasetError(f"{self.path}: {key}={shortened(value)}: expected a path")
+        text = os.path.expanduser(value.replace("\\", "/"))
+        # Roboflow writes "../train/images" for a folder beside the file.
+        names = [text, text.lstrip("./")] if text.startswith("../") else [text]
+        tried = [_absolute(base / name) for base in (self.root, self.path.parent) for name in names]
+        for path in tried:
+            if path.exists():
+                return path
+        listed = ", ".join(dict.fromkeys(map(str, tried)))
+        raise DatasetError(f"{self.path}: {key}={value}: no such file or folder; tried {listed}")
+
+    def _kind(self, places: list[Place]) -> str:
+        kinds = {_kind_of(place) for place in places}
+        kind = self.content.get("layout", next(iter(kinds)) if len(kinds) == 1 else None)
+        if not isinstance(kind, str) or kind not in _NEEDS:
+            shown = {str(kind) for kind in kinds if kind is not None}
+            why = f"layout={shortened(kind)}" if kind else f"annotations show {sorted(shown)}"
+            raise DatasetError(
+                f"{self.path}: {why}; expected layout: coco (annotations: a .json file), voc (a "
+                "folder of .xml files) or yolo (one of .txt files), the same for all parts"
+            )
+        for place in places:
+            if not _NEEDS[kind](place):
+                raise DatasetError(
+                    f"{self.path}: {_shown(place)} is not what {kind} needs; expected "
+                    "annotations: a .json file for coco, a folder for voc, and images: a folder "
+                    "for yolo"
+                )
+        return kind
+
+    def _classes(self) -> list[str] | None:
+        key = "classes" if "classes" in self.content else "names"
+        given = self.content.get(key)
+        if given is None:
+            return None
+        if isinstance(given, str):
+            given = [text for _, text in read_lines(self._find(given, key), _MAX_BYTES)]
+        if isinstance(given, Mapping):
+            numbers = {whole(index): name for index, name in given.items()}
+            if sorted(numbers, key=str) != sorted(range(len(given)), key=str):
+                raise DatasetError(
+                    f"{self.path}: {key} has the indices {shortened(list(given))}; expected 0 to "
+                    f"{len(given) - 1}, each once"
+                )
+            given = [numbers[index] for index in range(len(given))]
+        if not isinstance(given, list):
+            raise DatasetError(f"{self.path}: {key}={shortened(given)}: expected a list of names")
+        for name in given:
+            if isinstance(name, bool) or not isinstance(name, (str, int, float)):
+                raise DatasetError(
+                    f"{self.path}: {key} has {shortened(name)}, which YAML does not read as text; "
+                    "write it in quotes"
+                )
+        number = self.content.get("nc")
+        if number is not None and number != len(given):
+            raise DatasetError(
+                f"{self.path}: nc={shortened(number)}, but {key} has {len(given)} names; make them "
+                "agree"
+            )
+        return [str(name).strip() for name in given]
+
+
+def _kind_of(place: Place) -> str | None:
+    """What the annotations of a place show."""
+    path = place.annotations
+    if path is None:
+        return "yolo"
+    if path.is_file():
+        return "coco" if path.suffix.lower() == ".json" else None
+    suffixes = {os.path.splitext(name)[1].lower() for name in os.listdir(path)}
+    kinds = {".xml": "voc", ".txt": "yolo"}
+    found = [kind for suffix, kind in kinds.items() if suffix in suffixes]
+    return found[0] if len(found) == 1 else None
+
+
+def _shown(place: Place) -> str:
+    given = {"images": place.images, "annotations": place.annotations}
+    return ", ".join(f"{key}: {path}" for key, path in given.items() if path is not None)
+
+
+def _refuse_unknown(given: Mapping[Any, Any], known: tuple[str, ...], place: str) -> None:
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+            raise DatasetError(f"{place}: no such key {shortened(key, 40)}; {hint}")
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))

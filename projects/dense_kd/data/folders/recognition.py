@@ -1,0 +1,202 @@
+"""Tells which layout a folder has: what each of the three would need, and what there is."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from ..build import DatasetError
+from .description import is_description, read_description
+from .records import PARTS, Layout, Place
+from .tree import Folder, Tree, part_of, part_of_path, stem
+from .values import number, read_text
+from .yolo import CLASS_FILES, label_folder
+
+KINDS = ("coco", "voc", "yolo")
+
+_LOOKED_FOR = (
+    "looked for COCO (a .json file with images, annotations and categories: alone, or one each for "
+    "train and val, as annotations/instances_train.json or train/_annotations.coco.json), Pascal "
+    "VOC (.xml files with <annotation>, as in Annotations/) and YOLO (data.yaml, or .txt files in "
+    "labels/ that are named as the images in images/)"
+)
+_PEEK = 65536
+
+
+def recognise(tree: Tree, layout: str | None) -> Layout:
+    """The layout of a folder.
+
+    Args:
+        tree: the folder.
+        layout: "coco", "voc" or "yolo" to look for this one only; None for any.
+
+    Raises:
+        DatasetError: none is recognised, or several, or what one needs is missing.
+    """
+    root = tree.root
+    found = {}
+    for kind, look in (("coco", _coco), ("voc", _voc), ("yolo", _yolo)):
+        if layout in (None, kind):
+            recognised = look(tree)
+            if recognised is not None:
+                found[kind] = recognised
+    if len(found) > 1:
+        listed = " and ".join(f"{kind} ({_evidence(tree, found[kind])})" for kind in found)
+        raise DatasetError(
+            f"{root} holds annotations in several formats: {listed}; expected one. Say which by "
+            f"layout={' or '.join(map(repr, found))}"
+        )
+    if not found:
+        wanted = f" as {layout!r}" if layout else ""
+        raise DatasetError(
+            f"{root} is not recognised{wanted} as a dataset: {_LOOKED_FOR}; found {tree.found()}. "
+            "A YAML file can say where things are: train: {images: FOLDER, annotations: FILE or "
+            "FOLDER}, val: ..., classes: [...]"
+        )
+    return next(iter(found.values()))
+
+
+def _coco(tree: Tree) -> Layout | None:
+    files = [f.path / name for f in tree.with_files(".json") for name in f.named(".json")]
+    files = [path for path in files if len(path.relative_to(tree.root).parts) <= 3]
+    files = [path for path in files if looks_like_coco(path)]
+    instances = [path for path in files if path.name.startswith("instances")]
+    files = instances or files  # COCO's folder also has captions and key points
+    if not files:
+        return None
+    parts: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        part = part_of(path.stem) or part_of_path(path.parent, tree.root)
+        parts[part or ("train" if len(files) == 1 else "")].append(path)
+    for part, paths in parts.items():
+        if len(paths) > 1 or not part:
+            names = ", ".join(path.relative_to(tree.root).as_posix() for path in paths[:6])
+            is_of = f"are all of {part!r}" if part else "name no part (train, val, test)"
+            raise DatasetError(
+                f"{tree.root} has COCO files that {is_of}: {names}; expected one file, or one for "
+                "each part. Name them after the parts, or in a YAML file with train: "
+                "{annotations: FILE}, val: {annotations: FILE}"
+            )
+    places = {part: [Place(annotations=paths[0])] for part, paths in parts.items()}
+    return Layout(tree.root.name, tree.root, "coco", places)
+
+
+def looks_like_coco(path: Path) -> bool:
+    """Whether a JSON file begins as COCO annotations do."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_PEEK)
+    except OSError:
+        return False
+    return re.search(rb'"(images|annotations|categories)"\s*:\s*\[', start) is not None
+
+
+def _voc(tree: Tree) -> Layout | None:
+    folders = [f for f in tree.with_files(".xml") if _looks_like_voc(f)]
+    if not folders:
+        return None
+    lists = {
+        path.stem: path
+        for folder in tree.with_files(".txt")
+        if folder.path.name == "Main" or folder.path.name.lower() == "imagesets"
+        for path in (folder.path / name for name in folder.named(".txt"))
+    }
+    by_part = _by_part(tree, [folder.path for folder in folders], "XML files")
+    if len(folders) == 1 and {"train", "trainval"} & lists.keys():
+        annotations = folders[0].path
+        listed = {part: lists[part] for part in PARTS if part in lists}
+        if "train" not in lists or ("val" not in lists and "trainval" in lists):
+            listed["train"] = lists["trainval"]
+        places = {part: [Place(annotations, listing=path)] for part, path in listed.items()}
+    else:
+        places = {part: [Place(path) for path in paths] for part, paths in by_part.items()}
+    return Layout(tree.root.name, tree.root, "voc", places)
+
+
+def _looks_like_voc(folder: Folder) -> bool:
+    for name in folder.named(".xml")[:5]:
+        try:
+            with (folder.path / name).open("rb") as file:
+                if b"<annotation" in file.read(_PEEK):
+                    return True
+        except OSError:
+            continue
+    return False
+
+
+def _yolo(tree: Tree) -> Layout | None:
+    root = tree.root
+    yamls = [root / name for name in tree.folders[root].named(".yaml", ".yml")]
+    described = [path for path in yamls if is_description(path)]
+    described = [path for path in described if path.stem == "data"] or described
+    if len(described) > 1:
+        raise DatasetError(
+            f"{root} has several descriptions of a dataset: "
+            f"{', '.join(path.name for path in described)}; give the one that is meant as DATA"
+        )
+    if described:
+        layout = read_description(described[0])
+        return layout if layout.kind == "yolo" else None
+    folders = [f.path for f in tree.folders.values() if f.images and _has_labels(tree, f)]
+    if not folders:
+        return None
+    # Folders without labels count as well where others have them: their images are empty.
+    parts = _by_part(tree, folders, "images with labels")
+    places = {part: [Place(images=path) for path in paths] for part, paths in parts.items()}
+    near = [root, *sorted({label_folder(folder) for folder in folders})]
+    near += [path for folder in near for path in (folder.parent,) if root in folder.parents]
+    for path in (folder / name for folder in near for name in CLASS_FILES):
+        if path.is_file():
+            names = [line.strip() for line in read_text(path, 2**20).split("\n")]
+            while names and not names[-1]:
+                names.pop()
+            return Layout(root.name, root, "yolo", places, names, str(path))
+    raise DatasetError(
+        f"{root} has YOLO labels, but nothing that names the classes: looked for data.yaml with "
+        f"names: [...] and for {', '.join(CLASS_FILES)} in {', '.join(map(str, near[:4]))}; write "
+        "classes.txt with one name in each line, that of class 0 first"
+    )
+
+
+def _has_labels(tree: Tree, folder: Folder) -> bool:
+    """Whether some images of a folder have a text file that begins with numbers."""
+    labels = tree.folders.get(label_folder(folder.path))
+    names = {stem(name): name for name in labels.named(".txt")} if labels else {}
+    seen = 0
+    for image in folder.images:
+        name = names.get(stem(image))
+        if labels is None or name is None:
+            continue
+        try:
+            lines = read_text(labels.path / name, 2**26).split("\n")
+        except DatasetError:
+            continue
+        fields = next((line.split() for line in lines if line.strip()), [])
+        if len(fields) >= 5 and all(number(field) is not None for field in fields):
+            return True
+        seen += bool(fields)
+        if seen >= 5:
+            return False
+    return False
+
+
+def _by_part(tree: Tree, folders: list[Path], what: str) -> dict[str, list[Path]]:
+    parts: dict[str, list[Path]] = defaultdict(list)
+    for path in folders:
+        parts[part_of_path(path, tree.root) or ""].append(path)
+    without = parts.pop("", [])
+    if without and parts:
+        names = ", ".join(path.relative_to(tree.root).as_posix() for path in without[:4])
+        raise DatasetError(
+            f"{tree.root} has {what} in folders of {' and '.join(parts)}, and in others that name "
+            f"no part: {names}; move them, or name the folders of each part in a YAML file, as in "
+            "train: [FOLDER, FOLDER]"
+        )
+    return dict(parts) or {"train": without}
+
+
+def _evidence(tree: Tree, layout: Layout) -> str:
+    place = next(iter(layout.parts.values()))[0]
+    path = place.annotations or place.images
+    return path.relative_to(tree.root).as_posix() if path else "?"

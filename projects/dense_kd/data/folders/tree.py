@@ -1,0 +1,118 @@
+"""One walk through a folder: which files are where."""
+
+from __future__ import annotations
+
+import functools
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..build import DatasetError
+from .images import SUFFIXES
+from .records import PARTS
+
+_PART_NAMES = {
+    "train": "train", "training": "train", "trainval": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+_MAX_FILES = 5_000_000
+
+
+def part_of(name: str) -> str | None:
+    """The part that a name of a file or folder says: "train" of "instances_train2017"."""
+    letters = "".join(c if c.isalpha() else " " for c in name.lower()).split()
+    found = {_PART_NAMES[word] for word in letters if word in _PART_NAMES}
+    return next((part for part in PARTS if part in found), None)
+
+
+def part_of_path(path: Path, root: Path) -> str | None:
+    """The part that the innermost folder with such a name says; None if none does."""
+    parts = path.relative_to(root).parts if path != root else ()
+    return next((part for name in reversed(parts) if (part := part_of(name))), None)
+
+
+def normalized(name: str) -> str:
+    """A file name for comparison: systems write the same accent in several ways."""
+    return unicodedata.normalize("NFC", name)
+
+
+@dataclass
+class Folder:
+    """The files of one folder, by their suffix in lower case."""
+
+    path: Path
+    files: dict[str, list[str]]
+
+    def named(self, *suffixes: str) -> list[str]:
+        """Names of the files with one of these suffixes, sorted."""
+        return sorted(name for suffix in suffixes for name in self.files.get(suffix, ()))
+
+    @functools.cached_property
+    def images(self) -> list[str]:
+        """Names of the files that are called as images are, sorted."""
+        return self.named(*SUFFIXES)
+
+
+class Tree:
+    """A folder with all that is below it; hidden files and folders are not seen."""
+
+    def __init__(self, root: Path):
+        """
+        Args:
+            root: the folder. Links to folders are followed, each folder once.
+
+        Raises:
+            DatasetError: there is far more than a dataset in it.
+        """
+        self.root = root
+        self.folders: dict[Path, Folder] = {}
+        seen, count = {os.path.realpath(root)}, 0
+        for place, names, files in os.walk(root, followlinks=True):
+            kept = []
+            for name in sorted(names):
+                real = os.path.realpath(os.path.join(place, name))
+                if not name.startswith((".", "__MACOSX")) and real not in seen:
+                    seen.add(real)
+                    kept.append(name)
+            names[:] = kept
+            by_suffix: dict[str, list[str]] = defaultdict(list)
+            for file in files:
+                if not file.startswith("."):
+                    by_suffix[os.path.splitext(file)[1].lower()].append(file)
+            self.folders[Path(place)] = Folder(Path(place), dict(by_suffix))
+            count += len(files) + len(names)
+            if count > _MAX_FILES:
+                raise DatasetError(
+                    f"{root} holds more than {_MAX_FILES} files; expected the folder of one dataset"
+                )
+
+    def with_files(self, *suffixes: str) -> list[Folder]:
+        """The folders that hold files with one of these suffixes, outermost first."""
+        found = [folder for folder in self.folders.values() if folder.named(*suffixes)]
+        return sorted(found, key=lambda folder: (len(folder.path.parts), folder.path))
+
+    def found(self) -> str:
+        """What there is, for messages: "images/ (40 .jpg), labels/ (38 .txt)"."""
+        lines = []
+        for folder in sorted(self.folders.values(), key=lambda folder: _depth(folder.path)):
+            counts = Counter({suffix: len(names) for suffix, names in folder.files.items()})
+            if counts:
+                listed = ", ".join(
+                    f"{n} {suffix or 'without suffix'}" for suffix, n in counts.most_common(4)
+                )
+                name = folder.path.relative_to(self.root).as_posix()
+                lines.append(f"{'' if name == '.' else name}/ ({listed})")
+        more = f" and {len(lines) - 8} more folders" if len(lines) > 8 else ""
+        return ", ".join(lines[:8]) + more if lines else "nothing"
+
+
+def stem(name: str) -> str:
+    """The normalized name without its suffix."""
+    return normalized(os.path.splitext(name)[0])
+
+
+def _depth(path: Path) -> tuple[int, Path]:
+    return len(path.parts), path

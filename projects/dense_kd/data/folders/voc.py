@@ -1,0 +1,126 @@
+"""Reads datasets in the format of Pascal VOC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..build import DatasetError
+from .finding import ImageFinder
+from .problems import Problems
+from .records import Annotations, Layout, Place, RawImage, RawObject
+from .tree import Tree, normalized, stem
+from .values import number, read_lines
+from .voc_xml import VOCFile, XMLError, read_voc_file
+
+_MAX_LIST = 256 * 2**20
+
+
+def read_voc(layout: Layout, tree: Tree, problems: Problems) -> Annotations:
+    """All images and boxes of a Pascal VOC dataset.
+
+    As detectron2 reads it: coordinates count pixels from 1 and include the last one, and objects
+    marked ``difficult`` are objects as others are. An image is the one named as its XML file,
+    else the ``filename`` in it. Classes are the names of all objects, sorted.
+
+    Args:
+        layout: with a folder of XML files as ``annotations`` of each place.
+        tree: where images are looked for that no place names.
+        problems: where files and objects that cannot be used are recorded.
+
+    Raises:
+        DatasetError: a list of images cannot be read, or no object has a name.
+    """
+    parts: dict[str, list[RawImage]] = {}
+    for part, places in layout.parts.items():
+        parts[part] = [image for place in places for image in _images(place, part, tree, problems)]
+    names = {o.label for part in parts.values() for image in part for o in image.objects}
+    return Annotations(sorted(names), parts)
+
+
+def _images(place: Place, part: str, tree: Tree, problems: Problems) -> list[RawImage]:
+    assert place.annotations is not None
+    folder = place.annotations
+    own = tree if tree.root in (folder, *folder.parents) else Tree(folder)
+    below = [f for f in own.folders.values() if folder in (f.path, *f.path.parents)]
+    files = {stem(name): f.path / name for f in below for name in f.named(".xml")}
+    if place.listing is not None:
+        names = _listed(place.listing, files, problems)
+    else:
+        names = sorted(files)
+    finder = ImageFinder(
+        Tree(place.images) if place.images else tree,
+        names,
+        near=place.images or folder,
+        part=part,
+        key=stem,
+    )
+    if place.listing is None:
+        # An image without a file is not known to be empty.
+        for image in finder.images():
+            if stem(image.name) not in files:
+                problems.add("dropped", "image", "without annotation file", image)
+    images = []
+    for name in names:
+        path = files[name]
+        try:
+            content = read_voc_file(path)
+        except XMLError as error:
+            problems.add("dropped", "image", "annotation file unreadable", path, "", f"it {error}")
+            continue
+        file = _image_file(name, content, finder)
+        width, height = map(number, content.size)
+        size = (width, height) if width is not None and height is not None else None
+        images.append(RawImage(file, path, _objects(content, path, problems), size))
+    return images
+
+
+def _listed(listing: Path, files: Mapping[str, Path], problems: Problems) -> list[str]:
+    """The stems of the annotation files that a list names."""
+    names: dict[str, None] = {}
+    for line, text in read_lines(listing, _MAX_LIST):
+        text = normalized(text)
+        # Lists of one class have a second column, which says whether the image shows it.
+        first = text.rsplit(None, 1)[0] if text.rsplit(None, 1)[-1] in ("-1", "0", "1") else text
+        found = next((n for n in (text, stem(text), first) if n in files), None)
+        if found is None:
+            problems.add(
+                "dropped", "image", "listed, but without annotation file", listing,
+                f"line {line}", text,
+            )  # fmt: skip
+        else:
+            names[found] = None
+    if not names:
+        raise DatasetError(f"{listing} names no image that has an annotation file; expected the "
+                           "name of one in each line, without its suffix")  # fmt: skip
+    return list(names)
+
+
+def _image_file(name: str, content: VOCFile, finder: ImageFinder) -> Path:
+    found = finder.find(name)
+    given = content.filename and content.filename.replace("\\", "/").rsplit("/", 1)[-1]
+    if len(found) > 1:  # as 1.jpg and 1.png
+        return next((path for path in found if path.name == given), found[0])
+    if found:
+        return found[0]
+    other = finder.find(stem(given)) if given else []
+    return other[0] if other else finder.folder / (given or f"{name}.jpg")
+
+
+def _objects(content: VOCFile, path: Path, problems: Problems) -> list[RawObject]:
+    objects = []
+    for index, element in enumerate(content.objects, start=1):
+        item = f"object {index}"
+        corners = [number(text) for text in element.corners or ()]
+        box = [value for value in corners if value is not None]
+        if element.name is None:
+            problems.add("dropped", "box", "without a name", path, item)
+        elif len(box) != 4:
+            found = element.corners if element.corners else "no bndbox"
+            problems.add("dropped", "box", "without four finite coordinates", path, item, found)
+        else:
+            x1, y1, x2, y2 = box
+            # Equal corners are a click without a drag, and not a box of one pixel.
+            low = (x1 - 1, y1 - 1) if x2 > x1 and y2 > y1 else (x1, y1)
+            objects.append(RawObject(element.name, (*low, x2, y2), item))
+    return objects

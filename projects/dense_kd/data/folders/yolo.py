@@ -1,0 +1,160 @@
+"""Reads datasets with YOLO's text labels."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..build import DatasetError
+from .images import SUFFIXES
+from .problems import Problems, shortened
+from .records import Annotations, Layout, Place, RawImage, RawObject
+from .tree import Tree, stem
+from .values import number, read_lines, whole
+
+CLASS_FILES = ("classes.txt", "obj.names", "names.txt", "_darknet.labels", "labels.txt")
+"""Names of files that hold the names of the classes, a line each."""
+
+_MAX_LABELS = 64 * 2**20
+_MAX_LIST = 1024 * 2**20
+_FAR = 2.0
+"""A number beyond this is no part of an image, but pixels."""
+
+
+def label_folder(images: Path) -> Path:
+    """Where the labels of a folder of images are: ``labels`` for the last ``images`` in its path.
+
+    Beside the images if the path has none, or there is no such folder.
+
+    Args:
+        images: an absolute path.
+    """
+    names = [name.lower() for name in images.parts]
+    if "images" in names:
+        index = len(names) - 1 - names[::-1].index("images")
+        folder = Path(*images.parts[:index], "labels", *images.parts[index + 1 :])
+        if folder.is_dir():
+            return folder
+    beside = images.parent / "labels"
+    return beside if beside.is_dir() and images.name.lower() != "labels" else images
+
+
+def read_yolo(layout: Layout, problems: Problems) -> Annotations:
+    """All images and boxes of a dataset with YOLO's labels.
+
+    An image without a label file, or with an empty one, shows no object.
+
+    Args:
+        layout: with the names of the classes.
+        problems: where lines and files that cannot be used are recorded.
+
+    Raises:
+        DatasetError: a class has no name, or a list of images cannot be read.
+    """
+    assert layout.classes is not None
+    parts: dict[str, list[RawImage]] = {}
+    used: set[Path] = set()
+    for part, places in layout.parts.items():
+        parts[part] = []
+        for place in places:
+            for file in _image_files(place):
+                path = _label_file(file, place)
+                used.add(path)
+                objects = _objects(path, layout, problems)
+                if objects is not None:
+                    parts[part].append(RawImage(file, path, objects))
+    # A list may leave images out, and then their labels have none.
+    every = [place for places in layout.parts.values() for place in places]
+    if all(p.listing is None and p.images is not None and p.images.is_dir() for p in every):
+        _drop_orphans(used, problems)
+    return Annotations(layout.classes, parts)
+
+
+def _label_file(image: Path, place: Place) -> Path:
+    name = f"{image.stem}.txt"
+    if place.annotations is None:
+        return label_folder(image.parent) / name
+    if place.images is not None and place.images in image.parents:
+        mirrored = place.annotations / image.parent.relative_to(place.images) / name
+        if os.path.isfile(mirrored):
+            return mirrored
+    return place.annotations / name
+
+
+def _image_files(place: Place) -> list[Path]:
+    path = place.images
+    assert path is not None
+    if path.is_dir():
+        tree = Tree(path)
+        found = [f.path / name for f in tree.folders.values() for name in f.images]
+        if place.listing is None:
+            return found
+        wanted = {text for _, text in read_lines(place.listing, _MAX_LIST)}
+        wanted |= {stem(os.path.basename(text)) for text in wanted}
+        return [file for file in found if file.name in wanted or stem(file.name) in wanted]
+    files = []
+    for _, text in read_lines(path, _MAX_LIST):
+        text = text.replace("\\", "/")
+        if Path(text).suffix.lower() in SUFFIXES:
+            files.append(Path(os.path.normpath(path.parent / text)))
+    if not files:
+        raise DatasetError(
+            f"{path} names no image; expected a path in each line, relative to its folder, as in "
+            "./images/train/1.jpg"
+        )
+    return files
+
+
+def _objects(path: Path, layout: Layout, problems: Problems) -> list[RawObject] | None:
+    """The objects of a label file; None, and recorded, if there is no telling."""
+    classes = layout.classes or []
+    if not os.path.lexists(path):
+        return []
+    try:
+        lines = read_lines(path, _MAX_LABELS)
+    except DatasetError as error:
+        problems.add("dropped", "image", "with unreadable labels", path, "", str(error))
+        return None
+    objects = []
+    for line, text in lines:
+        item = f"line {line}"
+        fields = text.replace(",", " ").split()
+        values = [number(field) for field in fields]
+        index = whole(fields[0]) if fields else None
+        box = _box([value for value in values[1:] if value is not None])
+        if index is None or None in values or box is None:
+            problems.add("dropped", "box", "not a class and a box in numbers", path, item, text)
+        elif not 0 <= index < len(classes):
+            raise DatasetError(
+                f"{path}, {item}: class {index}, but {layout.classes_source} names "
+                f"{len(classes)} classes, 0 to {len(classes) - 1} ({shortened(classes, 60)}); add "
+                "its name, or mend the labels"
+            )
+        elif max(map(abs, box)) > _FAR:
+            problems.add(
+                "dropped", "box", "not in parts of the image (from 0 to 1)", path, item, text
+            )
+        else:
+            objects.append(RawObject(classes[index], box, item, relative=True))
+    return objects
+
+
+def _box(values: list[float]) -> tuple[float, float, float, float] | None:
+    """x1, y1, x2, y2 of what follows the class: a box, one with a score, or a polygon."""
+    if len(values) in (4, 5):
+        x, y, width, height = values[:4]
+        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    if len(values) >= 6 and len(values) % 2 == 0:
+        xs, ys = values[::2], values[1::2]
+        return min(xs), min(ys), max(xs), max(ys)
+    return None
+
+
+def _drop_orphans(used: set[Path], problems: Problems) -> None:
+    """Record label files without an image."""
+    for folder in sorted({path.parent for path in used}):
+        for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
+            path, lower = folder / name, name.lower()
+            other = lower in CLASS_FILES or lower.startswith((".", "readme"))
+            if lower.endswith(".txt") and not other and path not in used and path.is_file():
+                problems.add("dropped", "file", "labels without an image", path)

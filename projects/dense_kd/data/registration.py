@@ -1,0 +1,98 @@
+"""Registers COCO JSON files with detectron2's catalogs."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+
+from .build import DatasetError
+
+
+def register_annotations(
+    name: str, json_file: str | os.PathLike[str], image_root: str | os.PathLike[str]
+) -> None:
+    """Make a COCO JSON file known to detectron2, and to configs, by a name.
+
+    A config calls it at its top, so that the name exists in every process that loads it. Of the
+    file only the categories are read now; the names of the classes are known at once. Images and
+    boxes are read when the dataset is loaded.
+
+    Args:
+        name: for ``dataloader.*.dataset.names`` and evaluators.
+        json_file: relative to the working directory or absolute.
+        image_root: the folder that names of files in it are relative to.
+
+    Raises:
+        DatasetError: a file or folder is missing or no COCO file, or the name stands for another.
+    """
+    path, root = os.path.abspath(json_file), os.path.abspath(image_root)
+    if name in DatasetCatalog:
+        metadata = MetadataCatalog.get(name)
+        known = metadata.get("json_file"), metadata.get("image_root")
+        if known == (path, root):
+            return
+        raise DatasetError(
+            f"the dataset {name!r} is registered already, with the file {known[0]} and images in "
+            f"{known[1]}; expected {path} and {root}, or a free name. Choose another name"
+        )
+    if not os.path.isdir(root):
+        raise DatasetError(f"the dataset {name!r} has no image_root {root}: no such folder")
+    categories = _categories(name, path)
+    DatasetCatalog.register(name, functools.partial(load_coco_json, path, root, name))
+    MetadataCatalog.get(name).set(
+        json_file=path,
+        image_root=root,
+        evaluator_type="coco",
+        thing_classes=[category for _, category in categories],
+        thing_dataset_id_to_contiguous_id={key: i for i, (key, _) in enumerate(categories)},
+    )
+
+
+def _categories(name: str, path: str) -> list[tuple[int, str]]:
+    """(id, name), sorted as detectron2 sorts them."""
+    try:
+        found = _entry(Path(path).read_text(encoding="utf-8-sig"), "categories")
+        return sorted((int(category["id"]), str(category["name"])) for category in found)
+    except OSError as error:
+        raise DatasetError(
+            f"the dataset {name!r} has no annotations {path}: {error.strerror or error}"
+        ) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DatasetError(
+            f"the dataset {name!r}: {path} is no COCO file with categories, each with id and name "
+            f"({type(error).__name__}: {error})"
+        ) from error
+
+
+def _entry(text: str, key: str) -> Any:
+    """One entry of a JSON object; what follows it is not parsed.
+
+    Raises:
+        ValueError: of another form.
+        KeyError: there is no such entry.
+    """
+    decoder = json.JSONDecoder()
+
+    def after_space(place: int) -> int:
+        while text[place : place + 1] in (" ", "\t", "\n", "\r"):
+            place += 1
+        return place
+
+    place = after_space(0)
+    separator = "{"
+    while text[place : place + 1] == separator:
+        found, place = decoder.raw_decode(text, after_space(place + 1))
+        place = after_space(place)
+        if text[place : place + 1] != ":":
+            raise ValueError(f"expected ':' at character {place}")
+        value, place = decoder.raw_decode(text, after_space(place + 1))
+        if found == key:
+            return value
+        place, separator = after_space(place), ","
+    raise KeyError(key)

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from dense_kd.data import DatasetError, read_dataset
+from helpers.own_datasets import boxes_of, scenes, write_image, write_yolo
+
+NAMES = "disc\nsquare\n"
+EXPECTED = [(0, [2, 3, 14, 17]), (1, [18, 4, 30, 25])]
+
+
+def rounded(boxes):
+    return [(label, [round(value) for value in box]) for label, box in boxes]
+
+
+def flat(tmp_path, count=6, names=NAMES):
+    write_yolo(tmp_path / "images", tmp_path / "labels", scenes(count))
+    (tmp_path / "classes.txt").write_text(names)
+    return tmp_path
+
+
+def reasons(dataset):
+    return [(p.action, p.what, p.reason) for p in dataset.problems]
+
+
+@pytest.mark.parametrize(
+    "images, labels",
+    [("images/{}", "labels/{}"), ("{}/images", "{}/labels"), ("{}", "{}"),
+     ("images/{}2017", "labels/{}2017")],
+)  # fmt: skip
+@pytest.mark.parametrize("val", ["val", "valid"])
+def test_common_layouts_with_parts_are_recognised(tmp_path, images, labels, val):
+    for part, count in (("train", 4), (val, 2)):
+        content = {f"{part}{k}": v for k, v in scenes(count).items()}
+        write_yolo(tmp_path / images.format(part), tmp_path / labels.format(part), content)
+    (tmp_path / "classes.txt").write_text(NAMES)
+    dataset = read_dataset(tmp_path)
+    assert (dataset.layout, dataset.classes) == ("yolo", ["disc", "square"])
+    assert (len(dataset.train), len(dataset.val)) == (4, 2)
+    assert rounded(boxes_of(dataset.train)["train000"]) == EXPECTED
+    assert len(dataset.problems) == 0
+
+
+@pytest.mark.parametrize("place", ["classes.txt", "labels/classes.txt", "obj.names"])
+def test_a_flat_folder_is_split_and_classes_come_from_a_file(tmp_path, place):
+    flat(tmp_path)
+    (tmp_path / "classes.txt").rename(tmp_path / place)
+    dataset = read_dataset(tmp_path)
+    assert (len(dataset.train), len(dataset.val), dataset.classes) == (5, 1, ["disc", "square"])
+    assert len(dataset.problems) == 0
+
+
+def test_images_and_labels_in_one_folder_are_recognised(tmp_path):
+    write_yolo(tmp_path, tmp_path, scenes(4))
+    (tmp_path / "classes.txt").write_text(NAMES)
+    (tmp_path / "README.txt").write_text("Cells.")
+    dataset = read_dataset(tmp_path)
+    assert len(dataset.train) + len(dataset.val) == 4 and len(dataset.problems) == 0
+
+
+def test_labels_without_names_of_classes_are_refused(tmp_path):
+    flat(tmp_path)
+    (tmp_path / "classes.txt").unlink()
+    with pytest.raises(DatasetError, match="nothing that names the classes: .* write classes.txt"):
+        read_dataset(tmp_path)
+
+
+def test_images_without_labels_are_empty(tmp_path):
+    flat(tmp_path)
+    (tmp_path / "labels/000.txt").unlink()
+    (tmp_path / "labels/001.txt").write_text("\n")
+    dataset = read_dataset(tmp_path)
+    found = boxes_of(dataset.train + dataset.val)
+    assert found["000"] == found["001"] == [] and len(found) == 6
+    assert len(dataset.problems) == 0
+
+
+def test_polygons_scores_windows_lines_and_classes_written_as_floats_are_read(tmp_path):
+    flat(tmp_path)
+    polygon = "1 0.25 0.2 0.5 0.2 0.5 0.8 0.25 0.8"
+    lines = f"\ufeff0 0.5 0.5 0.25 0.5 0.93\r\n{polygon}\r\n1.0 0.25\t0.5  0.1 0.2\r\n\r\n"
+    (tmp_path / "labels/000.txt").write_bytes(lines.encode())
+    dataset = read_dataset(tmp_path)
+    assert boxes_of(dataset.train + dataset.val)["000"] == [
+        (0, [15, 7.5, 25, 22.5]), (1, [10, 6, 20, 24]), (1, [8, 12, 12, 18]),
+    ]  # fmt: skip
+    assert len(dataset.problems) == 0
+
+
+def test_broken_lines_are_dropped_and_listed(tmp_path):
+    flat(tmp_path)
+    lines = ["0 0.5 0.5 0.2", "a 0.5 0.5 0.2 0.2", "0 0.5 nan 0.2 0.2", "0.5 0.5 0.5 0.2 0.2",
+             "0 0.5 0.5 0 0.2", "0 0.5 0.5 -0.1 0.2", "0 20 15 10 10", "0 0.95 0.5 0.3 0.2",
+             "0 0.5 0.5 0.2 0.2", "0 0.5 0.5 0.2 0.2", ",", "0 1 2 3 4 5 6 7",
+             "0 1.5 0.5 0.2 0.2"]  # fmt: skip
+    (tmp_path / "labels/000.txt").write_text("\n".join(lines))
+    dataset = read_dataset(tmp_path)
+    assert {(p.item, p.action, p.reason) for p in dataset.problems} == {
+        *(
+            (f"line {i}", "dropped", "not a class and a box in numbers")
+            for i in (1, 2, 3, 4, 11, 12)
+        ),
+        *((f"line {i}", "dropped", "without area") for i in (5, 6)),
+        ("line 7", "dropped", "not in parts of the image (from 0 to 1)"),
+        ("line 8", "repaired", "clipped to the image"),
+        ("line 10", "dropped", "twice the same"),
+        ("line 13", "dropped", "outside the image"),
+    }
+    assert len(boxes_of(dataset.train + dataset.val)["000"]) == 2
+
+
+def test_labels_in_pixels_are_refused_with_the_reason(tmp_path):
+    flat(tmp_path)
+    for path in (tmp_path / "labels").iterdir():
+        path.write_text("0 20 15 10 10\n")
+    with pytest.raises(DatasetError, match="6 boxes .not in parts of the image .from 0 to 1"):
+        read_dataset(tmp_path)
+
+
+def test_a_class_without_a_name_is_refused(tmp_path):
+    flat(tmp_path, names="disc\n")
+    with pytest.raises(DatasetError, match=r"000.txt, line 2: class 1, but .*classes.txt names 1 "):
+        read_dataset(tmp_path)
+
+
+def test_unreadable_labels_drop_their_image_and_labels_without_one_are_listed(tmp_path):
+    flat(tmp_path)
+    (tmp_path / "labels/000.txt").write_bytes(b"\xff\xfe0 0")
+    (tmp_path / "labels/001.txt").unlink()
+    (tmp_path / "labels/001.txt").mkdir()
+    (tmp_path / "labels/other.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    dataset = read_dataset(tmp_path)
+    assert sorted(boxes_of(dataset.train + dataset.val)) == ["002", "003", "004", "005"]
+    assert reasons(dataset) == [
+        ("dropped", "image", "with unreadable labels"),
+        ("dropped", "image", "with unreadable labels"),
+        ("dropped", "file", "labels without an image"),
+    ]
+
+
+def test_linked_folders_are_followed_once_and_hidden_files_are_not_seen(tmp_path):
+    flat(tmp_path / "real")
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "images").symlink_to(tmp_path / "real/images")
+    (data / "labels").symlink_to(tmp_path / "real/labels")
+    (tmp_path / "real/images/loop").symlink_to(tmp_path / "real/images")
+    (data / "classes.txt").symlink_to(tmp_path / "real/classes.txt")
+    shutil.copy(tmp_path / "real/images/000.png", tmp_path / "real/images/._000.png")
+    (tmp_path / "real/images/folder.jpg").mkdir()
+    dataset = read_dataset(data)
+    assert len(dataset.train) + len(dataset.val) == 6 and len(dataset.problems) == 0
+
+
+def test_images_without_any_label_are_not_recognised(tmp_path):
+    for name in "abc":
+        write_image(tmp_path / f"images/{name}.png")
+        (tmp_path / f"images/{name}.txt").write_text("a photograph of a cell and its wall")
+    with pytest.raises(DatasetError, match=r"not recognised .* found images/ \(3 .png, 3 .txt\)"):
+        read_dataset(tmp_path)
