@@ -1,0 +1,130 @@
+"""One evaluation on a few images, by the evaluators of a config."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import math
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.evaluation import PascalVOCDetectionEvaluator
+from omegaconf import DictConfig
+from torch import nn
+
+from ..checks.tree import calls
+from ..evaluation import build_evaluator
+from .attempts import described
+from .data import Batch
+from .results import EvaluationFacts
+
+
+def evaluator_in(cfg: DictConfig, folder: str) -> Any:
+    """The evaluator of a config, which writes to ``folder`` if it writes to one at all.
+
+    Raises:
+        RunError: it cannot be built.
+    """
+    for _, node in calls(cfg.dataloader.evaluator, "dataloader.evaluator"):
+        if node.get("output_dir") is not None:
+            node.output_dir = folder
+    with contextlib.redirect_stdout(io.StringIO()):
+        return build_evaluator(cfg)
+
+
+def evaluate_part(
+    evaluator: Any, model: nn.Module, batches: list[Batch], folder: str, all_images: bool
+) -> tuple[EvaluationFacts, list[str]]:
+    """One evaluation of ``model``.
+
+    Args:
+        evaluator: one, or several.
+        model: as it is.
+        batches: what it is evaluated on.
+        folder: for temporary files.
+        all_images: whether these are all images of the test set.
+
+    Returns:
+        the facts, and warnings of evaluators that may not be able to judge a part.
+    """
+    model.eval()
+    evaluators = _each(evaluator)
+    ids = [image.get("image_id") for batch in batches for image in batch]
+    for each in evaluators:
+        each.reset()
+    start = time.perf_counter()
+    with torch.no_grad():
+        for batch in batches:
+            outputs = model(batch)
+            for each in evaluators:
+                each.process(batch, outputs)
+    metrics: dict[str, float | None] = {}
+    how, warnings = [], []
+    for each in evaluators:
+        name, judges_part = type(each).__name__, True
+        with contextlib.redirect_stdout(io.StringIO()):
+            if all_images:
+                results = each.evaluate()
+                how.append(f"{name} on all images")
+            elif "img_ids" in inspect.signature(each.evaluate).parameters:
+                results = each.evaluate(img_ids=ids)
+                how.append(f"{name} on these images only")
+            else:
+                judges_part = _restrict(each, ids, folder)
+                try:
+                    results = each.evaluate()
+                except Exception as error:  # of any evaluator
+                    if judges_part:
+                        raise
+                    results = {}
+                    warnings.append(
+                        f"{name} could not evaluate {len(ids)} images of the test set, and may "
+                        f"need all of them: {described(error)}"
+                    )
+                how.append(
+                    f"{name} with its list of images cut down to these"
+                    if judges_part
+                    else f"{name} counts the other images as missed, so its numbers are left out"
+                )
+        if judges_part:
+            metrics.update(_numbers(results))
+    facts = EvaluationFacts(
+        evaluators=[type(each).__name__ for each in evaluators],
+        num_images=len(ids),
+        how="; ".join(how),
+        metrics=metrics,
+        seconds_per_image=(time.perf_counter() - start) / len(ids),
+    )
+    return facts, warnings
+
+
+def _each(evaluator: Any) -> list[Any]:
+    several = getattr(evaluator, "_evaluators", evaluator)
+    if isinstance(several, Sequence):
+        return [each for one in several for each in _each(one)]
+    return [several]
+
+
+def _restrict(evaluator: Any, ids: list[Any], folder: str) -> bool:
+    """Let an evaluator look for these images only, if it has a list of them."""
+    if not isinstance(evaluator, PascalVOCDetectionEvaluator):
+        return False
+    path = os.path.join(folder, "images.txt")
+    with open(path, "w") as file:
+        file.writelines(f"{name}\n" for name in ids)
+    evaluator._image_set_path = path
+    return True
+
+
+def _numbers(results: Any) -> dict[str, float | None]:
+    """{"bbox/AP": 41.2}; what is not defined is None."""
+    found: dict[str, float | None] = {}
+    for task, metrics in (results or {}).items():
+        for name, value in metrics.items() if hasattr(metrics, "items") else ():
+            if not name.startswith("AP-"):  # of single classes
+                found[f"{task}/{name}"] = float(value) if math.isfinite(value) else None
+    return found

@@ -1,0 +1,156 @@
+"""One pass and its gradients: what each term of the loss asks of the student's pyramid."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from detectron2.utils.events import EventStorage
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from ... import compat
+from ...checkpoint.errors import listed
+from ...distiller import Distiller
+from ..trainer import AMP_DTYPES
+from .data import Batch
+from .models import Watch, levels, longest_warmup, student_of
+from .results import LevelFacts, LossFacts
+
+_FLOAT16_SCALE = 1024.0  # gradients below float16's smallest number would be 0
+
+
+@dataclass
+class LossPass:
+    """What one pass showed.
+
+    Attributes:
+        levels: of the pyramids.
+        input_shape: (N, C, H, W) of the padded batch; None of a model without ``backbone``.
+        losses: the terms.
+        gradient_norm: of all parameters; None if it could not be computed.
+        problems: what does not fit.
+        warnings: what is odd.
+    """
+
+    levels: list[LevelFacts]
+    input_shape: tuple[int, ...] | None
+    losses: list[LossFacts]
+    gradient_norm: float | None = None
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def loss_pass(cfg: DictConfig, model: nn.Module, batch: Batch) -> LossPass:
+    """Losses of a batch, their gradients, and parameters that get none.
+
+    The pass belongs to the iteration at which the warm-ups of all methods are over.
+    """
+    model.train()
+    student = Watch(student_of(model))
+    teacher = Watch(model.teacher.model) if isinstance(model, Distiller) else None
+    with EventStorage(longest_warmup(model)), student, teacher or contextlib.nullcontext():
+        with _autocast(cfg):
+            losses = model(batch)
+        values = {name: float(loss.detach()) for name, loss in losses.items()}
+        result = LossPass(
+            levels=levels(student, teacher),
+            input_shape=student.input_shape,
+            losses=[LossFacts(name, value) for name, value in values.items()],
+        )
+        if _is_finite(result, losses):
+            scale = _FLOAT16_SCALE if _dtype(cfg) is torch.float16 else 1.0
+            _measure_shares(result, losses, [*student.maps.values()], scale)
+            _measure_gradients(cfg, model, result, losses, scale)
+    model.zero_grad()
+    return result
+
+
+def _dtype(cfg: DictConfig) -> torch.dtype | None:
+    amp = cfg.train.amp
+    return AMP_DTYPES[amp.get("dtype", "float16")] if amp.enabled else None
+
+
+def _autocast(cfg: DictConfig) -> contextlib.AbstractContextManager[object]:
+    dtype = _dtype(cfg)
+    if dtype is None:
+        return contextlib.nullcontext()
+    return torch.autocast(torch.device(cfg.train.device).type, dtype=dtype)
+
+
+def _is_finite(result: LossPass, losses: Mapping[str, Tensor]) -> bool:
+    bad = {fact.name: fact.value for fact in result.losses if not math.isfinite(fact.value)}
+    if not bad:
+        return True
+    found = ", ".join(f"{name}={value}" for name, value in bad.items())
+    why = "look at the images and boxes of the first batch, and at the weights it starts from"
+    try:  # a teacher whose pass is not finite makes the backward pass say so
+        for name in bad:
+            if losses[name].requires_grad:
+                losses[name].backward(retain_graph=True)
+    except FloatingPointError as error:
+        why = str(error)
+    result.problems.append(f"losses of the first batch are not finite ({found}): {why}")
+    return False
+
+
+def _measure_shares(
+    result: LossPass, losses: Mapping[str, Tensor], maps: list[Tensor], scale: float
+) -> None:
+    maps = [level for level in maps if level.requires_grad]
+    if not maps:
+        return
+    for fact in result.losses:
+        loss, squares = losses[fact.name], 0.0
+        if loss.requires_grad:
+            gradients = torch.autograd.grad(
+                loss * scale, maps, retain_graph=True, allow_unused=True
+            )
+            squares = sum(float(g.float().square().sum()) for g in gradients if g is not None)
+        fact.gradient = math.sqrt(squares) / scale
+    total = sum(fact.gradient or 0.0 for fact in result.losses)
+    for fact in result.losses:
+        if total > 0 and math.isfinite(total):
+            fact.share = (fact.gradient or 0.0) / total
+        if fact.gradient == 0 and fact.name.startswith("kd_"):
+            result.warnings.append(
+                f"{fact.name} has no gradient at the student's pyramid for the first batch, so it "
+                "taught its backbone nothing there"
+            )
+
+
+def _measure_gradients(
+    cfg: DictConfig, model: nn.Module, result: LossPass, losses: Mapping[str, Tensor], scale: float
+) -> None:
+    total = sum(loss for loss in losses.values() if loss.requires_grad)
+    if not isinstance(total, Tensor):
+        result.problems.append("no loss has a gradient, so nothing would be trained")
+        return
+    (total * scale).backward()
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    gradients = {name: p.grad for name, p in trained.items() if p.grad is not None}
+    result.gradient_norm = float(compat.total_norm([*gradients.values()])) / scale
+    if not math.isfinite(result.gradient_norm):
+        bad = [name for name, g in gradients.items() if not torch.isfinite(g).all()]
+        result.problems.append(
+            f"gradients of the first batch are not finite, of {len(bad)} of {len(gradients)} "
+            f"parameters: {', '.join(listed(bad, 5))}"
+        )
+    unused = [name for name in trained if name not in gradients]
+    if not unused:
+        return
+    message = (
+        f"{len(unused)} of {len(trained)} trained parameters get no gradient from any loss: "
+        f"{', '.join(listed(unused, 5))}"
+    )
+    if cfg.train.ddp.get("find_unused_parameters", False):
+        result.warnings.append(f"{message}. They stay as they start")
+    else:
+        result.problems.append(
+            f"{message}. They stay as they start, and several processes would stop at them: freeze "
+            "them or leave them out of the model, or, if that is meant, give "
+            "train.ddp.find_unused_parameters=True"
+        )
