@@ -9,15 +9,10 @@ from typing import Any, TypeVar
 
 import torch
 
-from ...checkpoint import CheckpointError
-from ...data import DatasetError
-from ...methods import DistillationError
+from ...errors import DenseKDError
 from ..checks import RunError
 
 T = TypeVar("T")
-
-_SAY_IT_ALL = (CheckpointError, DatasetError, DistillationError)
-"""Errors that name the place and what to do."""
 
 
 class Attempts:
@@ -59,7 +54,7 @@ class Attempts:
                 self.not_tried.append(what)
             else:
                 self.add(*error.problems)
-        except _SAY_IT_ALL as error:
+        except DenseKDError as error:
             self.add(str(error))
         except torch.cuda.OutOfMemoryError as error:
             self.add(

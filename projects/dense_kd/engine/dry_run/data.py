@@ -22,7 +22,7 @@ def data_facts(cfg: DictConfig, part: str, images: Any) -> DataFacts:
     Args:
         cfg: the config.
         part: "train" or "test".
-        images: what the loader loads from, as :class:`..loaders.Loaded` has it.
+        images: what the loader loads from, as :class:`dense_kd.engine.loaders.Loaded` has it.
     """
     names = dataset_names(cfg, part)
     found = [MetadataCatalog.get(name).get("thing_classes") for name in names]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.evaluation import PascalVOCDetectionEvaluator
 from omegaconf import DictConfig
@@ -65,33 +66,30 @@ def evaluate_part(
     metrics: dict[str, float | None] = {}
     how, warnings = [], []
     for each in evaluators:
-        name, judges_part = type(each).__name__, True
-        with contextlib.redirect_stdout(io.StringIO()):
+        name = type(each).__name__
+        with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
             if all_images:
-                results = each.evaluate()
+                metrics.update(_numbers(each.evaluate()))
                 how.append(f"{name} on all images")
             elif "img_ids" in inspect.signature(each.evaluate).parameters:
-                results = each.evaluate(img_ids=ids)
+                metrics.update(_numbers(each.evaluate(img_ids=ids)))
                 how.append(f"{name} on these images only")
+            elif isinstance(each, PascalVOCDetectionEvaluator):
+                each._image_set_path = _written(ids, folder)
+                each.evaluate()
+                how.append(
+                    f"{name} on these images only; its numbers, in which classes that are "
+                    "not in them count as 0, are left out"
+                )
             else:
-                judges_part = _restrict(each, ids, folder)
+                how.append(f"{name}, whose numbers are left out: other images count as missed")
                 try:
-                    results = each.evaluate()
+                    each.evaluate()
                 except Exception as error:  # of any evaluator
-                    if judges_part:
-                        raise
-                    results = {}
                     warnings.append(
                         f"{name} could not evaluate {len(ids)} images of the test set, and may "
                         f"need all of them: {described(error)}"
                     )
-                how.append(
-                    f"{name} with its list of images cut down to these"
-                    if judges_part
-                    else f"{name} counts the other images as missed, so its numbers are left out"
-                )
-        if judges_part:
-            metrics.update(_numbers(results))
     facts = EvaluationFacts(
         evaluators=[type(each).__name__ for each in evaluators],
         num_images=len(ids),
@@ -109,15 +107,12 @@ def _each(evaluator: Any) -> list[Any]:
     return [several]
 
 
-def _restrict(evaluator: Any, ids: list[Any], folder: str) -> bool:
-    """Let an evaluator look for these images only, if it has a list of them."""
-    if not isinstance(evaluator, PascalVOCDetectionEvaluator):
-        return False
+def _written(ids: list[Any], folder: str) -> str:
+    """A list of images as Pascal VOC has them."""
     path = os.path.join(folder, "images.txt")
     with open(path, "w") as file:
         file.writelines(f"{name}\n" for name in ids)
-    evaluator._image_set_path = path
-    return True
+    return path
 
 
 def _numbers(results: Any) -> dict[str, float | None]:

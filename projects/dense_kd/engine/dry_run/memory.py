@@ -49,7 +49,7 @@ class PeakMemory:
         since = "" if self._restarted else ", the highest since its start"
         return (
             max(0, peak - self._before),
-            f"resident memory of the process above what it had before the model was built{since}",
+            f"resident, above what the process had before the model was built{since}",
         )
 
 

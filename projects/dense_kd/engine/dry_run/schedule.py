@@ -67,8 +67,8 @@ def turning_points(
     for before, after in zip(places, places[1:]):
         if values[after] < 0.9 * values[before]:
             first = _search(_below(multiplier, 0.9 * values[before]), before, after)
-            level_before = multiplier(max(first - 2, 0)) <= 1.001 * multiplier(first - 1)
-            if level_before and multiplier(first) < 0.9 * multiplier(first - 1):
+            was_level = first > 1 and multiplier(first - 2) <= 1.001 * multiplier(first - 1)
+            if was_level and multiplier(first) < 0.9 * multiplier(first - 1):
                 points.append((first, multiplier(first), "drop"))
     if last > points[-1][0]:
         points.append((last, values[last], "end"))

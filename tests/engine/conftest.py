@@ -1,4 +1,4 @@
-"""The data of the checked runs."""
+"""The data of the runs that are checked or tried."""
 
 from __future__ import annotations
 
