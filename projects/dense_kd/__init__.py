@@ -27,8 +27,12 @@ else:
         if name.startswith("__") and name != "__all__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         # Modules first: one that is being imported may ask for another.
-        if importlib.util.find_spec(f"{__name__}.{name}") is not None:
-            return importlib.import_module(f"{__name__}.{name}")
+        module = f"{__name__}.{name}"
+        try:
+            return importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
         public = importlib.import_module(f"{__name__}.public")
         if not hasattr(public, name):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

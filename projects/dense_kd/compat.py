@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import platform
 import socket
@@ -213,4 +214,16 @@ def _gloo_worker(
         comm.synchronize()
         main(*args)
     finally:
+        _forget_groups()
         torch.distributed.destroy_process_group()
+
+
+def _forget_groups() -> None:
+    """Let go of the process groups that detectron2 and unreachable models hold.
+
+    Their threads end with them. Those of a group that outlives the interpreter abort the process
+    now and then, after all its work is done.
+    """
+    comm._LOCAL_PROCESS_GROUP = None
+    comm._get_global_gloo_group.cache_clear()
+    gc.collect()

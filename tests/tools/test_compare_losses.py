@@ -232,6 +232,8 @@ def test_two_configs_are_trained_by_this_checkout(compare, repository, tmp_path)
 
 
 _DOUBLED = """
+from .detectors import GFL
+
 _losses = GFL.losses
 GFL.losses = lambda *args: {name: 2 * value for name, value in _losses(*args).items()}
 """

@@ -45,6 +45,7 @@ def _replacements(gpu: GPU, frontend: Frontend) -> dict[Any, dict[str, Any]]:
 
     location_tag = torch.serialization.location_tag
     return {
+        **_of_any_accelerator(gpu),
         torch.cuda: {
             "is_available": always(True),
             "is_bf16_supported": always(True),
@@ -76,6 +77,19 @@ def _replacements(gpu: GPU, frontend: Frontend) -> dict[Any, dict[str, Any]]:
     }
 
 
+def _of_any_accelerator(gpu: GPU) -> dict[Any, dict[str, Any]]:
+    """Those of ``torch.accelerator``, which torch has since 2.6."""
+    if not hasattr(torch, "accelerator"):
+        return {}
+    return {
+        torch.accelerator: {
+            "current_device_index": lambda: 0,
+            "current_stream": lambda device=None: Stream(gpu),
+            "synchronize": lambda device=None: gpu.stop("synchronize"),
+        }
+    }
+
+
 class Stream:
     """The one stream of the GPU."""
 
@@ -84,6 +98,10 @@ class Stream:
 
     def synchronize(self) -> None:
         self.gpu.stop("synchronize")
+
+    def is_capturing(self) -> bool:
+        """It makes no graph."""
+        return False
 
     def wait_stream(self, stream: Stream) -> None:
         """It waits for itself."""
