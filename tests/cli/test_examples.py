@@ -12,6 +12,7 @@ from helpers.configs import files_loaded_once
 
 SMALLER = {
     "train": ["train.max_iter=2", "dataloader.train.total_batch_size=2"],
+    "check": ["train.overwrite=True", "--images=1", "--steps=1"],
     "eval": [],
     "convert": [],
     "list": [],
@@ -21,6 +22,7 @@ SMALLER = {
 COSTLY = {
     "dense-kd train quickstart/student --num-gpus 2": "starts processes",
     "dense-kd train bckd/gfl_r101_r50_1x --num-gpus 8": "needs COCO and GPUs",
+    "dense-kd check bckd/gfl_r101_r50_1x --num-gpus 8": "needs COCO",
     "dense-kd eval gfl/r101_2x_ms --num-gpus 8": "needs COCO and GPUs",
     "dense-kd convert mmdet://gfl_r50_fpn_1x_coco": "downloads",
 }

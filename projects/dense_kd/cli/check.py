@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from .train import add_config, take_config
+from .arguments import add_config, take_names
 
 HELP = "try a run on a few images, and say what does not fit"
 EXAMPLES = [
     "dense-kd check quickstart/distill",
     "dense-kd check quickstart/student train.max_iter=2000 dataloader.train.total_batch_size=8",
-    "dense-kd check bckd/gfl_r101_r50_1x --num-gpus 8  # one of 8 processes, with its 2 images",
-    "dense-kd check my_config.py train.device=cpu --batch-size 2 --images 2 --steps 1",
+    "dense-kd check quickstart/distill --batch-size 2 --images 2 --steps 1  # sooner",
     "dense-kd check quickstart/distill --json",
+    "dense-kd check bckd/gfl_r101_r50_1x --num-gpus 8  # one of 8 processes, with its 2 images",
 ]
 
 
@@ -29,13 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what a dry run finds; 1 if anything does not fit."""
-    take_config(args)
-
     import json
 
     from ..engine import load_config
     from ..engine.dry_run import dry_run
 
+    take_names(args, "config_file")
     found = dry_run(
         load_config(args.config_file, args.opts),
         num_images=args.images,
