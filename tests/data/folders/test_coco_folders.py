@@ -255,6 +255,31 @@ def test_what_cannot_be_trained_on_is_refused(tmp_path, edit, message):
         read(tmp_path, edit=edit)
 
 
+@pytest.mark.parametrize(
+    "convert, message",
+    [
+        (lambda x, y, w, h: [x, y, x + w, y + h], "seem to be the corners x1, y1, x2, y2"),
+        (lambda x, y, w, h: [x / 40, y / 30, w / 40, h / 30], "seem to be in parts of the image"),
+    ],
+)
+def test_boxes_that_are_written_in_another_way_are_refused(tmp_path, convert, message):
+    def edit(content):
+        for annotation in content["annotations"]:
+            annotation["bbox"] = convert(*annotation["bbox"])
+
+    with pytest.raises(DatasetError, match=message):
+        read(tmp_path, edit=edit)
+
+
+def test_a_test_file_without_annotations_is_no_test_set(tmp_path):
+    write_coco(tmp_path / "train.json", scenes(4), tmp_path / "images")
+    write_coco(tmp_path / "test.json", scenes(2), tmp_path / "images",
+               edit=lambda content: content.pop("annotations"))  # fmt: skip
+    dataset = read_dataset(tmp_path)
+    assert dataset.test is None and len(dataset.train) + len(dataset.val) == 4
+    assert ("noted", "part", "without any box, so there is no test set") in reasons(dataset)
+
+
 def test_a_file_that_is_cut_off_is_refused_with_its_name(tmp_path):
     path = write_coco(tmp_path / "labels.json", scenes(2), tmp_path)
     path.write_text(path.read_text()[:-50])

@@ -86,7 +86,7 @@ def test_images_in_folders_with_and_without_a_part_need_a_choice(tmp_path):
     for part in ("train", "more"):
         write_yolo(tmp_path / "images" / part, tmp_path / "labels" / part, scenes(2))
     (tmp_path / "classes.txt").write_text("disc\nsquare\n")
-    with pytest.raises(DatasetError, match="in others that name no part: images/more"):
+    with pytest.raises(DatasetError, match="others whose folders name no part: images/more"):
         read_dataset(tmp_path)
 
 
@@ -151,12 +151,14 @@ def test_a_description_takes_annotations_of_any_layout(tmp_path):
         ("train: {image: images}", "train: no such key 'image'; did you mean images?"),
         ("train: {images: images}\nclases: [a]", "no such key 'clases'; did you mean classes?"),
         ("train: {images: images}", "names no classes"),
-        ("train: {images: pictures}", "train.images=pictures: no such file or folder; tried"),
+        ("train: {images: pictures}", "train.images='pictures': no such file or folder; tried"),
         ("train: {annotations: images}", "expected layout: coco"),
         ("train: {annotations: a.csv}", "expected layout: coco"),
         ("train: {annotations: images}\nlayout: coco", "is not what coco needs"),
         ("train: {images: images}\nlayout: 7", "layout=7; expected layout: coco"),
         ("train: {}", "expected annotations: FILE or FOLDER"),
+        (f"train: {'x' * 5000}\nnames: [a]", "train='xxx.*: no such file or folder"),
+        ("train: {annotations: /dev/null}", "expected layout: coco"),
         ("train: 5\nnames: [a]", "train=5: expected a path"),
         ("train: []\nnames: [a]", r"train=\[\]: expected a path"),
         ("path: 3\ntrain: images\nnames: [a]", "path=3: expected a folder"),

@@ -14,10 +14,10 @@ def reasons(dataset):
 
 
 def test_lists_of_image_sets_make_the_parts(tmp_path):
-    stems = list(scenes(9))
+    stems = list(scenes(8))
     lists = {"train": stems[:4], "val": stems[4:6], "test": stems[6:8], "trainval": stems[:6],
              "disc_train": stems[:1]}  # fmt: skip
-    dataset = read_dataset(write_voc(tmp_path, scenes(9), lists))
+    dataset = read_dataset(write_voc(tmp_path, scenes(8), lists))
     assert (dataset.layout, dataset.classes) == ("voc", ["disc", "square"])
     assert [len(part) for part in (dataset.train, dataset.val, dataset.test)] == [4, 2, 2]
     assert boxes_of(dataset.train)["000"] == EXPECTED
@@ -33,6 +33,17 @@ def test_without_a_list_for_validation_one_is_drawn(tmp_path, lists):
     count = 8 if lists else 10
     assert (len(dataset.train), len(dataset.val)) == (count - 2, 2)
     assert f"2 of its {count} images were drawn for val (val_fraction=0.2, seed=3)" in dataset.split
+
+
+def test_several_sets_have_their_own_lists(tmp_path):
+    for year, offset in (("VOC2007", 0), ("VOC2012", 6)):
+        content = {f"{int(k) + offset:03d}": v for k, v in scenes(6).items()}
+        stems = list(content)
+        write_voc(tmp_path / year, content, {"train": stems[:3], "val": stems[3:5]})
+    dataset = read_dataset(tmp_path)
+    assert (len(dataset.train), len(dataset.val)) == (6, 4)
+    assert dataset.problems.summary() == "noted 2 files (annotations that no list names)"
+    assert str(next(iter(dataset.problems))).endswith("names (1, as 005.xml)")
 
 
 def test_xml_files_beside_the_images_of_each_part_are_recognised(tmp_path):
@@ -66,7 +77,8 @@ def test_difficult_objects_are_objects(tmp_path):
 
 
 def test_lists_of_windows_with_blank_lines_suffixes_and_a_second_column_are_read(tmp_path):
-    root = write_voc(tmp_path, {"a b": [("disc", [1, 1, 9, 9])], **scenes(4)}, {"val": ["003"]})
+    objects = {"a b": [("disc", [1, 1, 9, 9])], **scenes(4)}
+    root = write_voc(tmp_path, objects, {"val": ["002", "003"]})
     (root / "ImageSets/Main/train.txt").write_bytes(b"\xef\xbb\xbfa b\r\n\r\n000.jpg\r\n001 -1\r\n")
     dataset = read_dataset(root)
     assert sorted(boxes_of(dataset.train)) == ["000", "001", "a b"]
@@ -79,6 +91,7 @@ def test_what_a_list_names_and_what_it_lacks(tmp_path):
     dataset = read_dataset(root)
     assert reasons(dataset) == [
         ("dropped", "image", "listed, but without annotation file"),
+        ("noted", "file", "annotations that no list names"),
         ("dropped", "image", "listed, but missing"),
     ]
     assert list(boxes_of(dataset.train)) == ["000"]

@@ -43,6 +43,27 @@ def test_common_layouts_with_parts_are_recognised(tmp_path, images, labels, val)
     assert len(dataset.problems) == 0
 
 
+def test_a_part_whose_images_are_all_empty_is_a_part(tmp_path):
+    for part in ("train", "val"):
+        write_yolo(tmp_path / "images" / part, tmp_path / "labels" / part, scenes(3))
+        (tmp_path / "classes.txt").write_text(NAMES)
+    write_image(tmp_path / "images/test/a.png")
+    write_image(tmp_path / "runs/train/batch.png")  # what a training wrote
+    dataset = read_dataset(tmp_path)
+    assert (len(dataset.train), len(dataset.val), dataset.test) == (3, 3, None)
+    assert ("noted", "part", "without any box, so there is no test set") in reasons(dataset)
+    for path in (tmp_path / "labels/val").iterdir():
+        path.unlink()
+    with pytest.raises(DatasetError, match="3 images of the part 'val' have no box to evaluate"):
+        read_dataset(tmp_path)
+
+
+def test_notes_of_label_studio_are_no_coco_annotations(tmp_path):
+    flat(tmp_path)
+    (tmp_path / "notes.json").write_text('{"categories": [{"id": 0, "name": "disc"}], "info": {}}')
+    assert read_dataset(tmp_path).layout == "yolo"
+
+
 @pytest.mark.parametrize("place", ["classes.txt", "labels/classes.txt", "obj.names"])
 def test_a_flat_folder_is_split_and_classes_come_from_a_file(tmp_path, place):
     flat(tmp_path)

@@ -69,8 +69,11 @@ def read_dataset(
     Raises:
         DatasetError: the layout is not recognised, or the dataset cannot be trained on.
     """
-    check_within(val_fraction=val_fraction)
-    check_counts(at_least=0, seed=seed)
+    try:
+        check_within(val_fraction=val_fraction)
+        check_counts(at_least=0, seed=seed)
+    except ValueError as error:
+        raise DatasetError(str(error)) from None
     if layout not in (None, *KINDS):
         raise DatasetError(f"layout={layout!r}: expected one of {KINDS}, or None to recognise it")
     found, tree = _recognised(Path(os.path.abspath(os.path.expanduser(path))), layout)
@@ -91,11 +94,11 @@ def read_dataset(
 
 
 def _recognised(path: Path, layout: str | None) -> tuple[Layout, Tree]:
-    if path.is_dir():
+    if os.path.isdir(path):  # not Path.is_dir, which raises for names that are too long
         tree = Tree(path)
         found = recognise(tree, layout)
         return found, tree
-    if not path.exists():
+    if not os.path.exists(path):
         raise DatasetError(f"{path} does not exist; expected the folder of a dataset, a COCO "
                            "JSON file or a YAML file that describes one")  # fmt: skip
     if path.suffix.lower() in (".yaml", ".yml"):

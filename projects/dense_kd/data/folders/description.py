@@ -38,10 +38,10 @@ _KEYS = ("name", "path", "layout", *PARTS, "classes", "names", "nc")
 _PLACE_KEYS = ("images", "annotations", "list")
 _MAX_BYTES = 4 * 2**20
 _NEEDS: dict[str, Callable[[Place], bool]] = {
-    "coco": lambda place: place.annotations is not None and place.annotations.is_file(),
-    "voc": lambda place: place.annotations is not None and place.annotations.is_dir(),
+    "coco": lambda place: place.annotations is not None and os.path.isfile(place.annotations),
+    "voc": lambda place: place.annotations is not None and os.path.isdir(place.annotations),
     "yolo": lambda place: (
-        place.images is not None and (place.annotations is None or place.annotations.is_dir())
+        place.images is not None and (place.annotations is None or os.path.isdir(place.annotations))
     ),
 }
 
@@ -90,7 +90,7 @@ class _Description:
             raise DatasetError(f"{path}: path={shortened(base)}: expected a folder")
         root = _absolute(path.parent / os.path.expanduser(base))
         # Where `path` names the folder on the machine that wrote the file.
-        self.root = root if root.is_dir() else path.parent
+        self.root = root if os.path.isdir(root) else path.parent
 
     def layout(self) -> Layout:
         parts = {part: self._places(part) for part in PARTS if self.content.get(part) is not None}
@@ -130,10 +130,12 @@ class _Description:
         names = [text, text.lstrip("./")] if text.startswith("../") else [text]
         tried = [_absolute(base / name) for base in (self.root, self.path.parent) for name in names]
         for path in tried:
-            if path.exists():
+            if os.path.exists(path):
                 return path
-        listed = ", ".join(dict.fromkeys(map(str, tried)))
-        raise DatasetError(f"{self.path}: {key}={value}: no such file or folder; tried {listed}")
+        listed = ", ".join(dict.fromkeys(str(path)[:300] for path in tried))
+        raise DatasetError(
+            f"{self.path}: {key}={shortened(value)}: no such file or folder; tried {listed}"
+        )
 
     def _kind(self, places: list[Place]) -> str:
         kinds = {_kind_of(place) for place in places}
@@ -191,7 +193,7 @@ def _kind_of(place: Place) -> str | None:
     path = place.annotations
     if path is None:
         return "yolo"
-    if path.is_file():
+    if not os.path.isdir(path):
         return "coco" if path.suffix.lower() == ".json" else None
     suffixes = {os.path.splitext(name)[1].lower() for name in os.listdir(path)}
     kinds = {".xml": "voc", ".txt": "yolo"}

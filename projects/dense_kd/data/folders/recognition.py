@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 
 from ..build import DatasetError
@@ -89,29 +90,43 @@ def looks_like_coco(path: Path) -> bool:
             start = file.read(_PEEK)
     except OSError:
         return False
-    return re.search(rb'"(images|annotations|categories)"\s*:\s*\[', start) is not None
+    lists = set(re.findall(rb'"(images|annotations|categories)"\s*:\s*\[', start))
+    # Categories alone are Label Studio's notes beside YOLO's labels, if nothing follows.
+    return bool(lists - {b"categories"}) or (bool(lists) and len(start) == _PEEK)
 
 
 def _voc(tree: Tree) -> Layout | None:
     folders = [f for f in tree.with_files(".xml") if _looks_like_voc(f)]
     if not folders:
         return None
-    lists = {
-        path.stem: path
-        for folder in tree.with_files(".txt")
-        if folder.path.name == "Main" or folder.path.name.lower() == "imagesets"
-        for path in (folder.path / name for name in folder.named(".txt"))
-    }
-    by_part = _by_part(tree, [folder.path for folder in folders], "XML files")
-    if len(folders) == 1 and {"train", "trainval"} & lists.keys():
-        annotations = folders[0].path
+    places: dict[str, list[Place]] = defaultdict(list)
+    without = []
+    for folder in folders:
+        lists = _lists(tree, folder.path if len(folders) > 1 else None)
+        if not {"train", "trainval"} & lists.keys():
+            without.append(folder.path)
+            continue
         listed = {part: lists[part] for part in PARTS if part in lists}
         if "train" not in lists or ("val" not in lists and "trainval" in lists):
             listed["train"] = lists["trainval"]
-        places = {part: [Place(annotations, listing=path)] for part, path in listed.items()}
-    else:
-        places = {part: [Place(path) for path in paths] for part, paths in by_part.items()}
-    return Layout(tree.root.name, tree.root, "voc", places)
+        for part, path in listed.items():
+            places[part].append(Place(folder.path, listing=path))
+    for part, paths in _by_part(tree, without, "XML files", set(places)).items():
+        places[part] += [Place(path) for path in paths]
+    return Layout(tree.root.name, tree.root, "voc", dict(places))
+
+
+def _lists(tree: Tree, annotations: Path | None) -> dict[str, Path]:
+    """The lists in ImageSets/Main by their stem; with several sets, those beside one's files."""
+    found = {}
+    for folder in tree.with_files(".txt"):
+        names = [name.lower() for name in folder.path.relative_to(tree.root).parts]
+        above = folder.path.parent if names[-1:] == ["main"] else folder.path
+        beside = annotations is None or above.parent == annotations.parent
+        if names[-2:] == ["imagesets", "main"] or names[-1:] == ["imagesets"]:
+            if beside:
+                found.update({Path(n).stem: folder.path / n for n in folder.named(".txt")})
+    return found
 
 
 def _looks_like_voc(folder: Folder) -> bool:
@@ -141,7 +156,9 @@ def _yolo(tree: Tree) -> Layout | None:
     folders = [f.path for f in tree.folders.values() if f.images and _has_labels(tree, f)]
     if not folders:
         return None
-    # Folders without labels count as well where others have them: their images are empty.
+    # A part whose images are all without labels lies beside the others all the same.
+    others = [f.path for f in tree.folders.values() if f.images and f.path not in folders]
+    folders += [path for path in others if any(_is_other_part(path, f, root) for f in folders)]
     parts = _by_part(tree, folders, "images with labels")
     places = {part: [Place(images=path) for path in paths] for part, paths in parts.items()}
     near = [root, *sorted({label_folder(folder) for folder in folders})]
@@ -181,19 +198,34 @@ def _has_labels(tree: Tree, folder: Folder) -> bool:
     return False
 
 
-def _by_part(tree: Tree, folders: list[Path], what: str) -> dict[str, list[Path]]:
+def _is_other_part(path: Path, other: Path, root: Path) -> bool:
+    """Whether two paths differ in one name only, and both name a part there."""
+    pair = path.relative_to(root).parts, other.relative_to(root).parts
+    differing = [names for names in zip(*pair) if names[0] != names[1]]
+    return (
+        len(pair[0]) == len(pair[1])
+        and len(differing) == 1
+        and None not in map(part_of, differing[0])
+    )
+
+
+def _by_part(
+    tree: Tree, folders: list[Path], what: str, others: Collection[str] = ()
+) -> dict[str, list[Path]]:
+    """Folders by the part that their paths name; all are for training if none names one."""
     parts: dict[str, list[Path]] = defaultdict(list)
     for path in folders:
         parts[part_of_path(path, tree.root) or ""].append(path)
     without = parts.pop("", [])
-    if without and parts:
+    named = [*others, *parts]
+    if without and named:
         names = ", ".join(path.relative_to(tree.root).as_posix() for path in without[:4])
         raise DatasetError(
-            f"{tree.root} has {what} in folders of {' and '.join(parts)}, and in others that name "
-            f"no part: {names}; move them, or name the folders of each part in a YAML file, as in "
+            f"{tree.root} has {what} of {' and '.join(named)}, and others whose folders name no "
+            f"part: {names}; move them, or name the folders of each part in a YAML file, as in "
             "train: [FOLDER, FOLDER]"
         )
-    return dict(parts) or {"train": without}
+    return dict(parts) or ({"train": without} if without else {})
 
 
 def _evidence(tree: Tree, layout: Layout) -> str:

@@ -34,6 +34,7 @@ def read_voc(layout: Layout, tree: Tree, problems: Problems) -> Annotations:
     parts: dict[str, list[RawImage]] = {}
     for part, places in layout.parts.items():
         parts[part] = [image for place in places for image in _images(place, part, tree, problems)]
+    _note_unlisted(layout, parts, problems)
     names = {o.label for part in parts.values() for image in part for o in image.objects}
     return Annotations(sorted(names), parts)
 
@@ -73,6 +74,19 @@ def _images(place: Place, part: str, tree: Tree, problems: Problems) -> list[Raw
         size = (width, height) if width is not None and height is not None else None
         images.append(RawImage(file, path, _objects(content, path, problems), size))
     return images
+
+
+def _note_unlisted(layout: Layout, parts: Mapping[str, list[RawImage]], problems: Problems) -> None:
+    """Files that no list names are left out, as the lists say; their number is noted."""
+    used = {image.source for part in parts.values() for image in part}
+    used |= {layout.root / problem.file for problem in problems}
+    places = [place for part in layout.parts.values() for place in part]
+    folders = {place.annotations for place in places if place.listing}
+    for folder in sorted(path for path in folders if path is not None):
+        left = sorted(set(folder.glob("*.xml")) - used)
+        if left:
+            detail = f"{len(left)}, as {left[0].name}"
+            problems.add("noted", "file", "annotations that no list names", folder, "", detail)
 
 
 def _listed(listing: Path, files: Mapping[str, Path], problems: Problems) -> list[str]:

@@ -33,16 +33,19 @@ def label_folder(images: Path) -> Path:
     if "images" in names:
         index = len(names) - 1 - names[::-1].index("images")
         folder = Path(*images.parts[:index], "labels", *images.parts[index + 1 :])
-        if folder.is_dir():
+        if os.path.isdir(folder):
             return folder
     beside = images.parent / "labels"
-    return beside if beside.is_dir() and images.name.lower() != "labels" else images
+    return beside if os.path.isdir(beside) and images.name.lower() != "labels" else images
 
 
 def read_yolo(layout: Layout, problems: Problems) -> Annotations:
     """All images and boxes of a dataset with YOLO's labels.
 
-    An image without a label file, or with an empty one, shows no object.
+    An image without a label file, or with an empty one, shows no object. Boxes are parts of the
+    image as it is seen, turned by its EXIF orientation. What follows the class in a line is a
+    box (x and y of its centre, width, height), with or without a score, or a polygon of at least
+    three points, of which the box is taken.
 
     Args:
         layout: with the names of the classes.
@@ -65,7 +68,7 @@ def read_yolo(layout: Layout, problems: Problems) -> Annotations:
                     parts[part].append(RawImage(file, path, objects))
     # A list may leave images out, and then their labels have none.
     every = [place for places in layout.parts.values() for place in places]
-    if all(p.listing is None and p.images is not None and p.images.is_dir() for p in every):
+    if all(p.listing is None and p.images is not None and os.path.isdir(p.images) for p in every):
         _drop_orphans(used, problems)
     return Annotations(layout.classes, parts)
 
@@ -84,7 +87,7 @@ def _label_file(image: Path, place: Place) -> Path:
 def _image_files(place: Place) -> list[Path]:
     path = place.images
     assert path is not None
-    if path.is_dir():
+    if os.path.isdir(path):
         tree = Tree(path)
         found = [f.path / name for f in tree.folders.values() for name in f.images]
         if place.listing is None:
@@ -153,7 +156,7 @@ def _box(values: list[float]) -> tuple[float, float, float, float] | None:
 def _drop_orphans(used: set[Path], problems: Problems) -> None:
     """Record label files without an image."""
     for folder in sorted({path.parent for path in used}):
-        for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
             path, lower = folder / name, name.lower()
             other = lower in CLASS_FILES or lower.startswith((".", "readme"))
             if lower.endswith(".txt") and not other and path not in used and path.is_file():
