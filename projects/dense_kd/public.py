@@ -24,6 +24,7 @@ from .methods import (
     KDMethod,
     MethodSet,
 )
+from .prediction import Predictor
 from .recipes import known_teacher, recipe
 from .teacher import Teacher
 from .yacs_config import DistillFCOS, DistillRetinaNet, add_dense_kd_config
@@ -55,6 +56,7 @@ __all__ = [
     "GIBox",
     "KDMethod",
     "MethodSet",
+    "Predictor",
     "RetinaNet",
     "Teacher",
     "add_dense_kd_config",

@@ -14,6 +14,7 @@ SMALLER = {
     "train": ["train.max_iter=2", "dataloader.train.total_batch_size=2"],
     "check": ["train.overwrite=True", "--images=1", "--steps=1"],
     "eval": [],
+    "predict": [],
     "convert": [],
     "list": [],
 }
@@ -24,6 +25,7 @@ COSTLY = {
     "dense-kd train bckd/gfl_r101_r50_1x --num-gpus 8": "needs COCO and GPUs",
     "dense-kd check bckd/gfl_r101_r50_1x --num-gpus 8": "needs COCO",
     "dense-kd eval gfl/r101_2x_ms --num-gpus 8": "needs COCO and GPUs",
+    "dense-kd predict mmdet://gfl_r50_fpn_1x_coco": "downloads",
     "dense-kd convert mmdet://gfl_r50_fpn_1x_coco": "downloads",
 }
 """{beginning of an example: why it is only parsed, and its configs looked for}."""

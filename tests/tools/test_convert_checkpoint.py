@@ -14,8 +14,12 @@ from unittest import mock
 import pytest
 import torch
 
-from dense_kd.checkpoint import CheckpointError, convert_file, read_weights
+from dense_kd import Predictor
+from dense_kd.checkpoint import CheckpointError, convert_file, read_content, read_weights
+from dense_kd.checkpoint.description import description_of
 from helpers.builders import GOLDEN, tiny_fcos
+from helpers.described import picture
+from helpers.mmdet_models import detector
 
 SCRIPT = Path(__file__).parent.parent.parent / "tools" / "convert_checkpoint.py"
 FCOS = GOLDEN / "det_fcos.pth"
@@ -37,6 +41,21 @@ if {distiller}:
         methods=L(MethodSet)(bckd=L(BCKD)()),
     )
 """
+
+
+def test_what_is_checked_against_a_config_describes_its_detector(tmp_path):
+    config, out = written_config(tmp_path), tmp_path / "out.pth"
+    assert run(FCOS, out, "--config", config).returncode == 0
+    with pytest.raises(CheckpointError, match="'helpers.mmdet_models.detector', which is none of"):
+        Predictor(out)
+    found = Predictor(out, device="cpu", allow=[detector]).predict([picture()])
+    assert len(next(found).class_names) == Predictor(out, allow=[detector]).model.num_classes
+
+    again = tmp_path / "again.pth"  # what describes itself is converted with its description
+    assert run(out, again, "--part", "student").returncode == 0
+    assert description_of(read_content(str(again)), "") is not None
+    assert run(FCOS, again).returncode == 0
+    assert description_of(read_content(str(again)), "") is None
 
 
 def written_config(folder: Path, distiller: bool = False) -> Path:
@@ -234,7 +253,7 @@ def test_a_file_with_our_keys_is_checked_and_written_smaller(tmp_path):
     assert "the keys are ours already" in done.stdout
     assert "dropped: kd.mgd.weight (of a method)" in done.stdout
     content = torch.load(tmp_path / "out.pth", weights_only=True)
-    assert list(content) == ["model"] and content["model"].keys() == state.keys()
+    assert list(content) == ["model", "dense_kd"] and content["model"].keys() == state.keys()
     done = run(*arguments, "--part", "teacher")
     assert done.returncode != 0 and "has no teacher in it" in done.stderr
     done = run(*arguments)  # against the teacher of the config

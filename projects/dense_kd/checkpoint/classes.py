@@ -14,6 +14,7 @@ CLASS_NAMES = "class_names"
 
 _PLACES = (
     (CLASS_NAMES,),
+    ("dense_kd", CLASS_NAMES),  # of a run of ours
     ("meta", "CLASSES"),  # mmdetection 2.x
     ("meta", "dataset_meta", "classes"),  # 3.x
     ("meta", "dataset_meta", "CLASSES"),

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from .classes import CLASS_NAMES, check_class_names, class_names
+from .description import ENTRY, Description, description_of
 from .errors import CheckpointError, listed
 from .fitting import load_strictly
 from .layouts.formats import Conversion, convert_state, model_state
@@ -27,6 +28,7 @@ def convert_file(
     *,
     background: bool = True,
     model: nn.Module | None = None,
+    description: Description | None = None,
 ) -> Conversion:
     """Read a checkpoint of another project and write {"model": weights with our keys}.
 
@@ -36,6 +38,7 @@ def convert_file(
         part: "student" or "teacher" of the checkpoint of a distiller of mmdetection.
         background: see :func:`.layouts.torchvision.convert_torchvision`.
         model: a model that the weights must fit; it holds them afterwards.
+        description: of ``model``, to be written with it; by default that of ``source``.
 
     Raises:
         CheckpointError: ``source`` cannot be read, is of no model that we know, lacks part of its
@@ -65,8 +68,14 @@ def convert_file(
             f"the head of {source}, {conversion.project}'s {conversion.model}, is incomplete; it "
             f"lacks what would be our keys {', '.join(listed(missing))}"
         )
-    content = {"model": conversion.weights, **({CLASS_NAMES: names} if names else {})}
-    replace_atomically(target, lambda file: torch.save(content, file))
+    written: dict[str, Any] = {"model": conversion.weights}
+    if names:
+        written[CLASS_NAMES] = names
+    if description is None:
+        description = description_of(content, source)
+    if description is not None:
+        written[ENTRY] = description.content()
+    replace_atomically(target, lambda file: torch.save(written, file))
     return conversion
 
 

@@ -8,7 +8,10 @@ from detectron2.config import instantiate
 from torch import nn
 
 from ..checkpoint import CheckpointError, Conversion, convert_file, published_file
+from ..checkpoint.description import Description
 from .checks import load_config
+from .checks.data import detector_of
+from .state.described_run import describe_run
 
 
 def convert_checkpoint(
@@ -27,7 +30,7 @@ def convert_checkpoint(
         part: of a distiller's file, "student" or "teacher".
         background: whether the classes of a detector of torchvision begin with the background.
         config: of the model that the weights have to fit exactly; of a distiller it is the
-            teacher, or with ``part="student"`` the student.
+            teacher, or with ``part="student"`` the student. Its description is written, too.
 
     Returns:
         What was found in it.
@@ -43,8 +46,15 @@ def convert_checkpoint(
         raise CheckpointError(f"OUT is a folder, expected a file: {target}")
     if os.path.realpath(source) == os.path.realpath(target):
         raise CheckpointError(f"IN and OUT are the same file: {target}")
-    model = _model_of(config, part) if config else None
-    return convert_file(published_file(source), target, part, background=background, model=model)
+    model, description = _model_of(config, part) if config else (None, None)
+    return convert_file(
+        published_file(source),
+        target,
+        part,
+        background=background,
+        model=model,
+        description=description,
+    )
 
 
 def describe(conversion: Conversion, target: str) -> str:
@@ -61,10 +71,10 @@ def describe(conversion: Conversion, target: str) -> str:
     return f"{target}: {what}\n{conversion.table()}"
 
 
-def _model_of(config: str, part: str | None) -> nn.Module:
-    model = load_config(config).get("model")
-    if model is None:
+def _model_of(config: str, part: str | None) -> tuple[nn.Module, Description]:
+    cfg = load_config(config)
+    if cfg.get("model") is None:
         raise CheckpointError(f"{config} has no 'model', expected a config of a detector")
-    if "teacher" in model and "student" in model:
-        model = model.student if part == "student" else model.teacher.model
-    return instantiate(model)
+    distils = "teacher" in cfg.model and "student" in cfg.model
+    mode = "evaluate_teacher" if distils and part != "student" else "evaluate"
+    return instantiate(detector_of(cfg, mode)[1]), describe_run(cfg, mode)

@@ -15,7 +15,8 @@ from .. import compat
 __all__ = ["cores", "environment", "result_settings"]
 
 _PACKAGE = Path(__file__).parents[1]
-_WITHOUT_EFFECT = ("cli/", "demo/", "pipeline/", "visualize/")  # what they decide is in the config
+# What they decide is in the config.
+_WITHOUT_EFFECT = ("cli/", "demo/", "pipeline/", "prediction/", "visualize/")
 
 
 def result_settings(config: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ..checkpoint import AtomicCheckpointer, load_strictly
+from ..checkpoint.description import ENTRY
 from ..distiller import Distiller
 from .building import build, build_optimizer
 from .checks import check_run
@@ -28,6 +29,7 @@ from .checks.tree import select
 from .evaluation import Evaluation
 from .loaders import load_training
 from .state import run_folder
+from .state.described_run import DescribedRun
 from .state.stored_config import StoredConfig
 from .trainer import make_trainer
 
@@ -119,6 +121,7 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
         trainer=weakref.proxy(trainer),
         config=config,
     )
+    checkpointer.add_checkpointable(ENTRY, DescribedRun(cfg))
     PathManager.mkdirs(cfg.train.output_dir)
     run_folder.clear(cfg)
     main = comm.is_main_process()

@@ -143,6 +143,7 @@ def draw_boxes(
     classes: Sequence[int] | Tensor,
     *,
     scale: float = 3,
+    weight: float = 1.0,
 ) -> Image.Image:
     """Draw labelled boxes on an enlarged image, the first ones on top.
 
@@ -152,12 +153,14 @@ def draw_boxes(
         labels: D texts.
         classes: D indices, which choose the colours.
         scale: enlargement of the image.
+        weight: of lines and letters, above 1 for large pictures.
     """
     height, width = pixels.shape[:2]
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     picture = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
-    font = _font()
+    font = _font(weight)
+    line = max(1, round(2 * weight))
     colours = [_COLOURS[int(c) % len(_COLOURS)] for c in classes]
     # Labels after all boxes: a line through a text makes it illegible.
     entries = list(zip((boxes * scale).tolist(), labels, colours))[::-1]
@@ -165,8 +168,8 @@ def draw_boxes(
         # Inside the picture with the width of the line.
         x1, y1 = max(x1, 1), max(y1, 1)
         x2, y2 = max(x1 + 1, min(x2, size[0] - 2)), max(y1 + 1, min(y2, size[1] - 2))
-        draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="black", width=4)
-        draw.rectangle((x1, y1, x2, y2), outline=colour, width=2)
+        draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="black", width=line + 2)
+        draw.rectangle((x1, y1, x2, y2), outline=colour, width=line)
     for (x1, y1, _, _), label, colour in entries:
         left, top, right, bottom = draw.textbbox((0, 0), label, font=font)
         x = min(max(x1, 0), max(size[0] - right - 5, 0))
@@ -187,8 +190,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def _font() -> ImageFont.FreeTypeFont:
+def _font(weight: float) -> ImageFont.FreeTypeFont:
     # matplotlib brings a font file, so that the pictures look alike everywhere.
     return ImageFont.truetype(
-        f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans-Bold.ttf", _FONT_SIZE
+        f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans-Bold.ttf", round(_FONT_SIZE * weight)
     )

@@ -14,6 +14,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.registry import locate
 from releases.make import KEPT, NAMES, REMAINING, summary, unpack
 
+from dense_kd import Predictor
+from dense_kd.checkpoint import CheckpointError
 from dense_kd.engine.comparison.recording import record
 from dense_kd.engine.state import run_folder
 
@@ -49,6 +51,14 @@ def test_no_class_and_no_option_counts_as_changed(run, written):
 def test_the_names_in_the_config_of_a_run_are_found(run):
     names = re.findall(r"dense_kd(?:\.\w+)+", (run / "config.yaml").read_text())
     assert names and all(callable(locate(name)) for name in names)
+
+
+def test_its_checkpoint_detects_with_its_config(run):
+    weights = str(run / KEPT)
+    with pytest.raises(CheckpointError, match="does not describe its detector.*--config"):
+        Predictor(weights)
+    prediction = Predictor(weights, f"{run.name}.py", device="cpu")("images/train/000000.png")
+    assert prediction.instances.image_size == prediction.image.shape[:2]
 
 
 def test_a_run_goes_on_as_it_did_with_the_release(run, caplog):

@@ -1,0 +1,179 @@
+"""Images in files and folders, and what is written of the detections on them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import replace_atomically
+from .errors import ImageError, PredictionError
+from .images import ImageInput
+from .predictor import Predictor
+from .results import Prediction
+
+SUFFIXES = frozenset(
+    ".bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+)
+"""Of the images that are looked for in folders; a file that is named may have any."""
+
+RESULTS, UNREADABLE, DRAWN = "predictions.json", "unreadable.txt", "images"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was detected in a number of files.
+
+    Attributes:
+        num_images: that were read.
+        num_detections: in them.
+        unreadable: {path of an image that could not be read: why}.
+        results: the file with all detections.
+        drawn: the folder with the pictures, None if none were drawn.
+    """
+
+    num_images: int
+    num_detections: int
+    unreadable: dict[str, str]
+    results: Path
+    drawn: Path | None
+
+
+def find_images(
+    paths: Iterable[str | os.PathLike[str]], *, leave_out: str | os.PathLike[str] | None = None
+) -> dict[Path, Path]:
+    """The images that files and folders stand for, each once.
+
+    Args:
+        paths: files, which may have any suffix, and folders, in which all images are found that
+            have a usual one; hidden files and folders are left out.
+        leave_out: a folder that is not looked into, for what was written of an earlier time.
+
+    Returns:
+        {image: its place below what was given, for a file its name}, in order.
+
+    Raises:
+        PredictionError: there is no such path, or no image in all of them.
+    """
+    given = [Path(path) for path in paths]
+    missing = [str(path) for path in given if not path.exists()]
+    if missing:
+        raise PredictionError(
+            f"there is no {', '.join(missing)} (here is {os.getcwd()}); expected images, or "
+            "folders with images"
+        )
+    skipped = None if leave_out is None else Path(leave_out).resolve()
+    found: dict[Path, Path] = {}
+    for path in given:
+        if path.is_dir():
+            for file in _images_in(path, skipped):
+                found.setdefault(file, file.relative_to(path))
+        else:
+            found.setdefault(path, Path(path.name))
+    if not found:
+        folders = ", ".join(map(str, given)) or "nothing"
+        raise PredictionError(
+            f"no image was found in {folders}; expected files that end in one of "
+            f"{', '.join(sorted(SUFFIXES))}"
+        )
+    return found
+
+
+def predict_files(
+    predictor: Predictor,
+    paths: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    draw: bool = True,
+    batch_size: int = 4,
+    progress: Callable[[int, int], None] | None = None,
+) -> Outcome:
+    """Detect in files and folders, and write what is found.
+
+    ``output/predictions.json`` is a list in COCO's format of results, see
+    :meth:`.results.Prediction.to_coco`; images are numbered from 1, in order. Pictures go to
+    ``output/images``, below the folders that were given. Images that cannot be read are listed in
+    ``output/unreadable.txt``; there is no such file if there are none.
+
+    Args:
+        predictor: with which.
+        paths: see :func:`find_images`.
+        output: folder, made if it is not there.
+        draw: write pictures with boxes, too.
+        batch_size: see :meth:`.predictor.Predictor.predict`.
+        progress: is told how many images are done, of how many.
+
+    Raises:
+        PredictionError: nothing was found to detect on, ``output`` is a file, or a picture would
+            replace an image.
+    """
+    output = Path(output)
+    images = find_images(paths, leave_out=output)
+    if output.exists() and not output.is_dir():
+        raise PredictionError(f"the output {output} is a file, expected a folder")
+    drawn = _places(images, output / DRAWN) if draw else {}
+    numbers = {str(path): number for number, path in enumerate(images, start=1)}
+    unreadable: dict[str, str] = {}
+    results: list[dict[str, Any]] = []
+
+    def note(image: ImageInput, error: ImageError) -> None:
+        unreadable[str(image)] = str(error)
+
+    done = 0
+    predictions = predictor.predict(numbers, batch_size=batch_size, on_error=note)
+    output.mkdir(parents=True, exist_ok=True)
+    for prediction in predictions:
+        name = str(prediction.file_name)
+        results += prediction.to_coco(numbers[name])
+        if draw:
+            _save(prediction, drawn[Path(name)])
+        done += 1
+        if progress is not None:
+            progress(done + len(unreadable), len(numbers))
+    text = json.dumps(results, ensure_ascii=False)
+    replace_atomically(str(output / RESULTS), lambda file: file.write(text.encode()))
+    (output / UNREADABLE).unlink(missing_ok=True)
+    if unreadable:
+        lines = "".join(f"{error}\n" for error in unreadable.values())
+        (output / UNREADABLE).write_text(lines, encoding="utf-8")
+    return Outcome(
+        done, len(results), unreadable, output / RESULTS, output / DRAWN if draw else None
+    )
+
+
+def _images_in(folder: Path, skipped: Path | None) -> Iterator[Path]:
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            if entry.resolve() != skipped and not entry.is_symlink():
+                yield from _images_in(entry, skipped)
+        elif entry.suffix.lower() in SUFFIXES:
+            yield entry
+
+
+def _places(images: dict[Path, Path], folder: Path) -> dict[Path, Path]:
+    """{image: file of its picture}; images of one name get numbers."""
+    sources = {path.resolve() for path in images}
+    places: dict[Path, Path] = {}
+    taken: set[str] = set()
+    for image, below in images.items():
+        place, number = (folder / below).with_suffix(".jpg"), 1
+        while str(place).casefold() in taken:
+            number += 1
+            place = (folder / below).with_name(f"{below.stem}_{number}.jpg")
+        if place.resolve() in sources:
+            raise PredictionError(
+                f"the picture {place} would replace the image of that name; give another output"
+            )
+        taken.add(str(place).casefold())
+        places[image] = place
+    return places
+
+
+def _save(prediction: Prediction, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    prediction.draw().save(place, quality=92)

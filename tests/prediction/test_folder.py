@@ -1,0 +1,139 @@
+"""Files and folders of images, and what is written of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dense_kd import Predictor
+from dense_kd.data.shapes import CLASSES
+from dense_kd.prediction import PredictionError, find_images, predict_files
+from helpers.described import picture, write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory) -> Predictor:
+    folder = tmp_path_factory.mktemp("weights")
+    weights = write_checkpoint(folder / "a.pth", class_names=list(CLASSES))
+    return Predictor(weights, device="cpu", score_threshold=0.6)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    root = tmp_path / "photos"
+    for seed, name in enumerate(["b.png", "a b/ä.JPG", "a b/c.png", "a b/deep/b.webp"]):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(seed=seed).save(root / name)
+    (root / "notes.txt").write_text("no image")
+    (root / ".hidden").mkdir()
+    picture().save(root / ".hidden" / "x.png")
+    picture().save(root / "._b.png")
+    return root
+
+
+def below(root: Path, found: dict[Path, Path]) -> dict[str, str]:
+    return {path.relative_to(root).as_posix(): str(place) for path, place in found.items()}
+
+
+def test_folders_stand_for_all_images_in_them_and_files_for_themselves(folder):
+    assert below(folder, find_images([folder])) == {
+        name: name for name in ["a b/c.png", "a b/deep/b.webp", "a b/ä.JPG", "b.png"]
+    }
+    (folder / "image").write_bytes((folder / "b.png").read_bytes())
+    given = [folder / "image", str(folder / "a b"), folder / "b.png", folder]
+    assert below(folder, find_images(given)) == {
+        "image": "image",
+        "a b/c.png": "c.png",
+        "a b/deep/b.webp": "deep/b.webp",
+        "a b/ä.JPG": "ä.JPG",
+        "b.png": "b.png",
+    }
+
+
+def test_nothing_found_and_what_is_not_there_are_errors(folder, tmp_path):
+    with pytest.raises(PredictionError, match=r"there is no .*none.jpg, .*gone \(here is "):
+        find_images([folder, tmp_path / "none.jpg", tmp_path / "gone"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PredictionError, match=r"no image was found in .*empty; expected .*\.jpg"):
+        find_images([tmp_path / "empty"])
+    with pytest.raises(PredictionError, match="no image was found in nothing"):
+        find_images([])
+
+
+def test_a_link_to_a_folder_above_is_not_followed_for_ever(folder):
+    (folder / "again").symlink_to(folder)
+    assert len(find_images([folder])) == 4
+
+
+def test_all_is_written_below_the_output(predictor, folder, tmp_path):
+    output, seen = tmp_path / "new" / "found", []
+    outcome = predict_files(
+        predictor, [folder], output, progress=lambda *counts: seen.append(counts)
+    )
+    written = sorted(p.relative_to(output).as_posix() for p in output.rglob("*") if p.is_file())
+    names = ["a b/c", "a b/deep/b", "a b/ä", "b"]
+    assert written == [*(f"images/{name}.jpg" for name in names), "predictions.json"]
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    results = json.loads(outcome.results.read_text(encoding="utf-8"))
+    assert outcome.num_images == 4 and outcome.num_detections == len(results) > 0
+    assert outcome.unreadable == {} and outcome.drawn == output / "images"
+    assert {r["image_id"]: Path(r["file_name"]).name for r in results} == {
+        1: "c.png", 2: "b.webp", 3: "ä.JPG", 4: "b.png",
+    }  # fmt: skip
+    alone = predictor(folder / "b.png").to_coco(4)
+    found = [r for r in results if r["image_id"] == 4]
+    assert [r["category"] for r in found] == [r["category"] for r in alone]
+    for ours, expected in zip(found, alone):
+        assert ours["bbox"] == pytest.approx(expected["bbox"], abs=1e-2)
+    with Image.open(output / "images" / "b.jpg") as drawn:
+        assert drawn.size == (900, 600)
+
+
+def test_the_output_of_an_earlier_time_is_not_detected_on(predictor, folder):
+    output = folder / "found"
+    counts = [predict_files(predictor, [folder], output).num_images for _ in range(2)]
+    assert counts == [4, 4]
+
+
+def test_unreadable_images_are_listed_and_the_others_done(predictor, folder, tmp_path):
+    (folder / "a b" / "damaged.jpg").write_text("no image")
+    for _ in range(2):
+        outcome = predict_files(predictor, [folder], tmp_path / "out", draw=False)
+        assert outcome.num_images == 4 and outcome.drawn is None
+        assert list(outcome.unreadable) == [str(folder / "a b" / "damaged.jpg")]
+        listed = (tmp_path / "out" / "unreadable.txt").read_text(encoding="utf-8")
+        assert listed == f"{folder / 'a b' / 'damaged.jpg'}: it is no image that PIL can read\n"
+    assert not (tmp_path / "out" / "images").exists()
+    os.remove(folder / "a b" / "damaged.jpg")
+    predict_files(predictor, [folder], tmp_path / "out", draw=False)
+    assert not (tmp_path / "out" / "unreadable.txt").exists()
+
+
+def test_images_of_one_name_have_pictures_of_their_own(predictor, folder, tmp_path):
+    (folder / "more").mkdir()
+    for name in ("b.png", "B.bmp"):
+        picture().save(folder / "more" / name)
+    given = [folder / "b.png", folder / "more" / "b.png", folder / "more" / "B.bmp"]
+    predict_files(predictor, given, tmp_path / "out")
+    drawn = sorted(path.name for path in (tmp_path / "out" / "images").iterdir())
+    assert drawn == ["B_3.jpg", "b.jpg", "b_2.jpg"]
+
+
+def test_no_image_is_replaced_by_its_picture(predictor, tmp_path):
+    image = tmp_path / "images" / "a.jpg"
+    image.parent.mkdir()
+    picture().save(image)
+    before = image.read_bytes()
+    with pytest.raises(PredictionError, match="would replace the image of that name"):
+        predict_files(predictor, [image], tmp_path)
+    assert image.read_bytes() == before and not (tmp_path / "predictions.json").exists()
+
+
+def test_nothing_is_left_of_results_that_could_not_be_written(predictor, folder, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(PredictionError, match="output .*file.* is a file, expected a folder"):
+        predict_files(predictor, [folder], tmp_path / "file")
