@@ -185,7 +185,8 @@ def test_the_normalisation_is_that_of_the_weights_in_values_of_pixels():
         ({"name": "test_vit"}, r"feature maps of strides \[16, 16, 16\], none of \[8, 32\]; take"),
         ({"name": "levit_128s"}, r"none of \[8\]; take another model, or give out_features of"),
         ({"name": "mambaout_femto"}, r"makes maps \[\(1, 16, 24, 48\).* expected maps \[\(1, 48,"),
-        ({"name": "coat_lite_tiny"}, "cannot be run on an image of 64 x 96 pixels"),
+        # Before 1.0.31, timm refuses to make it.
+        ({"name": "coat_lite_tiny"}, "cannot (be run on an image of 64 x 96|make a network of)"),
         ({"out_features": ["res6"]}, r"out_features=\['res6'\]: expected one or more of"),
         ({"out_features": []}, r"out_features=\[\]"),
         ({"freeze_at": 6}, "freeze_at=6: expected 0"),
