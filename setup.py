@@ -41,6 +41,7 @@ setup(
         "tabulate",
         "termcolor",
         "cloudpickle",
+        "tqdm",
     ],
     extras_require={
         "timm": [TIMM],  # TimmBackbone: any network of timm that makes feature maps

@@ -11,7 +11,7 @@ from dense_kd.config import find_config
 from helpers.configs import files_loaded_once
 
 SMALLER = {
-    "train": ["train.max_iter=2", "dataloader.train.total_batch_size=2"],
+    "train": ["train.max_iter=2", "dataloader.train.total_batch_size=2", "--progress", "bar"],
     "check": ["train.overwrite=True", "--images=1", "--steps=1"],
     "eval": [],
     "predict": [],
@@ -68,7 +68,7 @@ def test_what_is_said_to_be_costly_is_an_example():
 
 
 @pytest.mark.slow
-def test_the_examples_run_one_after_the_other(workspace):
+def test_the_examples_run_one_after_the_other(workspace, capsys):
     assert cli.main(["train", "quickstart/teacher", *SMALLER["train"]]) == 0
     for example in EXAMPLES:
         if is_costly(example):
@@ -79,3 +79,6 @@ def test_the_examples_run_one_after_the_other(workspace):
             extra = [*extra, *(["train.overwrite=True"] if name == "train" else [])]
         with files_loaded_once():
             assert cli.main([name, *words, *extra]) == 0, example
+    bars, log = capsys.readouterr().err, (workspace / "output/quickstart/bckd/log.txt").read_text()
+    assert "| 2/2" in bars and "total_loss " in bars
+    assert "kd_bckd_loss_loc: " in log

@@ -58,7 +58,7 @@ def run_process(args: argparse.Namespace) -> dict[str, Any]:
         return evaluate_teacher(cfg)
     if args.eval_only:
         return evaluate(cfg)
-    return train(args, cfg)
+    return train(args, cfg, args.progress)
 
 
 def mode_of(args: argparse.Namespace) -> str:

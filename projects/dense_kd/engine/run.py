@@ -28,6 +28,7 @@ from .checks.data import check_file_classes, check_teacher_classes
 from .checks.tree import select
 from .evaluation import Evaluation
 from .loaders import load_training
+from .progress import ProgressBar, wants_bar
 from .state import run_folder
 from .state.described_run import DescribedRun
 from .state.stored_config import StoredConfig
@@ -76,7 +77,7 @@ def evaluate_teacher(cfg: DictConfig) -> dict[str, Any]:
     return evaluation.run(functools.partial(teacher.detect, input_format=input_format))
 
 
-def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
+def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") -> dict[str, Any]:
     """Train ``cfg.model``.
 
     Args:
@@ -86,6 +87,7 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
             ``clip_grad`` (max_norm, norm_type), ``accumulate`` (batches per iteration),
             ``amp.dtype``, ``init_partial`` (start from a file of which little fits) and
             ``overwrite`` (give up the run that ``output_dir`` holds).
+        progress: one of :data:`.progress.MODES`.
 
     Returns:
         the metrics of the last evaluation, {} if there was none.
@@ -144,6 +146,7 @@ def train(args: argparse.Namespace, cfg: DictConfig) -> dict[str, Any]:
             )
             if main
             else None,
+            ProgressBar() if main and wants_bar(progress) else None,
         ]
     )
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
