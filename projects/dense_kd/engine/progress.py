@@ -108,9 +108,9 @@ class ProgressBar(HookBase):
 
     def _ap(self) -> Iterator[str]:
         latest = self.trainer.storage.latest()
-        names = sorted(name for name in latest if name.endswith("/AP"))
-        if names:
-            ap, _ = latest["bbox/AP" if "bbox/AP" in names else names[0]]
+        aps = {name: ap for name, (ap, _) in sorted(latest.items()) if name.endswith("/AP")}
+        ap = aps.get("bbox/AP", next(iter(aps.values()), math.nan))
+        if math.isfinite(ap):  # COCO does not define that of no detections
             self._best = max(self._best, ap)
             best = f" (best {self._best:.1f})" if self._best > ap else ""
             yield f"AP {ap:.1f}{best}"
