@@ -39,7 +39,7 @@ def wants_bar(mode: str) -> bool:
 class ProgressBar(HookBase):
     """Two lines at the bottom of the terminal, below what is logged and printed meanwhile.
 
-    Registered as the last hook of a trainer whose :class:`detectron2.engine.hooks.IterationTimer`
+    Registered as the last hook of a trainer whose ``IterationTimer``
     is an earlier one. Detectron2's lines of losses are left out on the terminal; all lines go to
     the files they would go to. Both are put back when the training ends, however it does.
     """
