@@ -119,8 +119,11 @@ def _connected(links: Mapping[str, Sequence[str]]) -> dict[str, str]:
     leader: dict[str, str] = {}
 
     def find(key: str) -> str:
+        path = []
         while leader.setdefault(key, key) != key:
+            path.append(key)
             key = leader[key]
+        leader.update(dict.fromkeys(path, key))  # or the next way would be as long
         return key
 
     for name in sorted(links, reverse=True):
