@@ -11,7 +11,7 @@ import sys
 # Works in a checkout that is not installed, too.
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "projects"))
 
-from dense_kd.data.shapes import default_shapes_root, generate_shapes
+from dense_kd.data.shapes import DEFAULT_SIZES, default_shapes_root, generate_shapes
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -19,9 +19,10 @@ def get_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--root", default=default_shapes_root(), help="folder of the dataset")
-    parser.add_argument("--train", type=int, default=2000, help="number of training images")
-    parser.add_argument("--tune", type=int, default=300, help="images to choose settings on")
-    parser.add_argument("--val", type=int, default=500, help="number of validation images")
+    sizes = DEFAULT_SIZES
+    parser.add_argument("--train", type=int, default=sizes["train"], help="training images")
+    parser.add_argument("--tune", type=int, default=sizes["tune"], help="to choose settings on")
+    parser.add_argument("--val", type=int, default=sizes["val"], help="validation images")
     parser.add_argument(
         "--size", type=int, nargs="+", default=[128], help="side in pixels, or height and width"
     )

@@ -17,6 +17,7 @@ SMALLER = {
     "predict": [],
     "convert": [],
     "list": [],
+    "data": [],
 }
 """What makes the examples of a command cheap, given in addition."""
 
@@ -27,6 +28,8 @@ COSTLY = {
     "dense-kd eval gfl/r101_2x_ms --num-gpus 8": "needs COCO and GPUs",
     "dense-kd predict mmdet://gfl_r50_fpn_1x_coco": "downloads",
     "dense-kd convert mmdet://gfl_r50_fpn_1x_coco": "downloads",
+    "dense-kd data bccd": "downloads, or needs a copy",
+    "dense-kd data shapes": "draws thousands of images",
 }
 """{beginning of an example: why it is only parsed, and its configs looked for}."""
 

@@ -1,5 +1,7 @@
-"""Datasets. Importing this registers the shapes dataset with detectron2."""
+"""Datasets. Importing this registers the shapes and BCCD with detectron2."""
 
+from .bccd import default_bccd_root
+from .bccd_install import install_bccd
 from .build import DatasetError, detection_dataset
 from .folders import OwnDataset, read_dataset, write_annotations
 from .loader import TrainLoader
@@ -10,9 +12,11 @@ __all__ = [
     "DatasetError",
     "OwnDataset",
     "TrainLoader",
+    "default_bccd_root",
     "default_shapes_root",
     "detection_dataset",
     "generate_shapes",
+    "install_bccd",
     "read_dataset",
     "register_annotations",
     "register_shapes",

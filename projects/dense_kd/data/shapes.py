@@ -20,6 +20,7 @@ from .shapes_drawing import CLASSES, draw_image
 
 __all__ = [
     "CLASSES",
+    "DEFAULT_SIZES",
     "SPLITS",
     "default_shapes_root",
     "generate_shapes",
@@ -29,7 +30,10 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "tune", "val")
+DEFAULT_SIZES = {"train": 2000, "tune": 300, "val": 500}
+"""{split: number of images} of the configs in ``quickstart/``."""
+
+SPLITS = tuple(DEFAULT_SIZES)
 
 # Recorded in every dataset. Raise the version when the same settings draw other images.
 _GENERATOR = "dense_kd.data.shapes"

@@ -13,6 +13,7 @@ from PIL import Image
 
 from ...arguments import is_integer
 from ...checkpoint.classes import in_another_order
+from ...data import default_bccd_root
 from ...detectors import DenseDetector
 from ...teacher import Teacher
 from .errors import RunError, choice
@@ -149,6 +150,8 @@ def _names(cfg: DictConfig, part: str) -> Iterator[str]:
 def _where(path: str) -> str:
     if "shapes" in path and not os.path.isabs(path):
         make = "`python tools/make_shapes.py` makes the shapes dataset. "
+    elif path.startswith(default_bccd_root()):
+        make = "`dense-kd data bccd` fetches it. "
     else:
         make = ""
     root = os.getenv("DETECTRON2_DATASETS")
