@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
+import pytest
 import torch
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig, OmegaConf
@@ -23,7 +24,8 @@ RUNS = sorted(
     for path in ROOT.rglob("*.py")
     if path.relative_to(ROOT).parts[0] != "common"
 )
-FULL_RUNS = [name for name in RUNS if not name.startswith("quickstart/")]
+FULL_RUNS = [name for name in RUNS if not name.startswith(("quickstart/", "bccd/"))]
+"""Those of papers."""
 
 NARROWER = 4
 """Times fewer channels of a shallow ResNet; 32 groups or more still divide them."""
@@ -93,8 +95,17 @@ def make_shallow(model: DictConfig) -> None:
         top_block = backbone.get("top_block")
         if top_block and "in_channels" in top_block and top_block.get("in_feature") != "p5":
             top_block.in_channels //= NARROWER
-    if getattr(bottom_up._target_, "__name__", "") == "SwinTransformer":
+    kind = getattr(bottom_up._target_, "__name__", "")
+    if kind == "SwinTransformer":
         bottom_up.depths = [1, 1, 1, 1]
+    elif kind == "TimmBackbone":
+        bottom_up.name = "test_resnet"
+
+
+def skip_without_timm(cfg: DictConfig) -> None:
+    """Skip a test that builds a network of timm, if that is not installed."""
+    if "TimmBackbone" in repr(cfg):
+        pytest.importorskip("timm")
 
 
 @contextlib.contextmanager
