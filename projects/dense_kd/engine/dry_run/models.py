@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from detectron2.modeling import Backbone
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
@@ -111,11 +112,12 @@ class Watch:
 def levels(student: Watch, teacher: Watch | None) -> list[LevelFacts]:
     """The pyramids of one batch; the levels of both correspond by their order."""
     theirs = list(teacher.maps.values()) if teacher else []
-    strides = getattr(student.model, "strides", None) or [None] * len(student.maps)
+    backbone = getattr(student.model, "backbone", None)
+    shapes = backbone.output_shape() if isinstance(backbone, Backbone) else {}
     return [
         LevelFacts(
             name=name,
-            stride=strides[index],
+            stride=shapes[name].stride if name in shapes else None,
             student=(*maps.shape,),
             teacher=(*theirs[index].shape,) if index < len(theirs) else None,
         )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .results import BatchFacts, DataFacts, DryRun, ModelFacts
 
-_INDENT = 2
 _WIDTH = 13
 
 
@@ -52,12 +51,12 @@ def duration(seconds: float) -> str:
 
 
 def _titled(title: str, lines: Sequence[str]) -> list[str]:
-    first = f"{title:<{_WIDTH}}{lines[0]}"
-    return [first, *(f"{'':<{_WIDTH}}{line}" for line in lines[1:])]
+    heads = [title, *[""] * len(lines)]
+    return [f"{head:<{_WIDTH}}{line}" for head, line in zip(heads, lines)]
 
 
 def _points(lines: Iterable[str]) -> list[str]:
-    return [f"- {line}".replace("\n", "\n" + " " * (_WIDTH + _INDENT)) for line in lines]
+    return [part for line in lines for part in f"- {line}".replace("\n", "\n  ").splitlines()]
 
 
 def _table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
