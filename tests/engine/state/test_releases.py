@@ -12,7 +12,7 @@ import torch
 from detectron2.config import LazyConfig
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.registry import locate
-from releases.make import KEPT, NAMES, REMAINING, summary, unpack
+from engine.state.releases.make import KEPT, NAMES, REMAINING, summary, unpack
 
 from dense_kd import Predictor
 from dense_kd.checkpoint import CheckpointError
