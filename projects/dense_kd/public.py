@@ -24,6 +24,9 @@ from .methods import (
     KDMethod,
     MethodSet,
 )
+from .pipeline.named_detectors import named_detector
+from .pipeline.own_data import own_dataloader
+from .pipeline.run import distill
 from .prediction import Predictor
 from .recipes import known_teacher, recipe
 from .teacher import Teacher
@@ -61,9 +64,12 @@ __all__ = [
     "Teacher",
     "add_dense_kd_config",
     "data",
+    "distill",
     "from_detectron2",
     "get_config",
     "get_config_file",
     "known_teacher",
+    "named_detector",
+    "own_dataloader",
     "recipe",
 ]

@@ -14,13 +14,14 @@ SPLITS = {"shapes_train": ("train", 8), "shapes_val": ("val", 4)}
 
 @pytest.fixture
 def workspace(tmp_path, monkeypatch) -> Path:
-    """The current folder, with the dataset of the configs in ``quickstart`` below it."""
+    """The current folder, with photos and the dataset of the configs in ``quickstart`` below it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
     before = {name: MetadataCatalog.get(name).json_file for name in SPLITS}
     for name, (split, count) in SPLITS.items():
         generate_shapes(default_shapes_root(), split, count, image_size=(64, 64))
         _register(name, default_shapes_root())
+        generate_shapes("photos", split, count, image_size=(64, 64))
     yield tmp_path
     for name, json_file in before.items():
         _register(name, str(Path(json_file).parent.parent))

@@ -13,6 +13,7 @@ from helpers.configs import files_loaded_once
 SMALLER = {
     "train": ["train.max_iter=2", "dataloader.train.total_batch_size=2", "--progress", "bar"],
     "check": ["train.overwrite=True", "--images=1", "--steps=1"],
+    "distill": ["--dry-run"],
     "eval": [],
     "predict": [],
     "convert": [],
@@ -25,6 +26,9 @@ COSTLY = {
     "dense-kd train quickstart/student --num-gpus 2": "starts processes",
     "dense-kd train bckd/gfl_r101_r50_1x --num-gpus 8": "needs COCO and GPUs",
     "dense-kd check bckd/gfl_r101_r50_1x --num-gpus 8": "needs COCO",
+    "dense-kd distill photos --student gfl_r18": "builds a ResNet-101",
+    "dense-kd distill photos --dry-run": "builds a ResNet-101",
+    "dense-kd distill photos --num-gpus 8": "builds a ResNet-101",
     "dense-kd eval gfl/r101_2x_ms --num-gpus 8": "needs COCO and GPUs",
     "dense-kd predict mmdet://gfl_r50_fpn_1x_coco": "downloads",
     "dense-kd convert mmdet://gfl_r50_fpn_1x_coco": "downloads",

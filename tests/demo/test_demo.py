@@ -9,7 +9,7 @@ import pytest
 
 from dense_kd.demo import DemoError, Options, run_demo
 from dense_kd.engine.processes import read_metrics
-from helpers.script_runs import fork_of, run_in_fork
+from helpers.script_runs import ForkedTraining, run_in_fork
 from helpers.two_processes import forks
 
 pytestmark = pytest.mark.slow
@@ -41,22 +41,6 @@ def options(tmp_path_factory):
         teacher_iters=2,
         student_iters=1,
     )
-
-
-class ForkedTraining:
-    """In place of a ``Popen`` of the training script: a fork, which imports nothing anew."""
-
-    def __init__(self, command, *, stdout, env, **_):
-        self.process = fork_of(command[2:], [Path(stdout.name)] * 2, env)
-        self.terminate, self.kill = self.process.terminate, self.process.kill
-        self.wait = self.process.join
-
-    @property
-    def returncode(self):
-        return self.process.exitcode
-
-    def poll(self):
-        return self.process.exitcode
 
 
 @pytest.fixture(scope="module")

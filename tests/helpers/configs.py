@@ -41,21 +41,25 @@ def share(folder: Path) -> None:
 
 
 @functools.cache
-def _pickled(path: str, *keys: object) -> bytes:
+def _pickled(path: str) -> bytes:
     if _shared is None:
-        return pickle.dumps(_load(path, *keys))
-    stored = _shared / f"{hashlib.sha1(repr((path, *keys)).encode()).hexdigest()}.pickle"
+        return pickle.dumps(_load(path))
+    stored = _shared / f"{hashlib.sha1(path.encode()).hexdigest()}.pickle"
     if not stored.exists():
         unfinished = stored.with_suffix(f".{os.getpid()}")
-        unfinished.write_bytes(pickle.dumps(_load(path, *keys)))
+        unfinished.write_bytes(pickle.dumps(_load(path)))
         unfinished.replace(stored)
     return stored.read_bytes()
 
 
 @contextlib.contextmanager
 def files_loaded_once() -> Iterator[None]:
-    """Each file of a config is run once, and then copied."""
-    with mock.patch.object(LazyConfig, "load", lambda *args: pickle.loads(_pickled(*args))):
+    """Each file of a config is run once, and then copied; functions of one are no copies."""
+
+    def load(path: str, *keys: object) -> object:
+        return _load(path, *keys) if keys else pickle.loads(_pickled(path))
+
+    with mock.patch.object(LazyConfig, "load", load):
         yield
 
 

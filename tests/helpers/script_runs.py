@@ -86,6 +86,23 @@ def fork_of(
     return process
 
 
+class ForkedTraining:
+    """In place of a ``Popen`` of a training, by the script or by ``-m``: a fork, which imports
+    nothing anew."""
+
+    def __init__(self, command, *, stdout, env, **_):
+        self.process = fork_of(command[2:], [Path(stdout.name)] * 2, env)
+        self.terminate, self.kill = self.process.terminate, self.process.kill
+        self.wait = self.process.join
+
+    @property
+    def returncode(self):
+        return self.process.exitcode
+
+    def poll(self):
+        return self.process.exitcode
+
+
 def _be_script(command: list[str], logs: list[Path], variables: Mapping[str, str]) -> None:
     os.environ.update(variables)
     for number, log in enumerate(logs, start=1):
@@ -99,8 +116,12 @@ def _be_script(command: list[str], logs: list[Path], variables: Mapping[str, str
         MetadataCatalog.clear()
         register_all_coco(variables["DETECTRON2_DATASETS"])
         register_all_shapes()
-    sys.argv = command
-    runpy.run_path(command[0], run_name="__main__")
+    if command[0] == "-m":
+        sys.argv = command[1:]
+        runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = command
+        runpy.run_path(command[0], run_name="__main__")
 
 
 def metrics(folder: Path) -> list[dict]:

@@ -1,0 +1,1 @@
+"""``dense-kd distill``: from a folder of images to a distilled student."""

@@ -1,0 +1,218 @@
+"""The run configs of a distillation, as files that are read, changed and trained again."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import replace_atomically
+from .derive import Number
+from .plan import DetectorPlan, Plan
+
+__all__ = ["write_configs"]
+
+_REPEAT = (
+    "Written by `dense-kd distill`; repeat it by `dense-kd train FILE train.output_dir=FOLDER`."
+)
+
+_DETECTOR = '''\
+"""{title}
+
+{repeat}
+"""
+
+import os
+
+from dense_kd import named_detector, own_dataloader
+from dense_kd.data import register_annotations
+
+OUT = os.path.dirname(os.path.abspath(__file__))
+IMAGES = {root}
+for part in {parts}:
+    register_annotations(f"{name}_{{part}}", f"{{OUT}}/data/{{part}}.json", IMAGES)
+
+{classes}
+detector = named_detector({detector}, classes=CLASSES{scratch})
+model, optimizer = detector.model, detector.optimizer
+lr_multiplier, train = detector.lr_multiplier, detector.train
+
+dataloader = own_dataloader(
+    train="{name}_train",
+    test="{name}_val",
+    {short_edge}
+    {long_edge}
+    {batch_size}
+    image_format={image_format},
+    seed={seed},
+    {workers}
+)
+{learning_rate}
+{warmup}
+
+{max_iter}
+{weights}
+{clip}train.seed = {seed}
+train.checkpointer.period = {period}
+train.device = {device}
+train.output_dir = f"{{OUT}}/{role}"
+'''
+
+_DISTILLED = '''\
+"""{title}
+
+{repeat}
+"""
+
+from detectron2.config import LazyCall as L
+
+from dense_kd import {classes}
+
+from .student import OUT, dataloader, lr_multiplier, optimizer, train
+from .student import model as student
+from .teacher import model as teacher
+
+model = L(Distiller)(
+    student=student,
+    teacher=L(Teacher)(model=teacher, weights={weights}),
+    {methods}
+{flags})
+train.output_dir = f"{{OUT}}/distilled"
+'''
+
+
+def write_configs(plan: Plan) -> dict[str, Path]:
+    """Write ``teacher.py``, ``student.py`` and ``distilled.py`` into the plan's output folder.
+
+    The folder must be there. Returns:
+        {"teacher", "student" or "distilled": file}.
+    """
+    texts = {
+        "teacher": _detector(plan, plan.teacher),
+        "student": _detector(plan, plan.student),
+        "distilled": _distilled(plan),
+    }
+    files = {name: plan.output / f"{name}.py" for name in texts}
+    for name, text in texts.items():
+        _write(files[name], text)
+    return files
+
+
+def _write(path: Path, text: str) -> None:
+    replace_atomically(str(path), lambda file: file.write(text.encode()))
+
+
+def _detector(plan: Plan, detector: DetectorPlan) -> str:
+    numbers = {**plan.numbers, **detector.numbers}
+    title = f"{detector.found.name} on {plan.name}, {_size(plan)}: "
+    title += "the teacher." if detector.role == "teacher" else "the student, without a teacher."
+    warmup, length = detector.numbers["warm-up"], detector.numbers["iterations"]
+    length = length if length.value else Number(1, "not trained: its weights are used as they are")
+    period = plan.options.checkpoint_period or max(1, int(length.value) // 10)
+    # Gradients of a new head are large; a recipe that clips has its own bound.
+    clips = detector.cfg.train.get("clip_grad") is not None
+    return _DETECTOR.format(
+        title=_wrapped(title),
+        repeat=_repeat(plan),
+        root=_text(str(Path(plan.data.root).absolute())),
+        image_format=_text(detector.cfg.model.get("input_format", "BGR")),
+        parts=_text([part for part in ("train", "val", "test") if getattr(plan.data, part)]),
+        name=plan.name,
+        classes=_list("CLASSES", plan.data.classes),
+        detector=_text(_name(detector)),
+        scratch=", from_scratch=True" if _from_scratch(plan, detector) else "",
+        short_edge=_line("short_edge={},", numbers["short edge"], 4),
+        long_edge=_line("long_edge={},", numbers["long edge"], 4),
+        batch_size=_line("batch_size={},", numbers["batch size"], 4),
+        workers=_line("num_workers={},", numbers["workers"], 4),
+        seed=plan.options.seed,
+        learning_rate=_line("optimizer.lr = {}", numbers["learning rate"]),
+        warmup=_line(
+            f"lr_multiplier.warmup_length = {{}} / {int(length.value)}",
+            Number(min(warmup.value, length.value), warmup.reason),
+        ),
+        max_iter=_line("train.max_iter = {}", length),
+        weights=f"train.init_checkpoint = {_text(_file(detector.weights))}  # {detector.why}",
+        clip="" if clips else "train.clip_grad = dict(max_norm=35.0, norm_type=2.0)\n",
+        period=period,
+        device=_text(plan.devices.kind),
+        role=detector.role,
+    )
+
+
+def _distilled(plan: Plan) -> str:
+    title = (
+        f"{plan.student.found.name} on {plan.name}, {_size(plan)}: taught by "
+        f"{plan.teacher.found.name} with {plan.options.method}."
+    )
+    used = [c.__name__ for c, _ in plan.methods.options.values()]
+    calls = [
+        f"{name}=L({c.__name__})({', '.join(f'{k}={v!r}' for k, v in options.items())})"
+        for name, (c, options) in plan.methods.options.items()
+    ]
+    entries = "".join(
+        f"\n        {call},  # {plan.methods.origins[name]}"
+        for call, name in zip(calls, plan.methods.options)
+    )
+    weights = 'f"{OUT}/teacher/model_final.pth"'
+    return _DISTILLED.format(
+        title=_wrapped(title),
+        repeat=_repeat(plan),
+        classes=", ".join(sorted({*used, "Distiller", "MethodSet", "Teacher"}, key=str.casefold)),
+        weights=weights if plan.teacher.trained else _text(_file(plan.teacher.weights)),
+        methods=f"methods=L(MethodSet)({entries}\n    ),",
+        flags="".join(f"    {flag}=True,\n" for flag in plan.methods.flags),
+    )
+
+
+def _repeat(plan: Plan) -> str:
+    count = plan.devices.count
+    processes = f" --num-gpus {count}" if count > 1 else ""
+    return _wrapped(
+        "Written by `dense-kd distill`. `dense-kd train FILE train.output_dir=FOLDER"
+        f"{processes}` repeats it."
+    )
+
+
+def _size(plan: Plan) -> str:
+    return f"{len(plan.data.train)} images of {len(plan.data.classes)} classes"
+
+
+def _name(detector: DetectorPlan) -> str:
+    name = detector.found.name
+    return str(Path(name).absolute()) if Path(name).is_file() else name
+
+
+def _from_scratch(plan: Plan, detector: DetectorPlan) -> bool:
+    return plan.options.from_scratch and not detector.weights
+
+
+def _file(weights: str) -> str:
+    return str(Path(weights).absolute()) if Path(weights).is_file() else weights
+
+
+def _line(code: str, number: Number, indent: int = 0) -> str:
+    value = int(number.value) if float(number.value).is_integer() else number.value
+    line = f"{code.format(value)}  # {number.reason}"
+    if len(line) + indent <= 100:
+        return line
+    comment = textwrap.wrap(number.reason, 96 - indent)
+    return "".join(f"# {part}\n{' ' * indent}" for part in comment) + code.format(value)
+
+
+def _list(name: str, values: list[str]) -> str:
+    line = f"{name} = {_text(values)}"
+    if len(line) <= 100:
+        return line
+    wrapped = textwrap.wrap(", ".join(map(_text, values)), 94, break_on_hyphens=False)
+    return "\n".join([f"{name} = [", *(f"    {part}" for part in wrapped), "]"])
+
+
+def _text(value: Any) -> str:
+    """Texts and lists of them as Python, with the quotes of this project."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _wrapped(text: Any) -> str:
+    return textwrap.fill(str(text), 97)

@@ -1,0 +1,112 @@
+"""Methods by name, with the options that a config of this project has for such a student."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import LazyCall as L
+from omegaconf import DictConfig, OmegaConf
+
+from .. import methods
+from ..config import config_folder, get_config
+from ..methods import KDMethod, MethodSet
+from .errors import PipelineError
+
+__all__ = ["ChosenMethods", "choose_methods", "method_classes"]
+
+_FLAGS = ("init_student", "targets_from_teacher")
+_OTHER_DATA = "voc_"
+_OTHER_RECIPE = "pgd_"
+
+
+@dataclasses.dataclass(frozen=True)
+class ChosenMethods:
+    """Methods and their options.
+
+    Attributes:
+        options: {name: (class, its options)}.
+        flags: options of the Distiller that the methods' configs set.
+        origins: {name: where its options are from, in words}.
+    """
+
+    options: dict[str, tuple[type[KDMethod], dict[str, Any]]]
+    flags: dict[str, bool]
+    origins: dict[str, str]
+
+    def lazy(self) -> DictConfig:
+        """The LazyCall of their MethodSet."""
+        return L(MethodSet)(**{name: L(c)(**given) for name, (c, given) in self.options.items()})
+
+
+def method_classes() -> dict[str, type[KDMethod]]:
+    """{name: class} of all methods; the name is that of their folder in ``configs/``."""
+    found = {name: getattr(methods, name) for name in methods.__all__}
+    return {
+        name.lower(): value
+        for name, value in found.items()
+        if isinstance(value, type) and issubclass(value, KDMethod) and value is not KDMethod
+    }
+
+
+def choose_methods(text: str, detector: str, small: bool) -> ChosenMethods:
+    """The methods of ``--method``.
+
+    Args:
+        text: a name of :func:`method_classes`, or several joined by "+".
+        detector: of the student, such as "gfl"; "" if it is not known.
+        small: whether the student is a small one.
+
+    Raises:
+        PipelineError: there is no such method, or one is given twice.
+    """
+    known = method_classes()
+    names = [name.strip().lower() for name in text.split("+")]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=2, cutoff=0.4)
+            meant = f"did you mean {' or '.join(near)}? There is " if near else "there is "
+            raise PipelineError(
+                f"method={text!r}: no method {name!r}; {meant}{', '.join(sorted(known))}, and "
+                "several of them joined by +"
+            )
+    if len(set(names)) < len(names):
+        raise PipelineError(f"method={text!r} has a method twice")
+    chosen = ChosenMethods({}, {}, {})
+    for name in names:
+        config = _config_of(name, detector, small)
+        options: dict[str, Any] = {}
+        if config is None:
+            chosen.origins[name] = "its defaults"
+        else:
+            model = get_config(config).model
+            options = OmegaConf.to_container(model.methods[name], resolve=True)
+            options.pop("_target_")
+            chosen.flags.update({flag: True for flag in _FLAGS if model.get(flag)})
+            chosen.origins[name] = f"as {config}"
+        chosen.options[name] = (known[name], options)
+    return chosen
+
+
+def _config_of(name: str, detector: str, small: bool) -> str | None:
+    """The config with the options: its main one for that detector."""
+    folder = config_folder()
+    if small:
+        candidates = [f"quickstart/{name}.py", "quickstart/distill.py"]
+    else:
+        pattern = re.compile(rf"({_OTHER_RECIPE})?{detector}_.*")
+        files = [f"{name}/{file.name}" for file in (folder / name).glob("*.py")]
+        candidates = sorted(
+            (f for f in files if detector and pattern.fullmatch(Path(f).stem)),
+            # The shortest name is the main row of a table; the others vary something.
+            key=lambda f: (Path(f).name.startswith(_OTHER_RECIPE), len(f), f),
+        )
+    for candidate in candidates:
+        if (folder / candidate).is_file() and list(
+            get_config(candidate).model.get("methods", ())
+        ) in (["_target_", name], [name, "_target_"]):
+            return candidate
+    return None

@@ -1,0 +1,111 @@
+"""What an output folder was made with, so that nothing else is mixed into it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import replace_atomically
+from .errors import PipelineError
+from .plan import Plan
+
+__all__ = ["check_output", "data_digest", "file_digest", "read_json", "write_json", "write_record"]
+
+RECORD = "distill.json"
+# They change neither the trainings nor their data; a comparison can be added later.
+_WITHOUT_EFFECT = ("output", "fresh", "dry_run", "compare")
+
+
+def check_output(plan: Plan) -> None:
+    """Whether the output folder may be written to.
+
+    Raises:
+        PipelineError: it holds something else, or a distillation of other data or options; the
+            message says what differs.
+    """
+    folder = plan.output
+    if folder.exists() and not folder.is_dir():
+        raise PipelineError(f"output={folder} is a file; expected a folder")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    before = read_json(folder / RECORD)
+    if not before:
+        raise PipelineError(
+            f"output={folder} holds something else than a distillation of this command; give "
+            "another folder"
+        )
+    now = record(plan)
+    if plan.options.fresh or before == now:
+        return
+    lines = [
+        f"    {name}: {old.get(name)!r} -> {new.get(name)!r}"
+        for old, new in ((before.get(part, {}), now[part]) for part in now)
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    ]
+    raise PipelineError(
+        f"output={folder} was made with other data or options (there -> now):\n"
+        + "\n".join(lines)
+        + "\nGive them as they were to go on, another output, or fresh (--fresh) to give up what "
+        "is there"
+    )
+
+
+def record(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Of a plan, in JSON types."""
+    options = {
+        name: value
+        for name, value in dataclasses.asdict(plan.options).items()
+        if name not in _WITHOUT_EFFECT
+    }
+    numbers = {name: number.value for name, number in plan.numbers.items()}
+    for detector in (plan.teacher, plan.student):
+        for name, number in detector.numbers.items():
+            numbers[f"{name} of the {detector.role}"] = number.value
+    data = {"data": str(Path(plan.data.root).absolute()), "images and labels": data_digest(plan)}
+    return {"data": data, "options": options, "numbers": numbers}
+
+
+def write_record(plan: Plan) -> None:
+    """Note what the output folder is made with."""
+    write_json(plan.output / RECORD, record(plan))
+
+
+def data_digest(plan: Plan) -> str:
+    """Of all images (names and sizes of their files) and what is known of them."""
+    digest = hashlib.sha256()
+    root = Path(plan.data.root)
+    for part in ("train", "val", "test"):
+        for image in getattr(plan.data, part) or ():
+            file = Path(image["file_name"])
+            name = file.relative_to(root) if file.is_relative_to(root) else file
+            known = {**image, "file_name": name.as_posix(), "bytes": file.stat().st_size}
+            digest.update(json.dumps([part, known], default=str, sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+def file_digest(file: str | Path) -> str:
+    """The SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(file, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The content of a file; {} if it cannot be read."""
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    """Write a file, whole or not at all."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    replace_atomically(str(file), lambda stream: stream.write(text.encode()))

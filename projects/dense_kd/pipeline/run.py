@@ -1,0 +1,171 @@
+"""``dense_kd.distill``: own images in, a distilled student out."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from ..data.folders import write_annotations
+from ..engine.processes import Run, clock, say, train_together
+from . import options as options_of
+from .config_files import write_configs
+from .plan import Plan, make_plan
+from .records import check_output, write_record
+from .results import (
+    METRICS_FILE,
+    evaluate_detector,
+    metrics_of,
+    save_bare_student,
+    summarize,
+    write_page,
+)
+from .stages import FINAL, fetch_weights, make_run
+
+__all__ = ["distill"]
+
+LOG = "log.txt"
+PROBLEMS = "data_problems.txt"
+
+
+def distill(data: str | os.PathLike[str], **options: Any) -> dict[str, Any]:
+    """Distil a small detector from a big one, on own images: ``dense-kd distill`` in Python.
+
+    What was finished with the same data and options before is not done again, and what was
+    stopped goes on. The output folder then holds for each training a config that repeats it
+    (``teacher.py``, ``student.py``, ``distilled.py``) and a folder, ``distilled.pth`` (the bare
+    student), ``metrics.json``, ``report.html`` and ``log.txt``.
+
+    Args:
+        data: a folder or file that :func:`dense_kd.data.folders.read_dataset` takes.
+        options: those of :class:`.options.DistillOptions`, which has what each of them does.
+
+    Returns:
+        what is in ``metrics.json``; {} for ``dry_run``.
+
+    Raises:
+        DatasetError: the data is unusable.
+        PipelineError: an option is wrong, weights cannot be fetched, or the output folder holds
+            something else.
+        TrainingError: a training failed; the message ends with its log.
+    """
+    plan = make_plan(os.fspath(data), options_of.from_keywords(options))
+    check_output(plan)
+    if plan.options.dry_run:
+        print("\n".join(plan.lines()), flush=True)
+        return {}
+    for detector in (plan.teacher, plan.student):
+        fetch_weights(detector)
+    plan.output.mkdir(parents=True, exist_ok=True)
+    with _logged(plan.output / LOG), _datasets_forgotten():
+        return _carry_out(plan)
+
+
+distill.__signature__ = options_of.signature(  # type: ignore[attr-defined]
+    [
+        inspect.Parameter(
+            "data", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation="str | os.PathLike[str]"
+        )
+    ],
+    "dict[str, Any]",
+)
+
+
+def _carry_out(plan: Plan) -> dict[str, Any]:
+    start = time.monotonic()
+    for line in plan.lines():
+        say(line)
+    if plan.options.fresh:
+        (plan.output / METRICS_FILE).unlink(missing_ok=True)
+    write_record(plan)
+    (plan.output / "data").mkdir(exist_ok=True)
+    write_annotations(plan.data, plan.output / "data")
+    plan.data.problems.write(plan.output / PROBLEMS)
+    configs = write_configs(plan)
+
+    bare = {"teacher": configs["teacher"], "student": configs["student"]}
+    bare["distilled"] = configs["student"]
+    results: dict[str, Any] = {}
+    runs: dict[str, Run] = {}
+    if not plan.teacher.trained:
+        say(f"teacher: evaluating {plan.teacher.weights}")
+        weights = plan.teacher.weights
+        found = evaluate_detector(plan, "teacher", "val", bare["teacher"], weights)
+        results["teacher"] = {"val": found, "weights": weights}
+    for name in plan.stages:
+        runs[name] = make_run(plan, name, configs[name])
+        train_together([runs[name]], fresh=plan.options.fresh)
+        weights = str(plan.output / name / FINAL)
+        results[name] = {"val": metrics_of(runs[name].metrics), "weights": weights}
+    results["distilled"]["weights"] = str(save_bare_student(plan))
+    if plan.data.test:
+        for name, result in results.items():
+            say(f"{name}: evaluating on the {len(plan.data.test)} test images")
+            result["test"] = evaluate_detector(plan, name, "test", bare[name], result["weights"])
+    say("drawing the report")
+    summary = summarize(plan, results, runs)
+    report = write_page(plan, summary, runs)
+    for line in _table(summary):
+        print(line)
+    say(f"done in {clock(time.monotonic() - start)}: {results['distilled']['weights']}, {report}")
+    return summary
+
+
+def _table(summary: dict[str, Any]) -> Iterator[str]:
+    for name, detector in summary["detectors"].items():
+        values = [
+            f"AP {_shown(detector[part].get('AP'))} on {part}"
+            for part in ("val", "test")
+            if part in detector
+        ]
+        yield f"{name:10} {', '.join(values)}, {detector['parameters'] / 1e6:.2f} M parameters"
+
+
+def _shown(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.1f}"
+
+
+class _Both:
+    """Writes to a stream and to a file."""
+
+    def __init__(self, stream: TextIO, file: TextIO):
+        self.stream, self.file = stream, file
+
+    def write(self, text: str) -> int:
+        """Write to both."""
+        self.file.write(text)
+        self.file.flush()
+        return self.stream.write(text)
+
+    def flush(self) -> None:
+        """Of the stream; the file is flushed at every write."""
+        self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextlib.contextmanager
+def _datasets_forgotten() -> Iterator[None]:
+    """Names of datasets that the configs register here are free for the next output folder."""
+    before = set(DatasetCatalog)
+    try:
+        yield
+    finally:
+        for name in set(DatasetCatalog) - before:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.pop(name, None)
+
+
+@contextlib.contextmanager
+def _logged(file: Path) -> Iterator[None]:
+    """What is printed here is also appended to a file."""
+    with open(file, "a") as log, contextlib.redirect_stdout(_Both(sys.stdout, log)):
+        yield

@@ -1,0 +1,54 @@
+"""Methods by name, with the options of the project's configs."""
+
+import pytest
+
+from dense_kd import BCKD, LD
+from dense_kd.pipeline.errors import PipelineError
+from dense_kd.pipeline.methods import choose_methods, method_classes
+from helpers.configs import files_loaded_once
+
+
+@pytest.fixture(autouse=True)
+def loaded_once():
+    with files_loaded_once():
+        yield
+
+
+def test_a_method_has_the_options_of_its_main_config_for_the_detector():
+    chosen = choose_methods("BCKD", "gfl", small=False)
+    assert chosen.options == {"bckd": (BCKD, {"cls_weight": 1.0, "loc_weight": 4.0})}
+    assert chosen.origins["bckd"].startswith("as bckd/gfl_")
+
+
+def test_a_small_student_has_those_of_the_quickstart():
+    chosen = choose_methods("bckd", "gfl", small=True)
+    assert chosen.options["bckd"][1] == {"cls_weight": 4.0, "loc_weight": 4.0}
+
+
+def test_a_detector_without_a_config_has_the_defaults():
+    chosen = choose_methods("bckd", "atss", small=False)
+    assert (chosen.options, chosen.origins) == ({"bckd": (BCKD, {})}, {"bckd": "its defaults"})
+
+
+def test_what_the_config_sets_in_the_distiller_is_taken_over():
+    assert choose_methods("pgd", "atss", small=False).flags == {"init_student": True}
+
+
+def test_several_methods_are_joined():
+    chosen = choose_methods("bckd+ld", "gfl", small=False)
+    assert [c for c, _ in chosen.options.values()] == [BCKD, LD]
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_every_method_is_found(small):
+    for name in method_classes():
+        assert list(choose_methods(name, "gfl", small).options) == [name]
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [("bkcd", "did you mean bckd"), ("bckd+bckd", "twice"), ("", "there is bckd, crosskd")],
+)
+def test_a_name_that_is_none_is_refused_with_what_there_is(text, said):
+    with pytest.raises(PipelineError, match=said):
+        choose_methods(text, "gfl", small=False)

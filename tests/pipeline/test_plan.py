@@ -1,0 +1,126 @@
+"""What is decided before anything is written, and what is refused."""
+
+import pytest
+import torch
+
+from dense_kd import distill
+from dense_kd.pipeline.errors import PipelineError
+from dense_kd.pipeline.options import DistillOptions
+from dense_kd.pipeline.plan import make_plan
+from helpers.small_distillation import SMALL
+
+
+def plan_of(images, **changes):
+    return make_plan(str(images), DistillOptions(**{**SMALL, **changes}))
+
+
+def refusal(images, **changes):
+    with pytest.raises(PipelineError) as error:
+        distill(images, **{**SMALL, "dry_run": True, **changes})
+    return str(error.value)
+
+
+def test_a_dry_run_says_every_number_with_its_reason_and_writes_nothing(
+    images, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    options = dict(student="gfl_small4", teacher="gfl_small8", device="cpu")
+    assert distill(images, **options, compare=True, dry_run=True) == {}
+    text = capsys.readouterr().out
+    for part in (
+        "12 training, 4 validation, 4 test images",
+        "5 classes: circle, square, triangle, star, cross",
+        "short edge: 128 (the median image has 128 x 128 pixels)",
+        "batch size: 3 (12 images,",
+        "iterations: 400 (100 epochs of 12 images",
+        "learning rate: 0.000375 (its recipe's 0.002 for batches of 16, times the batch)",
+        "starts from random weights (such detectors have no trained weights)",
+        "method: bckd(cls_weight=4.0, loc_weight=4.0), as quickstart/distill.py",
+        "stage 1: dense-kd train",
+        "stage 4: AP on test, once",
+    ):
+        assert part in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_stages_are_trainings_that_are_needed(images):
+    assert plan_of(images).stages == ["teacher", "distilled"]
+    assert plan_of(images, compare=True).stages == ["teacher", "student", "distilled"]
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    def write(**content):
+        torch.save({"model": {"head.x": torch.zeros(1)}, **content}, tmp_path / "file.pth")
+        return str(tmp_path / "file.pth")
+
+    return write
+
+
+SHAPES = ["circle", "square", "triangle", "star", "cross"]
+
+
+def test_a_teacher_of_the_same_classes_is_used_as_it_is(images, checkpoint):
+    weights = checkpoint(class_names=SHAPES)
+    plan = plan_of(images, teacher_weights=weights, teacher_iterations=None)
+    assert not plan.teacher.trained and plan.teacher.weights == weights
+    assert plan.stages == ["distilled"]
+    assert plan_of(images, teacher_weights=weights, teacher_iterations=3).teacher.trained
+
+
+@pytest.mark.parametrize("names", [["a", "b"], SHAPES[::-1]])
+def test_a_teacher_of_other_classes_is_trained_from_its_weights(images, checkpoint, names):
+    weights = checkpoint(class_names=names)
+    plan = plan_of(images, teacher_weights=weights, teacher_iterations=None)
+    assert plan.teacher.trained and plan.teacher.weights == weights
+
+
+def test_a_teacher_whose_file_says_no_classes_is_used_as_it_is_when_asked_for(images, checkpoint):
+    weights = checkpoint()
+    assert plan_of(images, teacher_weights=weights, teacher_iterations=None).teacher.trained
+    assert not plan_of(images, teacher_weights=weights, teacher_iterations=0).teacher.trained
+    assert "give teacher_weights" in refusal(images, teacher_iterations=0)
+
+
+def test_a_file_of_weights_is_used_from_scratch_as_well(images, checkpoint):
+    weights = checkpoint()
+    plan = plan_of(images, student_weights=weights, from_scratch=True)
+    assert (plan.student.weights, plan.teacher.weights) == (weights, "")
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        (dict(student="gfl_smal"), "did you mean gfl_small"),
+        (dict(method="bkcd"), "did you mean bckd"),
+        (dict(student="fcos_small4", method="ld"), "ld cannot distil gfl_small8 into fcos_small4"),
+        (dict(student_weights="nothing.pth"), "there is no such file"),
+        (dict(teacher="nothing.pth"), "nothing.pth"),
+        (dict(batch_size=3, num_gpus=2), "expected a multiple of the 2 processes"),
+        (dict(device="tpu"), "expected cuda or cpu"),
+        (dict(layout="csv"), "expected coco, voc or yolo"),
+        (dict(iterations=0), "iterations=0: expected at least 1"),
+        (dict(iterations="many"), "expected a whole number or None"),
+        (dict(learning_rate=-1.0), "expected a number above 0"),
+        (dict(val_fraction=1.0), "between 0 and 1"),
+        (dict(short_edge=640, long_edge=320), "the long one is shorter"),
+        (dict(studnet="gfl_r50"), "no such option: studnet"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_is_trained(images, changes, said):
+    assert said in refusal(images, **changes)
+
+
+def test_weights_that_cannot_be_fetched_say_what_to_give(images, tmp_path, monkeypatch):
+    from dense_kd.checkpoint import zoo
+
+    def fail(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(zoo.ZooHandler, "download", fail)
+    with pytest.raises(PipelineError) as error:
+        detectors = dict(student="gfl_r18", teacher="gfl_r18")
+        distill(images, **{**SMALL, **detectors}, output=tmp_path / "out")
+    for part in ("torchvision://resnet18", "no network", "--teacher-weights", "--from-scratch"):
+        assert part in str(error.value)
+    assert not (tmp_path / "out").exists()
