@@ -51,9 +51,10 @@ class Predictor:
 
     Checkpoints of runs of this package describe the student that they hold: how it is built, its
     classes, and how its test images are resized. Nothing that a file names is imported, and no
-    file can run code. Files without a description (of detectron2's own script, of version 0.1, or
-    of another project) need the config of their run; a published file that a config of this project
-    is known for (``mmdet://gfl_r50_fpn_1x_coco``) needs none.
+    file can run code (but one may describe a detector that is too large for the machine). Files
+    without a description (of detectron2's own script, of version 0.1, or of another project) need
+    the config of their run; a published file that a config of this project is known for
+    (``mmdet://gfl_r50_fpn_1x_coco``) needs none.
 
     Attributes:
         model: the detector, in eval mode on ``device``.

@@ -17,8 +17,11 @@ _LEGIBLE = 600
 _LARGE = 1600
 """Pixels of the longer side that no picture is enlarged beyond."""
 
+_USUAL = 1000
+"""Pixels of the longer side above which lines and letters grow with the picture."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """The detections on one image, best first.
 
@@ -85,5 +88,5 @@ class Prediction:
             texts,
             found.pred_classes,
             scale=scale,
-            weight=max(1.0, max(height, width) * scale / _LARGE),
+            weight=max(1.0, max(height, width) * scale / _USUAL),
         )
