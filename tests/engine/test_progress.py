@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from detectron2.engine.train_loop import TrainerBase
+from detectron2.utils.logger import _ColorfulFormatter
 
 from dense_kd.engine import progress
 from dense_kd.engine.progress import ProgressBar, wants_bar
@@ -69,9 +70,14 @@ def terminal(monkeypatch) -> Terminal:
 
 @pytest.fixture
 def log(terminal) -> io.StringIO:
-    """What goes to log.txt; the same lines go to the terminal, too."""
+    """What goes to log.txt; the same lines go to the terminal, too, after detectron2's handler."""
     file = io.StringIO()
     added = []
+    shortening = logging.StreamHandler(io.StringIO())
+    names = {"root_name": "detectron2", "abbrev_name": "d2"}
+    shortening.setFormatter(_ColorfulFormatter("%(name)s", **names))
+    logging.getLogger("detectron2").addHandler(shortening)
+    added.append((logging.getLogger("detectron2"), shortening))
     for name in ("detectron2", "dense_kd"):
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)

@@ -21,7 +21,9 @@ PERIOD = 0.5
 """Seconds between two states of the bar."""
 
 _LOGGERS = ("detectron2", "dense_kd", "fvcore")
-_METRICS = "detectron2.utils.events"  # logs a line of losses every so often, as the bar has them
+# Logs a line of losses every so often, as the bar has them. Detectron2's formatter writes the short
+# name into the record, for all handlers after it.
+_METRICS = ("detectron2.utils.events", "d2.utils.events")
 _WINDOW = 20  # iterations over which losses are smoothed, as in detectron2's lines
 
 
@@ -166,4 +168,4 @@ def _above(write: Callable[[str, TextIO], None]) -> Iterator[None]:
 
 
 def _is_no_line_of_metrics(record: logging.LogRecord) -> bool:
-    return record.name != _METRICS
+    return record.name not in _METRICS
