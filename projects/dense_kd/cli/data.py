@@ -6,7 +6,7 @@ import argparse
 
 HELP = "fetch or generate a dataset that configs of the package use"
 EXAMPLES = [
-    "dense-kd data bccd  # fetches 9 MB, checks them, and puts them into datasets/bccd",
+    "dense-kd data bccd  # fetches 7 MB, checks them, and puts them into datasets/bccd",
     "dense-kd data bccd --from BCCD_Dataset/BCCD  # a copy, where there is no network",
     "dense-kd data shapes  # draws the images of the configs in quickstart/",
 ]
