@@ -9,12 +9,14 @@ import pytest
 import torch
 from detectron2.config import instantiate
 
-from dense_kd import distill, engine
+from dense_kd import distill, engine, named_detector
 from dense_kd.checkpoint import load_strictly
 from dense_kd.engine.processes import TrainingError
 from dense_kd.engine.trainer import Trainer
 from dense_kd.pipeline import run as pipeline
 from dense_kd.pipeline.errors import PipelineError
+from dense_kd.pipeline.options import DistillOptions
+from dense_kd.pipeline.plan import make_plan
 from helpers.script_runs import ForkedTraining, assert_equal, run
 from helpers.small_distillation import SMALL
 from helpers.two_processes import forks
@@ -135,3 +137,17 @@ def test_a_teacher_that_is_ready_is_evaluated_and_not_trained(images, output, su
     assert result["detectors"]["teacher"]["val"] == summary["detectors"]["teacher"]["val"]
     assert result["detectors"]["teacher"]["iterations"] == 0
     assert not (tmp_path / "teacher").exists()
+
+
+def test_a_checkpoint_that_carries_its_config_is_a_teacher(images, output, summary):
+    file = str(output / "teacher" / "model_final.pth")
+    options = {**SMALL, "teacher": file, "teacher_iterations": None}
+    plan = make_plan(str(images), DistillOptions(**options))
+    assert not plan.teacher.trained and plan.teacher.weights == file
+    others = named_detector(file, classes=["cat", "dog"])
+    model = instantiate(others.model)
+    assert model.head.num_classes == 2 and others.train.init_checkpoint == file
+    with pytest.raises(ValueError, match="does not say what it is a checkpoint of"):
+        without = output / "without.pth"
+        torch.save({"model": weights(file)}, without)
+        named_detector(str(without), classes=["cat", "dog"])

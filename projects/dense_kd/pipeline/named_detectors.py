@@ -11,7 +11,10 @@ from pathlib import Path
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig, OmegaConf
 
+from ..checkpoint import read_content
+from ..checkpoint.description import description_of
 from ..config import config_folder, find_config, get_config, get_config_file
+from ..description import build_described
 from ..recipes import PUBLISHED
 
 __all__ = ["NamedDetector", "detector_names", "find_detector", "named_detector"]
@@ -20,6 +23,8 @@ SMALL = "small"
 _SMALL_WIDTH = 16
 _SMALL = re.compile(rf"{SMALL}(\d*)")
 # Variants of one paper (pgd_..., voc_..., ..._tricks_...) are no names.
+_RECIPE_OF_FILES = "gfl/r50_1x.py"  # a file says what was trained, not how
+_FILES = (".pth", ".pkl")
 _CONFIG = re.compile(r"(mmdet_)?([a-z]+\d+|swin_t)_(\d)x(_ms)?")
 
 
@@ -33,6 +38,7 @@ class NamedDetector:
         config: name of a config of this project, or a path, with its model and optimizer.
         backbone_config: the config whose backbone replaces that of ``config``; None keeps it.
         width: of the first stage of a small backbone; None of all others.
+        checkpoint: a file that describes its detector; ``config`` has the recipe then.
     """
 
     name: str
@@ -40,15 +46,20 @@ class NamedDetector:
     config: str
     backbone_config: str | None = None
     width: int | None = None
+    checkpoint: str | None = None
 
     @property
     def published(self) -> str | None:
         """COCO weights of exactly this detector, if somebody published them."""
-        return PUBLISHED.get(self.config) if self.backbone_config is None else None
+        if self.backbone_config is not None or self.checkpoint is not None:
+            return None
+        return PUBLISHED.get(self.config)
 
     @property
     def origin(self) -> str:
         """Which configs it is made of, in words."""
+        if self.checkpoint is not None:
+            return f"as the file says, in the recipe of {self.config}"
         if self.width is not None:
             return f"{self.config}, {self.width} channels wide"
         if self.backbone_config is None:
@@ -66,12 +77,16 @@ def find_detector(name: str) -> NamedDetector:
     """What a name stands for.
 
     Args:
-        name: DETECTOR_BACKBONE as of :func:`detector_names`, the name of a config of this project
-            or the path of a config file.
+        name: DETECTOR_BACKBONE as of :func:`detector_names`, the name of a config of this project,
+            the path of a config file, or that of a checkpoint that says what it is of.
 
     Raises:
         ValueError: there is no such detector; the message has close matches and all names.
     """
+    if name.endswith(_FILES):
+        if not Path(name).is_file():
+            raise ValueError(f"{name}: there is no such file")
+        return NamedDetector(name, "", _RECIPE_OF_FILES, checkpoint=name)
     if name.endswith((".py", ".yaml", ".yml")) or ("/" in name and find_config(name)):
         return _of_config(name)
     detector, _, backbone = name.partition("_")
@@ -95,7 +110,8 @@ def find_detector(name: str) -> NamedDetector:
         + (f"did you mean {' or '.join(near)}? " if near else "")
         + f"Expected DETECTOR_BACKBONE with a detector of {', '.join(_detectors())} and a backbone "
         f"of {', '.join(n.partition('_')[2] for n in names if n.startswith(names[0][:4]))} "
-        f"(a narrow ResNet-18 for CPUs; {SMALL}32 is twice as wide), or a config (.py)"
+        f"(a narrow ResNet-18 for CPUs; {SMALL}32 is twice as wide), a config (.py), or a "
+        "checkpoint that carries its config (.pth)"
     )
 
 
@@ -146,6 +162,11 @@ def _load(found: NamedDetector) -> DictConfig:
         )
         cfg.model = make(width=found.width)
         return cfg
+    if found.checkpoint is not None:
+        cfg = get_config(found.config)
+        cfg.model = _described_model(found.checkpoint)
+        cfg.train.init_checkpoint = found.checkpoint
+        return cfg
     if Path(found.config).is_absolute():
         return LazyConfig.load(found.config)
     cfg = get_config(found.config)
@@ -155,6 +176,20 @@ def _load(found: NamedDetector) -> DictConfig:
             cfg.model[part] = donor.model[part]
         cfg.train.init_checkpoint = donor.train.init_checkpoint
     return cfg
+
+
+def _described_model(file: str) -> DictConfig:
+    """The LazyCall of the detector that a checkpoint describes, of allowed classes alone."""
+    description = description_of(read_content(file), file)
+    if description is None or description.model is None:
+        raise ValueError(
+            f"{file} does not say what it is a checkpoint of; give its detector by name or config, "
+            "and the file as its weights"
+        )
+    build_described(description.model, file)  # refuses what a file may not name
+    model = DictConfig(description.model, flags={"allow_objects": True})
+    model.head.num_classes = "${..num_classes}"  # other classes reach the head, too
+    return model
 
 
 def _of_config(name: str) -> NamedDetector:

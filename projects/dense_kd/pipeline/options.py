@@ -29,7 +29,7 @@ class DistillOptions:
     )
     teacher: str = _option(
         "gfl_r101",
-        "the detector to learn from, named as the student",
+        "the detector to learn from: as the student, or a checkpoint that carries its config",
     )
     method: str = _option("bckd", "of `dense-kd list methods`; several joined by +, as in bckd+ld")
     output: str | None = _option(None, "folder of all that is made; None: output/distill/DATA")

@@ -122,7 +122,7 @@ def make_plan(data: str, options: DistillOptions) -> Plan:
         found = {role: find_detector(getattr(options, role)) for role in ("teacher", "student")}
     except ValueError as error:
         raise PipelineError(str(error)) from error
-    small = all(f.width is not None for f in found.values())
+    small = all(f.width is not None or f.checkpoint is not None for f in found.values())
     methods = choose_methods(
         options.method, found["student"].detector, found["student"].width is not None
     )
@@ -176,7 +176,7 @@ def _detector(
     num_images: int,
     batch: int,
 ) -> DetectorPlan:
-    given = getattr(options, f"{role}_weights")
+    given = getattr(options, f"{role}_weights") or found.checkpoint
     prefix = "teacher_" if role == "teacher" else ""
     wanted = getattr(options, f"{prefix}iterations")
     scratch = options.from_scratch and not given
