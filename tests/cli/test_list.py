@@ -21,6 +21,16 @@ def test_a_list_fits_the_terminal(kind, columns, capsys, monkeypatch):
     assert any("gfl" in line.lower() or "BCKD" in line for line in lines)
 
 
+def test_without_a_kind_it_says_how_many_there_are_of_each(capsys):
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines] == [["dense-kd", "list", kind] for kind in KINDS]
+    assert main(["list", "--json"]) == 0
+    assert [int(line.split()[3]) for line in lines] == [
+        *json.loads(capsys.readouterr().out).values()
+    ]
+
+
 def test_programs_get_all_of_it_as_json(capsys):
     assert main(["list", "teachers", "ddod/*", "--json"]) == 0
     (entry,) = json.loads(capsys.readouterr().out)

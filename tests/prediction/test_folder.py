@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -62,6 +63,15 @@ def test_nothing_found_and_what_is_not_there_are_errors(folder, tmp_path):
         find_images([tmp_path / "empty"])
     with pytest.raises(PredictionError, match="no image was found in nothing"):
         find_images([])
+
+
+def test_a_folder_that_may_not_be_read_is_an_error(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(PredictionError, match=r"cannot be read \(Permission denied\)"):
+        find_images([folder])
 
 
 def test_a_link_to_a_folder_above_is_not_followed_for_ever(folder):

@@ -13,6 +13,7 @@ from typing import Any
 
 HELP = "list methods, detectors, public teachers, or configs"
 EXAMPLES = [
+    "dense-kd list  # how many there are of each",
     "dense-kd list methods",
     "dense-kd list detectors",
     "dense-kd list teachers gfl",
@@ -26,7 +27,7 @@ _WIDEST = 120
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A kind and patterns."""
-    parser.add_argument("kind", choices=KINDS, help="what to list")
+    parser.add_argument("kind", nargs="?", choices=KINDS, help="what to list; none: what there is")
     parser.add_argument(
         "patterns",
         nargs="*",
@@ -37,15 +38,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the entries of a kind."""
-    module = importlib.import_module(f"dense_kd.listing.{args.kind}")
-    entries = getattr(module, args.kind)(args.patterns)
+    """Print the entries of a kind, or how many there are of each."""
+    if args.kind is None:
+        counts = {kind: len(_entries(kind, [])) for kind in KINDS}
+        rows = [[f"dense-kd list {kind}", str(count)] for kind, count in counts.items()]
+        print(json.dumps(counts, indent=2) if args.json else "\n".join(table(rows, _WIDEST)))
+        return
+    entries = _entries(args.kind, args.patterns)
     if args.json:
         print(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=2))
         return
     heading, row = _TABLES[args.kind]
     width = min(shutil.get_terminal_size().columns, _WIDEST)
     print("\n".join(table([*heading, *map(row, entries)], width)))
+
+
+def _entries(kind: str, patterns: list[str]) -> list[Any]:
+    module = importlib.import_module(f"dense_kd.listing.{kind}")
+    return list(getattr(module, kind)(patterns))
 
 
 def table(rows: list[list[str]], width: int) -> list[str]:

@@ -145,7 +145,14 @@ def predict_files(
 
 
 def _images_in(folder: Path, skipped: Path | None) -> Iterator[Path]:
-    for entry in sorted(folder.iterdir()):
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise PredictionError(
+            f"the folder {folder} cannot be read ({error.strerror}), so its images would be "
+            "missing; make it readable, or name the folders to look into"
+        ) from error
+    for entry in entries:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():

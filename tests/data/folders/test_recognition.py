@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 from PIL import Image
 
@@ -45,6 +48,21 @@ def test_a_path_that_is_no_dataset_is_refused(tmp_path, name, message):
     (tmp_path / "binary.yaml").write_bytes(b"train: \xff")
     with pytest.raises(DatasetError, match=message):
         read_dataset(tmp_path / name)
+
+
+def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    write_coco(tmp_path / "train.json", scenes(3), tmp_path / "train")
+    (tmp_path / "more").mkdir()
+    scandir = os.scandir
+
+    def refuse(path="."):
+        if os.fspath(path) == str(tmp_path / "more"):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DatasetError, match=r"more cannot be read \(Permission denied\)"):
+        read_dataset(tmp_path)
 
 
 def test_annotations_in_two_formats_need_a_choice(tmp_path):

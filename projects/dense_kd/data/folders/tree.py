@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from ..build import DatasetError
 from .images import SUFFIXES
@@ -65,12 +66,12 @@ class Tree:
             root: the folder. Links to folders are followed, each folder once.
 
         Raises:
-            DatasetError: there is far more than a dataset in it.
+            DatasetError: there is far more than a dataset in it, or a folder that cannot be read.
         """
         self.root = root
         self.folders: dict[Path, Folder] = {}
         seen, count = {os.path.realpath(root)}, 0
-        for place, names, files in os.walk(root, followlinks=True):
+        for place, names, files in os.walk(root, onerror=_refuse, followlinks=True):
             kept = []
             for name in sorted(names):
                 real = os.path.realpath(os.path.join(place, name))
@@ -107,6 +108,13 @@ class Tree:
                 lines.append(f"{'' if name == '.' else name}/ ({listed})")
         more = f" and {len(lines) - 8} more folders" if len(lines) > 8 else ""
         return ", ".join(lines[:8]) + more if lines else "nothing"
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise DatasetError(
+        f"the folder {error.filename} cannot be read ({error.strerror}), so what it holds would be "
+        "missing; make it readable, or give the dataset's own folder"
+    ) from error
 
 
 def stem(name: str) -> str:
