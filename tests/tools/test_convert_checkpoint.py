@@ -20,6 +20,7 @@ from dense_kd.checkpoint.description import description_of
 from helpers.builders import GOLDEN, tiny_fcos
 from helpers.described import picture
 from helpers.mmdet_models import detector
+from helpers.script_runs import run_in_fork
 
 SCRIPT = Path(__file__).parent.parent.parent / "tools" / "convert_checkpoint.py"
 FCOS = GOLDEN / "det_fcos.pth"
@@ -83,11 +84,8 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess:
 
 @pytest.mark.slow
 def test_it_is_a_script(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(FCOS), str(tmp_path / "out.pth")],
-        capture_output=True,
-        text=True,
-    )
+    """How it starts in an interpreter of its own is tested with the other scripts."""
+    done = run_in_fork([str(FCOS), str(tmp_path / "out.pth")], tmp_path, script=SCRIPT)
     assert done.returncode == 0, done.stderr
     assert done.stdout == run(FCOS, tmp_path / "out.pth").stdout
 
