@@ -9,8 +9,9 @@ import pytest
 
 import dense_kd
 from dense_kd.detectors import DenseDetector
+from dense_kd.engine.building import count_parameters
 from dense_kd.listing.configs import NothingListedError, configs
-from dense_kd.listing.detectors import count_parameters, detectors
+from dense_kd.listing.detectors import detectors
 from dense_kd.listing.methods import methods, needs_in_words
 from dense_kd.listing.teachers import teachers
 from dense_kd.listing.texts import first_sentence
@@ -54,7 +55,7 @@ def test_the_detectors_that_are_exported_are_listed_with_the_size_of_their_basel
 
 def test_parameters_are_counted_as_a_model_has_them():
     model = tiny_fcos()
-    with mock.patch("dense_kd.listing.detectors.instantiate", lambda _: model):
+    with mock.patch("dense_kd.engine.building.instantiate", lambda _: model):
         assert count_parameters(None) == sum(p.numel() for p in model.parameters())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib.util
 import os
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from detectron2.utils.file_io import PathHandler, PathManager
 from iopath.common.file_io import get_cache_dir
 
 from . import conversion
+from .digests import file_digest
 from .errors import CheckpointError
 
 PREFIX = "package://"
@@ -105,8 +105,7 @@ class PackageHandler(PathHandler):
         local = packaged.installed()
         if local is None:
             raise CheckpointError(f"{path}: {not_installed(packaged)}")
-        with open(local, "rb") as file:
-            found = hashlib.sha256(file.read()).hexdigest()
+        found = file_digest(local)
         if found != packaged.sha256:
             raise CheckpointError(
                 f"{local} is not the file that {packaged.package} was published with: its SHA-256 "

@@ -17,7 +17,6 @@ checkpointer reads it, too.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -28,6 +27,7 @@ from detectron2.utils.file_io import PathHandler, PathManager
 
 from . import conversion, packages, timm_hub
 from .conversion import convert_file
+from .digests import file_digest
 from .errors import CheckpointError
 
 MMDET = "https://download.openmmlab.com/mmdetection/v2.0"
@@ -148,11 +148,7 @@ def _check_digits(local: str, url: str) -> None:
         raise CheckpointError(
             f"{url} does not end in '-<digits of its SHA-256>.pth', so its file cannot be checked"
         )
-    sha = hashlib.sha256()
-    with open(local, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            sha.update(block)
-    found = sha.hexdigest()[: len(digits[1])]
+    found = file_digest(local)[: len(digits[1])]
     if found != digits[1]:
         raise CheckpointError(
             f"{local}, downloaded from {url}, is not the file that was published: its SHA-256 "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import time
 from pathlib import Path
@@ -13,8 +12,10 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.data.datasets import load_coco_json
 
 from ..checkpoint import load_strictly, replace_atomically
+from ..checkpoint.digests import file_digest
 from ..config import get_config, get_config_file
 from ..data.shapes import CLASSES, default_shapes_root, generate_shapes
+from ..engine.building import count_parameters
 from ..engine.fingerprint import cores, environment, result_settings
 from ..engine.processes import Run, TrainingError, clock, read_metrics, say, train_together
 from ..visualize.curves import save_curves
@@ -146,7 +147,7 @@ def _plan(
     if teacher is not None:
         weights = (teacher.folder / "model_final.pth").absolute()
         overrides.append(f"model.teacher.weights={weights}")
-        settings["teacher"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+        settings["teacher"] = file_digest(weights)
     return Run(
         title=name if seed is None else f"{name}, seed {seed}",
         folder=folder,
@@ -162,7 +163,9 @@ def _plan(
 
 def _summary(teacher: Run, students: dict[int, dict[str, Run]], options: Options) -> dict[str, Any]:
     parameters = {
-        name: _num_parameters(CONFIGS["teacher" if name == "teacher" else "baseline"])
+        name: count_parameters(
+            get_config(CONFIGS["teacher" if name == "teacher" else "baseline"]).model
+        )
         for name in CONFIGS
     }
     seeds: dict[str, Any] = {}
@@ -208,10 +211,6 @@ def _mean(values: list[float | None]) -> float | None:
 def _gain(results: dict[str, Any]) -> float | None:
     before, after = results["baseline"]["AP"], results["distilled"]["AP"]
     return None if before is None or after is None else after - before
-
-
-def _num_parameters(config: str) -> int:
-    return sum(p.numel() for p in instantiate(get_config(config).model).parameters())
 
 
 def _pictures(root: Path, teacher: Run, students: dict[str, Run]) -> list[ComparedImage]:

@@ -6,6 +6,7 @@ import copy
 import traceback
 from typing import Any
 
+import torch
 from detectron2.config import instantiate
 from omegaconf import DictConfig
 from torch import nn
@@ -42,6 +43,16 @@ def build_optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
     described = copy.deepcopy(cfg.optimizer)  # cfg stays what can be written to a file
     described.params.model = model
     return build(described, "optimizer")
+
+
+def count_parameters(model: Any) -> int:
+    """Of a model that a LazyConfig describes; no memory is taken for them.
+
+    Args:
+        model: the LazyCall.
+    """
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in instantiate(model).parameters())
 
 
 def cannot_be_built(place: str, error: Exception) -> RunError:

@@ -7,12 +7,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from detectron2.config import instantiate
-
 from .. import public
 from ..config import config_folder, get_config
 from ..detectors import DenseDetector
+from ..engine.building import count_parameters
 from .configs import chosen
 from .texts import first_sentence
 
@@ -43,16 +41,6 @@ def detectors(patterns: Sequence[str] = ()) -> list[DetectorEntry]:
     classes = {name: getattr(public, name) for name in public.__all__}
     classes = {name: kind for name, kind in classes.items() if _is_detector(kind)}
     return [_entry(classes[name]) for name in chosen(sorted(classes, key=str.lower), patterns)]
-
-
-def count_parameters(model: Any) -> int:
-    """Of a model that a LazyConfig describes; no memory is taken for them.
-
-    Args:
-        model: the LazyCall.
-    """
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in instantiate(model).parameters())
 
 
 def _is_detector(kind: Any) -> bool:

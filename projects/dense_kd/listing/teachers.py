@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 
 from ..config import config_folder, get_config
+from ..engine.building import count_parameters
 from ..recipes import PUBLISHED
 from .configs import chosen
-from .detectors import count_parameters
 
 _PUBLISHED_AP = re.compile(r"\bzoo:\s+([\d.]+)\s+AP\b")
 

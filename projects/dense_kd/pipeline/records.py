@@ -12,7 +12,7 @@ from ..checkpoint import replace_atomically
 from .errors import PipelineError
 from .plan import Plan
 
-__all__ = ["check_output", "data_digest", "file_digest", "read_json", "write_json", "write_record"]
+__all__ = ["check_output", "data_digest", "read_json", "write_json", "write_record"]
 
 RECORD = "distill.json"
 # They change neither the trainings nor their data; a comparison can be added later.
@@ -85,15 +85,6 @@ def data_digest(plan: Plan) -> str:
             known = {**image, "file_name": name.as_posix(), "bytes": file.stat().st_size}
             digest.update(json.dumps([part, known], default=str, sort_keys=True).encode())
     return digest.hexdigest()[:16]
-
-
-def file_digest(file: str | Path) -> str:
-    """The SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(file, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -13,10 +13,12 @@ from detectron2.config import instantiate
 
 from .. import compat
 from ..checkpoint import convert_file, load_strictly
+from ..checkpoint.digests import weights_digest
 from ..engine import evaluate, load_config
+from ..engine.building import count_parameters
 from ..engine.processes import Run, read_metrics
 from .plan import Plan
-from .records import file_digest, read_json, write_json
+from .records import read_json, write_json
 from .stages import FINAL
 
 __all__ = ["METRICS_FILE", "evaluate_detector", "save_bare_student", "summarize", "write_page"]
@@ -50,7 +52,7 @@ def evaluate_detector(
         config: of the bare detector.
         weights: its file or public name.
     """
-    digest = file_digest(weights) if Path(weights).is_file() else weights
+    digest = weights_digest(weights)
     known = read_json(plan.output / METRICS_FILE).get("detectors", {}).get(name, {})
     if part in known and known.get("weights") == digest:
         return known[part]
@@ -83,9 +85,9 @@ def summarize(plan: Plan, results: dict[str, Any], runs: Mapping[str, Run]) -> d
         cfg = load_config(str(plan.output / f"{'teacher' if name == 'teacher' else 'student'}.py"))
         detectors[name] = {
             **result,
-            "weights": file_digest(weights) if Path(weights).is_file() else weights,
+            "weights": weights_digest(weights),
             "file": weights,
-            "parameters": sum(p.numel() for p in instantiate(cfg.model).parameters()),
+            "parameters": count_parameters(cfg.model),
             "iterations": runs[name].iterations if name in runs else 0,
             "seconds": round(runs[name].seconds, 1) if name in runs else 0.0,
         }

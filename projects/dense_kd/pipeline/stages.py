@@ -7,12 +7,13 @@ from typing import Any
 
 from detectron2.utils.file_io import PathManager
 
+from ..checkpoint.digests import weights_digest
 from ..engine import load_config
 from ..engine.fingerprint import cores, environment, result_settings
 from ..engine.processes import Run
 from .errors import PipelineError
 from .plan import DetectorPlan, Plan
-from .records import data_digest, file_digest
+from .records import data_digest
 
 __all__ = ["fetch_weights", "make_run"]
 
@@ -67,6 +68,4 @@ def _weights(plan: Plan, name: str) -> dict[str, Any]:
         teacher, trained = plan.teacher, plan.output / "teacher" / FINAL
         files["teacher"] = str(trained) if teacher.trained else teacher.weights
     files["start"] = (plan.teacher if name == "teacher" else plan.student).weights
-    return {
-        part: file_digest(file) if Path(file).is_file() else file for part, file in files.items()
-    }
+    return {part: weights_digest(file) for part, file in files.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import copy
 
 import pytest
@@ -16,6 +15,7 @@ from dense_kd.detectors.backbones.replaced_norms import replace_batch_norms
 from dense_kd.errors import MissingExtraError
 from dense_kd.timm_models import require_timm
 from helpers.builders import assert_close
+from helpers.missing_extras import hide
 from helpers.tiny_backbones import batch_norms, randomize_norms
 
 timm = pytest.importorskip("timm")
@@ -210,14 +210,7 @@ def test_weights_that_there_are_not_have_no_normalisation():
 
 
 def test_without_timm_the_extra_is_named(monkeypatch):
-    importer = builtins.__import__
-
-    def without_timm(name, *args, **kwargs):
-        if name == "timm":
-            raise ImportError("No module named 'timm'")
-        return importer(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_timm)
+    hide("timm", monkeypatch)
     for ask in (require_timm, backbone, lambda: timm_normalisation("resnet18")):
         with pytest.raises(MissingExtraError, match=r"pip install 'dense_kd\[timm\]'"):
             ask()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
-
 import pytest
 from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
@@ -12,6 +10,7 @@ from dense_kd.checkpoint.packages import PACKAGES, PackagedFile
 from dense_kd.detectors import TimmBackbone, timm_normalisation
 from dense_kd.engine import RunError, check_run
 from helpers.checked_runs import load
+from helpers.missing_extras import hide
 
 timm = pytest.importorskip("timm")
 
@@ -95,14 +94,7 @@ def test_a_network_that_timm_does_not_have_is_named():
 
 
 def test_without_timm_the_extra_is_named(monkeypatch):
-    importer = builtins.__import__
-
-    def without_timm(name, *args, **kwargs):
-        if name == "timm":
-            raise ImportError("No module named 'timm'")
-        return importer(name, *args, **kwargs)
-
     cfg = config()
-    monkeypatch.setattr(builtins, "__import__", without_timm)
+    hide("timm", monkeypatch)
     found = problems(cfg)
     assert any("pip install 'dense_kd[timm]'" in text for text in found), found

@@ -15,6 +15,17 @@ STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
 """{output: its stride}, named like those of detectron2's ResNet."""
 
 
+def check_stages(out_features: Sequence[str], freeze_at: int) -> None:
+    """Raise ValueError unless there are such outputs of :data:`STRIDES` and stages to freeze."""
+    if not out_features or not set(out_features) <= set(STRIDES):
+        raise ValueError(f"out_features={out_features}: expected one or more of {list(STRIDES)}")
+    if freeze_at not in range(6):
+        raise ValueError(
+            f"freeze_at={freeze_at!r}: expected 0 (nothing), 1 (the stem), or up to 5 (the "
+            "stem and all four stages)"
+        )
+
+
 class SequentialBackbone(Backbone):
     """A backbone whose stem and stages are consecutive layers of ``features``.
 
@@ -50,15 +61,7 @@ class SequentialBackbone(Backbone):
         """
         super().__init__()
         self._out_features = list(out_features)
-        if not self._out_features or not set(self._out_features) <= set(STRIDES):
-            raise ValueError(
-                f"out_features={self._out_features}: expected one or more of {list(STRIDES)}"
-            )
-        if freeze_at not in range(6):
-            raise ValueError(
-                f"freeze_at={freeze_at!r}: expected 0 (nothing), 1 (the stem), or up to 5 (the "
-                "stem and all four stages)"
-            )
+        check_stages(self._out_features, freeze_at)
         check_equal_lengths(outputs=STRIDES, stage_ends=stage_ends, channels=channels)
         self._output_at = {
             end: name for name, end in zip(STRIDES, stage_ends) if name in self._out_features

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...timm_models import check_timm_name, require_timm
 from .replaced_norms import has_batch_norms, replace_batch_norms
-from .sequential import STRIDES
+from .sequential import STRIDES, check_stages
 
 _PROBE = (64, 96)
 """(height, width) of the image that shows what a network does; they differ, so axes are told."""
@@ -67,15 +67,7 @@ class TimmBackbone(Backbone):
         """
         super().__init__()
         self._out_features = list(out_features)
-        if not self._out_features or not set(self._out_features) <= set(STRIDES):
-            raise ValueError(
-                f"out_features={self._out_features}: expected one or more of {list(STRIDES)}"
-            )
-        if freeze_at not in range(6):
-            raise ValueError(
-                f"freeze_at={freeze_at!r}: expected 0 (nothing), 1 (the stem), or up to 5 (the "
-                "stem and all four stages)"
-            )
+        check_stages(self._out_features, freeze_at)
         self.name = name
         self._out_feature_strides = {out: STRIDES[out] for out in self._out_features}
         self.timm: nn.Module = _features(
