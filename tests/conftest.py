@@ -11,6 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+# The datasets of who runs the tests are none of theirs; it is read when dense_kd is imported.
+os.environ["DETECTRON2_DATASETS"] = str(Path(__file__).parent / "no_datasets")
+
 LEVELS = {
     logger: (logger.level, logger.propagate)
     for logger in map(logging.getLogger, ("d2", "dense_kd", "detectron2", "fvcore"))
@@ -49,9 +52,14 @@ def configs_loaded_once_by_all_workers(tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(autouse=True)
-def levels_of_logging():
-    """Runs of the script set them, and what a test sees of the log would depend on its place."""
+def loggers_as_they_were():
+    """Runs change them, and their handlers write to streams that are closed after the test."""
     yield
     for logger, (level, propagate) in LEVELS.items():
         logger.setLevel(level)
         logger.propagate = propagate
+        if logger.handlers:
+            from detectron2.utils.logger import setup_logger  # it is loaded: handlers are its
+
+            logger.handlers.clear()
+            setup_logger.cache_clear()

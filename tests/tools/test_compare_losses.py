@@ -16,13 +16,14 @@ from dense_kd.data import generate_shapes
 from dense_kd.engine.comparison import comparing
 from dense_kd.engine.comparison.pairs import DEFAULT_CONFIGS, Run
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = ROOT / "tools" / "compare_losses.py"
 LOSSES = {"loss_box": 0.1, "total_loss": 0.1}
 
-pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="compares commits of git")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("git") is None, reason="compares commits of git"),
+]
 
 
 def load_script():

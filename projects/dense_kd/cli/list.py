@@ -40,11 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print the entries of a kind, or how many there are of each."""
     if args.kind is None:
-        counts = {kind: len(_entries(kind, [])) for kind in KINDS}
+        counts = {kind: len(_module(kind).names()) for kind in KINDS}
         rows = [[f"dense-kd list {kind}", str(count)] for kind, count in counts.items()]
         print(json.dumps(counts, indent=2) if args.json else "\n".join(table(rows, _WIDEST)))
         return
-    entries = _entries(args.kind, args.patterns)
+    entries = getattr(_module(args.kind), args.kind)(args.patterns)
     if args.json:
         print(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=2))
         return
@@ -53,9 +53,8 @@ def run(args: argparse.Namespace) -> None:
     print("\n".join(table([*heading, *map(row, entries)], width)))
 
 
-def _entries(kind: str, patterns: list[str]) -> list[Any]:
-    module = importlib.import_module(f"dense_kd.listing.{kind}")
-    return list(getattr(module, kind)(patterns))
+def _module(kind: str) -> Any:
+    return importlib.import_module(f"dense_kd.listing.{kind}")
 
 
 def table(rows: list[list[str]], width: int) -> list[str]:

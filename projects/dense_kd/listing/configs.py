@@ -43,9 +43,14 @@ def configs(patterns: Sequence[str] = ()) -> list[ConfigEntry]:
         NothingListedError: a pattern is met by none.
     """
     folder = config_folder()
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*.py")]
-    runs = sorted(name for name in names if not name.startswith(_SHARED))
-    return [ConfigEntry(name, docstring_of(folder / name)) for name in chosen(runs, patterns)]
+    return [ConfigEntry(name, docstring_of(folder / name)) for name in chosen(names(), patterns)]
+
+
+def names() -> list[str]:
+    """Of all of them."""
+    folder = config_folder()
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*.py")]
+    return sorted(name for name in files if not name.startswith(_SHARED))
 
 
 def docstring_of(path: Path) -> str:

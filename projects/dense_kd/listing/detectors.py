@@ -38,9 +38,13 @@ def detectors(patterns: Sequence[str] = ()) -> list[DetectorEntry]:
     Args:
         patterns: as of :func:`.configs.chosen`.
     """
-    classes = {name: getattr(public, name) for name in public.__all__}
-    classes = {name: kind for name, kind in classes.items() if _is_detector(kind)}
-    return [_entry(classes[name]) for name in chosen(sorted(classes, key=str.lower), patterns)]
+    return [_entry(getattr(public, name)) for name in chosen(names(), patterns)]
+
+
+def names() -> list[str]:
+    """Of the classes of all of them; quicker than their entries."""
+    exported = ((name, getattr(public, name)) for name in public.__all__)
+    return sorted((name for name, kind in exported if _is_detector(kind)), key=str.lower)
 
 
 def _is_detector(kind: Any) -> bool:

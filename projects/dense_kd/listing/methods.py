@@ -46,9 +46,13 @@ def methods(patterns: Sequence[str] = ()) -> list[MethodEntry]:
     Args:
         patterns: as of :func:`.configs.chosen`.
     """
-    classes = {name: kind for name, kind in vars(package).items() if _is_method(kind)}
-    names = sorted(set(classes) & set(package.__all__), key=str.lower)
-    return [_entry(classes[name]) for name in chosen(names, patterns)]
+    return [_entry(getattr(package, name)) for name in chosen(names(), patterns)]
+
+
+def names() -> list[str]:
+    """Of the classes of all of them."""
+    exported = ((name, getattr(package, name)) for name in package.__all__)
+    return sorted((name for name, kind in exported if _is_method(kind)), key=str.lower)
 
 
 def needs_in_words(needs: Needs) -> list[str]:

@@ -38,7 +38,12 @@ def teachers(patterns: Sequence[str] = ()) -> list[TeacherEntry]:
     Args:
         patterns: as of :func:`.configs.chosen`.
     """
-    return [_entry(name) for name in chosen(sorted(PUBLISHED), patterns)]
+    return [_entry(name) for name in chosen(names(), patterns)]
+
+
+def names() -> list[str]:
+    """Of the configs of all of them; quicker than their entries."""
+    return sorted(PUBLISHED)
 
 
 def _entry(name: str) -> TeacherEntry:
