@@ -5,73 +5,18 @@ from __future__ import annotations
 import io
 import tarfile
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from PIL import Image
 
 from dense_kd.cli import main
 from dense_kd.data import DatasetError, bccd, bccd_install, install_bccd, read_dataset
 from dense_kd.engine import RunError, check_run
 from dense_kd.engine.checks.overrides import apply_overrides
 from helpers.configs import fresh
-
-NAMES = [f"BloodImage_0000{i}" for i in range(6)]
-PARTS = {"train": NAMES[:3], "val": NAMES[3:5], "test": NAMES[5:], "trainval": NAMES[:5]}
-OBJECT = (
-    "<object><name>{name}</name><bndbox><xmin>{0}</xmin><ymin>{1}</ymin><xmax>{2}</xmax>"
-    "<ymax>{3}</ymax></bndbox></object>"
-)
-
-
-def annotation(name: str) -> str:
-    boxes = [("RBC", 2, 3, 20, 21), ("WBC", 5, 5, 30, 30), ("Platelets", 1, 1, 8, 9)]
-    boxes += [("RBC", 7, 7, 7, 7)] if name == NAMES[0] else []  # without area, as two of BCCD
-    return (
-        f"<annotation><filename>{name}.jpg</filename>\n\t<path>/home/me/{name}.jpg</path>\n"
-        "<size><width>40</width><height>32</height><depth>3</depth></size>"
-        + "".join(OBJECT.format(*box, name=kind) for kind, *box in boxes)
-        + "</annotation>"
-    )
-
-
-@pytest.fixture(scope="module")
-def files() -> dict[str, bytes]:
-    image = io.BytesIO()
-    Image.new("RGB", (40, 32), (200, 100, 120)).save(image, "JPEG")
-    return {
-        **{f"Annotations/{name}.xml": annotation(name).encode() for name in NAMES},
-        **{f"JPEGImages/{name}.jpg": image.getvalue() for name in NAMES},
-        **{f"ImageSets/Main/{p}.txt": "\n".join(ns).encode() + b"\n" for p, ns in PARTS.items()},
-    }
-
-
-@pytest.fixture
-def target(files, tmp_path, monkeypatch) -> Iterator[Path]:
-    """Where the small BCCD, the only one that is known, is put and registered."""
-    monkeypatch.setattr(bccd_install, "DIGEST", bccd_install.digest_of(files))
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
-    usual = MetadataCatalog.get("bccd_train").image_root
-    register_at(None)
-    yield tmp_path / "datasets" / "bccd"
-    register_at(usual)
-
-
-def register_at(root: str | None) -> None:
-    for split in bccd.SPLITS:
-        DatasetCatalog.remove(f"bccd_{split}")
-        MetadataCatalog.remove(f"bccd_{split}")
-    bccd.register_all_bccd(root)
-
-
-def write(files: dict[str, bytes], folder: Path) -> Path:
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder
+from helpers.small_bccd import NAMES, PARTS, annotation, write
 
 
 def archive(files: dict[str, bytes]) -> bytes:

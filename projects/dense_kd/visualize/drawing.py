@@ -14,7 +14,7 @@ from detectron2.structures import Boxes, BoxMode, pairwise_iou
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
-__all__ = ["ComparedImage", "Panel", "choose_images", "compare", "draw_boxes", "match"]
+__all__ = ["ComparedImage", "Panel", "choose_images", "compare", "draw_boxes", "font", "match"]
 
 # Bright enough for the text on them to be black.
 _COLOURS = ("#ffb000", "#4cc9f0", "#8fe388", "#ff7fb0", "#c5a3ff", "#ffffff", "#ff8552", "#e6e35c")
@@ -159,7 +159,7 @@ def draw_boxes(
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     picture = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
-    font = _font(weight)
+    letters = font(weight)
     line = max(1, round(2 * weight))
     colours = [_COLOURS[int(c) % len(_COLOURS)] for c in classes]
     # Labels after all boxes: a line through a text makes it illegible.
@@ -171,11 +171,11 @@ def draw_boxes(
         draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="black", width=line + 2)
         draw.rectangle((x1, y1, x2, y2), outline=colour, width=line)
     for (x1, y1, _, _), label, colour in entries:
-        left, top, right, bottom = draw.textbbox((0, 0), label, font=font)
+        left, top, right, bottom = draw.textbbox((0, 0), label, font=letters)
         x = min(max(x1, 0), max(size[0] - right - 5, 0))
         y = max(y1 - (bottom - top) - 6, 0)
         draw.rectangle((x, y, x + right - left + 5, y + bottom - top + 5), fill=colour)
-        draw.text((x + 3 - left, y + 2 - top), label, font=font, fill="black")
+        draw.text((x + 3 - left, y + 2 - top), label, font=letters, fill="black")
     return picture
 
 
@@ -190,7 +190,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def _font(weight: float) -> ImageFont.FreeTypeFont:
+def font(weight: float = 1.0) -> ImageFont.FreeTypeFont:
+    """What pictures are labelled in; ``weight`` as of :func:`draw_boxes`."""
     # matplotlib brings a font file, so that the pictures look alike everywhere.
     return ImageFont.truetype(
         f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans-Bold.ttf", round(_FONT_SIZE * weight)

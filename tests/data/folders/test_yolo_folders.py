@@ -88,6 +88,19 @@ def test_labels_without_names_of_classes_are_refused(tmp_path):
         read_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("place", [".", "labels"])
+def test_classes_are_also_found_in_a_yaml_file_that_names_no_images(tmp_path, place):
+    flat(tmp_path)
+    (tmp_path / "classes.txt").unlink()
+    (tmp_path / "settings.yaml").write_text("epochs: 3\n")
+    (tmp_path / place / "data.yaml").write_text("nc: 2\nnames: {1: square, 0: disc}\n")
+    dataset = read_dataset(tmp_path)
+    assert dataset.classes == ["disc", "square"]
+    (tmp_path / place / "data.yaml").write_text("nc: 3\nnames: [disc, square]\n")
+    with pytest.raises(DatasetError, match="nc=3, but names has 2 names"):
+        read_dataset(tmp_path)
+
+
 def test_images_without_labels_are_empty(tmp_path):
     flat(tmp_path)
     (tmp_path / "labels/000.txt").unlink()

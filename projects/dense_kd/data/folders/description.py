@@ -48,13 +48,29 @@ _NEEDS: dict[str, Callable[[Place], bool]] = {
 
 def is_description(path: Path) -> bool:
     """Whether a YAML file in the folder of a dataset describes one."""
+    content = _mapping_in(path)
+    if "train" not in content:
+        return False
+    return "names" in content or "classes" in content or isinstance(content["train"], Mapping)
+
+
+def names_in(path: Path) -> list[str] | None:
+    """The classes that a YAML file lists which says of no images to train on; None: it does not.
+
+    Raises:
+        DatasetError: it has a list that is none of names.
+    """
+    content = _mapping_in(path)
+    return None if "train" in content else _Description(path, content).classes()
+
+
+def _mapping_in(path: Path) -> Mapping[Any, Any]:
+    """What a YAML file in the folder of a dataset holds; nothing, if it is of something else."""
     try:
         content = yaml.safe_load(read_text(path, _MAX_BYTES))
     except (DatasetError, yaml.YAMLError, RecursionError, ValueError):
-        return False
-    if not isinstance(content, Mapping) or "train" not in content:
-        return False
-    return "names" in content or "classes" in content or isinstance(content["train"], Mapping)
+        return {}
+    return content if isinstance(content, Mapping) else {}
 
 
 def read_description(path: Path) -> Layout:
@@ -95,7 +111,7 @@ class _Description:
     def layout(self) -> Layout:
         parts = {part: self._places(part) for part in PARTS if self.content.get(part) is not None}
         kind = self._kind([place for places in parts.values() for place in places])
-        classes = self._classes()
+        classes = self.classes()
         if kind == "yolo" and not classes:
             raise DatasetError(
                 f"{self.path} names no classes, which YOLO's labels only number; add classes: "
@@ -156,7 +172,8 @@ class _Description:
                 )
         return kind
 
-    def _classes(self) -> list[str] | None:
+    def classes(self) -> list[str] | None:
+        """Their names, where the file has them."""
         key = "classes" if "classes" in self.content else "names"
         given = self.content.get(key)
         if given is None:

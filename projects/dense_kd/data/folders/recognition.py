@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ..build import DatasetError
-from .description import is_description, read_description
+from .description import is_description, names_in, read_description
 from .records import PARTS, Layout, Place
 from .tree import Folder, Tree, part_of, part_of_path, stem
 from .values import number, read_text
@@ -161,14 +161,27 @@ def _yolo(tree: Tree) -> Layout | None:
     folders += [path for path in others if any(_is_other_part(path, f, root) for f in folders)]
     parts = _by_part(tree, folders, "images with labels")
     places = {part: [Place(images=path) for path in paths] for part, paths in parts.items()}
+    classes, file = _named_classes(tree, folders)
+    return Layout(root.name, root, "yolo", places, classes, str(file))
+
+
+def _named_classes(tree: Tree, folders: list[Path]) -> tuple[list[str], Path]:
+    """The names of the classes of labels, and the file that has them."""
+    root = tree.root
     near = [root, *sorted({label_folder(folder) for folder in folders})]
     near += [path for folder in near for path in (folder.parent,) if root in folder.parents]
+    near = [*dict.fromkeys(near)]
     for path in (folder / name for folder in near for name in CLASS_FILES):
         if path.is_file():
             names = [line.strip() for line in read_text(path, 2**20).split("\n")]
             while names and not names[-1]:
                 names.pop()
-            return Layout(root.name, root, "yolo", places, names, str(path))
+            return names, path
+    for folder in (tree.folders[path] for path in near if path in tree.folders):
+        for path in (folder.path / name for name in folder.named(".yaml", ".yml")):
+            listed = names_in(path)
+            if listed is not None:
+                return listed, path
     raise DatasetError(
         f"{root} has YOLO labels, but nothing that names the classes: looked for data.yaml with "
         f"names: [...] and for {', '.join(CLASS_FILES)} in {', '.join(map(str, near[:4]))}; write "

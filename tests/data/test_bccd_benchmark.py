@@ -1,0 +1,64 @@
+"""``benchmarks/bccd.py`` on six images."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dense_kd.config import find_config
+from dense_kd.data import install_bccd
+from helpers.script_runs import run
+from helpers.small_bccd import write
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "bccd.py"
+
+
+def load_script():
+    spec = importlib.util.spec_from_file_location("bccd_benchmark", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_its_configs_exist_and_teachers_are_trained_first():
+    configs = load_script().CONFIGS
+    assert len(configs) == 10 and all(find_config(config) for config in configs)
+    for config in (config for config in configs if "bckd" in config):
+        _, detector, teacher, _ = config.split("_")
+        assert configs.index(f"bccd/{detector}_{teacher}.py") < configs.index(config)
+
+
+@pytest.mark.slow
+def test_a_config_is_trained_once_and_its_metrics_and_picture_are_written(
+    files, target, tmp_path, monkeypatch
+):
+    install_bccd(write(files, tmp_path / "copy"))
+    script, config, trainings = load_script(), "bccd/gfl_r18.py", []
+
+    def train(command, check):
+        assert command[1:6] == ["-m", "dense_kd", "train", config, "--resume"] and check
+        trainings.append(config)
+        run(config, command[6:-2], "--resume")
+
+    monkeypatch.setattr(subprocess, "run", train)
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps({"another": {}}))
+    overrides = ["train.max_iter=2", f"train.output_dir={tmp_path}/run"]
+    arguments = [word for override in overrides for word in ("--override", override)]
+    for _ in range(2):
+        script.main([config, "--results", str(results), *arguments])
+    assert trainings == [config]
+    found = json.loads(results.read_text())
+    assert set(found) == {"another", config}
+    assert {"val", "test", "iterations", "parameters", "torch"} <= set(found[config])
+    assert [*found[config]["AP on val after"]] in (["2"], [])  # nothing, where nothing is found
+    picture = tmp_path / "pictures" / "row.jpg"
+    monkeypatch.setattr(script, "PICTURED", {"one": config, "other": config})
+    script.main(["--picture", str(picture), *arguments])
+    width, height = Image.open(picture).size
+    assert width == 3 * 480 and 300 < height < 480
