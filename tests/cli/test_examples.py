@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -23,19 +24,31 @@ SMALLER = {
 """What makes the examples of a command cheap, given in addition."""
 
 COSTLY = {
-    "dense-kd train quickstart/student --num-gpus 2": "starts processes",
-    "dense-kd train bckd/gfl_r101_r50_1x --num-gpus 8": "needs COCO and GPUs",
-    "dense-kd check bckd/gfl_r101_r50_1x --num-gpus 8": "needs COCO",
-    "dense-kd distill photos --student gfl_r18": "builds a ResNet-101",
-    "dense-kd distill photos --dry-run": "builds a ResNet-101",
-    "dense-kd distill photos --num-gpus 8": "builds a ResNet-101",
-    "dense-kd eval gfl/r101_2x_ms --num-gpus 8": "needs COCO and GPUs",
-    "dense-kd predict mmdet://gfl_r50_fpn_1x_coco": "downloads",
-    "dense-kd convert mmdet://gfl_r50_fpn_1x_coco": "downloads",
-    "dense-kd data bccd": "downloads, or needs a copy",
-    "dense-kd data shapes": "draws thousands of images",
+    "dense-kd train quickstart/student --num-gpus 2": (
+        "tools/test_lazyconfig_train_net.py::test_the_console_script_starts_two_processes_on_the_cpu"
+    ),
+    "dense-kd train bckd/gfl_r101_r50_1x --num-gpus 8": (
+        "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_evaluated"
+    ),
+    "dense-kd check bckd/gfl_r101_r50_1x --num-gpus 8": (
+        "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_evaluated"
+    ),
+    "dense-kd distill photos --student gfl_r18": "pipeline/test_layouts.py::test_the_readmes",
+    "dense-kd distill photos --dry-run": "pipeline/test_plan.py::test_a_dry_run_says_every_number",
+    "dense-kd distill photos --num-gpus 8": "pipeline/test_run.py::test_two_processes_train_too",
+    "dense-kd eval gfl/r101_2x_ms --num-gpus 8": (
+        "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_evaluated"
+    ),
+    "dense-kd predict mmdet://gfl_r50_fpn_1x_coco": (
+        "cli/test_predict.py::test_a_published_detector_is_run_by_its_name"
+    ),
+    "dense-kd convert mmdet://gfl_r50_fpn_1x_coco": (
+        "checkpoint/test_zoo.py::test_a_named_file_can_be_converted_by_hand"
+    ),
+    "dense-kd data bccd": "data/test_bccd.py::test_it_is_fetched_once_and_registered",
+    "dense-kd data shapes": "data/test_bccd.py::test_shapes_are_drawn_where_their_configs_look",
 }
-"""{beginning of an example: why it is only parsed, and its configs looked for}."""
+"""{beginning of an example that is only parsed here: beginning of the test that runs its like}"""
 
 EXAMPLES = [example for name in cli.COMMANDS for example in cli.load_command(name).EXAMPLES]
 
@@ -69,9 +82,11 @@ def test_an_example_is_parsed_and_names_configs_that_exist(example):
             assert find_config(word), word
 
 
-def test_what_is_said_to_be_costly_is_an_example():
-    for beginning in COSTLY:
+def test_what_is_said_to_be_costly_is_an_example_and_is_run_elsewhere():
+    for beginning, test in COSTLY.items():
         assert any(example.startswith(beginning) for example in EXAMPLES), beginning
+        file, _, name = test.partition("::")
+        assert f"\ndef {name}" in (Path(__file__).parents[1] / file).read_text("utf-8"), test
 
 
 @pytest.mark.slow

@@ -6,9 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from detectron2.config import instantiate
 
+from dense_kd import get_config
+from dense_kd.checkpoint import zoo
 from dense_kd.cli import main
 from dense_kd.data.shapes import CLASSES
+from dense_kd.prediction import settings
 from helpers.described import picture, write_checkpoint
 
 
@@ -42,6 +47,22 @@ def test_it_says_what_was_found_and_where_it_is(weights, photos, tmp_path, capsy
     )
     assert said.err == ""
     assert len(list((output / "images").iterdir())) == 3
+
+
+def test_a_published_detector_is_run_by_its_name(photos, tmp_path, monkeypatch):
+    name, config = "mmdet://gfl_r50_fpn_1x_coco", "quickstart/gfl.py"
+    file = str(tmp_path / "published.pth")
+    weights = instantiate(get_config(config).model).state_dict()
+    weights["head.cls_score.bias"].zero_()  # so that something is found
+    torch.save({"model": weights}, file)
+    monkeypatch.setattr(settings, "PUBLISHED", {config: name})  # as if it were that small
+    monkeypatch.setattr(zoo.ZooHandler, "download", lambda *_, **__: file)
+    found = []
+    for source in ([file, photos, "--config", config], [name, photos]):
+        output = tmp_path / f"found {len(found)}"
+        assert predict(*source, "--output", output, "--threshold", 0) == 0
+        found.append(json.loads((output / "predictions.json").read_text()))
+    assert found[0] == found[1] != []
 
 
 def test_an_unreadable_image_is_named_and_makes_the_exit_code_1(weights, photos, tmp_path, capsys):

@@ -1,5 +1,7 @@
 """Tests of trainings as processes, with a script that behaves like one."""
 
+import contextlib
+import io
 import re
 import time
 
@@ -64,6 +66,25 @@ def test_progress_is_shown_as_plain_lines(make_run, monkeypatch, capsys):
     assert "20/40  total_loss 1.500  1:05 left" in output
     assert re.search(r"baseline: done in \d+:\d\d, AP 25\.0", output)
     assert "\r" not in output and "\x1b" not in output
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_on_a_terminal_each_training_has_a_bar_below_what_is_printed(make_run, monkeypatch):
+    monkeypatch.setattr(processes, "BAR_PERIOD", 0.0)
+    terminal = Terminal()
+    with contextlib.redirect_stdout(terminal), contextlib.redirect_stderr(terminal):
+        train_together([make_run("baseline"), make_run("distilled")])
+    text = terminal.getvalue()
+    for title in ("baseline ", "distilled"):
+        assert re.search(rf"{title}  50%\|.*\| 20/40, 0:01:05 left, total_loss 1.500", text)
+    assert "so far)" not in text  # the lines that stand for bars elsewhere
+    printed = re.split(r"[\r\n]|\x1b\[A", text)
+    assert sum(bool(re.match(r"\[.*: done in 0:0\d, AP 25.0$", line)) for line in printed) == 2
+    assert not printed[-1].strip()
 
 
 def test_a_training_that_fails_stops_the_other_and_shows_its_log(make_run):

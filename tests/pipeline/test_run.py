@@ -130,6 +130,14 @@ def test_a_distillation_that_was_stopped_goes_on_to_the_same_numbers(
     assert (found["val"], found["weights"]) == (expected["val"], expected["weights"])
 
 
+def test_two_processes_train_too(images, tmp_path):
+    result = distilled(images, tmp_path, num_gpus=2)
+    assert [d["iterations"] for d in result["detectors"].values()] == [4, 2]
+    for name in ("teacher", "distilled"):
+        assert "Process 0 of 2" in (tmp_path / name / "stdout.txt").read_text()
+    assert (tmp_path / "distilled.pth").is_file()
+
+
 def test_a_teacher_that_is_ready_is_evaluated_and_not_trained(images, output, summary, tmp_path):
     teacher = str(output / "teacher" / "model_final.pth")
     options = dict(teacher_weights=teacher, teacher_iterations=0, iterations=1)

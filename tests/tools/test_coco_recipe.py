@@ -1,9 +1,10 @@
-"""A COCO recipe, on a folder laid out as COCO is."""
+"""The README's commands for COCO, on a folder laid out as COCO is."""
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ import torch
 from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 
-from dense_kd import get_config, get_config_file
+from dense_kd import get_config
 from dense_kd.data import generate_shapes
 from helpers.configs import random_numbers_from_a_table
-from helpers.script_runs import run_in_fork
+from helpers.script_runs import SCRIPT, fork_of
 
 pytestmark = pytest.mark.slow
 
@@ -39,53 +40,96 @@ def make_coco(root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def datasets(tmp_path_factory) -> Path:
-    """A folder with COCO, a teacher's file and the config of the README."""
-    root = tmp_path_factory.mktemp("datasets")
-    make_coco(root / "coco")
-    with random_numbers_from_a_table():
-        cfg = get_config("retinanet/r101_2x_ms.py")
-        cfg.model.backbone.bottom_up.stages[2].update(ONE_BLOCK)
-        model = instantiate(cfg.model)
-    torch.save({"model": model.state_dict()}, root / "teacher.pth")
+def folder(tmp_path_factory) -> Path:
+    """With COCO, the files of teachers and the config of the README."""
+    root = tmp_path_factory.mktemp("coco")
+    make_coco(root / "datasets" / "coco")
+    for name in ("retinanet/r101_2x_ms.py", "gfl/r101_2x_ms.py"):
+        with random_numbers_from_a_table():
+            cfg = get_config(name)
+            cfg.model.backbone.bottom_up.stages[2].update(ONE_BLOCK)
+            model = instantiate(cfg.model)
+        torch.save({"model": model.state_dict()}, root / f"{name.split('/')[0]}.pth")
     (root / "distill.py").write_text(re.search(r"```python\n(.*?)```", README, re.DOTALL)[1])
     return root
 
 
-def arguments(config: str, datasets: Path, output: Path) -> list[str]:
-    return [
-        *("--config-file", config),
-        f"model.teacher.weights={datasets / 'teacher.pth'}",
-        f"train.output_dir={output}",
-        *(f"model.teacher.model.backbone.bottom_up.stages.2.{k}={v}" for k, v in ONE_BLOCK.items()),
-        # Small enough for a CPU; ImageNet weights would be downloaded.
-        *("train.device=cpu", "train.max_iter=1", "train.init_checkpoint=''"),
-        *("dataloader.train.total_batch_size=2", "dataloader.train.num_workers=0"),
-        *("dataloader.test.num_workers=0", "train.log_period=1"),
-        "dataloader.train.mapper.augmentations.0.short_edge_length=[96]",
+def commands(beginning: str) -> list[list[str]]:
+    """The words of the README's commands that begin so."""
+    lines = re.findall(r"^    (\S.*)$", README, flags=re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines if line.startswith(beginning)]
+
+
+def run(words: list[str], folder: Path, logs: Path, teacher: str | None, *smaller: str) -> str:
+    """A command in a process of its own, small enough for a CPU; what it printed."""
+    program = ["-m", "dense_kd"] if words[0] == "dense-kd" else [str(SCRIPT)]
+    words = words[1:] if words[0] == "dense-kd" else words[2:]
+    of_teacher = (f"model.teacher.model.backbone.bottom_up.stages.2.{k}={v}"
+                  for k, v in ONE_BLOCK.items())  # fmt: skip
+    smaller = (
+        *("train.device=cpu", "dataloader.test.num_workers=0", *smaller),
         "dataloader.test.mapper.augmentations.0.short_edge_length=96",
-    ]
-
-
-def test_it_needs_the_datasets_folder_and_a_teacher_file_only(datasets, tmp_path):
-    config = get_config_file("bckd/retinanet_r101_r50_1x_ms.py")
-    assert_trains_and_evaluates(config, datasets, tmp_path)
-
-
-def test_the_readmes_ten_lines_need_no_more(datasets, tmp_path):
-    assert_trains_and_evaluates(str(datasets / "distill.py"), datasets, tmp_path)
-
-
-def assert_trains_and_evaluates(config: str, datasets: Path, folder: Path) -> None:
-    output = folder / "out"
+        *((f"model.teacher.weights={folder}/{teacher}.pth", *of_teacher) if teacher else ()),
+        *(("--num-gpus", "1") if "--num-gpus" in words else ()),
+    )
+    files = [logs / "stdout", logs / "stderr"]
+    for file in files:
+        file.write_text("")
+    variables = {"DETECTRON2_DATASETS": str(folder / "datasets")}
     with random_numbers_from_a_table():
-        result = run_in_fork(arguments(config, datasets, output), folder, datasets)
-    assert result.returncode == 0, result.stderr[-3000:]
+        process = fork_of([*program, *words, *smaller], files, variables)
+        process.join(120)
+    printed, errors = (file.read_text() for file in files)
+    assert process.exitcode == 0, (words, errors[-3000:])
+    return printed
+
+
+TRAINING = [
+    *("train.max_iter=1", "train.init_checkpoint=''", "train.log_period=1"),
+    *("dataloader.train.total_batch_size=2", "dataloader.train.num_workers=0"),
+    "dataloader.train.mapper.augmentations.0.short_edge_length=[96]",
+]
+
+
+def assert_trained(output: Path, student: str) -> None:
     lines = (output / "metrics.json").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     assert {"loss_cls", "loss_box_reg", "kd_bckd_loss_cls", "kd_bckd_loss_loc"} <= set(records[0])
     assert "bbox/AP" in records[-1]
     saved = torch.load(output / "model_final.pth", weights_only=True)["model"]
     with random_numbers_from_a_table():
-        student = instantiate(get_config("retinanet/r50_1x_ms.py").model)
-    student.load_state_dict(saved, strict=True)
+        model = instantiate(get_config(student).model)
+    model.load_state_dict(saved, strict=True)
+
+
+def test_the_readmes_ten_lines_need_the_datasets_folder_and_a_teacher_file_only(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(folder)
+    output = tmp_path / "out"
+    teacher, train, resume, evaluate = commands(f"python tools/{SCRIPT.name} --config-file distill")
+    assert "copypaste" in run(teacher, folder, tmp_path, "retinanet")
+    smaller = [*TRAINING, f"train.output_dir={output}"]
+    run(train, folder, tmp_path, "retinanet", *smaller)
+    assert_trained(output, "retinanet/r50_1x_ms.py")
+    printed = run(resume, folder, tmp_path, "retinanet", *smaller, "train.max_iter=2")
+    assert "Starting training from iteration 1" in printed
+    weights = f"train.init_checkpoint={output}/model_final.pth"
+    assert "copypaste" in run(evaluate, folder, tmp_path, "retinanet", weights)
+
+
+def test_a_recipe_is_checked_trained_and_evaluated_as_the_readme_says(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(ROOT)
+    output = f"train.output_dir={tmp_path / 'out'}"
+    (check,) = commands("dense-kd check bckd/")
+    printed = run(check, folder, tmp_path, "gfl", *TRAINING, output, "--images=1", "--steps=1")
+    assert printed.rstrip().endswith("fits")
+    (train,) = commands("dense-kd train bckd/")
+    run(train, folder, tmp_path, "gfl", *TRAINING, output)
+    assert_trained(tmp_path / "out", "gfl/r50_1x.py")
+    (script,) = commands(f"python tools/{SCRIPT.name} --num-gpus 8 --config-file configs/bckd/")
+    run(script, folder, tmp_path, "gfl", *TRAINING, f"train.output_dir={tmp_path / 'again'}")
+    (evaluate,) = commands("dense-kd eval gfl/")
+    assert "AP" in run(evaluate, folder, tmp_path, None, output)

@@ -1,4 +1,4 @@
-"""Every script of ``tools/`` starts in an interpreter that has imported nothing."""
+"""Every script of ``tools/`` and ``benchmarks/`` starts in a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-TOOLS = Path(__file__).parents[2] / "tools"
+ROOT = Path(__file__).parents[2]
 HELP = """
 import contextlib, io, os, runpy, sys
 sys.path.insert(0, os.path.dirname(sys.argv[1]))  # as for a script that is run
@@ -26,7 +26,8 @@ for script in sys.argv[1:]:
 
 
 def test_each_script_says_how_it_is_used():
-    scripts = [str(path) for path in TOOLS.glob("*.py") if "__main__" in path.read_text()]
+    files = [path for folder in ("tools", "benchmarks") for path in (ROOT / folder).glob("*.py")]
+    scripts = [str(path) for path in files if "__main__" in path.read_text()]
     assert len(scripts) > 5
     command = [sys.executable, "-c", HELP, *scripts]
     done = subprocess.run(command, capture_output=True, text=True)

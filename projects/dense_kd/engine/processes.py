@@ -14,12 +14,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from ..checkpoint import replace_atomically
 from ..errors import DenseKDError
+from .process_bars import ProcessBars
+from .progress import wants_bar
 
 __all__ = ["Run", "TrainingError", "clock", "read_metrics", "say", "train_together"]
 
-PROGRESS_PERIOD = 12.0  # seconds
+PROGRESS_PERIOD = 12.0  # seconds between two lines
+BAR_PERIOD = 2.0  # seconds between two states of a bar
 _POLL_PERIOD = 0.2
 _GRACE = 10.0  # seconds that a process gets to end itself
 _LOG_LINES = 20
@@ -75,6 +80,8 @@ def train_together(runs: list[Run], fresh: bool = False) -> None:
     runs = [run for run in runs if fresh or not _reuse(run)]
     processes: list[tuple[Run, subprocess.Popen[bytes]]] = []
     started = shown = time.monotonic()
+    bars = ProcessBars({r.title: r.iterations for r in runs}) if _on_terminal() else None
+    period = BAR_PERIOD if bars else PROGRESS_PERIOD
     try:
         for run in runs:
             processes.append((run, _start(run, fresh)))
@@ -84,13 +91,25 @@ def train_together(runs: list[Run], fresh: bool = False) -> None:
             for run, process in list(running):
                 if process.poll() is not None:
                     running.remove((run, process))
+                    if bars:
+                        bars.remove(run.title)
                     _finish(run, process.returncode, time.monotonic() - started)
-            if time.monotonic() - shown >= PROGRESS_PERIOD:
+            if time.monotonic() - shown >= period:
                 shown = time.monotonic()
                 for run, _ in running:
-                    say(_progress(run, shown - started))
+                    if bars:
+                        bars.show(run.title, read_metrics(run.folder))
+                    else:
+                        say(_progress(run, shown - started))
     finally:
         _stop([process for _, process in processes])
+        if bars:
+            bars.close()
+
+
+def _on_terminal() -> bool:
+    """Whether who waits looks at a terminal."""
+    return wants_bar("auto") and sys.stdout.isatty()
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -113,8 +132,9 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def say(message: str) -> None:
-    """Print a line with the time of day, at once also when the output is a file."""
-    print(f"[{datetime.datetime.now():%H:%M:%S}] {message}", flush=True)
+    """Print a line with the time of day, at once also when the output is a file; above bars."""
+    tqdm.write(f"[{datetime.datetime.now():%H:%M:%S}] {message}", file=sys.stdout)
+    sys.stdout.flush()
 
 
 def clock(seconds: float) -> str:

@@ -1,0 +1,91 @@
+"""Every command that README, CONTRIBUTING and docs/ print is run by a test, or part of one."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from dense_kd import cli
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PROGRAMS = ("make", "dense-kd", "python", "pip", "export")
+
+RUN_BY = {
+    "dense-kd distill photos": "pipeline/test_layouts.py::test_the_readmes_commands_lead",
+    "dense-kd predict output/distill/": "pipeline/test_layouts.py::test_the_readmes_commands_lead",
+    "dense-kd list": "test_printed_commands.py::test_commands_that_need_nothing_run",
+    "dense-kd check bckd/": "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_eval",
+    "dense-kd train bckd/": "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_eval",
+    "dense-kd eval gfl/": "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_eval",
+    "dense-kd data bccd": "data/test_bccd.py::test_it_is_fetched_once_and_registered",
+    "export DETECTRON2_DATASETS=": "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained",
+    "python tools/lazyconfig_train_net.py --config-file distill.py": (
+        "tools/test_coco_recipe.py::test_the_readmes_ten_lines"
+    ),
+    "python tools/lazyconfig_train_net.py --num-gpus 8 --config-file configs/bckd/": (
+        "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_evaluated"
+    ),
+    "python tools/convert_checkpoint.py IN OUT --config": (
+        "tools/test_convert_checkpoint.py::test_what_fits_the_config_is_written"
+    ),
+    "python tools/convert_checkpoint.py IN OUT --part": (
+        "tools/test_convert_checkpoint.py::test_a_distillers_student_and_teacher_are_taken_out"
+    ),
+    "python tools/install_detectron2.py": (
+        "tools/test_install_detectron2.py::test_the_installer_keeps_an_importable_detectron2"
+    ),
+    "python benchmarks/bccd.py": (
+        "data/test_bccd_benchmark.py::test_a_config_is_trained_once_and_its_metrics"
+    ),
+    "pip install .": "test_wheel.py::test_the_wheel_installs_the_console_script",
+    "make demo": "demo/test_demo.py::test_the_summary_holds_every_detector",
+    "make test-matrix": "tools/test_test_matrix.py::test_pytest_runs_and_is_counted",
+}
+"""{beginning of a command: beginning of the test that runs it, smaller}."""
+
+RUNS_THE_TESTS = {"make env && . .venv/bin/activate", "make env", "make test", "make test-quick"}
+RUN_BY_HAND = {"make help"}
+
+COMMANDS = sorted(
+    {
+        re.split(r"\s+#|\s*;", line)[0].strip()
+        for page in PAGES
+        for line in re.findall(r"^    (\S.*)$", page.read_text("utf-8"), flags=re.MULTILINE)
+        if line.split()[0] in PROGRAMS
+    }
+)
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) > 20
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_run_by_a_test(command):
+    if command in RUNS_THE_TESTS | RUN_BY_HAND:
+        return
+    tests = {test for beginning, test in RUN_BY.items() if command.startswith(beginning)}
+    assert len(tests) == 1, f"{command!r} is run by {tests or 'no test'}: see RUN_BY"
+    file, _, name = tests.pop().partition("::")
+    assert f"\ndef {name}" in (ROOT / "tests" / file).read_text("utf-8")
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
+def test_a_target_of_make_exists(command):
+    target = command.split()[1]
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE)
+
+
+def test_no_entry_is_of_a_command_that_is_not_printed():
+    for beginning in (*RUN_BY, *RUNS_THE_TESTS, *RUN_BY_HAND):
+        assert any(command.startswith(beginning) for command in COMMANDS), beginning
+
+
+def test_commands_that_need_nothing_run(capsys):
+    for command in (c for c in COMMANDS if c.startswith("dense-kd list")):
+        assert cli.main(shlex.split(command)[1:]) == 0
+        assert "BCKD" in capsys.readouterr().out
