@@ -157,6 +157,7 @@ def test_the_console_script_starts_two_processes_on_the_cpu(tmp_path, teacher):
     assert result.returncode == 0, result.stderr[-3000:]
     assert "bbox/AP" in metrics(tmp_path / "out")[-1]
     assert (tmp_path / "out" / "log.txt.rank1").exists()
+    assert "UserWarning" not in result.stderr  # of others, in each process
 
 
 def test_with_one_seed_the_baseline_and_the_distilled_student_start_alike(data, teacher):

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol, cast
 
-from .. import __version__
+from .. import __version__, noise
 from ..errors import DenseKDError
 
 __all__ = ["COMMANDS", "load_command", "main", "parse_args", "run_command"]
@@ -80,6 +80,7 @@ def parse_args(
 
 def run_command(name: str, argv: Sequence[str], prog: str | None = None) -> int:
     """Run a command and return its exit code; the arguments are those of :func:`parse_args`."""
+    noise.silence()
     try:
         command, args = parse_args(name, argv, prog)
         return command.run(args) or 0

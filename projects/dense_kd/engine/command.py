@@ -14,7 +14,7 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
-from .. import compat
+from .. import compat, noise
 from .checks import RunError, check_run, load_config
 from .checks.config_file import config_path
 from .run import evaluate, evaluate_teacher, train
@@ -52,6 +52,7 @@ def run_process(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         RunError: something is wrong with the options, the config or its overrides.
     """
+    noise.silence()  # in each of several processes
     cfg = load_checked(args)
     set_up(cfg, args)
     if args.eval_teacher:
