@@ -1,8 +1,9 @@
-"""Datasets. Importing this registers the shapes and BCCD with detectron2."""
+"""Datasets. Importing this registers the shapes, BCCD and CrowdHuman with detectron2."""
 
 from .bccd import default_bccd_root
 from .bccd_install import install_bccd
 from .build import DatasetError, detection_dataset
+from .crowdhuman import load_crowdhuman, register_all_crowdhuman
 from .folders import OwnDataset, read_dataset, write_annotations
 from .loader import TrainLoader
 from .registration import register_annotations
@@ -17,7 +18,9 @@ __all__ = [
     "detection_dataset",
     "generate_shapes",
     "install_bccd",
+    "load_crowdhuman",
     "read_dataset",
+    "register_all_crowdhuman",
     "register_annotations",
     "register_shapes",
     "write_annotations",
