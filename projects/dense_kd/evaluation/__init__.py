@@ -1,5 +1,6 @@
-"""Evaluation beyond COCO's: other datasets' metrics, as evaluators of detectron2."""
+"""Evaluators for detectron2, and what lies behind their numbers."""
 
+from .coco import COCOEvaluator
 from .crowdhuman import CrowdHumanEvaluator
 
-__all__ = ["CrowdHumanEvaluator"]
+__all__ = ["COCOEvaluator", "CrowdHumanEvaluator"]

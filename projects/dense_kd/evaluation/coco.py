@@ -1,0 +1,136 @@
+"""COCO's metrics of boxes: detectron2's evaluator, computed by hotcoco where that is installed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from detectron2.evaluation import COCOEvaluator as Detectron2COCOEvaluator
+from detectron2.utils.file_io import PathManager
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from ..errors import MissingExtraError
+
+__all__ = ["IMPLEMENTATIONS", "RECALLS", "COCOEvaluator", "evaluate_boxes", "require_hotcoco"]
+
+IMPLEMENTATIONS = ("hotcoco", "pycocotools")
+"""The first is an extra and quicker, the second the reference; their numbers are equal."""
+
+RECALLS = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+"""Average recall, with at most 1, 10 and 100 detections in an image, and with 100 by size."""
+
+
+def require_hotcoco() -> Any:
+    """The module.
+
+    Raises:
+        MissingExtraError: it is not installed; the message says how it is.
+    """
+    try:
+        import hotcoco
+    except ImportError as error:
+        raise MissingExtraError(
+            "hotcoco is not installed; pip install 'dense_kd[evaluation]', or hotcoco"
+        ) from error
+    return hotcoco
+
+
+def _uses_hotcoco(implementation: str) -> bool:
+    try:
+        return implementation != "pycocotools" and require_hotcoco() is not None
+    except MissingExtraError:
+        if implementation == "hotcoco":
+            raise
+        return False
+
+
+class COCOEvaluator(Detectron2COCOEvaluator):
+    """COCO's AP of boxes, masks and keypoints, and the average recall of boxes.
+
+    As detectron2's of that name, without its compiled approximation. Results have
+    :data:`RECALLS` beside AP, AP50, AP75, APs, APm, APl and AP-<class>, in percent.
+    """
+
+    def __init__(self, dataset_name: str, *args: Any, implementation: str = "auto", **options: Any):
+        """
+        Args:
+            dataset_name: of detectron2's catalog.
+            args, options: of detectron2's COCOEvaluator.
+            implementation: what computes the metrics of boxes, of :data:`IMPLEMENTATIONS`; "auto"
+                is the first that is installed.
+
+        Raises:
+            ValueError: there is no such implementation.
+            MissingExtraError: hotcoco is asked for, but not installed.
+        """
+        if implementation not in ("auto", *IMPLEMENTATIONS):
+            raise ValueError(
+                f"implementation={implementation!r}: expected auto or one of "
+                f"{', '.join(IMPLEMENTATIONS)}"
+            )
+        _uses_hotcoco(implementation)
+        options.setdefault("use_fast_impl", False)
+        super().__init__(dataset_name, *args, **options)
+        self.implementation = implementation
+
+    def _eval_predictions(
+        self, predictions: Sequence[Mapping[str, Any]], img_ids: Iterable[int] | None = None
+    ) -> None:
+        results = list(itertools.chain.from_iterable(each["instances"] for each in predictions))
+        tasks = self._tasks or self._tasks_from_predictions(results)
+        if set(tasks) != {"bbox"} or not results or not self._do_evaluation:
+            super()._eval_predictions(predictions, img_ids=img_ids)
+            return
+        mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        if mapping is not None:
+            dataset_ids = {index: category for category, index in mapping.items()}
+            results = [{**r, "category_id": dataset_ids[r["category_id"]]} for r in results]
+        if self._output_dir:
+            path = os.path.join(self._output_dir, "coco_instances_results.json")
+            with PathManager.open(path, "w") as file:
+                json.dump(results, file)
+        evaluated = evaluate_boxes(self._coco_api, results, img_ids, self.implementation)
+        names = self._metadata.get("thing_classes")
+        found = self._derive_coco_results(evaluated, "bbox", class_names=names)
+        recalls = (100 * value if value >= 0 else float("nan") for value in evaluated.stats[6:12])
+        self._results["bbox"] = {**found, **dict(zip(RECALLS, map(float, recalls)))}
+
+
+def evaluate_boxes(
+    truth: COCO,
+    results: Sequence[Mapping[str, Any]],
+    image_ids: Iterable[int] | None = None,
+    implementation: str = "auto",
+) -> Any:
+    """COCO's evaluation of boxes.
+
+    Args:
+        truth: the annotations.
+        results: in COCO's format for results, at least one.
+        image_ids: to be evaluated; None is all.
+        implementation: as of :class:`COCOEvaluator`.
+
+    Returns:
+        pycocotools' ``COCOeval``, or hotcoco's of that name, with ``stats`` (the twelve numbers, -1
+        where undefined) and ``eval`` (with ``precision`` of (10, 101, classes, 4, 3)).
+    """
+    # Both print tables and warnings of their own.
+    with contextlib.redirect_stdout(io.StringIO()):
+        if _uses_hotcoco(implementation):
+            hotcoco = require_hotcoco()
+            annotations = hotcoco.COCO(truth.dataset)
+            evaluation = hotcoco.COCOeval(annotations, annotations.loadRes(list(results)), "bbox")
+        else:
+            evaluation = COCOeval(truth, truth.loadRes([dict(each) for each in results]), "bbox")
+        if image_ids is not None:
+            evaluation.params.imgIds = sorted(image_ids)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation

@@ -1,0 +1,112 @@
+"""COCO's metrics by two libraries, and as an evaluator of detectron2."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import COCOEvaluator as Detectron2COCOEvaluator
+from detectron2.structures import Boxes, Instances
+
+from dense_kd.errors import MissingExtraError
+from dense_kd.evaluation import COCOEvaluator
+from dense_kd.evaluation.coco import RECALLS, evaluate_boxes
+from helpers.missing_extras import hide
+from helpers.random_boxes import random_set
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_both_libraries_give_the_same_numbers_on_any_set(seed):
+    pytest.importorskip("hotcoco")
+    truth, results = random_set(seed)
+    for images in (None, truth.getImgIds()[:3]):
+        ours, reference = (
+            evaluate_boxes(truth, results, images, implementation)
+            for implementation in ("hotcoco", "pycocotools")
+        )
+        np.testing.assert_array_equal(ours.stats, reference.stats)
+        np.testing.assert_array_equal(ours.eval["precision"], reference.eval["precision"])
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """A random set, registered; and its images with results as detectors give them."""
+    truth, results = random_set(3)
+    json_file = tmp_path / "truth.json"
+    json_file.write_text(json.dumps(truth.dataset))
+    name = "random_boxes"
+    ids = {category: index for index, category in enumerate(sorted(truth.cats))}
+    DatasetCatalog.register(name, list)
+    MetadataCatalog.get(name).set(
+        json_file=str(json_file),
+        thing_classes=[truth.cats[category]["name"] for category in ids],
+        thing_dataset_id_to_contiguous_id=ids,
+    )
+    outputs = []
+    for image in truth.dataset["images"]:
+        mine = [r for r in results if r["image_id"] == image["id"]]
+        found = Instances((480, 640))
+        x, y, w, h = torch.tensor([r["bbox"] for r in mine]).reshape(-1, 4).unbind(1)
+        found.pred_boxes = Boxes(torch.stack([x, y, x + w, y + h], dim=1))
+        found.scores = torch.tensor([r["score"] for r in mine])
+        found.pred_classes = torch.tensor([ids[r["category_id"]] for r in mine])
+        outputs.append(({"image_id": image["id"]}, {"instances": found}))
+    yield name, outputs
+    DatasetCatalog.remove(name)
+    MetadataCatalog.pop(name, None)
+
+
+def evaluated(evaluator, outputs, img_ids=None) -> dict[str, float]:
+    evaluator.reset()
+    for image, output in outputs:
+        evaluator.process([image], [output])
+    return evaluator.evaluate(img_ids)["bbox"]
+
+
+@pytest.mark.parametrize("implementation", ["auto", "hotcoco", "pycocotools"])
+def test_it_has_the_numbers_of_detectron2s_and_recalls(dataset, tmp_path, implementation):
+    if implementation == "hotcoco":
+        pytest.importorskip("hotcoco")
+    name, outputs = dataset
+    folders = [str(tmp_path / part) for part in ("theirs", "ours")]
+    theirs = Detectron2COCOEvaluator(name, output_dir=folders[0], use_fast_impl=False)
+    ours = COCOEvaluator(name, output_dir=folders[1], implementation=implementation)
+    expected, found = evaluated(theirs, outputs), evaluated(ours, outputs)
+    assert {key: found[key] for key in expected} == pytest.approx(expected, nan_ok=True, abs=0)
+    assert set(found) - set(expected) == set(RECALLS)
+    assert all(0 < found[key] <= 100 for key in RECALLS)
+    written = [
+        json.loads((tmp_path / part / "coco_instances_results.json").read_text())
+        for part in ("theirs", "ours")
+    ]
+    assert written[0] == written[1] and {r["category_id"] for r in written[1]} == {1, 2, 4, 7}
+    some = [image["image_id"] for image, _ in outputs[:4]]
+    assert evaluated(ours, outputs, some)["AP"] == pytest.approx(
+        evaluated(theirs, outputs, some)["AP"], abs=0
+    )
+
+
+def test_without_detections_there_are_no_numbers(dataset):
+    name, outputs = dataset
+    empty = [(image, {"instances": output["instances"][:0]}) for image, output in outputs]
+    found = evaluated(COCOEvaluator(name, ("bbox",)), empty)
+    assert np.isnan(found["AP"])
+
+
+def test_without_the_extra_the_reference_is_used_unless_the_extra_is_asked_for(
+    dataset, monkeypatch
+):
+    name, outputs = dataset
+    usual = evaluated(COCOEvaluator(name), outputs)
+    hide("hotcoco", monkeypatch)
+    assert evaluated(COCOEvaluator(name), outputs) == pytest.approx(usual, nan_ok=True, abs=0)
+    with pytest.raises(MissingExtraError, match=r"dense_kd\[evaluation\]"):
+        COCOEvaluator(name, implementation="hotcoco")
+
+
+def test_another_implementation_is_refused(dataset):
+    with pytest.raises(ValueError, match="expected auto or one of hotcoco, pycocotools"):
+        COCOEvaluator(dataset[0], implementation="fast")
