@@ -11,10 +11,10 @@ from detectron2.data import (
     build_detection_test_loader,
     get_detection_dataset_dicts,
 )
-from detectron2.evaluation import COCOEvaluator
 from omegaconf import OmegaConf
 
 from dense_kd.data import TrainLoader, detection_dataset
+from dense_kd.evaluation import COCOEvaluator
 
 
 def bccd(height, batch_size, num_workers):
@@ -43,7 +43,5 @@ def bccd(height, batch_size, num_workers):
         mapper=L(DatasetMapper)(is_train=False, augmentations=[resize], image_format="RGB"),
         num_workers=num_workers,
     )
-    dataloader.evaluator = L(COCOEvaluator)(
-        dataset_name="${..test.dataset.names}", use_fast_impl=False
-    )
+    dataloader.evaluator = L(COCOEvaluator)(dataset_name="${..test.dataset.names}")
     return dataloader

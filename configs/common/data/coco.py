@@ -7,10 +7,10 @@ from detectron2.data import (
     build_detection_test_loader,
     get_detection_dataset_dicts,
 )
-from detectron2.evaluation import COCOEvaluator
 from omegaconf import OmegaConf
 
 from dense_kd.data import TrainLoader, detection_dataset
+from dense_kd.evaluation import COCOEvaluator
 
 dataloader = OmegaConf.create()
 
@@ -39,4 +39,4 @@ dataloader.test = L(build_detection_test_loader)(
 )
 
 # The fast implementation needs detectron2's compiled operators.
-dataloader.evaluator = L(COCOEvaluator)(dataset_name="${..test.dataset.names}", use_fast_impl=False)
+dataloader.evaluator = L(COCOEvaluator)(dataset_name="${..test.dataset.names}")

@@ -57,11 +57,20 @@ class COCOEvaluator(Detectron2COCOEvaluator):
     :data:`RECALLS` beside AP, AP50, AP75, APs, APm, APl and AP-<class>, in percent.
     """
 
-    def __init__(self, dataset_name: str, *args: Any, implementation: str = "auto", **options: Any):
+    def __init__(
+        self,
+        dataset_name: Any,  # engine.checks says of all evaluators what a name is
+        tasks: Sequence[str] | None = None,
+        distributed: bool = True,
+        output_dir: str | None = None,
+        *,
+        implementation: str = "auto",
+        kpt_oks_sigmas: Sequence[float] = (),
+    ):
         """
         Args:
             dataset_name: of detectron2's catalog.
-            args, options: of detectron2's COCOEvaluator.
+            tasks, distributed, output_dir, kpt_oks_sigmas: of detectron2's COCOEvaluator.
             implementation: what computes the metrics of boxes, of :data:`IMPLEMENTATIONS`; "auto"
                 is the first that is installed.
 
@@ -75,8 +84,14 @@ class COCOEvaluator(Detectron2COCOEvaluator):
                 f"{', '.join(IMPLEMENTATIONS)}"
             )
         _uses_hotcoco(implementation)
-        options.setdefault("use_fast_impl", False)
-        super().__init__(dataset_name, *args, **options)
+        super().__init__(
+            dataset_name,
+            tasks,
+            distributed,
+            output_dir,
+            use_fast_impl=False,
+            kpt_oks_sigmas=kpt_oks_sigmas,
+        )
         self.implementation = implementation
 
     def _eval_predictions(
