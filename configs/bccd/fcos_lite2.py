@@ -4,6 +4,6 @@ from ..common.models.bccd import bccd_lite
 from ..common.models.small import small_fcos
 from .gfl_lite2 import dataloader, lr_multiplier, optimizer, train
 
-model = bccd_lite(small_fcos, size=2, channels=128)
+model = bccd_lite(small_fcos, size=2, channels=96)
 
 train.output_dir = "output/bccd/fcos_lite2"

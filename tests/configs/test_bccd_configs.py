@@ -16,6 +16,8 @@ ALONE = [f"bccd/{d}_{b}{f}.py" for d in ("gfl", "fcos") for b in ("r18", "lite0"
 DISTILLED = [f"bccd/bckd_{d}_lite2_{b}{f}.py" for d in ("gfl", "fcos") for b in ("r18", "lite0")
              for f in ("", "_full")]  # fmt: skip
 
+TEACHERS = [name for name in ALONE if "lite2" in name]
+
 
 def test_every_student_and_teacher_has_its_config_and_every_student_one_of_bckd():
     assert sorted(BCCD) == sorted([*ALONE, *DISTILLED])
@@ -66,5 +68,9 @@ def test_images_are_small_on_a_cpu_and_whole_on_a_gpu(name):
             .apply_image(np.zeros((480, 640, 3), "uint8"))
             .shape[:2]
         )
-        assert (height, width) == ((480, 640) if full else (240, 320))
+        expected = (480, 640) if full else (240, 320)
+        if part == "train" and name in TEACHERS:  # their sizes vary
+            assert abs(height / expected[0] - 1) < 0.14 and abs(width / height - 4 / 3) < 0.01
+        else:
+            assert (height, width) == expected
     assert cfg.dataloader.test.dataset.names == "bccd_val"  # the test images are for the end

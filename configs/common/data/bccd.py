@@ -16,9 +16,27 @@ from omegaconf import OmegaConf
 from dense_kd.data import TrainLoader, detection_dataset
 from dense_kd.evaluation import COCOEvaluator
 
+JITTER = [
+    L(T.RandomBrightness)(intensity_min=0.8, intensity_max=1.2),
+    L(T.RandomContrast)(intensity_min=0.8, intensity_max=1.2),
+    L(T.RandomSaturation)(intensity_min=0.8, intensity_max=1.2),
+]
 
-def bccd(height, batch_size, num_workers):
-    """All images are 4:3, so `height` (240 or 480 pixels) says their size."""
+
+def resize_in_range(height):
+    """13 % smaller to 13 % larger."""
+    shortest, longest = height * 13 // 15, height * 17 // 15
+    return L(T.ResizeShortestEdge)(
+        short_edge_length=[shortest, longest], max_size=4 * longest // 3 + 1, sample_style="range"
+    )
+
+
+def bccd(height, batch_size, num_workers, jitter=False):
+    """All images are 4:3, so `height` (240 or 480 pixels) says their size.
+
+    jitter: sizes, brightness, contrast and colours vary in training, for a detector that would
+    learn the 205 images by heart.
+    """
     resize = L(T.ResizeShortestEdge)(
         short_edge_length=height, max_size=4 * height // 3, sample_style="choice"
     )
@@ -29,9 +47,10 @@ def bccd(height, batch_size, num_workers):
             is_train=True,
             # Cells have no upper side.
             augmentations=[
-                resize,
+                resize_in_range(height) if jitter else resize,
                 L(T.RandomFlip)(horizontal=True),
                 L(T.RandomFlip)(horizontal=False, vertical=True),
+                *(JITTER if jitter else []),
             ],
             image_format="RGB",
         ),

@@ -17,7 +17,14 @@ from pycocotools.cocoeval import COCOeval
 
 from ..errors import MissingExtraError
 
-__all__ = ["IMPLEMENTATIONS", "RECALLS", "COCOEvaluator", "evaluate_boxes", "require_hotcoco"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "RECALLS",
+    "COCOEvaluator",
+    "accumulated",
+    "evaluate_boxes",
+    "require_hotcoco",
+]
 
 IMPLEMENTATIONS = ("hotcoco", "pycocotools")
 """The first is an extra and quicker, the second the reference; their numbers are equal."""
@@ -135,7 +142,26 @@ def evaluate_boxes(
         pycocotools' ``COCOeval``, or hotcoco's of that name, with ``stats`` (the twelve numbers, -1
         where undefined) and ``eval`` (with ``precision`` of (10, 101, classes, 4, 3)).
     """
-    # Both print tables and warnings of their own.
+    parameters = {} if image_ids is None else {"imgIds": sorted(image_ids)}
+    evaluation = accumulated(truth, results, implementation, parameters)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.summarize()
+    return evaluation
+
+
+def accumulated(
+    truth: COCO,
+    results: Sequence[Mapping[str, Any]],
+    implementation: str = "auto",
+    parameters: Mapping[str, Any] | None = None,
+) -> Any:
+    """As :func:`evaluate_boxes`, with other thresholds and without ``stats``.
+
+    Args:
+        truth, results, implementation: as there.
+        parameters: of ``COCOeval.params``, as {"iouThrs": [0.5]}.
+    """
+    # Both libraries print tables and remarks of their own.
     with contextlib.redirect_stdout(io.StringIO()):
         if _uses_hotcoco(implementation):
             hotcoco = require_hotcoco()
@@ -143,9 +169,8 @@ def evaluate_boxes(
             evaluation = hotcoco.COCOeval(annotations, annotations.loadRes(list(results)), "bbox")
         else:
             evaluation = COCOeval(truth, truth.loadRes([dict(each) for each in results]), "bbox")
-        if image_ids is not None:
-            evaluation.params.imgIds = sorted(image_ids)
+        for name, value in (parameters or {}).items():
+            setattr(evaluation.params, name, value)
         evaluation.evaluate()
         evaluation.accumulate()
-        evaluation.summarize()
     return evaluation
