@@ -16,6 +16,7 @@ SMALLER = {
     "check": ["train.overwrite=True", "--images=1", "--steps=1"],
     "distill": ["--dry-run"],
     "eval": [],
+    "errors": [],
     "predict": [],
     "convert": [],
     "list": [],
@@ -39,6 +40,7 @@ COSTLY = {
     "dense-kd eval gfl/r101_2x_ms --num-gpus 8": (
         "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_evaluated"
     ),
+    "dense-kd errors instances_val.json": "cli/test_errors.py::test_it_prints_tables_and_writes",
     "dense-kd predict mmdet://gfl_r50_fpn_1x_coco": (
         "cli/test_predict.py::test_a_published_detector_is_run_by_its_name"
     ),

@@ -8,7 +8,8 @@ import math
 import pytest
 
 from dense_kd.errors import MissingExtraError
-from dense_kd.evaluation.analysis import Analysis, ResultsError, compare
+from dense_kd.evaluation.analysis import Analysis, compare
+from dense_kd.evaluation.coco import EvaluationError
 from helpers.builders import GOLDEN
 from helpers.missing_extras import hide
 from helpers.random_boxes import random_set
@@ -92,11 +93,11 @@ def test_what_cannot_be_analysed_is_said(tmp_path, monkeypatch):
     (tmp_path / "truth.json").write_text("{}")
     for file, said in (("no.json", "cannot be read"), ("none.json", "cannot be read"),
                        ("truth.json", "expected a list")):  # fmt: skip
-        with pytest.raises(ResultsError, match=said):
+        with pytest.raises(EvaluationError, match=said):
             Analysis(TRUTH, str(tmp_path / file))
-    with pytest.raises(ResultsError, match="no detections"):
+    with pytest.raises(EvaluationError, match="no detections"):
         Analysis(TRUTH, [])
-    with pytest.raises(ResultsError, match="image_id=-5 is not in the annotations"):
+    with pytest.raises(EvaluationError, match="image_id=-5 is not in the annotations"):
         Analysis(TRUTH, [{"image_id": -5, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}])
     hide("hotcoco", monkeypatch)
     with pytest.raises(MissingExtraError, match="pip install"):

@@ -15,18 +15,21 @@ from typing import Any
 
 from pycocotools.coco import COCO
 
-from ..errors import DenseKDError
-from .coco import RECALLS, evaluate_boxes, require_hotcoco
+from .coco import RECALLS, EvaluationError, evaluate_boxes, require_hotcoco
 
-__all__ = ["Analysis", "Calibration", "Difference", "ErrorTypes", "ResultsError", "compare"]
+__all__ = [
+    "Analysis",
+    "Calibration",
+    "Difference",
+    "ErrorTypes",
+    "compare",
+    "read_annotations",
+    "read_results",
+]
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", *RECALLS)
 MAIN_ERRORS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
 SPECIAL_ERRORS = ("FalsePos", "FalseNeg")
-
-
-class ResultsError(DenseKDError, ValueError):
-    """A file holds no detections, or none of this dataset."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,14 +106,13 @@ class Analysis:
 
         Raises:
             MissingExtraError: hotcoco is not installed.
-            ResultsError: ``results`` is empty or of images or categories that ``annotations`` has
-                not.
+            EvaluationError: ``results`` is empty, or of other images or categories than
+                ``annotations``.
         """
         require_hotcoco()
-        with contextlib.redirect_stdout(io.StringIO()):
-            truth = COCO(annotations) if isinstance(annotations, str) else annotations
+        truth = read_annotations(annotations) if isinstance(annotations, str) else annotations
         source = results if isinstance(results, str) else "the results"
-        found = _read(results) if isinstance(results, str) else list(results)
+        found = read_results(results) if isinstance(results, str) else list(results)
         _check(found, truth, source)
         self.title = title or (Path(results).parent.name if isinstance(results, str) else "run")
         self.class_names = [truth.cats[category]["name"] for category in sorted(truth.cats)]
@@ -149,12 +151,14 @@ class Analysis:
             background: below ``iou``.
 
         Raises:
-            ValueError: an argument is out of range.
+            EvaluationError: an argument is out of range.
         """
         if round(iou * 20) not in range(10, 20) or abs(iou * 20 - round(iou * 20)) > 1e-6:
-            raise ValueError(f"iou={iou}: expected 0.5, 0.55, ... or 0.95")
+            raise EvaluationError(f"iou={iou}: expected 0.5, 0.55, ... or 0.95")
         if not 0 <= background < iou:
-            raise ValueError(f"background={background}: expected a number from 0 to below {iou}")
+            raise EvaluationError(
+                f"background={background}: expected a number from 0 to below {iou}"
+            )
         found = self._evaluation.tide_errors(pos_thr=iou, bg_thr=background)
         costs = {name: 100 * value for name, value in found["delta_ap"].items()}
         return ErrorTypes(
@@ -198,7 +202,15 @@ def compare(
 
     Returns:
         {metric of COCO: difference}, in points, without undefined ones.
+
+    Raises:
+        EvaluationError: ``samples`` is no number above 0, or ``confidence`` not in (0, 1).
     """
+    if samples < 1 or not 0 < confidence < 1:
+        raise EvaluationError(
+            f"samples={samples}, confidence={confidence}: expected one sample or more, and a "
+            "number between 0 and 1"
+        )
     found = require_hotcoco().compare(
         first._evaluation,
         second._evaluation,
@@ -215,23 +227,43 @@ def compare(
     return differences
 
 
-def _read(file: str) -> list[dict[str, Any]]:
+def read_annotations(file: str) -> COCO:
+    """COCO's annotations.
+
+    Raises:
+        EvaluationError: the file holds none.
+    """
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return COCO(file)
+    except (OSError, ValueError, AssertionError, KeyError, TypeError) as error:
+        raise EvaluationError(
+            f"{file} cannot be read as annotations of COCO: {type(error).__name__}: {error}"
+        ) from error
+
+
+def read_results(file: str) -> list[dict[str, Any]]:
+    """The detections of a file in COCO's format for results.
+
+    Raises:
+        EvaluationError: it is none.
+    """
     try:
         found = json.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ResultsError(f"{file} cannot be read: {error}") from error
+        raise EvaluationError(f"{file} cannot be read: {error}") from error
     if not isinstance(found, list):
-        raise ResultsError(f"{file}: expected a list of detections, got {type(found).__name__}")
+        raise EvaluationError(f"{file}: expected a list of detections, got {type(found).__name__}")
     return found
 
 
 def _check(found: Sequence[Mapping[str, Any]], truth: COCO, source: str) -> None:
     if not found:
-        raise ResultsError(f"{source}: there are no detections to analyse")
+        raise EvaluationError(f"{source}: there are no detections to analyse")
     for key, known in (("image_id", truth.imgs), ("category_id", truth.cats)):
         other = next((each for each in found if each.get(key) not in known), None)
         if other is not None:
-            raise ResultsError(
+            raise EvaluationError(
                 f"{source}: {key}={other.get(key)!r} is not in the annotations; they are of "
                 "another dataset"
             )

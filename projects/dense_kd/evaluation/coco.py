@@ -15,16 +15,22 @@ from detectron2.utils.file_io import PathManager
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ..errors import MissingExtraError
+from ..errors import DenseKDError, MissingExtraError
 
 __all__ = [
     "IMPLEMENTATIONS",
     "RECALLS",
     "COCOEvaluator",
+    "EvaluationError",
     "accumulated",
     "evaluate_boxes",
     "require_hotcoco",
 ]
+
+
+class EvaluationError(DenseKDError, ValueError):
+    """Results, annotations or options that cannot be evaluated."""
+
 
 IMPLEMENTATIONS = ("hotcoco", "pycocotools")
 """The first is an extra and quicker, the second the reference; their numbers are equal."""

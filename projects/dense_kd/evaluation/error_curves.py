@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from pycocotools.coco import COCO
 
-from .coco import accumulated
+from .coco import EvaluationError, accumulated
 
 __all__ = ["KINDS", "ErrorCurves", "error_curves"]
 
@@ -73,10 +73,10 @@ def error_curves(
         implementation: as of :class:`.coco.COCOEvaluator`.
 
     Raises:
-        ValueError: there are no results, or no objects.
+        EvaluationError: there are no results, or no objects.
     """
     if not results:
-        raise ValueError("there are no detections to analyse")
+        raise EvaluationError("there are no detections to analyse")
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(annotations) if isinstance(annotations, str) else annotations
     of_sizes = {"maxDets": [100], "areaRng": [list(area)], "areaRngLbl": ["all"]}
@@ -107,7 +107,7 @@ def error_curves(
             kind: np.asarray(curve, dtype=np.float64) for kind, curve in zip(KINDS, curves)
         }
     if not per_class:
-        raise ValueError("there are no objects of these sizes to find")
+        raise EvaluationError("there are no objects of these sizes to find")
     return ErrorCurves(per_class)
 
 

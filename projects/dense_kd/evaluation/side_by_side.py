@@ -1,0 +1,72 @@
+"""All that :mod:`.analysis` and :mod:`.error_curves` find of several runs on one dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from .analysis import Analysis, compare, read_annotations, read_results
+from .error_curves import error_curves
+
+__all__ = ["side_by_side"]
+
+
+def side_by_side(
+    annotations: str, runs: Mapping[str, str], *, iou: float = 0.5, samples: int = 1000
+) -> dict[str, Any]:
+    """Analyse runs, and compare each with the first.
+
+    Args:
+        annotations: COCO's file.
+        runs: {title: file in COCO's format for results}.
+        iou: of the error types.
+        samples: of the intervals of differences, see :func:`.analysis.compare`.
+
+    Returns:
+        In JSON types, None for what is undefined: {"annotations": file, "runs": {title: {"results":
+        file, "metrics": {}, "per_class": {}, "error_types": {}, "calibration": {}, "error_curves":
+        {"areas": {}, "mean": {}}}}, "differences": {title: {metric: {"value", "low", "high"}}}}.
+
+    Raises:
+        MissingExtraError: hotcoco is not installed.
+        EvaluationError: a file cannot be read, or is of another dataset.
+    """
+    truth = read_annotations(annotations)
+    analyses, found = {}, {}
+    for title, file in runs.items():
+        results = read_results(file)
+        analysis = analyses[title] = Analysis(truth, results, title)
+        curves = error_curves(truth, results)
+        found[title] = {
+            "results": file,
+            "metrics": analysis.metrics(),
+            "per_class": analysis.per_class(),
+            "error_types": dataclasses.asdict(analysis.error_types(iou)),
+            "calibration": dataclasses.asdict(analysis.calibration(iou)),
+            "error_curves": {
+                "areas": curves.areas(),
+                "mean": {kind: curve.tolist() for kind, curve in curves.mean().items()},
+            },
+        }
+    first, *others = analyses
+    differences = {
+        title: {
+            metric: dataclasses.asdict(difference)
+            for metric, difference in compare(
+                analyses[first], analyses[title], samples=samples
+            ).items()
+        }
+        for title in others
+    }
+    content = {"annotations": annotations, "runs": found, "differences": differences}
+    return _without_nan(content)
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
