@@ -94,15 +94,12 @@ class Difference:
 class Analysis:
     """Detections of one run, and the annotations of its dataset."""
 
-    def __init__(
-        self, annotations: str | COCO, results: str | Sequence[Mapping[str, Any]], title: str = ""
-    ):
+    def __init__(self, annotations: str | COCO, results: str | Sequence[Mapping[str, Any]]):
         """
         Args:
             annotations: COCO's, a file or loaded.
             results: in COCO's format for results, a file (``coco_instances_results.json`` of an
                 evaluation) or its content.
-            title: of the run.
 
         Raises:
             MissingExtraError: hotcoco is not installed.
@@ -114,7 +111,6 @@ class Analysis:
         source = results if isinstance(results, str) else "the results"
         found = read_results(results) if isinstance(results, str) else list(results)
         _check(found, truth, source)
-        self.title = title or (Path(results).parent.name if isinstance(results, str) else "run")
         self.class_names = [truth.cats[category]["name"] for category in sorted(truth.cats)]
         self._evaluation = evaluate_boxes(truth, found, implementation="hotcoco")
 

@@ -37,7 +37,7 @@ def side_by_side(
     analyses, found = {}, {}
     for title, file in runs.items():
         results = read_results(file)
-        analysis = analyses[title] = Analysis(truth, results, title)
+        analysis = analyses[title] = Analysis(truth, results)
         curves = error_curves(truth, results)
         found[title] = {
             "results": file,
