@@ -133,8 +133,12 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 def say(message: str) -> None:
     """Print a line with the time of day, at once also when the output is a file; above bars."""
-    tqdm.write(f"[{datetime.datetime.now():%H:%M:%S}] {message}", file=sys.stdout)
-    sys.stdout.flush()
+    line = f"[{datetime.datetime.now():%H:%M:%S}] {message}"
+    if _on_terminal():
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+    else:  # not with the lock of bars, which forks share, and may have died with
+        print(line, flush=True)
 
 
 def clock(seconds: float) -> str:
