@@ -104,6 +104,7 @@ class ForkedTraining:
 
 
 def _be_script(command: list[str], logs: list[Path], variables: Mapping[str, str]) -> None:
+    sys.modules["hotcoco"] = None  # see forks()
     os.environ.update(variables)
     for number, log in enumerate(logs, start=1):
         os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)

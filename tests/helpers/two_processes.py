@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
@@ -34,7 +35,8 @@ def launch_two(worker: Callable[[str], None], output: Path) -> None:
 def forks() -> Iterator[None]:
     """What is launched here is forked, which has imported all already.
 
-    In a fork, the threads of OpenMP that this process has started are missing: it uses one.
+    In a fork, the threads that this process has started are missing: OpenMP uses one there, and
+    what waits for those of hotcoco would wait for ever, so boxes are evaluated without it.
     """
     if torch.cuda.is_available():  # which a fork cannot use
         yield
@@ -43,7 +45,8 @@ def forks() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with mock.patch.object(multiprocessing, "spawn", fork):
+        forking = mock.patch.object(multiprocessing, "spawn", fork)
+        with forking, mock.patch.dict(sys.modules, {"hotcoco": None}):
             yield
     finally:
         torch.set_num_threads(threads)
