@@ -46,7 +46,7 @@ test: lint  ## Lint, then run the tests.
 	@echo "running the tests"
 	@$(PYTEST) --dist worksteal
 
-test-quick: $(READY)  ## Run the first case of each test that is not slow: < 1 minute.
+test-quick: $(READY)  ## Run the first case of each test that is not slow (75 seconds).
 	@$(PYTEST) --dist worksteal -q --quick
 
 # Not in CI: three environments of their own (5 GB each) and all tests six times.
