@@ -18,6 +18,7 @@ from typing import Any
 
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog
+from omegaconf import DictConfig
 from PIL import Image, ImageDraw
 
 from dense_kd import compat, get_config
@@ -79,20 +80,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(config: str, overrides: list[str]) -> dict[str, Any]:
     """Train, if that is left to do, and evaluate; what results/bccd.json has of a config."""
-    cfg = apply_overrides(get_config(config), overrides)
+    cfg = bare(config, overrides)
     folder = Path(cfg.train.output_dir)
     if not (folder / "model_final.pth").exists():
         command = [sys.executable, "-m", "dense_kd", "train", config, "--resume", *overrides]
         subprocess.run([*command, "--progress", "lines"], check=True)
     weights = folder / "model_final.pth"
     records = read_metrics(folder)
-    bare = cfg.model.student if "student" in cfg.model else cfg.model
     return {
         "date": datetime.date.fromtimestamp(weights.stat().st_mtime).isoformat(),
         "iterations": cfg.train.max_iter,
-        "parameters": count_parameters(bare),
-        "val": evaluated(config, overrides, weights, "val"),
-        "test": evaluated(config, overrides, weights, "test"),
+        "parameters": count_parameters(cfg.model),
+        "val": evaluated(cfg, weights, "val"),
+        "test": evaluated(cfg, weights, "test"),
         "AP on val after": {
             min(record["iteration"] + 1, cfg.train.max_iter): record["bbox/AP"]
             for record in records
@@ -102,11 +102,15 @@ def run(config: str, overrides: list[str]) -> dict[str, Any]:
     }
 
 
-def evaluated(config: str, overrides: list[str], weights: Path, part: str) -> dict[str, Any]:
-    """{"AP": ..., ...} of a part of the images, in percent."""
+def bare(config: str, overrides: list[str]) -> DictConfig:
+    """The config; of a distillation, with the student alone for its model."""
     cfg = apply_overrides(get_config(config), overrides)
-    if "teacher" in cfg.model:
-        cfg.model = cfg.model.student
+    cfg.model = cfg.model.get("student", cfg.model)
+    return cfg
+
+
+def evaluated(cfg: DictConfig, weights: Path, part: str) -> dict[str, Any]:
+    """{"AP": ..., ...} of a part of the images, in percent."""
     cfg.train.init_checkpoint = str(weights)
     cfg.dataloader.test.dataset.names = f"bccd_{part}"
     return metrics_of(evaluate(cfg)["bbox"])
@@ -116,8 +120,8 @@ def draw(file: Path, overrides: list[str]) -> None:
     """Detections of finished runs in one validation image, beside the truth."""
     models = {}
     for title, config in PICTURED.items():
-        cfg = apply_overrides(get_config(config), overrides)
-        models[title] = instantiate(cfg.model.get("student", cfg.model)).to(cfg.train.device)
+        cfg = bare(config, overrides)
+        models[title] = instantiate(cfg.model).to(cfg.train.device)
         load_strictly(models[title], f"{cfg.train.output_dir}/model_final.pth")
     augmentations = instantiate(cfg.dataloader.test.mapper.augmentations)
     images = choose_images(DatasetCatalog.get("bccd_val"), 3)[1:2]

@@ -14,7 +14,7 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
-from .build import DatasetError
+from .build import DatasetError, dataset_root
 
 CLASSES = ("Platelets", "RBC", "WBC")
 SPLITS = {"train": 205, "val": 87, "test": 72}
@@ -26,7 +26,7 @@ JSON_FOLDER = ".coco"
 
 def default_bccd_root() -> str:
     """Where it is: `bccd` in $DETECTRON2_DATASETS, or in `datasets`."""
-    return os.path.join(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")), "bccd")
+    return dataset_root("bccd")
 
 
 def register_all_bccd(root: str | None = None) -> None:

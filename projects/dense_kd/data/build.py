@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,11 @@ from ..errors import DenseKDError
 
 class DatasetError(DenseKDError, ValueError):
     """A dataset that a detector cannot be trained on."""
+
+
+def dataset_root(name: str) -> str:
+    """Where a dataset is: the folder of that name in $DETECTRON2_DATASETS, or in `datasets`."""
+    return os.path.join(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")), name)
 
 
 def detection_dataset(

@@ -29,7 +29,7 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from .build import DatasetError
+from .build import DatasetError, dataset_root
 from .folders.images import UnreadableImageError, read_header
 
 __all__ = ["CLASSES", "SPLITS", "load_crowdhuman", "register_all_crowdhuman"]
@@ -43,8 +43,7 @@ _LISTED = 5
 
 def default_crowdhuman_root() -> str:
     """Where it is: `crowdhuman` in $DETECTRON2_DATASETS, or in `datasets`."""
-    root = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
-    return os.path.join(root, "crowdhuman")
+    return dataset_root("crowdhuman")
 
 
 def register_all_crowdhuman(root: str | None = None) -> None:

@@ -16,6 +16,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 from PIL import Image
 
+from .build import dataset_root
 from .shapes_drawing import CLASSES, draw_image
 
 __all__ = [
@@ -44,7 +45,7 @@ _LOG_PERIOD = 500
 
 def default_shapes_root() -> str:
     """Return where the builtin splits are: `shapes` in $DETECTRON2_DATASETS, or in `datasets`."""
-    return os.path.join(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")), "shapes")
+    return dataset_root("shapes")
 
 
 def generate_shapes(

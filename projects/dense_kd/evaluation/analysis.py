@@ -5,9 +5,7 @@ All of it is computed by hotcoco, an extra (``pip install 'dense_kd[evaluation]'
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +13,13 @@ from typing import Any
 
 from pycocotools.coco import COCO
 
-from .coco import RECALLS, EvaluationError, evaluate_boxes, require_hotcoco
+from .coco import (
+    RECALLS,
+    EvaluationError,
+    evaluate_boxes,
+    read_annotations,
+    require_hotcoco,
+)
 
 __all__ = [
     "Analysis",
@@ -23,7 +27,6 @@ __all__ = [
     "Difference",
     "ErrorTypes",
     "compare",
-    "read_annotations",
     "read_results",
 ]
 
@@ -221,21 +224,6 @@ def compare(
             bounds = (100 * interval["lower"], 100 * interval["upper"])
             differences[name] = Difference(100 * value, *bounds)
     return differences
-
-
-def read_annotations(file: str) -> COCO:
-    """COCO's annotations.
-
-    Raises:
-        EvaluationError: the file holds none.
-    """
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            return COCO(file)
-    except (OSError, ValueError, AssertionError, KeyError, TypeError) as error:
-        raise EvaluationError(
-            f"{file} cannot be read as annotations of COCO: {type(error).__name__}: {error}"
-        ) from error
 
 
 def read_results(file: str) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ __all__ = [
     "EvaluationError",
     "accumulated",
     "evaluate_boxes",
+    "read_annotations",
     "require_hotcoco",
 ]
 
@@ -37,6 +38,21 @@ IMPLEMENTATIONS = ("hotcoco", "pycocotools")
 
 RECALLS = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """Average recall, with at most 1, 10 and 100 detections in an image, and with 100 by size."""
+
+
+def read_annotations(file: str) -> COCO:
+    """COCO's annotations.
+
+    Raises:
+        EvaluationError: the file holds none.
+    """
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return COCO(file)
+    except (OSError, ValueError, AssertionError, KeyError, TypeError) as error:
+        raise EvaluationError(
+            f"{file} cannot be read as annotations of COCO: {type(error).__name__}: {error}"
+        ) from error
 
 
 def require_hotcoco() -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from pycocotools.coco import COCO
 
-from .coco import EvaluationError, accumulated
+from .coco import EvaluationError, accumulated, read_annotations
 
 __all__ = ["KINDS", "ErrorCurves", "error_curves"]
 
@@ -77,8 +77,7 @@ def error_curves(
     """
     if not results:
         raise EvaluationError("there are no detections to analyse")
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(annotations) if isinstance(annotations, str) else annotations
+    truth = read_annotations(annotations) if isinstance(annotations, str) else annotations
     of_sizes = {"maxDets": [100], "areaRng": [list(area)], "areaRngLbl": ["all"]}
 
     def precision(truth: COCO, thresholds: list[float], category: int | None = None) -> np.ndarray:

@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from .analysis import Analysis, compare, read_annotations, read_results
+from .analysis import Analysis, compare, read_results
+from .coco import read_annotations
 from .error_curves import error_curves
 
 __all__ = ["side_by_side"]
