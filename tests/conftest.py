@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -39,6 +40,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         seen.add(test)
     items[:] = chosen
     config.hook.pytest_deselected(items=left)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected by now stays: to look through it for garbage, time and again,
+    takes a tenth of the time of all tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -22,6 +22,7 @@ from helpers.configs import (
     FULL_RUNS,
     ROOT,
     RUNS,
+    detectors_of,
     fresh,
     load,
     make_shallow,
@@ -119,11 +120,6 @@ def train_one_step_and_detect(model: nn.Module, cfg: DictConfig) -> None:
         assert set(model(inputs)[0]["instances"].get_fields()) == {
             "pred_boxes", "scores", "pred_classes",
         }  # fmt: skip
-
-
-def detectors_of(model: DictConfig) -> list[DictConfig]:
-    """Its student and teacher, or itself."""
-    return [model.student, model.teacher.model] if "teacher" in model else [model]
 
 
 def norms_that_only_check_channels():

@@ -1,16 +1,13 @@
 """Tests of the demo, the whole of it in miniature."""
 
 import json
-import subprocess
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
 from dense_kd.demo import DemoError, Options, run_demo
 from dense_kd.engine.processes import read_metrics
-from helpers.script_runs import ForkedTraining, run_in_fork
-from helpers.two_processes import forks
+from helpers.script_runs import run_in_fork, trainings_are_forked
 
 pytestmark = pytest.mark.slow
 
@@ -45,14 +42,7 @@ def options(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def summary(options):
-    """Of a demo whose teacher is trained in a process as for users, and its students in forks."""
-    popen = subprocess.Popen
-
-    def start(command, **arguments):
-        of_teacher = any(argument.endswith("quickstart/teacher.py") for argument in command)
-        return (popen if of_teacher else ForkedTraining)(command, **arguments)
-
-    with forks(), mock.patch.object(subprocess, "Popen", start):
+    with trainings_are_forked():
         return run_demo(options)
 
 

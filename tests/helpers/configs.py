@@ -54,10 +54,12 @@ def _pickled(path: str) -> bytes:
 
 @contextlib.contextmanager
 def files_loaded_once() -> Iterator[None]:
-    """Each file of a config is run once, and then copied; functions of one are no copies."""
+    """Each config of the project is run once, and then copied; functions of one are no copies."""
 
     def load(path: str, *keys: object) -> object:
-        return _load(path, *keys) if keys else pickle.loads(_pickled(path))
+        if keys or not Path(path).is_relative_to(ROOT):
+            return _load(path, *keys)
+        return pickle.loads(_pickled(path))
 
     with mock.patch.object(LazyConfig, "load", load):
         yield
@@ -79,6 +81,11 @@ def load(name: str) -> DictConfig:
     cfg = fresh(name)
     OmegaConf.set_readonly(cfg, True)
     return cfg
+
+
+def detectors_of(model: DictConfig) -> list[DictConfig]:
+    """The student and the teacher of a config's model, or the one detector that it is."""
+    return [model.student, model.teacher.model] if "teacher" in model else [model]
 
 
 def make_shallow(model: DictConfig) -> None:

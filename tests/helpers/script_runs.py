@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import logging
 import multiprocessing
@@ -11,8 +12,9 @@ import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from unittest import mock
 
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -80,15 +82,22 @@ def fork_of(
     command: list[str], logs: list[Path], variables: Mapping[str, str]
 ) -> multiprocessing.Process:
     """A fork of this process that runs a script; stdout and stderr go to the two ``logs``."""
+    importlib.import_module("torch.utils.cpp_extension")  # the environment is told; else in each
     context = multiprocessing.get_context("fork")
     process = context.Process(target=_be_script, args=(command, logs, variables))
     process.start()
     return process
 
 
-class ForkedTraining:
-    """In place of a ``Popen`` of a training, by the script or by ``-m``: a fork, which imports
-    nothing anew."""
+@contextlib.contextmanager
+def trainings_are_forked() -> Iterator[None]:
+    """Those that are started as processes of their own import nothing anew, nor load a config."""
+    with forks(), files_loaded_once(), mock.patch.object(subprocess, "Popen", _ForkedTraining):
+        yield
+
+
+class _ForkedTraining:
+    """In place of a ``Popen`` of a training, by the script or by ``-m``."""
 
     def __init__(self, command, *, stdout, env, **_):
         self.process = fork_of(command[2:], [Path(stdout.name)] * 2, env)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shlex
-import subprocess
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
 
 from dense_kd.cli import main
 from helpers.own_datasets import NAMES, scenes, write_coco, write_image, write_voc, write_yolo
-from helpers.script_runs import ForkedTraining
+from helpers.script_runs import trainings_are_forked
 from helpers.small_distillation import SMALL
-from helpers.two_processes import forks
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    dense-kd ((?:distill|predict) .*)$", README, flags=re.MULTILINE)
@@ -59,9 +55,7 @@ def test_the_readmes_commands_lead_from_photos_to_a_student_its_ap_and_detection
     write(Path("photos"))
     for name in ("a.jpg", "b.png", "c d.jpg"):
         write_image(Path("new_photos") / name)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(forks())
-        stack.enter_context(mock.patch.object(subprocess, "Popen", ForkedTraining))
+    with trainings_are_forked():
         for command in COMMANDS:
             if write is not write_coco_photos:  # the student alone is the same, and takes its time
                 command = command.replace(" --compare", "")

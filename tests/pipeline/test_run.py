@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import subprocess
 from unittest import mock
 
 import pytest
@@ -17,20 +16,16 @@ from dense_kd.pipeline import run as pipeline
 from dense_kd.pipeline.errors import PipelineError
 from dense_kd.pipeline.options import DistillOptions
 from dense_kd.pipeline.plan import make_plan
-from helpers.script_runs import ForkedTraining, assert_equal, run
+from helpers.script_runs import assert_equal, run, trainings_are_forked
 from helpers.small_distillation import SMALL
-from helpers.two_processes import forks
 
 pytestmark = pytest.mark.slow
 
 
 def distilled(images, output, page=False, **options):
     """Trained in forks; the page is drawn only where it is looked at."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(forks())
-        stack.enter_context(mock.patch.object(subprocess, "Popen", ForkedTraining))
-        if not page:
-            stack.enter_context(mock.patch.object(pipeline, "write_page"))
+    no_page = contextlib.nullcontext() if page else mock.patch.object(pipeline, "write_page")
+    with trainings_are_forked(), no_page:
         return distill(images, **{**SMALL, **options}, output=output)
 
 
