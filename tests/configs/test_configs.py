@@ -25,7 +25,7 @@ from helpers.configs import (
     detectors_of,
     fresh,
     load,
-    make_shallow,
+    make_small,
     random_numbers_from_a_table,
     skip_without_timm,
 )
@@ -51,7 +51,7 @@ class Teachers:
 
 
 TRAINED: set[str] = set()
-"""What of the configs trained one step: with shallow backbones several are the same."""
+"""What of the configs trained one step: as small detectors several are the same."""
 
 
 def test_there_are_configs():
@@ -73,11 +73,11 @@ def without_weights(name: str) -> DictConfig:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_config_trains_one_step_and_detects(name):
-    """With shallow backbones: whether deep ones fit together is told without numbers below."""
+    """As small detectors: whether large ones fit together is told without numbers below."""
     cfg = without_weights(name)
     skip_without_timm(cfg.model)
     for model in detectors_of(cfg.model):
-        make_shallow(model)
+        make_small(model)
     parts = cfg.model, cfg.optimizer, cfg.train.clip_grad
     key = repr([OmegaConf.to_container(part, resolve=True) if part else part for part in parts])
     if key in TRAINED:

@@ -17,7 +17,7 @@ from torch import nn
 
 from dense_kd.description import IndescribableError, build_described, describe
 from dense_kd.description.allowed import ALLOWED
-from helpers.configs import fresh, load, make_shallow, random_numbers_from_a_table
+from helpers.configs import fresh, load, make_small, random_numbers_from_a_table
 
 BUILT = [
     "atss/r50_1x.py",
@@ -52,7 +52,7 @@ def test_detectors_and_resizing_of_the_configs_are_described_by_allowed_names(na
 @pytest.mark.parametrize("name", BUILT)
 def test_the_description_builds_what_the_config_builds(name):
     config = detector(fresh(name))
-    make_shallow(config)
+    make_small(config)
     described = json.loads(json.dumps(describe(config, "model")))
     with random_numbers_from_a_table():
         ours, expected = build_described(described, "model"), instantiate(config)

@@ -7,13 +7,14 @@ import functools
 import hashlib
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from unittest import mock
 
 import pytest
 import torch
 from detectron2.config import LazyConfig
+from detectron2.layers import ShapeSpec
 from omegaconf import DictConfig, OmegaConf
 
 from dense_kd import get_config_file
@@ -28,7 +29,7 @@ FULL_RUNS = [name for name in RUNS if not name.startswith(("quickstart/", "bccd/
 """Those of papers."""
 
 NARROWER = 4
-"""Times fewer channels of a shallow ResNet; 32 groups or more still divide them."""
+"""Times fewer channels of a small detector; 32 groups or more still divide them."""
 
 _load = LazyConfig.load
 _shared: Path | None = None
@@ -88,24 +89,34 @@ def detectors_of(model: DictConfig) -> list[DictConfig]:
     return [model.student, model.teacher.model] if "teacher" in model else [model]
 
 
-def make_shallow(model: DictConfig) -> None:
-    """Leave one block in each stage of a detector's backbone, of a ResNet with fewer channels.
+def _divide(part: Mapping, *channels: str) -> None:
+    for key in channels:
+        if key in part:
+            part[key] //= NARROWER
 
-    Strides stay, and the channels of the pyramid.
+
+def make_small(model: DictConfig) -> None:
+    """Leave one block in each stage of a detector's ResNet, and fewer channels in it and behind.
+
+    Strides stay. All channels are divided, so that what did not fit together still does not.
     """
-    backbone = model.backbone
-    bottom_up = backbone.bottom_up
+    backbone, head = model.backbone, model.head
+    bottom_up, top_block = backbone.bottom_up, backbone.get("top_block") or {}
     for stage in bottom_up.get("stages", ()):
         stage.num_blocks = 1
         stage.stride_per_block = stage.stride_per_block[:1]
-        for key in ("in_channels", "out_channels", "bottleneck_channels"):
-            if key in stage:
-                stage[key] //= NARROWER
+        _divide(stage, "in_channels", "out_channels", "bottleneck_channels")
     if "stages" in bottom_up:
-        bottom_up.stem.out_channels //= NARROWER
-        top_block = backbone.get("top_block")
-        if top_block and "in_channels" in top_block and top_block.get("in_feature") != "p5":
-            top_block.in_channels //= NARROWER
+        _divide(bottom_up.stem, "out_channels")
+        if top_block.get("in_feature") != "p5":
+            _divide(top_block, "in_channels")
+    if backbone.out_channels == 256:
+        if top_block.get("in_feature") == "p5":
+            _divide(top_block, "in_channels")
+        _divide(top_block, "out_channels")
+        _divide(backbone, "out_channels")
+        head.input_shape = [ShapeSpec(channels=x.channels // NARROWER) for x in head.input_shape]
+        head.conv_dims = [channels // NARROWER for channels in head.conv_dims]
     kind = getattr(bottom_up._target_, "__name__", "")
     if kind == "SwinTransformer":
         bottom_up.depths = [1, 1, 1, 1]

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, ListConfig
 
 from dense_kd import get_config
 from dense_kd.data import generate_shapes
-from helpers.configs import detectors_of, make_shallow, random_numbers_from_a_table
+from helpers.configs import detectors_of, make_small, random_numbers_from_a_table
 from helpers.script_runs import SCRIPT, fork_of
 
 pytestmark = pytest.mark.slow
@@ -42,7 +42,7 @@ def make_coco(root: Path) -> None:
 
 
 @contextlib.contextmanager
-def shallow_detectors() -> Iterator[None]:
+def small_detectors() -> Iterator[None]:
     """Configs of the project have them, those of detectron2 none; weights cost no time to draw."""
     load_config = LazyConfig.load
 
@@ -50,8 +50,8 @@ def shallow_detectors() -> Iterator[None]:
         cfg = load_config(path, *keys)
         for model in detectors_of(cfg.model) if "model" in cfg else ():
             stages = model.backbone.bottom_up.get("stages")
-            if isinstance(stages, ListConfig) and stages[2].num_blocks > 1:  # not shallow yet
-                make_shallow(model)
+            if isinstance(stages, ListConfig) and stages[2].num_blocks > 1:  # not small yet
+                make_small(model)
         return cfg
 
     with mock.patch.object(LazyConfig, "load", load), random_numbers_from_a_table():
@@ -64,7 +64,7 @@ def folder(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("coco")
     make_coco(root / "datasets" / "coco")
     for name in ("retinanet/r101_2x_ms.py", "gfl/r101_2x_ms.py"):
-        with shallow_detectors():
+        with small_detectors():
             model = instantiate(get_config(name).model)
         torch.save({"model": model.state_dict()}, root / f"{name.split('/')[0]}.pth")
     (root / "distill.py").write_text(re.search(r"```python\n(.*?)```", README, re.DOTALL)[1])
@@ -91,7 +91,7 @@ def run(words: list[str], folder: Path, logs: Path, teacher: str | None, *smalle
     for file in files:
         file.write_text("")
     variables = {"DETECTRON2_DATASETS": str(folder / "datasets")}
-    with shallow_detectors():
+    with small_detectors():
         process = fork_of([*program, *words, *smaller], files, variables)
         process.join(120)
     printed, errors = (file.read_text() for file in files)
@@ -143,7 +143,7 @@ def test_a_recipe_is_checked_trained_and_evaluated_as_the_readme_says(
     assert printed.rstrip().endswith("fits")
     (train,) = commands("dense-kd train bckd/")
     run(train, folder, tmp_path, "gfl", *TRAINING, output)
-    with shallow_detectors():
+    with small_detectors():
         student = get_config("gfl/r50_1x.py").model
     assert_trained(tmp_path / "out", student)
     (script,) = commands(f"python tools/{SCRIPT.name} --num-gpus 8 --config-file configs/bckd/")
