@@ -11,7 +11,8 @@ INSTALL := $(PIP) install -q --progress-bar off
 
 # A worker for each core, each with one thread: threads of several workers would wait for each other.
 # glibc keeps what tensors leave, up to 1 GiB a worker: giving it back each time costs a tenth more.
-PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=268435456 \
+# What is compiled is kept for the next time, whatever is the habit of this machine.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=268435456 \
 	MALLOC_TRIM_THRESHOLD_=1073741824 $(BIN)/python -m pytest -n auto --maxprocesses 8
 
 # Pinned together: a newer torch needs a newer torchvision, and is not what the tests ran with.
@@ -46,7 +47,7 @@ test: lint  ## Lint, then run the tests.
 	@echo "running the tests"
 	@$(PYTEST) --dist worksteal
 
-test-quick: $(READY)  ## Run the first case of each test that is not slow (75 seconds).
+test-quick: $(READY)  ## Run the first case of each test that is not slow (under a minute).
 	@$(PYTEST) --dist worksteal -q --quick
 
 # Not in CI: three environments of their own (5 GB each) and all tests six times.

@@ -30,16 +30,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Slow ones first: at the end, no process waits for another that has just begun a long one.
+    items.sort(key=lambda item: not is_slow(item))
     if not config.getoption("--quick"):
         return
     chosen, left, seen = [], [], set()
     for item in items:
         test = item.nodeid.partition("[")[0]
-        slow = item.get_closest_marker("slow") is not None
-        (left if slow or test in seen else chosen).append(item)
+        (left if is_slow(item) or test in seen else chosen).append(item)
         seen.add(test)
     items[:] = chosen
     config.hook.pytest_deselected(items=left)
+
+
+def is_slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
 
 
 def pytest_collection_finish() -> None:
@@ -64,7 +69,8 @@ def loggers_as_they_were():
     """Runs change them, and their handlers write to streams that are closed after the test."""
     yield
     for logger, (level, propagate) in LEVELS.items():
-        logger.setLevel(level)
+        if logger.level != level:  # to set it empties a cache of each logger there is
+            logger.setLevel(level)
         logger.propagate = propagate
         if logger.handlers:
             from detectron2.utils.logger import setup_logger  # it is loaded: handlers are its

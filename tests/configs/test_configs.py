@@ -183,6 +183,7 @@ def test_a_config_writes_to_the_folder_of_its_name(name):
     assert load(name).train.output_dir == f"output/{folder}"
 
 
+@pytest.mark.slow  # it loads all
 def test_no_two_configs_write_to_the_same_folder():
     folders = [load(name).train.output_dir for name in RUNS]
     assert len(set(folders)) == len(folders)
@@ -258,6 +259,7 @@ def test_the_weights_to_start_from_have_a_name_that_is_known(name):
         assert weights in urls
 
 
+@pytest.mark.slow  # it loads all
 def test_teachers_have_weights_with_a_known_name_or_of_a_config_of_ours():
     for name in FULL_RUNS:
         if "teacher" not in load(name).model:
