@@ -180,8 +180,22 @@ def test_a_file_cut_anywhere_is_refused(tmp_path, zipped):
     torch.save(whole_checkpoint(), path, _use_new_zipfile_serialization=zipped)
     whole = open(path, "rb").read()
     for length in [*range(0, len(whole), len(whole) // 60), len(whole) - 1]:
-        with pytest.raises(CheckpointError, match=rf"cut.pth \({length} bytes\) could not be read"):
-            read_content(written(tmp_path, "cut.pth", whole[:length]))
+        assert_refused_when_cut(tmp_path, whole, length)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("tensor", [torch.empty(0), torch.tensor(3.0)], ids=["empty", "scalar"])
+def test_a_file_of_one_tensor_cut_anywhere_is_refused(tmp_path, tensor, zipped):
+    path = str(tmp_path / "model.pth")
+    torch.save({"model": {"a": tensor}}, path, _use_new_zipfile_serialization=zipped)
+    whole = open(path, "rb").read()
+    for length in range(0, len(whole), 7 if zipped else 1):
+        assert_refused_when_cut(tmp_path, whole, length)
+
+
+def assert_refused_when_cut(folder, whole: bytes, length: int) -> None:
+    with pytest.raises(CheckpointError, match=rf"cut.pth \({length} bytes\) could not be read"):
+        read_content(written(folder, "cut.pth", whole[:length]))
 
 
 @pytest.mark.parametrize(

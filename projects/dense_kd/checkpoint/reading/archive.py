@@ -162,7 +162,10 @@ def _read_legacy(file: BinaryIO, size: int, budget: Budget) -> Any:
     if set(keys) != set(contents):
         raise ValueError("the storages in it are not those that its tensors need")
     for key in keys:
-        count = int.from_bytes(file.read(8), sys.byteorder)
+        written = file.read(8)
+        count = int.from_bytes(written, sys.byteorder)
+        if len(written) < 8:
+            raise ValueError("the file ends before the last of its storages")
         if count != storages[key].elements.numel():
             raise ValueError(f"{count} elements in the storage {key[:40]!r}")
         if cast(io.BufferedIOBase, file).readinto(contents[key]) != len(contents[key]):
