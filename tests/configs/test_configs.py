@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dense_kd import Distiller, get_config
 from dense_kd.checkpoint import zoo
 from dense_kd.engine import RunError, check_run
+from dense_kd.evaluation import CrowdHumanEvaluator
 from helpers.builders import instances
 from helpers.configs import (
     FULL_RUNS,
@@ -30,9 +31,19 @@ from helpers.configs import (
     skip_without_timm,
 )
 
-VOC_RUNS = [name for name in FULL_RUNS if "/voc_" in name]
-IMAGES = {"coco": 7500 * 16, "voc": 16551}
+IMAGES = {"coco": 7500 * 16, "voc": 16551, "crowdhuman": 15000}
 """Of an epoch; the papers round those of COCO."""
+EVALUATORS = {
+    "coco": COCOEvaluator,
+    "voc": PascalVOCDetectionEvaluator,
+    "crowdhuman": CrowdHumanEvaluator,
+}
+
+
+def dataset_of(name: str) -> str:
+    """What its name begins with, COCO if with no dataset."""
+    first = name.split("/")[1].split("_")[0]
+    return first if first in IMAGES else "coco"
 
 
 class Teachers:
@@ -105,7 +116,7 @@ def train_one_step_and_detect(model: nn.Module, cfg: DictConfig) -> None:
     if "teacher" in cfg.model:
         cfg.model.teacher.model = None
     last = detectors_of(cfg.model)[0].num_classes - 1
-    truth = instances((32, 64), [[2, 2, 30, 30], [20, 10, 36, 26]], [1, min(3, last)])
+    truth = instances((32, 64), [[2, 2, 30, 30], [20, 10, 36, 26]], [min(1, last), min(3, last)])
     inputs = [{"image": torch.randint(0, 255, (3, 32, 64)), "instances": truth}]
 
     losses = model(inputs)
@@ -160,7 +171,7 @@ def test_a_config_has_a_whole_recipe(name):
     multiplier = instantiate(cfg.lr_multiplier)
     assert multiplier(0.0) < multiplier(0.5) >= multiplier(0.999) > 0
     assert cfg.train.max_iter > 0
-    evaluator = PascalVOCDetectionEvaluator if name in VOC_RUNS else COCOEvaluator
+    evaluator = EVALUATORS[dataset_of(name)]
     target = cfg.dataloader.evaluator._target_
     assert target == evaluator.__name__ or issubclass(target, evaluator)
     assert cfg.dataloader.train.mapper.image_format == cfg.dataloader.test.mapper.image_format
@@ -194,7 +205,7 @@ def test_a_schedule_is_as_long_and_drops_where_its_name_says(name):
     cfg = load(name)
     schedule = name.removesuffix(".py").removesuffix("_ms").rsplit("_", 1)[1]
     epochs = {"1x": 12, "2x": 24, "3x": 36}[schedule]
-    images = epochs * IMAGES["voc" if name in VOC_RUNS else "coco"]
+    images = epochs * IMAGES[dataset_of(name)]
     assert cfg.train.max_iter == images // cfg.dataloader.train.total_batch_size
     assert cfg.optimizer.lr == 0.01 * cfg.dataloader.train.total_batch_size / 16
     multiplier = instantiate(cfg.lr_multiplier)
@@ -233,7 +244,7 @@ def test_a_name_says_detectors_and_backbones(name):
     detector, backbone = detector_and_backbone(cfg.model.student)
     teacher, of_teacher = detector_and_backbone(cfg.model.teacher.model)
     detectors = detector if teacher == detector else f"{detector}_{teacher}"
-    named = file.removeprefix("pgd_").removeprefix("voc_")
+    named = file.removeprefix("pgd_").removeprefix(f"{dataset_of(name)}_")
     assert named.startswith(f"{detectors}_{of_teacher}_{backbone}_"), named
 
 

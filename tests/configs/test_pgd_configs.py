@@ -124,6 +124,7 @@ def test_a_baseline_of_the_paper_says_its_ap(config: str):
 def test_every_config_in_the_papers_recipe_is_of_a_row_or_a_baseline():
     found = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if "pgd" in path.stem}
     found |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "pgd").glob("*.py")}
+    found = {config for config in found if "/crowdhuman_" not in config}  # of Table 3
     known = {*CONFIGS, *BASELINES, *OF_TEACHERS, "quickstart/pgd.py", "common/coco_pgd.py"}
     assert found == known
     assert {f"pgd/{name}_1x.py" for name in RELEASED} == {c for c in CONFIGS if c[:4] == "pgd/"}

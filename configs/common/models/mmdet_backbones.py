@@ -46,8 +46,14 @@ def mmdet_caffe_resnet_fpn(depth, extra_levels_from="p5"):
     return resnet_fpn(depth, extra_levels_from)
 
 
-def pgd_resnet_fpn(depth, extra_levels_from="p5", relu_before_p7=False):
-    return resnet_fpn(depth, extra_levels_from, stride_in_1x1=False, relu_before_p7=relu_before_p7)
+def pgd_resnet_fpn(depth, extra_levels_from="p5", relu_before_p7=False, freeze_at=2):
+    return resnet_fpn(
+        depth,
+        extra_levels_from,
+        stride_in_1x1=False,
+        relu_before_p7=relu_before_p7,
+        freeze_at=freeze_at,
+    )
 
 
 def pgd_mobilenet_v2_fpn(extra_levels_from="p5", relu_before_p7=False):
