@@ -10,14 +10,14 @@ from unittest import mock
 import pytest
 import torch
 from detectron2.config import LazyConfig, instantiate
-from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
+from detectron2.evaluation import COCOEvaluator
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from dense_kd import Distiller, get_config
 from dense_kd.checkpoint import zoo
 from dense_kd.engine import RunError, check_run
-from dense_kd.evaluation import CrowdHumanEvaluator
+from dense_kd.evaluation import CrowdHumanEvaluator, VOCEvaluator
 from helpers.builders import instances
 from helpers.configs import (
     FULL_RUNS,
@@ -35,7 +35,7 @@ IMAGES = {"coco": 7500 * 16, "voc": 16551, "crowdhuman": 15000}
 """Of an epoch; the papers round those of COCO."""
 EVALUATORS = {
     "coco": COCOEvaluator,
-    "voc": PascalVOCDetectionEvaluator,
+    "voc": VOCEvaluator,
     "crowdhuman": CrowdHumanEvaluator,
 }
 

@@ -2,7 +2,8 @@
 16,551 images of both trainval sets, tested on 2007."""
 
 from detectron2.config import LazyCall as L
-from detectron2.evaluation import PascalVOCDetectionEvaluator
+
+from dense_kd.evaluation import VOCEvaluator
 
 from .coco import dataloader
 
@@ -16,4 +17,4 @@ for part, names in (
     dataloader[part].mapper.image_format = "RGB"
     dataloader[part].dataset.names = names
 
-dataloader.evaluator = L(PascalVOCDetectionEvaluator)(dataset_name="voc_2007_test")
+dataloader.evaluator = L(VOCEvaluator)(dataset_name="voc_2007_test")

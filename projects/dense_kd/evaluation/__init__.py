@@ -2,5 +2,6 @@
 
 from .coco import COCOEvaluator
 from .crowdhuman import CrowdHumanEvaluator
+from .voc import VOCEvaluator
 
-__all__ = ["COCOEvaluator", "CrowdHumanEvaluator"]
+__all__ = ["COCOEvaluator", "CrowdHumanEvaluator", "VOCEvaluator"]

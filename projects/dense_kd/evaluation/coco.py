@@ -23,6 +23,7 @@ __all__ = [
     "COCOEvaluator",
     "EvaluationError",
     "accumulated",
+    "check_implementation",
     "evaluate_boxes",
     "read_annotations",
     "require_hotcoco",
@@ -70,6 +71,21 @@ def require_hotcoco() -> Any:
     return hotcoco
 
 
+def check_implementation(implementation: str) -> None:
+    """Raise unless boxes can be evaluated with it.
+
+    Raises:
+        ValueError: it is neither "auto" nor one of :data:`IMPLEMENTATIONS`.
+        MissingExtraError: hotcoco is asked for, but not installed.
+    """
+    if implementation not in ("auto", *IMPLEMENTATIONS):
+        raise ValueError(
+            f"implementation={implementation!r}: expected auto or one of "
+            f"{', '.join(IMPLEMENTATIONS)}"
+        )
+    _uses_hotcoco(implementation)
+
+
 def _uses_hotcoco(implementation: str) -> bool:
     try:
         return implementation != "pycocotools" and require_hotcoco() is not None
@@ -107,12 +123,7 @@ class COCOEvaluator(Detectron2COCOEvaluator):
             ValueError: there is no such implementation.
             MissingExtraError: hotcoco is asked for, but not installed.
         """
-        if implementation not in ("auto", *IMPLEMENTATIONS):
-            raise ValueError(
-                f"implementation={implementation!r}: expected auto or one of "
-                f"{', '.join(IMPLEMENTATIONS)}"
-            )
-        _uses_hotcoco(implementation)
+        check_implementation(implementation)
         super().__init__(
             dataset_name,
             tasks,

@@ -7,7 +7,6 @@ import json
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
-from detectron2.data.datasets import register_pascal_voc
 from detectron2.evaluation import (
     COCOEvaluator,
     DatasetEvaluator,
@@ -19,6 +18,7 @@ from torch import nn
 
 from dense_kd.engine.dry_run.evaluating import evaluate_part
 from dense_kd.engine.dry_run.unchanged import unchanged
+from helpers.voc_sets import VOCObject, register_voc
 
 
 @pytest.fixture(autouse=True)
@@ -68,21 +68,8 @@ def test_coco_counts_the_images_that_it_was_shown(tmp_path):
 @pytest.fixture
 def voc(tmp_path):
     """Four images with an object of both classes each."""
-    for folder in ("Annotations", "ImageSets/Main", "JPEGImages"):
-        (tmp_path / folder).mkdir(parents=True)
-    objects = "".join(
-        f"<object><name>{name}</name><pose>Left</pose><truncated>0</truncated>"
-        f"<difficult>0</difficult><bndbox><xmin>{x}</xmin><ymin>5</ymin><xmax>{x + 9}</xmax>"
-        f"<ymax>30</ymax></bndbox></object>"
-        for name, x in (("cat", 3), ("dog", 20))
-    )
-    size = "<size><width>64</width><height>48</height><depth>3</depth></size>"
-    for index in range(4):
-        path = tmp_path / "Annotations" / f"{index:06d}.xml"
-        path.write_text(f"<annotation>{size}{objects}</annotation>")
-    names = "".join(f"{index:06d}\n" for index in range(4))
-    (tmp_path / "ImageSets/Main/test.txt").write_text(names)
-    register_pascal_voc("tried_voc", str(tmp_path), "test", 2007, ["cat", "dog"])
+    objects = [VOCObject("cat", (3, 5, 12, 30)), VOCObject("dog", (20, 5, 29, 30))]
+    register_voc("tried_voc", tmp_path, [objects] * 4)
     return DatasetCatalog.get("tried_voc")
 
 
