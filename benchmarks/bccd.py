@@ -28,7 +28,7 @@ from dense_kd.engine import evaluate
 from dense_kd.engine.building import count_parameters
 from dense_kd.engine.checks.overrides import apply_overrides
 from dense_kd.engine.processes import read_metrics
-from dense_kd.pipeline.records import read_json, write_json
+from dense_kd.json_files import read_json, write_json
 from dense_kd.pipeline.results import metrics_of
 from dense_kd.visualize.drawing import choose_images, compare, font
 

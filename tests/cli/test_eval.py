@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
+from pathlib import Path
 from unittest import mock
 
 import pytest
+import torch
+from detectron2.config import instantiate
 
+from dense_kd import get_config
 from dense_kd.cli import main
 from dense_kd.engine import RunError, command
 from dense_kd.engine.evaluating import tables, weights_of
+from dense_kd.evaluation.analysis import MAIN_ERRORS
+from dense_kd.evaluation.coco import DETECTIONS
+from helpers.missing_extras import hide
 
 
 def asked(*argv: str):
@@ -62,3 +71,47 @@ def test_metrics_are_set_out_in_tables():
     assert lines[0] == ["bbox", "AP", "AP50", "APs"]
     assert lines[2] == ["20.0", "32.3", "-"]
     assert lines[4] == ["class", "AP"] and lines[6:] == [["disk", "7.0"], ["box", "9.0"]]
+
+
+def test_errors_are_written_where_the_run_is_unless_a_folder_is_given(tmp_path, monkeypatch):
+    pytest.importorskip("hotcoco")
+    monkeypatch.chdir(tmp_path)
+    stale = tmp_path / "out" / "inference" / DETECTIONS
+    stale.parent.mkdir(parents=True)
+    stale.write_text("[]")
+    args = asked("quickstart/student", __file__, "train.output_dir=out", "--errors")
+    assert 'dataloader.evaluator.output_dir="out/inference"' in args.opts
+    assert not stale.exists()  # or those of another evaluation could be taken for this one's
+    given = "dataloader.evaluator.output_dir=mine"
+    assert asked("quickstart/student", __file__, given, "--errors").opts[-1].endswith('="mine"')
+
+
+def test_errors_of_an_evaluator_that_keeps_no_detections_are_refused(tmp_path, capsys):
+    pytest.importorskip("hotcoco")
+    assert main(["eval", "gfl/voc_r50_1x", __file__, "--errors"]) == 1
+    said = capsys.readouterr().err
+    assert "VOCEvaluator" in said and "expected a COCOEvaluator, or no --errors" in said
+
+
+def test_errors_without_the_extra_say_how_to_get_it(monkeypatch, capsys):
+    hide("hotcoco", monkeypatch)
+    assert main(["eval", "quickstart/student", __file__, "--errors"]) == 1
+    assert "pip install 'dense_kd[evaluation]'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_numbers_and_errors_of_an_evaluation_are_printed_and_written(workspace, capsys):
+    pytest.importorskip("hotcoco")
+    torch.manual_seed(0)
+    model = instantiate(get_config("quickstart/student.py").model)
+    torch.save({"model": model.state_dict()}, "model.pth")
+    options = ["--errors", "--json", "new/found.json", "model.test_score_thresh=0.0"]
+    assert main(["eval", "quickstart/student", "model.pth", *options]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^bbox +AP +AP50", printed, re.M)
+    assert re.search(r"^errors at 0.5", printed, re.M)
+    content = json.loads(Path("new/found.json").read_text())
+    assert content["metrics"]["bbox"]["APl"] is None  # no object of 64 pixels is large
+    assert content["metrics"]["bbox"]["AP"] == pytest.approx(content["run"]["metrics"]["AP"])
+    assert set(content["run"]["error_types"]["main"]) == {*MAIN_ERRORS}
+    assert 0 <= content["run"]["calibration"]["ece"] <= 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 HELP = "say which errors runs make, and whether they differ"
 EXAMPLES = [
@@ -37,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print tables, and write the files that are asked for."""
-    from ..evaluation.side_by_side import side_by_side
-    from ..pipeline.records import write_json
+    from ..evaluation.side_by_side import as_text, side_by_side
+    from ..json_files import write_json
     from ..visualize.errors import check_suffix, save_errors
 
     if args.plot:
@@ -46,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     content = side_by_side(
         args.annotations, titled(args.results), iou=args.iou, samples=args.samples
     )
-    print("\n\n".join(tables(content)))
+    print(as_text(content))
     if args.json:
         write_json(Path(args.json), content)
     if args.plot:
@@ -65,38 +64,3 @@ def titled(results: list[str]) -> dict[str, str]:
             title += "'"
         found[title] = file
     return found
-
-
-def tables(content: dict[str, Any]) -> list[str]:
-    """Metrics, error types, forgiven errors and differences as text."""
-    from tabulate import tabulate
-
-    runs = content["runs"]
-    first = next(iter(runs.values()))
-
-    def of_runs(heading: str, rows: dict[str, dict[str, Any]]) -> str:
-        names = [*next(iter(rows.values()))]
-        body = [[title, *(_number(row[name]) for name in names)] for title, row in rows.items()]
-        align = ["left", *["right"] * len(names)]
-        return tabulate([*body], [heading, *names], disable_numparse=True, colalign=align)
-
-    found = [
-        of_runs("metrics", {t: {**r["metrics"], "ECE": 100 * r["calibration"]["ece"]}
-                            for t, r in runs.items()}),
-        of_runs(f"errors at {first['error_types']['iou']:g}",
-                {t: {**r["error_types"]["main"], **r["error_types"]["special"]}
-                 for t, r in runs.items()}),
-        of_runs("forgiven up to", {t: r["error_curves"]["areas"] for t, r in runs.items()}),
-    ]  # fmt: skip
-    for title, differences in content["differences"].items():
-        rows = {
-            name: f"{d['value']:+.1f} ({d['low']:+.1f} to {d['high']:+.1f})"
-            for name, d in differences.items()
-        }
-        heading = f"{title} - {next(iter(runs))}"
-        found.append(tabulate(rows.items(), [heading, "difference and interval"]))
-    return found
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"

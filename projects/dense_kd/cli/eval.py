@@ -12,6 +12,7 @@ EXAMPLES = [
     "dense-kd eval quickstart/distill output/quickstart/bckd/model_final.pth",
     "dense-kd eval quickstart/distill --teacher",
     "dense-kd eval gfl/r101_2x_ms --num-gpus 8  # the weights that are published for it",
+    "dense-kd eval quickstart/student --errors --json metrics.json",
 ]
 
 
@@ -21,6 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--teacher", action="store_true", help="of a distillation, and not the student"
     )
+    parser.add_argument(
+        "--errors",
+        action="store_true",
+        help="also which errors it makes, and how far its scores can be trusted; on datasets that "
+        "COCOEvaluator evaluates",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write all numbers, too")
     add_processes(parser)
     parser.epilog = (
         "Without WEIGHTS, the last checkpoint of the config's own run is evaluated, or else what\n"
@@ -29,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Evaluate and print a table of the metrics."""
+    """Evaluate, print tables of the metrics, and write the file that is asked for."""
     from ..engine import evaluating
 
     args.weights = None

@@ -9,10 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import COCOEvaluator
 from detectron2.utils import comm
 from tabulate import tabulate
 
 from .. import config as project
+from ..evaluation.analysis import read_results
+from ..evaluation.coco import DETECTIONS, require_hotcoco
+from ..evaluation.side_by_side import as_text, side_by_side, without_nan
+from ..json_files import write_json
 from ..recipes import PUBLISHED
 from . import command
 from .checks import RunError, load_config
@@ -25,10 +31,12 @@ def start(args: argparse.Namespace) -> None:
     """Evaluate as the arguments say, and print the tables of :func:`tables`.
 
     Args:
-        args: those of :func:`.command.start`, and ``weights``, a file or None.
+        args: those of :func:`.command.start`, ``weights``, a file or None, ``errors``, whether to
+            analyse the detections, too, and ``json``, a file to write or None.
 
     Raises:
         RunError: something is wrong with the options, the config or its overrides.
+        MissingExtraError: ``errors`` needs hotcoco, which is not installed.
     """
     key = "model.teacher.weights" if args.eval_teacher else "train.init_checkpoint"
     weights = args.weights
@@ -38,6 +46,8 @@ def start(args: argparse.Namespace) -> None:
     if weights is not None:
         quoted = weights.replace("\\", "\\\\").replace('"', '\\"')
         args.opts.append(f'{key}="{quoted}"')
+    if args.errors:
+        args.opts.append(f'dataloader.evaluator.output_dir="{_folder_of_detections(args)}"')
     command.start(args, evaluate_and_print)
 
 
@@ -50,7 +60,49 @@ def evaluate_and_print(args: argparse.Namespace) -> dict[str, Any]:
     results = command.run_process(args)
     if comm.is_main_process():
         print(f"\n{tables(results)}", flush=True)
+        content: dict[str, Any] = {"metrics": dict(results)}
+        if args.errors:
+            content |= _errors(args)
+        if args.json:
+            write_json(Path(args.json), without_nan(content))
     return results
+
+
+def _folder_of_detections(args: argparse.Namespace) -> str:
+    """Where the evaluator of a config is to write them; those of another evaluation are removed.
+
+    Raises:
+        RunError: it is not COCO's evaluator, which writes them.
+        MissingExtraError: hotcoco, which analyses them, is not installed.
+    """
+    require_hotcoco()
+    cfg = load_config(args.config_file, args.opts)
+    target = select(cfg, "dataloader.evaluator._target_")
+    if not (isinstance(target, type) and issubclass(target, COCOEvaluator)):
+        raise RunError(
+            [
+                f"--errors: the evaluator of {args.config_file} is {target!r}, and what it finds "
+                "cannot be analysed; expected a COCOEvaluator, or no --errors"
+            ]
+        )
+    given = select(cfg, "dataloader.evaluator.output_dir")
+    folder = Path(str(given or Path(str(cfg.train.output_dir)) / "inference"))
+    (folder / DETECTIONS).unlink(missing_ok=True)
+    return folder.as_posix()
+
+
+def _errors(args: argparse.Namespace) -> dict[str, Any]:
+    """Print what :func:`side_by_side` finds of the evaluation that ran."""
+    evaluator = load_config(args.config_file, args.opts).dataloader.evaluator
+    file = Path(evaluator.output_dir) / DETECTIONS
+    if not file.exists() or not read_results(str(file)):
+        print("\nnothing was detected, so there are no errors to analyse", flush=True)
+        return {}
+    annotations = MetadataCatalog.get(evaluator.dataset_name).json_file
+    found = side_by_side(annotations, {"evaluated": str(file)})
+    print(f"\n{as_text(found)}", flush=True)
+    (run,) = found["runs"].values()
+    return {"annotations": annotations, "run": run}
 
 
 def weights_of(config: str, overrides: list[str]) -> str:

@@ -18,6 +18,7 @@ from pycocotools.cocoeval import COCOeval
 from ..errors import DenseKDError, MissingExtraError
 
 __all__ = [
+    "DETECTIONS",
     "IMPLEMENTATIONS",
     "RECALLS",
     "COCOEvaluator",
@@ -36,6 +37,9 @@ class EvaluationError(DenseKDError, ValueError):
 
 IMPLEMENTATIONS = ("hotcoco", "pycocotools")
 """The first is an extra and quicker, the second the reference; their numbers are equal."""
+
+DETECTIONS = "coco_instances_results.json"
+"""The file in which COCO's evaluators, detectron2's and ours, leave what was detected."""
 
 RECALLS = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """Average recall, with at most 1, 10 and 100 detections in an image, and with 100 by size."""
@@ -147,7 +151,7 @@ class COCOEvaluator(Detectron2COCOEvaluator):
             dataset_ids = {index: category for category, index in mapping.items()}
             results = [{**r, "category_id": dataset_ids[r["category_id"]]} for r in results]
         if self._output_dir:
-            path = os.path.join(self._output_dir, "coco_instances_results.json")
+            path = os.path.join(self._output_dir, DETECTIONS)
             with PathManager.open(path, "w") as file:
                 json.dump(results, file)
         evaluated = evaluate_boxes(self._coco_api, results, img_ids, self.implementation)

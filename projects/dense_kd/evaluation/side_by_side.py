@@ -7,11 +7,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from tabulate import tabulate
+
 from .analysis import Analysis, compare, read_results
 from .coco import read_annotations
 from .error_curves import error_curves
 
-__all__ = ["side_by_side"]
+__all__ = ["as_text", "side_by_side", "without_nan"]
 
 
 def side_by_side(
@@ -62,12 +64,50 @@ def side_by_side(
         for title in others
     }
     content = {"annotations": annotations, "runs": found, "differences": differences}
-    return _without_nan(content)
+    return without_nan(content)
 
 
-def _without_nan(content: Any) -> Any:
+def as_text(content: Mapping[str, Any]) -> str:
+    """Tables of metrics, error types, forgiven errors and differences.
+
+    Args:
+        content: of :func:`side_by_side`.
+    """
+    runs = content["runs"]
+    first = next(iter(runs.values()))
+
+    def of_runs(heading: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
+        names = [*next(iter(rows.values()))]
+        body = [[title, *(_number(row[name]) for name in names)] for title, row in rows.items()]
+        align = ["left", *["right"] * len(names)]
+        return tabulate([*body], [heading, *names], disable_numparse=True, colalign=align)
+
+    found = [
+        of_runs("metrics", {t: {**r["metrics"], "ECE": 100 * r["calibration"]["ece"]}
+                            for t, r in runs.items()}),
+        of_runs(f"errors at {first['error_types']['iou']:g}",
+                {t: {**r["error_types"]["main"], **r["error_types"]["special"]}
+                 for t, r in runs.items()}),
+        of_runs("forgiven up to", {t: r["error_curves"]["areas"] for t, r in runs.items()}),
+    ]  # fmt: skip
+    for title, differences in content["differences"].items():
+        rows = {
+            name: f"{d['value']:+.1f} ({d['low']:+.1f} to {d['high']:+.1f})"
+            for name, d in differences.items()
+        }
+        heading = f"{title} - {next(iter(runs))}"
+        found.append(tabulate(rows.items(), [heading, "difference and interval"]))
+    return "\n\n".join(found)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def without_nan(content: Any) -> Any:
+    """The same with None for what is undefined, as JSON has no NaN."""
     if isinstance(content, Mapping):
-        return {key: _without_nan(value) for key, value in content.items()}
+        return {key: without_nan(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return [_without_nan(value) for value in content]
+        return [without_nan(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content

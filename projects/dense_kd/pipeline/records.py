@@ -8,11 +8,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import replace_atomically
+from ..json_files import read_json, write_json
 from .errors import PipelineError
 from .plan import Plan
 
-__all__ = ["check_output", "data_digest", "read_json", "write_json", "write_record"]
+__all__ = ["check_output", "data_digest", "write_record"]
 
 RECORD = "distill.json"
 # They change neither the trainings nor their data; a comparison can be added later.
@@ -85,18 +85,3 @@ def data_digest(plan: Plan) -> str:
             known = {**image, "file_name": name.as_posix(), "bytes": file.stat().st_size}
             digest.update(json.dumps([part, known], default=str, sort_keys=True).encode())
     return digest.hexdigest()[:16]
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """The content of a file; {} if it cannot be read."""
-    try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def write_json(file: Path, content: dict[str, Any]) -> None:
-    """Write a file, whole or not at all."""
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    replace_atomically(str(file), lambda stream: stream.write(text.encode()))

@@ -17,8 +17,8 @@ from ..checkpoint.digests import weights_digest
 from ..engine import evaluate, load_config
 from ..engine.building import count_parameters
 from ..engine.processes import Run, read_metrics
+from ..json_files import read_json, write_json
 from .plan import Plan
-from .records import read_json, write_json
 from .stages import FINAL
 
 __all__ = ["METRICS_FILE", "evaluate_detector", "save_bare_student", "summarize", "write_page"]

@@ -1,0 +1,27 @@
+"""JSON files of ours, read as far as they can be and written whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .checkpoint import replace_atomically
+
+__all__ = ["read_json", "write_json"]
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The content of a file; {} if it cannot be read."""
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    """Write a file, whole or not at all; its folder is made where there is none."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace_atomically(str(file), lambda stream: stream.write(text.encode()))
