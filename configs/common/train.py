@@ -1,8 +1,8 @@
 """Options of the training loop, for tools/lazyconfig_train_net.py and for detectron2's script.
 
-detectron2's script does not know `clip_grad`, `accumulate`, `amp.dtype`, `init_partial` and
-`overwrite`; it trains without clipping, one batch per iteration, in fp16 where amp is enabled, from
-any file, and over what is there.
+detectron2's script does not know `clip_grad`, `accumulate`, `amp.dtype`, `init_partial`,
+`overwrite` and `diagnostics`; it trains without clipping, one batch per iteration, in fp16 where
+amp is enabled, from any file, over what is there, and measures nothing.
 """
 
 train = dict(
@@ -19,5 +19,6 @@ train = dict(
     checkpointer=dict(period=5000, max_to_keep=100),
     eval_period=5000,
     log_period=20,
+    diagnostics=dict(period=0),  # iterations between two looks at why a distillation helps or not
     device="cuda",
 )

@@ -21,6 +21,7 @@ from torch import nn
 
 from ..checkpoint import AtomicCheckpointer, load_strictly
 from ..checkpoint.description import ENTRY
+from ..diagnostics.hook import Diagnostics
 from ..distiller import Distiller
 from .building import build, build_optimizer
 from .checks import check_run
@@ -85,8 +86,10 @@ def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") ->
         cfg: ``model``, ``dataloader.{train,test,evaluator}``, ``optimizer``, ``lr_multiplier``
             and ``train``, as for detectron2's script, where ``train`` may also hold
             ``clip_grad`` (max_norm, norm_type), ``accumulate`` (batches per iteration),
-            ``amp.dtype``, ``init_partial`` (start from a file of which little fits) and
-            ``overwrite`` (give up the run that ``output_dir`` holds).
+            ``amp.dtype``, ``init_partial`` (start from a file of which little fits),
+            ``overwrite`` (give up the run that ``output_dir`` holds) and ``diagnostics.period``
+            (iterations between the measurements of :class:`dense_kd.diagnostics.hook.Diagnostics`;
+            0 is none).
         progress: one of :data:`.progress.MODES`.
 
     Returns:
@@ -127,6 +130,7 @@ def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") ->
     PathManager.mkdirs(cfg.train.output_dir)
     run_folder.clear(cfg)
     main = comm.is_main_process()
+    period = select(cfg, "train.diagnostics.period", 0)
     results: dict[str, Any] = {}
 
     def test(evaluation: Evaluation) -> dict[str, Any]:
@@ -137,6 +141,7 @@ def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") ->
         [
             hooks.IterationTimer(),
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+            Diagnostics(model, period) if period else None,
             hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
             _EvalHook(cfg.train.eval_period, functools.partial(test, evaluation))
             if evaluation

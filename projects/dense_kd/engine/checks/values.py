@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ...arguments import is_integer, is_number, parameters_of
+from ...distiller import Distiller
 from .calls import call_problems
 from .errors import choice
 from .rules import ANYTHING, SWITCH, TEXT, Rule, above_zero, integer, one_of, optional
@@ -48,6 +49,7 @@ TRAIN: dict[str, Rule | dict[str, Rule]] = {
     },
     "eval_period": integer(0, " (0 evaluates at the end only)"),
     "log_period": integer(1),
+    "diagnostics": {"period": integer(0, " (0 measures nothing)")},
     "device": TEXT,
     "overwrite": SWITCH,
     "cudnn_benchmark": SWITCH,
@@ -64,7 +66,12 @@ REQUIRED = {
     "evaluate": ("init_checkpoint", "ddp", "device"),
     "evaluate_teacher": ("device",),
 }  # fmt: skip
-_REQUIRED_ENTRIES = {"amp": ("enabled",), "checkpointer": ("period",), "clip_grad": ("max_norm",)}
+_REQUIRED_ENTRIES = {
+    "amp": ("enabled",),
+    "checkpointer": ("period",),
+    "clip_grad": ("max_norm",),
+    "diagnostics": ("period",),
+}
 
 
 def problems(cfg: DictConfig, mode: str, num_processes: int) -> Iterator[str]:
@@ -84,6 +91,7 @@ def problems(cfg: DictConfig, mode: str, num_processes: int) -> Iterator[str]:
         yield from _loader(cfg, part, num_processes)
     if mode == "train":
         yield from _precision(cfg)
+        yield from _diagnostics(cfg)
         yield from _optimizer(cfg)
         yield from _schedule(cfg)
 
@@ -127,6 +135,17 @@ def _precision(cfg: DictConfig) -> Iterator[str]:
         yield (
             f"train.amp.dtype=float16 with train.device={device}: float16 needs a GPU to train "
             "(its gradients are scaled there); give train.amp.dtype=bfloat16"
+        )
+
+
+def _diagnostics(cfg: DictConfig) -> Iterator[str]:
+    period = select(cfg, "train.diagnostics.period", 0)
+    target = target_of(cfg.model) if isinstance(cfg.model, DictConfig) else None
+    is_distiller = isinstance(target, type) and issubclass(target, Distiller)
+    if is_integer(period) and period > 0 and target is not None and not is_distiller:
+        yield (
+            f"train.diagnostics.period={period}: what is measured is of student and teacher, and "
+            f"model is a {getattr(target, '__name__', target)}; leave it at 0"
         )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ... import compat
 from ...checkpoint.errors import listed
+from ...diagnostics.gradients import gradient_norms, gradient_shares
 from ...distiller import Distiller
 from ..trainer import AMP_DTYPES
 from .data import Batch
@@ -100,21 +101,13 @@ def _is_finite(result: LossPass, losses: Mapping[str, Tensor]) -> bool:
 def _measure_shares(
     result: LossPass, losses: Mapping[str, Tensor], maps: list[Tensor], scale: float
 ) -> None:
-    maps = [level for level in maps if level.requires_grad]
-    if not maps:
+    if not any(level.requires_grad for level in maps):
         return
+    norms = gradient_norms(losses, maps, scale)
+    shares = gradient_shares(norms)
     for fact in result.losses:
-        loss, squares = losses[fact.name], 0.0
-        if loss.requires_grad:
-            gradients = torch.autograd.grad(
-                loss * scale, maps, retain_graph=True, allow_unused=True
-            )
-            squares = sum(float(g.float().square().sum()) for g in gradients if g is not None)
-        fact.gradient = math.sqrt(squares) / scale
-    total = sum(fact.gradient or 0.0 for fact in result.losses)
-    for fact in result.losses:
-        if total > 0 and math.isfinite(total):
-            fact.share = (fact.gradient or 0.0) / total
+        fact.gradient = norms[fact.name]
+        fact.share = None if math.isnan(shares[fact.name]) else shares[fact.name]
         if fact.gradient == 0 and fact.name.startswith("kd_"):
             result.warnings.append(
                 f"{fact.name} has no gradient at the student's pyramid for the first batch, so it "

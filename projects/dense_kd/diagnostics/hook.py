@@ -1,0 +1,238 @@
+"""Why the distillation of a run helps or not, measured now and then without changing the run."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from torch import Tensor, nn
+
+from ..checkpoint.layouts.wrappers import unwrapped
+from ..compat import full_precision
+from ..distiller import Distiller
+from ..methods import KDMethod, Step
+from ..options import check_counts
+from ..outputs import DensePass, Targets
+from .agreement import agreement
+from .conflicts import conflicts
+from .errors import DiagnosticsError
+from .gradients import gradient_norms, gradient_shares, loss_groups
+from .locations import compared_classes
+
+__all__ = ["CONFLICT_THRESHOLD", "LONG", "SHARES", "Diagnostics"]
+
+CONFLICT_THRESHOLD = 0.5
+"""The difference above which teacher and label are in conflict in ``diag/conflicts``."""
+
+LONG = 20
+"""Measurements over whose mean a method's share is judged."""
+
+SHARES = (0.01, 0.9)
+"""Below and above which the share of a method is warned of."""
+
+logger = logging.getLogger(__name__)
+
+
+class Diagnostics(HookBase):
+    """Scalars of one pass of the training every ``period`` iterations, in the trainer's storage.
+
+    - ``diag/share_<method>`` and ``diag/share_detection``: shares of the gradient at the student's
+      pyramid, see :func:`.gradients.gradient_shares`; warm-ups count, as the losses have them,
+    - ``diag/agreement_p3``, ``diag/correlation_p3`` and so on, see :class:`.agreement.Agreement`,
+    - ``diag/conflicts``: conflicts for each positive at :data:`CONFLICT_THRESHOLD`, see
+      :class:`.conflicts.Conflicts`,
+    - ``diag/seconds``: what measuring all of these took.
+
+    What is not defined for a batch (conflicts without any positive, gradients that are not finite
+    or all 0) is left out. Of several processes each measures its own batch, and what is written are
+    means over those where it is defined, as detectron2 writes losses; conflicts and positives are
+    added up first. With accumulated batches it is the first of the iteration.
+
+    Losses, gradients, weights and random generators are what they are without it. The share of the
+    time that it costs is logged once. A method whose share, averaged over :data:`LONG` measurements
+    after its warm-up, is outside of :data:`SHARES` is warned of, once.
+    """
+
+    def __init__(self, model: nn.Module, period: int):
+        """
+        Args:
+            model: of the trainer, a Distiller or one in DDP.
+            period: in iterations.
+
+        Raises:
+            DiagnosticsError: the model is no Distiller, or a method has the name of a group.
+        """
+        check_counts(period=period)
+        distiller = unwrapped(model)
+        if not isinstance(distiller, Distiller):
+            raise DiagnosticsError(
+                f"the model is a {type(distiller).__name__}; expected a Distiller, for what is "
+                "measured is of student and teacher: leave train.diagnostics out"
+            )
+        loss_groups({}, [name for name, _ in distiller.kd.named_children()])  # their names
+        self._distiller: Distiller = distiller
+        self._period = period
+        self._handles: list[Any] = []
+        self._passes: tuple[DensePass, DensePass, Step] | None = None
+        self._measured: dict[str, float] | None = None
+        self._counts = (0, 0)
+        self._seconds = 0.0
+        self._begun = 0.0
+        self._costs: list[tuple[float, float]] = []  # (seconds, seconds of the step without)
+        self._recent = {name: deque[float](maxlen=LONG) for name, _ in self._methods()}
+        self._warned: set[str] = set()
+        self._comparable = True
+
+    def before_step(self) -> None:
+        """Let the next pass be measured, if it is one of those."""
+        self._begun = time.perf_counter()
+        if (self.trainer.iter + 1) % self._period == 0:
+            self._handles = [
+                self._distiller.kd.register_forward_hook(self._keep_passes),
+                self._distiller.register_forward_hook(self._measure),
+            ]
+
+    def after_step(self) -> None:
+        """Write what was measured."""
+        self._remove_handles()
+        if self._measured is None:
+            return
+        step, begin = time.perf_counter() - self._begun - self._seconds, time.perf_counter()
+        values = _over_processes(self._measured, self._counts)
+        self._measured = None
+        if not comm.is_main_process():
+            return
+        for name, value in values.items():
+            self.trainer.storage.put_scalar(f"diag/{name}", value, smoothing_hint=False)
+        self._warn(values)
+        self._seconds += time.perf_counter() - begin
+        self.trainer.storage.put_scalar("diag/seconds", self._seconds, smoothing_hint=False)
+        self._costs.append((self._seconds, step))
+        if len(self._costs) == 2:  # the first is slower than those to come
+            self._log_cost()
+
+    def after_train(self) -> None:
+        """Log what it cost, if nothing was logged yet."""
+        self._remove_handles()
+        if len(self._costs) == 1:
+            self._log_cost()
+
+    def _methods(self) -> list[tuple[str, KDMethod]]:
+        return cast("list[tuple[str, KDMethod]]", [*self._distiller.kd.named_children()])
+
+    def _keep_passes(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        student, teacher, step = args
+        self._passes = student, teacher, step
+
+    def _measure(self, module: nn.Module, args: Any, losses: Mapping[str, Tensor]) -> None:
+        self._remove_handles()
+        passes, self._passes = self._passes, None
+        if passes is None:
+            return
+        student, teacher, step = passes
+        device = student.logits[0].device
+        begin = _now(device)
+        with full_precision(device):
+            self._measured = self._shares(losses, student)
+            with torch.no_grad():
+                self._measured.update(self._comparison(student, teacher, step.targets))
+        self._seconds = _now(device) - begin
+
+    def _shares(self, losses: Mapping[str, Tensor], student: DensePass) -> dict[str, float]:
+        groups = loss_groups(losses, [name for name, _ in self._methods()])
+        scaler = getattr(self.trainer, "grad_scaler", None)
+        scale = scaler.get_scale() if scaler is not None and scaler.is_enabled() else 1.0
+        shares = gradient_shares(gradient_norms(groups, student.features, scale))
+        return {f"share_{name}": share for name, share in shares.items()}
+
+    def _comparison(
+        self, student: DensePass, teacher: DensePass, targets: Targets
+    ) -> dict[str, float]:
+        self._counts = (0, 0)
+        if not self._comparable:
+            return {}
+        try:
+            classes = compared_classes(self._distiller)
+            if not set(student.strides) & set(teacher.strides):
+                raise DiagnosticsError(
+                    f"the student has the level strides {student.strides}, the teacher "
+                    f"{teacher.strides}"
+                )
+        except DiagnosticsError as error:
+            self._comparable = False
+            logger.warning(f"Agreement and conflicts are not measured: {error}")
+            return {}
+        found = {}
+        for level, each in agreement(student, teacher, classes).items():
+            found[f"agreement_{level}"] = each.overlap
+            found[f"correlation_{level}"] = each.correlation
+        counted = conflicts(
+            student, teacher, targets, thresholds=[CONFLICT_THRESHOLD], classes=classes
+        )
+        self._counts = (counted.above[0], counted.positives)
+        return found
+
+    def _warn(self, values: Mapping[str, float]) -> None:
+        for name, method in self._methods():
+            share = values.get(f"share_{name}")
+            if share is None or self.trainer.iter < method.warmup_iters:
+                continue
+            recent = self._recent[name]
+            recent.append(share)
+            mean = sum(recent) / len(recent)
+            if len(recent) < LONG or name in self._warned or SHARES[0] <= mean <= SHARES[1]:
+                continue
+            self._warned.add(name)
+            few = mean < SHARES[0]
+            logger.warning(
+                f"method {name!r} ({type(method).__name__}) has had {100 * mean:.2g} % of the "
+                f"gradient at the student's pyramid over the last {LONG} measurements, "
+                + (
+                    "so it hardly teaches it anything: raise its weights"
+                    if few
+                    else "so the student hardly learns anything else: lower its weights"
+                )
+                + f" (model.methods.{name}), if that is not meant"
+            )
+
+    def _log_cost(self) -> None:
+        seconds, step = self._costs[-1]
+        logger.info(
+            f"Diagnostics took {seconds:.3f} s, {100 * seconds / step:.0f} % of a step; every "
+            f"{self._period} iterations that is {100 * seconds / step / self._period:.2g} % of "
+            "the training"
+        )
+
+    def _remove_handles(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+
+def _over_processes(values: Mapping[str, float], counts: tuple[int, int]) -> dict[str, float]:
+    """{name: mean over the processes}, on the main one; without what is not defined on any."""
+    found = comm.gather((dict(values), counts))  # empty on the others
+    if not found:
+        return {}
+    means = {}
+    for name in dict.fromkeys(name for each, _ in found for name in each):
+        known = [each[name] for each, _ in found if math.isfinite(each.get(name, math.nan))]
+        if known:
+            means[name] = sum(known) / len(known)
+    above, positives = (sum(column) for column in zip(*(pair for _, pair in found)))
+    if positives:
+        means["conflicts"] = above / positives
+    return means
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":  # or what is still computed would be counted
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

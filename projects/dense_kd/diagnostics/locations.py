@@ -1,0 +1,117 @@
+"""Class scores and labels of locations, so that unequal numbers of anchors can be compared."""
+
+from __future__ import annotations
+
+from typing import Optional, cast
+
+import torch
+from torch import Tensor
+
+from ..distiller import Distiller
+from ..methods import KDMethod
+from ..methods.base.class_maps import BY_NAME, class_pairs
+from ..outputs import DensePass, Targets
+from .errors import DiagnosticsError
+
+Classes = Optional[tuple[Tensor, Tensor]]
+"""(K',) indices of the classes that correspond, in the student and in the teacher; None: all do,
+in order."""
+
+
+def compared_classes(distiller: Distiller) -> Classes:
+    """Which classes of student and teacher correspond: as a method of the distiller says, or else
+    all in order, or those of equal name.
+
+    Raises:
+        DiagnosticsError: nothing says which.
+    """
+    for method in distiller.kd.children():
+        if getattr(method, "student_classes", None) is not None:
+            return cast(KDMethod, method).student_classes, cast(KDMethod, method).teacher_classes
+    student, teacher = distiller.student, distiller.teacher.model
+    try:
+        pairs = class_pairs(None, student, teacher)
+    except ValueError:
+        try:
+            pairs = class_pairs(BY_NAME, student, teacher)
+        except ValueError as error:
+            raise DiagnosticsError(
+                f"the classes of student and teacher cannot be compared: {error}"
+            ) from error
+    if pairs is None:
+        return None
+    ours, theirs = torch.tensor(pairs, device=student.device).unbind(dim=1)
+    return ours, theirs
+
+
+def common_levels(student: DensePass, teacher: DensePass) -> dict[str, tuple[int, int]]:
+    """{name: (level of the student, level of the teacher)} of levels with equal strides.
+
+    Levels are named as detectron2 names them: p3 has stride 8.
+
+    Args:
+        student, teacher: passes over one batch.
+
+    Raises:
+        DiagnosticsError: levels of equal strides have unequally many locations, so these are no
+            passes over one batch.
+    """
+    found = {}
+    for level, stride in enumerate(student.strides):
+        if stride not in teacher.strides:
+            continue
+        other = teacher.strides.index(stride)
+        ours, theirs = num_locations(student, level), num_locations(teacher, other)
+        if ours != theirs:
+            raise DiagnosticsError(
+                f"the student has {ours} locations at stride {stride} and the teacher {theirs}; "
+                "give the passes of both over the same padded images"
+            )
+        found[f"p{stride.bit_length() - 1}"] = (level, other)
+    return found
+
+
+def num_locations(dense: DensePass, level: int) -> int:
+    """Hl * Wl."""
+    return dense.logits[level].shape[1] // dense.num_anchors
+
+
+def location_logits(dense: DensePass, level: int, classes: Tensor | None = None) -> Tensor:
+    """(N, Hl*Wl, K') class logits of a level, the highest of a location's anchors.
+
+    Args:
+        dense: a pass.
+        level: its index.
+        classes: (K',) those to keep; None keeps all.
+    """
+    logits = dense.logits[level].detach().unflatten(1, (-1, dense.num_anchors))
+    best = logits.amax(dim=2)  # (N, Hl*Wl, K)
+    return best if classes is None else best[..., classes]
+
+
+def location_labels(
+    targets: Targets, dense: DensePass, level: int, classes: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """What the assigner wants of the class scores of a level's locations.
+
+    Args:
+        targets: of ``dense``.
+        dense: the student's pass.
+        level: its index.
+        classes: (K',) those to keep; None keeps all.
+
+    Returns:
+        (N, Hl*Wl, K') in {0, 1}, 1 where an anchor of the location is positive for the class; and
+        (N, Hl*Wl) bool, whether the location is compared: not if all of its anchors are ignored,
+        or if it is positive for left out classes only.
+    """
+    labels = targets.labels.split(dense.num_predictions, dim=1)[level]
+    labels = labels.unflatten(1, (-1, dense.num_anchors))  # (N, Hl*Wl, A)
+    valid = (labels >= 0).any(dim=2)
+    wanted = torch.zeros(*labels.shape[:2], targets.num_classes + 1, device=labels.device)
+    wanted.scatter_(2, labels.where(labels >= 0, labels.new_tensor(targets.num_classes)), 1.0)
+    wanted = wanted[..., :-1]  # (N, Hl*Wl, K), without background
+    if classes is None:
+        return wanted, valid
+    kept = wanted[..., classes]
+    return kept, valid & (kept.any(dim=2) | ~wanted.any(dim=2))
