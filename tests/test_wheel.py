@@ -54,12 +54,14 @@ def test_the_wheel_installs_the_console_script(wheel):
     assert dict(entries["console_scripts"]) == {"dense-kd": "dense_kd.cli:main"}
 
 
-def test_the_wheel_holds_every_module_and_lists_its_configs_outside_of_the_checkout(
+def test_the_wheel_holds_every_module_and_template_and_lists_its_configs_outside_of_the_checkout(
     wheel, tmp_path
 ):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
     modules = {p.relative_to(ROOT / "projects") for p in (ROOT / "projects").rglob("*.py")}
+    templates = (ROOT / "projects/dense_kd/visualize/templates").iterdir()
+    modules |= {path.relative_to(ROOT / "projects") for path in templates}
     assert all((tmp_path / module).is_file() for module in modules)
     done = subprocess.run(
         [sys.executable, "-c", LIST, str(tmp_path)],

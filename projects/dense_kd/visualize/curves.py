@@ -1,154 +1,202 @@
-"""Training curves of a teacher, a baseline and a distilled student, as figures."""
+"""Training curves of runs, as figures: a line for each, and a band where it has several seeds."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-__all__ = ["Curves", "curves_as_svg", "save_curves"]
+from .inline_figures import STYLE, TEXT, as_svg, plain
+
+__all__ = ["BANDS", "Curves", "curves_as_svg", "diagnostics_as_svg", "save_curves"]
 
 Curves = Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]
-"""{"teacher", "baseline" or "distilled": for each seed the lines of detectron2's metrics.json}."""
+"""{name of a run: for each seed the lines of detectron2's metrics.json}."""
 
-# Legible on white and on black.
+BANDS = (
+    "Bands reach from the least to the greatest of the seeds that were trained so far, lines are "
+    "their mean."
+)
+"""How to read curves of several seeds."""
+
+# Legible on white and on black, and told apart by those who see fewer colours.
 _COLOURS = {"teacher": "#8a8f98", "baseline": "#d9822b", "distilled": "#2f8fe0"}
+_PALETTE = ("#2f8fe0", "#d9822b", "#8a8f98", "#1a9e77", "#c86fa8", "#a58b00", "#7d6bd0")
 _STYLES = ("-", "--", ":", "-.")
-_KD = "kd_"
-# Stands for the colour of the page's text, which differs between light and dark.
-_TEXT = "#010203"
-_STYLE: dict[Any, Any] = {
-    "font.size": 11,
-    "svg.fonttype": "none",
-    "text.color": _TEXT,
-    "axes.edgecolor": _TEXT,
-    "axes.labelcolor": _TEXT,
-    "xtick.color": _TEXT,
-    "ytick.color": _TEXT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-}
+_KD, _DIAGNOSTIC, _AP = "kd_", "diag/", "bbox/AP"
+_MOST = 8
+"""Lines in a panel; more than these have a panel for each term."""
+
+Points = Mapping[int, float]
+
+
+class _Line(NamedTuple):
+    name: str
+    """Of the run, which gives the colour."""
+    label: str
+    seeds: Sequence[Points]
+    style: str = "-"
+    width: float = 1.6
+
+
+class _Panel(NamedTuple):
+    title: str
+    what: str
+    lines: Sequence[_Line]
+    from_zero: bool = True
 
 
 def curves_as_svg(curves: Curves) -> list[tuple[str, str]]:
     """The panels as (title, inline SVG) without background, in the colour of the page's text."""
-    figures: list[tuple[str, str]] = []
-    for title, draw in _panels(curves):
-        with matplotlib.rc_context({**_STYLE, "svg.hashsalt": title}):
-            figure = Figure(figsize=(6, 3.6), layout="constrained")
-            FigureCanvasSVG(figure)
-            draw(figure.add_subplot(), curves)
-            buffer = io.StringIO()
-            figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-        figures.append((title, _inline(buffer.getvalue(), f"figure-{len(figures)}", title)))
-    return figures
+    return _as_svg(_panels(curves), curves, "figure")
+
+
+def diagnostics_as_svg(curves: Curves) -> list[tuple[str, str]]:
+    """As :func:`curves_as_svg`, of scalars whose names begin with ``diag/``; [] if there are none.
+
+    Those that differ behind the first ``_`` (``diag/share_bckd``, ``diag/share_pkd``) share panels.
+    """
+    families: dict[str, list[str]] = {}
+    for key in _keys(curves, _DIAGNOSTIC):
+        families.setdefault(key.partition("_")[0], []).append(key)
+    panels = [
+        panel
+        for family, keys in families.items()
+        for panel in _of_terms(family.removeprefix(_DIAGNOSTIC), "", curves, keys, from_zero=False)
+    ]
+    return _as_svg(panels, curves, "diagnostic")
 
 
 def save_curves(file: str | BinaryIO, curves: Curves) -> None:
     """Write all panels into one PNG."""
     panels = _panels(curves)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6 * len(panels), 4), layout="constrained")
         FigureCanvasAgg(figure)
-        for index, (title, draw) in enumerate(panels, start=1):
+        for index, panel in enumerate(panels, start=1):
             axes = figure.add_subplot(1, len(panels), index)
-            draw(axes, curves)
-            axes.set_title(title)
+            _draw(axes, panel, _colours(curves))
+            axes.set_title(plain(panel.title))
         figure.savefig(file, format="png", dpi=100)
 
 
-def _panels(curves: Curves) -> list[tuple[str, Callable[[Axes, Curves], None]]]:
-    panels = [("Detection loss", _draw_detection), ("Detection loss by term", _draw_terms)]
-    if any(_terms(record, kd=True) for run in curves.get("distilled", ()) for record in run):
-        panels.append(("Distillation loss by term", _draw_distillation))
-    return [*panels, ("Learning rate", _draw_learning_rate)]
+def _as_svg(panels: Sequence[_Panel], curves: Curves, prefix: str) -> list[tuple[str, str]]:
+    def draw(panel: _Panel) -> Callable[[Axes], None]:
+        return lambda axes: _draw(axes, panel, _colours(curves))
+
+    return [
+        (panel.title, as_svg(draw(panel), f"{prefix}-{index}", panel.title))
+        for index, panel in enumerate(panels)
+    ]
 
 
-def _draw_detection(axes: Axes, curves: Curves) -> None:
-    """What the detectors themselves minimise, the same sum for all of them."""
+def _panels(curves: Curves) -> list[_Panel]:
+    panels = []
+    if any(sum(_AP in record for record in run) > 1 for runs in curves.values() for run in runs):
+        panels.append(_Panel("AP on the images for evaluation", "AP", [*_lines(curves, _AP)]))
+    # What the detectors themselves minimise, the same sum for all of them.
+    total = [_Line(name, name, [_sums(run) for run in runs]) for name, runs in curves.items()]
+    panels.append(_Panel("Detection loss", "loss", total))
+    students = {name: runs for name, runs in curves.items() if name != "teacher"} or curves
+    title = "Detection loss by term"
+    panels += _of_terms(title, "loss", students, _keys(students, "loss_"), labelled=True)
+    distilled = {name: {name: runs} for name, runs in curves.items()}
+    distilled = {name: each for name, each in distilled.items() if _keys(each, _KD)}
+    for name, each in distilled.items():
+        of_which = f": {name}" if len(distilled) > 1 else ""
+        title = f"Distillation loss by term{of_which}"
+        panels += _of_terms(title, "loss", each, _keys(each, _KD))
+    first = {name: runs[:1] for name, runs in curves.items()}  # the same for every seed
+    rates = [*_lines(first, "lr")]
+    # Drawn wide to narrow, as those of runs with one schedule lie on each other.
+    steps = max(len(rates) - 1, 1)
+    rates = [line._replace(width=5 - 3.4 * i / steps) for i, line in enumerate(rates)]
+    return [*panels, _Panel("Learning rate", "learning rate", rates)]
+
+
+def _of_terms(
+    title: str,
+    what: str,
+    curves: Curves,
+    terms: Sequence[str],
+    *,
+    labelled: bool = False,
+    from_zero: bool = True,
+) -> list[_Panel]:
+    """One panel of several terms, or one for each where their lines would be too many."""
+    lines = {term: [*_lines(curves, term)] for term in terms}
+    if len(terms) > 1 and sum(map(len, lines.values())) > _MOST:
+        return [_Panel(f"{title}: {term}", what, each, from_zero) for term, each in lines.items()]
+    labelled = labelled or len(curves) > 1
+    shared = [
+        line._replace(style=style, label=f"{line.name} {term}" if labelled else term)
+        for style, (term, each) in zip(_STYLES * (1 + len(lines)), lines.items())
+        for line in each
+    ]
+    return [_Panel(title, what, shared, from_zero)]
+
+
+def _lines(curves: Curves, key: str) -> Iterator[_Line]:
     for name, runs in curves.items():
-        for run in runs:
-            points = [(r["iteration"], sum(_terms(r).values())) for r in run if _terms(r)]
-            _plot(axes, points, name, name)
-    _finish(axes, "loss")
+        seeds = [
+            {r["iteration"]: r[key] for r in run if r.get(key) is not None and "iteration" in r}
+            for run in runs
+        ]
+        if any(seeds):
+            yield _Line(name, name, seeds)
 
 
-def _draw_terms(axes: Axes, curves: Curves) -> None:
-    _draw_each_term(axes, curves, ("baseline", "distilled"), kd=False)
+def _sums(run: Sequence[Mapping[str, Any]]) -> Points:
+    terms = {r["iteration"]: _terms(r) for r in run if "iteration" in r}
+    return {
+        iteration: sum(each.values())
+        for iteration, each in terms.items()
+        if each and None not in each.values()
+    }
 
 
-def _draw_distillation(axes: Axes, curves: Curves) -> None:
-    _draw_each_term(axes, curves, ("distilled",), kd=True)
+def _terms(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key.startswith("loss_")}
 
 
-def _draw_each_term(axes: Axes, curves: Curves, names: Sequence[str], kd: bool) -> None:
-    for name in names:
-        for run in curves.get(name, ()):
-            terms = sorted({term for record in run for term in _terms(record, kd)})
-            for style, term in zip(_STYLES * len(terms), terms):
-                points = [(r["iteration"], r[term]) for r in run if term in r]
-                label = term if len(names) == 1 else f"{name} {term}"
-                _plot(axes, points, name, label, style)
-    _finish(axes, "loss")
-
-
-def _draw_learning_rate(axes: Axes, curves: Curves) -> None:
-    for name, runs in curves.items():
-        for run in runs[:1]:  # the same for every seed
-            # Drawn wide to narrow, as the students' lie on each other.
-            width = 5 if name == "baseline" else 1.6
-            points = [(r["iteration"], r["lr"]) for r in run if "lr" in r]
-            _plot(axes, points, name, name, width=width)
-    _finish(axes, "learning rate")
-
-
-def _terms(record: Mapping[str, Any], kd: bool = False) -> dict[str, float]:
-    """The terms of the detection loss, or of the distillation methods, in a line of metrics."""
-    prefix = _KD if kd else "loss_"
-    return {key: value for key, value in record.items() if key.startswith(prefix)}
-
-
-def _plot(
-    axes: Axes,
-    points: list[tuple[int, float]],
-    name: str,
-    label: str,
-    style: str = "-",
-    width: float = 1.6,
-) -> None:
-    labels = axes.get_legend_handles_labels()[1]
-    axes.plot(
-        *zip(*points) if points else ([], []),
-        style,
-        color=_COLOURS.get(name, _TEXT),
-        linewidth=width,
-        alpha=0.85,
-        label="_" + label if label in labels else label,
+def _keys(curves: Curves, prefix: str) -> list[str]:
+    """The scalars of that prefix, in the order of the alphabet."""
+    return sorted(
+        {
+            key
+            for runs in curves.values()
+            for run in runs
+            for record in run
+            for key in record
+            if key.startswith(prefix)
+        }
     )
 
 
-def _finish(axes: Axes, what: str) -> None:
-    axes.set(xlabel="iteration", ylabel=what)
-    axes.set_ylim(bottom=0)
-    axes.grid(color=_TEXT, alpha=0.12)
-    if axes.get_legend_handles_labels()[1]:
+def _colours(curves: Curves) -> dict[str, str]:
+    free = [colour for colour in _PALETTE if colour not in {_COLOURS.get(name) for name in curves}]
+    others = [name for name in curves if name not in _COLOURS]
+    return {**_COLOURS, **{name: free[i % len(free)] for i, name in enumerate(others)}}
+
+
+def _draw(axes: Axes, panel: _Panel, colours: Mapping[str, str]) -> None:
+    for name, label, seeds, style, width in panel.lines:
+        iterations = sorted({iteration for each in seeds for iteration in each})
+        values = [[each[i] for each in seeds if i in each] for i in iterations]
+        look: dict[str, Any] = {"color": colours.get(name, TEXT), "linewidth": width}
+        means = [sum(each) / len(each) for each in values]
+        marker = "o" if len(iterations) < 2 else None
+        axes.plot(iterations, means, style, label=plain(label), alpha=0.9, marker=marker, **look)
+        if len(seeds) > 1:
+            bounds = [*map(min, values)], [*map(max, values)]
+            axes.fill_between(iterations, *bounds, color=look["color"], alpha=0.25, linewidth=0)
+    axes.set(xlabel="iteration", ylabel=panel.what)
+    if panel.from_zero:
+        axes.set_ylim(bottom=0)
+    axes.grid(color=TEXT, alpha=0.12)
+    if panel.lines:
         axes.legend(fontsize=9)
-
-
-def _inline(svg: str, identifier: str, title: str) -> str:
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # HTML knows these without a declaration, and needs ids that are unique in the page.
-    svg = re.sub(r'\sxmlns(:xlink)?="[^"]*"', "", svg)
-    svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{identifier}-", svg)
-    svg = re.sub(r'\swidth="[\d.]+pt"|\sheight="[\d.]+pt"', "", svg)
-    svg = svg.replace(_TEXT, "currentColor")
-    return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1).strip()
