@@ -16,6 +16,7 @@ SMALLER = {
     "check": ["train.overwrite=True", "--images=1", "--steps=1"],
     "distill": ["--dry-run"],
     "eval": [],
+    "report": ["--images=1", "--samples=20"],
     "errors": [],
     "predict": [],
     "convert": [],
@@ -40,6 +41,8 @@ COSTLY = {
     "dense-kd eval gfl/r101_2x_ms --num-gpus 8": (
         "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_evaluated"
     ),
+    "dense-kd report runs/alone_1": "cli/test_report.py::test_seeds_are_one_row_and_titles",
+    "dense-kd report output/distill/photos": "pipeline/test_run.py::test_the_folder_is_reported_on",
     "dense-kd errors instances_val.json": "cli/test_errors.py::test_it_prints_tables_and_writes",
     "dense-kd predict mmdet://gfl_r50_fpn_1x_coco": (
         "cli/test_predict.py::test_a_published_detector_is_run_by_its_name"

@@ -83,6 +83,18 @@ def test_a_run_does_not_differ_from_itself_and_clearly_from_one_without_most_det
     assert compare(whole, half, samples=200, confidence=0.5)["AP"].low > worse.low
 
 
+def test_the_difference_of_a_metric_that_is_undefined_is_left_out():
+    truth, results = random_set(1)
+    objects = [{**a, "area": 100.0} for a in truth.dataset["annotations"]]  # small ones alone
+    truth.dataset["annotations"] = objects
+    truth.createIndex()
+    analysis = Analysis(truth, results)
+    assert math.isnan(analysis.metrics()["APl"]) and not math.isnan(analysis.metrics()["APs"])
+    differences = compare(analysis, analysis, samples=20)
+    assert "APs" in differences
+    assert not {"APm", "APl", "ARm", "ARl"} & set(differences)
+
+
 def test_a_class_without_objects_has_no_numbers():
     truth, results = random_set(2)
     assert math.isnan(Analysis(truth, results).per_class()["c7"]["AP"])

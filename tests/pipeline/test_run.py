@@ -10,6 +10,7 @@ from detectron2.config import instantiate
 
 from dense_kd import distill, engine, named_detector
 from dense_kd.checkpoint import load_strictly
+from dense_kd.cli import main
 from dense_kd.engine.processes import TrainingError
 from dense_kd.engine.trainer import Trainer
 from dense_kd.pipeline import run as pipeline
@@ -75,6 +76,16 @@ def test_the_folder_holds_problems_log_and_a_page_of_all_detectors(output, summa
     assert "stage 3: dense-kd train" in (output / "log.txt").read_text()
     page = (output / "report.html").read_text(encoding="utf-8")
     assert page.count('class="row"') == 4 and "on the test images" in page
+
+
+def test_the_folder_is_reported_on_as_three_runs_with_pictures(output, summary, tmp_path):
+    page = tmp_path / "report.html"
+    command = ["report", str(output), "--output", str(page), "--images", "2"]
+    assert main([*command, "--title", "student=<alone>"]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.count('class="row"') == 2
+    for name in ("teacher", "&lt;alone&gt;", "distilled"):
+        assert f'<th scope="row">{name}</th>' in text
 
 
 @pytest.mark.parametrize("name", ["student", "distilled"])

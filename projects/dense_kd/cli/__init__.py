@@ -19,7 +19,18 @@ from ..errors import DenseKDError
 
 __all__ = ["COMMANDS", "load_command", "main", "parse_args", "run_command"]
 
-COMMANDS = ("train", "distill", "check", "eval", "errors", "predict", "convert", "list", "data")
+COMMANDS = (
+    "train",
+    "distill",
+    "check",
+    "eval",
+    "report",
+    "errors",
+    "predict",
+    "convert",
+    "list",
+    "data",
+)
 """In the order of the help; each is a file of this folder."""
 
 _PROG = "dense-kd"

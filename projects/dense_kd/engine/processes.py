@@ -124,7 +124,12 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
             record = json.loads(line)
         except ValueError:  # the line that is being written
             continue
-        finite = {k: v if v is None or math.isfinite(v) else None for k, v in record.items()}
+        if not isinstance(record, dict):
+            continue
+        finite = {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v
+            for k, v in record.items()
+        }
         while records and records[-1].get("iteration", 0) > finite.get("iteration", 0):
             records.pop()
         records.append(finite)

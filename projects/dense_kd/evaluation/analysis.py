@@ -218,9 +218,10 @@ def compare(
         confidence=confidence,
     )
     differences = {}
+    known = [{k for k, v in run.metrics().items() if v == v} for run in (first, second)]
     for name, value in found["deltas"].items():
         interval = found["ci"].get(name)
-        if name in METRICS and interval is not None:
+        if name in known[0] & known[1] and interval is not None:
             bounds = (100 * interval["lower"], 100 * interval["upper"])
             differences[name] = Difference(100 * value, *bounds)
     return differences

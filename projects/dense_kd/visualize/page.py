@@ -43,7 +43,7 @@ class Table:
         name: for who cannot see it.
         head: a text for each column, that of the names first; () is none.
         rows: of it.
-        kind: "settings" for long texts, which are broken.
+        kind: "settings" for long texts, which are broken, "wide" for some that are so in print.
     """
 
     name: str

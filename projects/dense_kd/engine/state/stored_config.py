@@ -81,9 +81,9 @@ def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, str]
         for key in [*old, *(key for key in new if key not in old)]:
             place = f"{name}.{key}" if name else key
             if key not in old:
-                yield place, f"(absent) -> {_short(new[key])}"
+                yield place, f"(absent) -> {short(new[key])}"
             elif key not in new:
-                yield place, f"{_short(old[key])} -> (absent)"
+                yield place, f"{short(old[key])} -> (absent)"
             else:
                 yield from _differences(old[key], new[key], place)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
@@ -92,12 +92,12 @@ def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, str]
             for part in parts:
                 yield from part
         elif old != new:
-            yield name, f"{_short(old)} -> {_short(new)}"
+            yield name, f"{short(old)} -> {short(new)}"
     elif _shape(old) is not None and _shape(old) == _shape(new):
         return
     elif old != new or isinstance(old, bool) != isinstance(new, bool):
         if not _is_moved(old, new):
-            yield name, f"{_short(old)} -> {_short(new)}"
+            yield name, f"{short(old)} -> {short(new)}"
 
 
 def _shape(value: Any) -> list[Any] | None:
@@ -127,14 +127,14 @@ def _located(name: str) -> Any:
         return None
 
 
-def _short(value: Any) -> str:
-    """As Python; a described call as its name and arguments."""
+def short(value: Any) -> str:
+    """As Python, cut at 200 characters; a described call as its name and arguments."""
     if isinstance(value, Mapping):
-        arguments = [f"{k}={_short(v)}" for k, v in value.items() if k != "_target_"]
+        arguments = [f"{k}={short(v)}" for k, v in value.items() if k != "_target_"]
         called = str(value.get("_target_", "dict")).rpartition(".")[2]
         text = f"{called}({', '.join(arguments)})"
     elif isinstance(value, list):
-        text = f"[{', '.join(map(_short, value))}]"
+        text = f"[{', '.join(map(short, value))}]"
     else:
         text = repr(value)
     return text if len(text) <= 200 else f"{text[:197]}..."
