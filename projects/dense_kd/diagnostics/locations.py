@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Optional, cast
 
 import torch
 from torch import Tensor
 
+from ..detectors import DenseDetector
 from ..distiller import Distiller
 from ..methods import KDMethod
-from ..methods.base.class_maps import BY_NAME, class_pairs
+from ..methods.base.class_maps import BY_NAME, ClassMap, class_pairs
 from ..outputs import DensePass, Targets
 from .errors import DiagnosticsError
 
@@ -19,18 +21,27 @@ in order."""
 
 
 def compared_classes(distiller: Distiller) -> Classes:
-    """Which classes of student and teacher correspond: as a method of the distiller says, or else
-    all in order, or those of equal name.
+    """As a method of the distiller says, or else as :func:`corresponding_classes`.
+
+    Raises:
+        DiagnosticsError: nothing says which classes correspond.
+    """
+    methods = cast("Iterator[KDMethod]", distiller.kd.children())
+    given = (method.class_map for method in methods if method.class_map is not None)
+    return corresponding_classes(distiller.student, distiller.teacher.model, next(given, None))
+
+
+def corresponding_classes(
+    student: DenseDetector, teacher: DenseDetector, class_map: ClassMap = None
+) -> Classes:
+    """Which classes correspond: as ``class_map`` says; or else all in order, if they are the same,
+    or those of equal name.
 
     Raises:
         DiagnosticsError: nothing says which.
     """
-    for method in distiller.kd.children():
-        if getattr(method, "student_classes", None) is not None:
-            return cast(KDMethod, method).student_classes, cast(KDMethod, method).teacher_classes
-    student, teacher = distiller.student, distiller.teacher.model
     try:
-        pairs = class_pairs(None, student, teacher)
+        pairs = class_pairs(class_map, student, teacher)
     except ValueError:
         try:
             pairs = class_pairs(BY_NAME, student, teacher)
