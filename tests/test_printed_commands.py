@@ -39,6 +39,7 @@ RUN_BY = {
     "python tools/install_detectron2.py": (
         "tools/test_install_detectron2.py::test_the_installer_keeps_an_importable_detectron2"
     ),
+    "dense-kd diagnose": "cli/test_diagnose.py::test_it_prints_tables_and_writes_numbers_and_a",
     "python benchmarks/bccd.py": (
         "data/test_bccd_benchmark.py::test_a_config_is_trained_once_and_its_metrics"
     ),

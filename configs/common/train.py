@@ -19,6 +19,8 @@ train = dict(
     checkpointer=dict(period=5000, max_to_keep=100),
     eval_period=5000,
     log_period=20,
-    diagnostics=dict(period=0),  # iterations between two looks at why a distillation helps or not
+    # Of distillations: iterations between two looks at why it helps or not, and images of the test
+    # set on which the student's distances to teacher and labels are measured in each evaluation.
+    diagnostics=dict(period=0, images=0),
     device="cuda",
 )

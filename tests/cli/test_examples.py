@@ -18,6 +18,7 @@ SMALLER = {
     "eval": [],
     "report": ["--images=1", "--samples=20"],
     "errors": [],
+    "diagnose": ["--images", "2"],
     "predict": [],
     "convert": [],
     "list": [],
@@ -44,6 +45,9 @@ COSTLY = {
     "dense-kd report runs/alone_1": "cli/test_report.py::test_seeds_are_one_row_and_titles",
     "dense-kd report output/distill/photos": "pipeline/test_run.py::test_the_folder_is_reported_on",
     "dense-kd errors instances_val.json": "cli/test_errors.py::test_it_prints_tables_and_writes",
+    "dense-kd diagnose crosskd/gfl_r101_r50_1x --teacher": (
+        "cli/test_diagnose.py::test_further_teachers_are_configs_or_checkpoints"
+    ),
     "dense-kd predict mmdet://gfl_r50_fpn_1x_coco": (
         "cli/test_predict.py::test_a_published_detector_is_run_by_its_name"
     ),

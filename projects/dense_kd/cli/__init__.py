@@ -26,6 +26,7 @@ COMMANDS = (
     "eval",
     "report",
     "errors",
+    "diagnose",
     "predict",
     "convert",
     "list",

@@ -17,10 +17,10 @@ from ..outputs import DensePass
 from .errors import DiagnosticsError
 
 FRACTIONS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-"""Of the predictions in each object that are masked."""
+"""Parts of the predictions in each object that are masked."""
 
 IOU_EXPONENT = 0.8
-"""xi of the quality, as PGD has it for the classification of anchor-based detectors."""
+"""xi of the quality, the default of PGD for its classification branch."""
 
 
 @torch.no_grad()

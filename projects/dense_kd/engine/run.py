@@ -29,6 +29,7 @@ from .checks.data import check_file_classes, check_teacher_classes
 from .checks.tree import select
 from .evaluation import Evaluation
 from .loaders import load_training
+from .measuring import EvaluationDistances
 from .progress import ProgressBar, wants_bar
 from .state import run_folder
 from .state.described_run import DescribedRun
@@ -87,9 +88,10 @@ def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") ->
             and ``train``, as for detectron2's script, where ``train`` may also hold
             ``clip_grad`` (max_norm, norm_type), ``accumulate`` (batches per iteration),
             ``amp.dtype``, ``init_partial`` (start from a file of which little fits),
-            ``overwrite`` (give up the run that ``output_dir`` holds) and ``diagnostics.period``
+            ``overwrite`` (give up the run that ``output_dir`` holds), ``diagnostics.period``
             (iterations between the measurements of :class:`dense_kd.diagnostics.hook.Diagnostics`;
-            0 is none).
+            0 is none) and ``diagnostics.images`` (of the test set, on which distances are measured
+            at each evaluation, see :class:`.measuring.EvaluationDistances`; 0 is none).
         progress: one of :data:`.progress.MODES`.
 
     Returns:
@@ -114,8 +116,12 @@ def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") ->
     loader = load_training(cfg).loader
     evaluated = select(cfg, "dataloader.evaluator") is not None
     evaluation = Evaluation(cfg, "train") if evaluated else None
+    measured = None
     if distiller:
         check_teacher_classes(cfg, "train", distiller.teacher)
+        number = select(cfg, "train.diagnostics.images", 0)
+        if number and comm.is_main_process():  # the others wait for its evaluation
+            measured = EvaluationDistances(cfg, distiller, number)
 
     model = _parallel(cfg, model)
     trainer = make_trainer(cfg.train, model, loader, optimizer)
@@ -135,6 +141,15 @@ def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") ->
 
     def test(evaluation: Evaluation) -> dict[str, Any]:
         results.update(evaluation.run(model))
+        if measured is not None:
+            results["diag"] = measured.run()
+            ap = results.get("bbox", {}).get("AP")
+            logger.info(
+                "Mean L1 distance of the student's class scores: "
+                f"{results['diag']['distance_teacher']:.4g} to the teacher, "
+                f"{results['diag']['distance_truth']:.4g} to the labels"
+                + ("" if ap is None else f"; AP {ap:.1f}")
+            )
         return results
 
     trainer.register_hooks(

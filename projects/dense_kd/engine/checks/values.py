@@ -49,7 +49,10 @@ TRAIN: dict[str, Rule | dict[str, Rule]] = {
     },
     "eval_period": integer(0, " (0 evaluates at the end only)"),
     "log_period": integer(1),
-    "diagnostics": {"period": integer(0, " (0 measures nothing)")},
+    "diagnostics": {
+        "period": integer(0, " (0 measures nothing)"),
+        "images": integer(0, " (0 measures no distances)"),
+    },
     "device": TEXT,
     "overwrite": SWITCH,
     "cudnn_benchmark": SWITCH,
@@ -70,7 +73,6 @@ _REQUIRED_ENTRIES = {
     "amp": ("enabled",),
     "checkpointer": ("period",),
     "clip_grad": ("max_norm",),
-    "diagnostics": ("period",),
 }
 
 
@@ -139,14 +141,22 @@ def _precision(cfg: DictConfig) -> Iterator[str]:
 
 
 def _diagnostics(cfg: DictConfig) -> Iterator[str]:
-    period = select(cfg, "train.diagnostics.period", 0)
     target = target_of(cfg.model) if isinstance(cfg.model, DictConfig) else None
     is_distiller = isinstance(target, type) and issubclass(target, Distiller)
-    if is_integer(period) and period > 0 and target is not None and not is_distiller:
-        yield (
-            f"train.diagnostics.period={period}: what is measured is of student and teacher, and "
-            f"model is a {getattr(target, '__name__', target)}; leave it at 0"
-        )
+    for key in ("period", "images"):
+        value = select(cfg, f"train.diagnostics.{key}", 0)
+        if not is_integer(value) or value < 1 or target is None:
+            continue
+        if not is_distiller:
+            yield (
+                f"train.diagnostics.{key}={value}: what is measured is of student and teacher, and "
+                f"model is a {getattr(target, '__name__', target)}; leave it at 0"
+            )
+        elif key == "images" and select(cfg, "dataloader.evaluator") is None:
+            yield (
+                f"train.diagnostics.images={value}: distances are measured at each evaluation, and "
+                "there is no dataloader.evaluator; leave it at 0"
+            )
 
 
 def _loader(cfg: DictConfig, part: str, num_processes: int) -> Iterator[str]:

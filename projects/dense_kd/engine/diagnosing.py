@@ -1,0 +1,186 @@
+"""What ``dense-kd diagnose`` does: load a distillation and more teachers, and measure them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from ..checkpoint import load_strictly
+from ..detectors import DenseDetector
+from ..diagnostics.errors import DiagnosticsError
+from ..diagnostics.locations import compared_classes, corresponding_classes
+from ..distiller import Distiller
+from ..pairs import check_same_images
+from ..prediction.predictor import Predictor
+from ..teacher import Teacher
+from .building import build
+from .checks import RunError, check_run, load_config
+from .checks.data import detector_of
+from .checks.tree import select, target_of
+from .evaluating import weights_of
+from .measuring import Pair, Progress, TestImages, count_conflicts, masked_precision
+
+__all__ = ["OWN", "WHAT", "diagnose", "distances_of_run"]
+
+WHAT = ("conflicts", "masking", "distances")
+"""CrossKD's Figure 3, PGD's Figure 3, and CrossKD's Figure 6."""
+
+OWN = "teacher"
+"""The title of the config's own teacher."""
+
+_CHECKPOINTS = (".pth", ".pkl", ".pt", ".bin", ".safetensors")
+
+
+def diagnose(
+    config: str,
+    overrides: Sequence[str] = (),
+    *,
+    what: Sequence[str] = ("conflicts",),
+    teachers: Mapping[str, str] | None = None,
+    num_images: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure a distillation on its test set, or read what its run has measured.
+
+    Args:
+        config: of a distillation, a name or path.
+        overrides: of it.
+        what: some of :data:`WHAT`. "conflicts" of each teacher with the student's labels,
+            "masking" of the best predictions of each teacher, "distances" and AP of the
+            evaluations of the config's own run, which has had ``train.diagnostics.images``.
+        teachers: {title: config or checkpoint}, beside the config's own.
+        num_images: the first of the test set; None is all.
+        progress: is told how many images are done, of how many, for each of ``what``.
+
+    Returns:
+        {"images": their number, "conflicts": {title: counts, ratios and shares}, "masking":
+        {title: :func:`.measuring.masked_precision`}, "distances": :func:`distances_of_run`}, as
+        far as asked for, in types of JSON.
+
+    Raises:
+        RunError: something is wrong with a config, or its test set has no labels.
+        DiagnosticsError: an argument cannot be, or a teacher cannot be compared.
+        CheckpointError: weights cannot be loaded.
+    """
+    teachers = dict(teachers or {})
+    _check_arguments(what, teachers, num_images)
+    cfg = load_config(config, [*overrides])
+    _check_distillation(config, cfg)
+    content: dict[str, Any] = {}
+    if "distances" in what:
+        content["distances"] = distances_of_run(cfg.train.output_dir)
+    if set(what) == {"distances"}:
+        return content
+    check_run(cfg, "evaluate_teacher")
+    model: Distiller = build(cfg.model, "model").to(cfg.train.device)
+    if model.student.assigns_by_predictions and "conflicts" in what:
+        weights = select(cfg, "train.init_checkpoint") or weights_of(config, [*overrides])
+        load_strictly(model.student, weights)
+    pairs = {OWN: Pair(model, model.teacher, compared_classes(model))}
+    model.load_teacher()
+    for title, source in teachers.items():
+        teacher = _named_teacher(title, source, cfg.train.device)
+        check_same_images(model.student, teacher.model)
+        pairs[title] = Pair(model, teacher, corresponding_classes(model.student, teacher.model))
+    for pair in pairs.values():
+        pair.teacher.model.to(cfg.train.device)
+    images = TestImages(cfg, num_images)
+    content["images"] = len(images.records)
+    if "conflicts" in what:
+        found = count_conflicts(pairs, images, progress)
+        content["conflicts"] = {
+            title: {
+                **dataclasses.asdict(each),
+                "ratios": [*map(_or_none, each.ratios)],
+                "shares": [*map(_or_none, each.shares)],
+            }
+            for title, each in found.items()
+        }
+    if "masking" in what:
+        content["masking"] = masked_precision(pairs, images, progress)
+    return content
+
+
+def distances_of_run(folder: str) -> dict[str, list[float | None]]:
+    """{"iteration", "teacher", "truth", "ap"} of the evaluations of a run, as it has written them.
+
+    Args:
+        folder: of the run, with ``metrics.json``.
+
+    Raises:
+        DiagnosticsError: the run has measured no distances.
+    """
+    file, rows = Path(folder) / "metrics.json", []
+    if file.is_file():
+        for line in file.read_text("utf-8").splitlines():
+            row = json.loads(line)
+            if "diag/distance_teacher" in row:
+                rows.append(row)
+    if not rows:
+        raise DiagnosticsError(
+            f"{file} has no distances; train with train.diagnostics.images=100, which measures "
+            "them on so many images of the test set at each evaluation"
+        )
+    return {
+        "iteration": [row["iteration"] for row in rows],
+        "teacher": [_or_none(row["diag/distance_teacher"]) for row in rows],
+        "truth": [_or_none(row["diag/distance_truth"]) for row in rows],
+        "ap": [_or_none(row.get("bbox/AP", math.nan)) for row in rows],
+    }
+
+
+def _check_arguments(
+    what: Sequence[str], teachers: Mapping[str, str], num_images: int | None
+) -> None:
+    if not what or set(what) - set(WHAT) or len(set(what)) < len(what):
+        raise DiagnosticsError(
+            f"what {','.join(what)!r}: expected one or more of {', '.join(WHAT)}, each once"
+        )
+    if num_images is not None and num_images < 1:
+        raise DiagnosticsError(f"{num_images} images: expected 1 or more")
+    if OWN in teachers:
+        raise DiagnosticsError(
+            f"{OWN!r} is the title of the config's own teacher; give {teachers[OWN]} another one"
+        )
+    if set(what) == {"distances"} and (teachers or num_images):
+        raise DiagnosticsError(
+            "distances are read from what the run has written, so neither images nor further "
+            "teachers count; leave them out, or add conflicts or masking"
+        )
+
+
+def _check_distillation(config: str, cfg: DictConfig) -> None:
+    target = target_of(cfg.model) if isinstance(cfg.get("model"), DictConfig) else None
+    if not (isinstance(target, type) and issubclass(target, Distiller)):
+        raise RunError(
+            [
+                f"{config} is of no distillation; expected a config whose model is a Distiller, "
+                "with student, teacher and methods, as quickstart/distill"
+            ]
+        )
+
+
+def _named_teacher(title: str, source: str, device: str) -> Teacher:
+    """The detector of a checkpoint that describes it, or of a config with its last weights."""
+    if "://" in source or source.endswith(_CHECKPOINTS):
+        model: Any = Predictor(source, device=torch.device(device)).model
+    else:
+        model = build(detector_of(load_config(source), "evaluate")[1], f"the model of {source}")
+        load_strictly(model, weights_of(source, []))
+    if not isinstance(model, DenseDetector):
+        raise DiagnosticsError(
+            f"teacher {title!r} ({source}) is a {type(model).__name__}; expected a detector of "
+            "dense_kd.detectors"
+        )
+    return Teacher(model, None)
+
+
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None

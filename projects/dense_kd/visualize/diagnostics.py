@@ -1,0 +1,133 @@
+"""What was measured of teachers and labels, as one picture."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .errors import check_suffix
+
+__all__ = [
+    "check_suffix",
+    "draw_conflicts",
+    "draw_distances",
+    "draw_masking",
+    "draw_precision",
+    "save_diagnostics",
+]
+
+_PALETTE = "cividis"  # its order survives print in grey, and every kind of colour blindness
+_MARKERS = "osD^vPX"
+
+
+def save_diagnostics(file: str, content: Mapping[str, Any]) -> None:
+    """Draw a panel for each part of what was measured, two of distances.
+
+    Args:
+        file: to write, with one of :data:`.errors.SUFFIXES`.
+        content: of :func:`dense_kd.engine.diagnosing.diagnose`.
+
+    Raises:
+        EvaluationError: the file is of another kind.
+    """
+    check_suffix(file)
+    drawings: list[tuple[Callable[[Axes, Mapping[str, Any]], None], Any]] = []
+    if "conflicts" in content:
+        drawings.append((draw_conflicts, content["conflicts"]))
+    if "masking" in content:
+        drawings.append((draw_masking, content["masking"]))
+    if "distances" in content:
+        drawings += [(draw_distances, content["distances"]), (draw_precision, content["distances"])]
+    figure = Figure(figsize=(5 * len(drawings), 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (draw, part) in zip(figure.subplots(1, len(drawings), squeeze=False)[0], drawings):
+        draw(axes, part)
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=120)
+
+
+def draw_conflicts(axes: Axes, teachers: Mapping[str, Mapping[str, Any]]) -> None:
+    """Conflicts for each positive over the difference that makes one (CrossKD, Figure 3).
+
+    Args:
+        axes: to draw into.
+        teachers: {title: {"thresholds", "ratios"}}.
+    """
+    curves = {t: (each["thresholds"], each["ratios"]) for t, each in teachers.items()}
+    _draw_curves(axes, curves)
+    axes.set(
+        title="Conflicts of teacher and label",
+        xlabel="difference t of score and label",
+        ylabel="locations that differ by more, per positive",
+        xlim=(0, 1),
+    )
+    axes.set_ylim(bottom=0)
+
+
+def draw_masking(axes: Axes, teachers: Mapping[str, Mapping[str, Any]]) -> None:
+    """AP over the part of the best predictions that is masked (PGD, Figure 3).
+
+    Args:
+        axes: to draw into.
+        teachers: {title: {"masked", "ap"}, in percent}.
+    """
+    _draw_curves(axes, {t: (each["masked"], each["ap"]) for t, each in teachers.items()})
+    axes.set_xscale("symlog", linthresh=1)  # a percent is as far from none as ten from it
+    ticks = sorted({x for each in teachers.values() for x in each["masked"]})
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set(
+        title="Teachers without their best predictions",
+        xlabel="masked of the predictions in each object, %",
+        ylabel="AP",
+    )
+    axes.set_ylim(bottom=0)
+
+
+def draw_distances(axes: Axes, run: Mapping[str, Any]) -> None:
+    """The student's distances to teacher and labels over the iterations (CrossKD, Figure 6).
+
+    Args:
+        axes: to draw into.
+        run: {"iteration", "teacher", "truth"}.
+    """
+    curves = {f"to the {name}": (run["iteration"], run[key]) for name, key in _DISTANCES.items()}
+    _draw_curves(axes, curves)
+    axes.set(title="Distances of the student", xlabel="iteration", ylabel="mean L1 distance")
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    axes.set_ylim(bottom=0)
+
+
+def draw_precision(axes: Axes, run: Mapping[str, Any]) -> None:
+    """The student's AP over the iterations.
+
+    Args:
+        axes: to draw into.
+        run: {"iteration", "ap"}.
+    """
+    _draw_curves(axes, {"AP": (run["iteration"], run["ap"])})
+    axes.set(title="AP of the student", xlabel="iteration", ylabel="AP")
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    axes.set_ylim(bottom=0)
+
+
+_DISTANCES = {"teacher": "teacher", "labels": "truth"}
+
+
+def _draw_curves(axes: Axes, curves: Mapping[str, tuple[Any, Any]]) -> None:
+    """Lines with markers, which are told apart where colours are not."""
+    colours = colormaps[_PALETTE](np.linspace(0.05, 0.8, len(curves)))
+    for (title, (x, y)), colour, marker in zip(curves.items(), colours, itertools.cycle(_MARKERS)):
+        heights = np.asarray(y, dtype=float)  # None, of what is not defined, is NaN: a gap
+        axes.plot(x, heights, color=colour, marker=marker, markersize=4, label=title)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
