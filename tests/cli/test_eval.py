@@ -60,6 +60,17 @@ def test_without_weights_the_last_checkpoint_of_the_run_is_taken_or_what_is_publ
         assert weights_of(config, folder) == f"{tmp_path}/model_0000099.pth"
 
 
+def test_a_config_in_the_folder_of_its_run_has_the_checkpoint_beside_it(tmp_path):
+    run, other = tmp_path / "moved", tmp_path / "other"
+    for folder, checkpoint in ((run, "model_final.pth"), (other, "model_0000099.pth")):
+        folder.mkdir()
+        (folder / "last_checkpoint").write_text(checkpoint)
+    for name, expected in (("config.yaml", f"{run}/model_final.pth"),
+                           ("mine.yaml", f"{other}/model_0000099.pth")):  # fmt: skip
+        (run / name).write_text(f"train: {{output_dir: {other}}}\n")
+        assert weights_of(str(run / name), []) == expected
+
+
 def test_a_third_name_is_refused(capsys):
     assert main(["eval", "quickstart/student", __file__, "other.pth"]) == 1
     assert "other.pth: expected an override" in capsys.readouterr().err

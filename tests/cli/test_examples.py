@@ -19,6 +19,7 @@ SMALLER = {
     "report": ["--images=1", "--samples=20"],
     "errors": [],
     "diagnose": ["--images", "2"],
+    "maps": [],
     "predict": [],
     "convert": [],
     "list": [],
@@ -47,6 +48,9 @@ COSTLY = {
     "dense-kd errors instances_val.json": "cli/test_errors.py::test_it_prints_tables_and_writes",
     "dense-kd diagnose crosskd/gfl_r101_r50_1x --teacher": (
         "cli/test_diagnose.py::test_further_teachers_are_configs_or_checkpoints"
+    ),
+    "dense-kd maps quickstart/distill --images photos": (
+        "cli/test_maps.py::test_another_student_is_compared_and_the_same_one_is_no_different"
     ),
     "dense-kd predict mmdet://gfl_r50_fpn_1x_coco": (
         "cli/test_predict.py::test_a_published_detector_is_run_by_its_name"

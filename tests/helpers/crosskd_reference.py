@@ -109,7 +109,7 @@ class Reference:
         return self.method(self.student, self.teacher, self.step)
 
     def cross(self) -> DensePass:
-        return self.method.cross_predictions(self.student, self.teacher, self.step)
+        return self.method.cross_predictions(self.student, self.teacher, self.step.resume)
 
     def expected(self, name: str) -> Tensor:
         """The stored loss, summed over levels."""

@@ -27,6 +27,7 @@ COMMANDS = (
     "report",
     "errors",
     "diagnose",
+    "maps",
     "predict",
     "convert",
     "list",

@@ -46,8 +46,13 @@ def take_names(args: argparse.Namespace, *names: str) -> None:
         names: of the attributes; one that is set already is left, one that no word is there for is
             not made. Further words stay, and are refused where overrides are read.
     """
-    words = [word for word in args.opts if "=" not in word or os.path.exists(word)]
+    words = [word for word in args.opts if not is_override(word)]
     for name in names:
         if words and not getattr(args, name, None):
             setattr(args, name, words.pop(0))
             args.opts.remove(getattr(args, name))
+
+
+def is_override(word: str) -> bool:
+    """Whether a word is no name: it has a ``=``, and there is no such file."""
+    return "=" in word and not os.path.exists(word)

@@ -113,17 +113,19 @@ def weights_of(config: str, overrides: list[str]) -> str:
         overrides: of it.
 
     Returns:
-        The last checkpoint of its own run if there is one, or else what is published for it.
+        The last checkpoint of its own run if there is one, beside the config if that is the
+        ``config.yaml`` of a run's folder; or else what is published for it.
 
     Raises:
         RunError: there is neither, or the config cannot be loaded.
     """
     cfg = load_config(config, overrides)
     folder = Path(str(select(cfg, "train.output_dir", "")))
-    record = folder / "last_checkpoint"
-    if record.is_file():
-        return str(folder / record.read_text().strip())
     file = Path(str(project.find_config(config))).resolve()
+    for place in (*([file.parent] if file.name == "config.yaml" else []), folder):
+        last = last_checkpoint(place)
+        if last is not None:
+            return last
     for name, weights in PUBLISHED.items():
         if file == (project.config_folder() / name).resolve():
             return weights
@@ -133,6 +135,12 @@ def weights_of(config: str, overrides: list[str]) -> str:
             f"none are published for {config}; give a file after the config, or train it first"
         ]
     )
+
+
+def last_checkpoint(folder: str | Path) -> str | None:
+    """The last checkpoint of the run in a folder, None if there is none."""
+    record = Path(folder) / "last_checkpoint"
+    return str(Path(folder) / record.read_text().strip()) if record.is_file() else None
 
 
 def tables(results: Mapping[str, Mapping[str, float]]) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -203,7 +203,7 @@ class CrossKD(KDMethod):
 
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """``loss_cls``, ``loss_loc`` and ``loss_quality``, those of them whose weight is not 0."""
-        cross = self.cross_predictions(student, teacher, step)
+        cross = self.cross_predictions(student, teacher, step.resume)
         if self.same_priors:
             targets = step.targets
             valid = targets.valid  # (N, R)
@@ -234,8 +234,15 @@ class CrossKD(KDMethod):
         unused = sum(weight.sum() for weight in self.adapters.parameters()) * 0
         return {name: loss + unused for name, loss in losses.items()}
 
-    def cross_predictions(self, student: DensePass, teacher: DensePass, step: Step) -> DensePass:
-        """What the teacher's head makes of the student's towers; no gradient to the teacher."""
+    def cross_predictions(
+        self, student: DensePass, teacher: DensePass, resume: Callable[..., DensePass]
+    ) -> DensePass:
+        """What the teacher's head makes of the student's towers; no gradient to the teacher.
+
+        Args:
+            student, teacher: with the taps that the method needs.
+            resume: ``Teacher.resume``.
+        """
         taps = {}
         for branch in BRANCHES:
             tap = self.tap_names[branch]
@@ -243,7 +250,7 @@ class CrossKD(KDMethod):
                 self._cross_feature(branch, ours.float(), theirs.float())
                 for ours, theirs in zip_equal(student=student.taps[tap], teacher=teacher.taps[tap])
             ]
-        return step.resume(teacher.features, taps, self.depth, teacher.image_sizes)
+        return resume(teacher.features, taps, self.depth, teacher.image_sizes)
 
     def _cross_feature(self, branch: str, feature: Tensor, teacher_feature: Tensor) -> Tensor:
         """(N, C, Hl, Wl), what the next block of the teacher's tower gets."""

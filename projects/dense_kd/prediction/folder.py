@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ def predict_files(
     images = find_images(paths, leave_out=output)
     if output.exists() and not output.is_dir():
         raise PredictionError(f"the output {output} is a file, expected a folder")
-    drawn = _places(images, output / DRAWN) if draw else {}
+    drawn = free_places(images, output / DRAWN, ".jpg") if draw else {}
     numbers = {str(path): number for number, path in enumerate(images, start=1)}
     unreadable: dict[str, str] = {}
     results: list[dict[str, Any]] = []
@@ -162,16 +162,25 @@ def _images_in(folder: Path, skipped: Path | None) -> Iterator[Path]:
             yield entry
 
 
-def _places(images: dict[Path, Path], folder: Path) -> dict[Path, Path]:
-    """{image: file of its picture}; images of one name get numbers."""
+def free_places(images: Mapping[Path, Path], folder: Path, suffix: str = "") -> dict[Path, Path]:
+    """{image: where what is made of it is written}; images of one name get numbers.
+
+    Args:
+        images: of :func:`find_images`.
+        folder: where to.
+        suffix: of the files; "" for folders.
+
+    Raises:
+        PredictionError: an image is there.
+    """
     sources = {path.resolve() for path in images}
     places: dict[Path, Path] = {}
     taken: set[str] = set()
     for image, below in images.items():
-        place, number = (folder / below).with_suffix(".jpg"), 1
+        place, number = (folder / below).with_suffix(suffix), 1
         while str(place).casefold() in taken:
             number += 1
-            place = (folder / below).with_name(f"{below.stem}_{number}.jpg")
+            place = (folder / below).with_name(f"{below.stem}_{number}{suffix}")
         if place.resolve() in sources:
             raise PredictionError(
                 f"the picture {place} would replace the image of that name; give another output"

@@ -142,7 +142,7 @@ def passes(distiller: Distiller) -> tuple[DensePass, DensePass, Step]:
 def test_with_other_anchors_padding_is_left_out_and_the_teachers_positives_are_counted():
     distiller = distiller_of(tiny_gfl(), tiny_retinanet(seed=1), loc_weight=0.0)
     student, teacher, step = passes(distiller)
-    cross = distiller.kd.crosskd.cross_predictions(student, teacher, step)
+    cross = distiller.kd.crosskd.cross_predictions(student, teacher, step.resume)
     total = 0.0
     for level, stride in enumerate((8, 16, 32)):
         maps = []

@@ -300,15 +300,18 @@ class PGD(KDMethod):
         return ours, theirs.detach()
 
     @torch.no_grad()
-    def masks(self, teacher: DensePass, ground_truth: list[Instances]) -> Masks:
+    def masks(
+        self, teacher: DensePass, ground_truth: list[Instances], foreground: str | None = None
+    ) -> Masks:
         """What the teacher's predictions choose to be distilled.
 
         Args:
             teacher: its taps are not looked at.
             ground_truth: N Instances with gt_boxes and the student's gt_classes.
+            foreground: another strategy than the method's own, without errors of the released code.
         """
         levels = [priors[:: teacher.num_anchors] for priors in teacher.priors]
-        if self.compat == "released":
+        if self.compat == "released" and foreground is None:
             transposed = are_points(teacher)
             levels_of_boxes = released_boxes(teacher)
             weigh = partial(released_weights, transposed=transposed)
@@ -318,7 +321,7 @@ class PGD(KDMethod):
             padding = None if transposed else self.padding_multiple
         else:
             levels_of_boxes = teacher.boxes
-            weigh = partial(foreground_weights, strategy=self.foreground)
+            weigh = partial(foreground_weights, strategy=foreground or self.foreground)
             find_background = background_mask
             find_valid = partial(on_image, levels)
             padding = self.padding_multiple

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple, Optional
+
 import torch
 from detectron2.structures import Instances
 from torch import Tensor
@@ -27,6 +30,7 @@ from ..base.adapters import comparable_features, pyramid_adapters
 from ..base.class_maps import ClassMap
 from ..ld.valuable_region import box_chunks
 from .task_integration import (
+    PointPredictions,
     dual_task_importance,
     feature_decoupling,
     learning_dynamics,
@@ -43,6 +47,38 @@ NORMALIZATIONS = ("none", "teacher_variance")
 ATSS_TOPK = 9
 VARIANCE_FLOOR = 1e-12
 """Of features that are constant."""
+
+_Thresholds = Optional[tuple[Tensor, Tensor]]
+
+
+class PointValues(NamedTuple):
+    """What TID makes of both detectors' predictions, each (N, P).
+
+    Attributes:
+        cls, loc: the teacher's task scores (eqs 2 and 1).
+        importance, student_importance: of both tasks together (eq 3).
+        key: the teacher's value (eq 4).
+        weak: 1 where the student lags behind (eqs 5 and 6), else 0.
+        weights: in the loss (eqs 7 to 11).
+    """
+
+    cls: Tensor
+    loc: Tensor
+    importance: Tensor
+    student_importance: Tensor
+    key: Tensor
+    weak: Tensor
+    weights: Tensor
+
+
+class _Compared(NamedTuple):
+    """The points of an image that ``keep`` (P,) has, as both detectors see them."""
+
+    keep: Tensor
+    teacher: PointPredictions
+    thresholds: _Thresholds
+    importance: tuple[Tensor, Tensor]  # the student's, the teacher's
+    information: Tensor
 
 
 class TID(KDMethod):
@@ -225,16 +261,55 @@ class TID(KDMethod):
         self, student: DensePass, teacher: DensePass, ground_truth: list[Instances]
     ) -> Tensor:
         """(N, P): the weight of each point of the pyramid, ordered by level, row and column."""
+        points = _points(student)  # (P, 2)
+        weights = points.new_zeros(len(ground_truth), len(points))
+        for image, compared in self._compared(student, teacher, ground_truth, points):
+            values = self._learning(compared, self.areas)
+            weights[image, compared.keep] = feature_decoupling(values, compared.information)
+        return weights
+
+    @torch.no_grad()
+    def values(
+        self, student: DensePass, teacher: DensePass, ground_truth: list[Instances]
+    ) -> PointValues:
+        """What the weights are made of, at each point as :meth:`weights` has them.
+
+        0 in padding, and everywhere in an image without objects that both detectors know.
+        """
+        points = _points(student)
+        found = points.new_zeros(len(PointValues._fields), len(ground_truth), len(points))
+        for image, compared in self._compared(student, teacher, ground_truth, points):
+            of_student, of_teacher = compared.importance
+            weak = self._learning(compared, "weak") != 1
+            values = self._learning(compared, self.areas)
+            parts = PointValues(
+                cls=self._importance(compared.teacher, compared.thresholds, "cls"),
+                loc=self._importance(compared.teacher, compared.thresholds, "loc"),
+                importance=of_teacher,
+                student_importance=of_student,
+                key=self._learning(compared, "key"),
+                weak=weak.to(points),
+                weights=feature_decoupling(values, compared.information),
+            )
+            found[:, image, compared.keep] = torch.stack(parts)
+        return PointValues(*found)
+
+    def _compared(
+        self,
+        student: DensePass,
+        teacher: DensePass,
+        ground_truth: list[Instances],
+        points: Tensor,
+    ) -> Iterator[tuple[int, _Compared]]:
+        """Both detectors at the points of each image that has objects."""
         ours, theirs = self.comparable_logits(student, teacher)
         passes = ((student, ours), (teacher, theirs))
-        points = _points(student)  # (P, 2)
         strides = torch.cat(
             [
                 points.new_full((len(priors) // student.num_anchors,), float(stride))
                 for priors, stride in zip(student.priors, student.strides)
             ]
         )  # (P,)
-        weights = points.new_zeros(len(ground_truth), len(points))
         for image, truth in enumerate(ground_truth):
             gt_boxes, gt_classes = self._objects(truth)
             size = student.image_sizes[image]
@@ -251,25 +326,8 @@ class TID(KDMethod):
                 for dense, logits in passes
             ]
             thresholds = self._thresholds(student, gt_boxes, size)
-            importance = [
-                dual_task_importance(
-                    predictions,
-                    cls_part=self.cls_part,
-                    tasks=self.tasks,
-                    combine=self.combine,
-                    positive=None if thresholds is None else thresholds[0][predictions.objects],
-                    negative=0.0 if thresholds is None else thresholds[1][predictions.objects],
-                )
-                for predictions in found
-            ]
-            values = learning_dynamics(
-                importance[1],
-                importance[0],
-                found[1],
-                gamma=self.gamma,
-                nms_thresh=self.nms_thresh,
-                areas=self.areas,
-                gamma_key=self.gamma_key,
+            of_student, of_teacher = (
+                self._importance(predictions, thresholds, self.tasks) for predictions in found
             )
             information = object_vicinity(
                 points[keep],
@@ -278,8 +336,32 @@ class TID(KDMethod):
                 width=self.vicinity_width,
                 decreases=self.vicinity == "decreasing",
             )
-            weights[image, keep] = feature_decoupling(values, information)
-        return weights
+            importance = (of_student, of_teacher)
+            yield image, _Compared(keep, found[1], thresholds, importance, information)
+
+    def _importance(
+        self, predictions: PointPredictions, thresholds: _Thresholds, tasks: str
+    ) -> Tensor:
+        return dual_task_importance(
+            predictions,
+            cls_part=self.cls_part,
+            tasks=tasks,
+            combine=self.combine,
+            positive=None if thresholds is None else thresholds[0][predictions.objects],
+            negative=0.0 if thresholds is None else thresholds[1][predictions.objects],
+        )
+
+    def _learning(self, compared: _Compared, areas: str) -> Tensor:
+        of_student, of_teacher = compared.importance
+        return learning_dynamics(
+            of_teacher,
+            of_student,
+            compared.teacher,
+            gamma=self.gamma,
+            nms_thresh=self.nms_thresh,
+            areas=areas,
+            gamma_key=self.gamma_key,
+        )
 
     @torch.no_grad()
     def _variance(self, student: DensePass, teacher: DensePass) -> Tensor:

@@ -1,0 +1,121 @@
+"""The passes of student and teacher over a batch outside of training, to look at."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from detectron2.structures import Instances
+from torch import Tensor, nn
+
+from ..compat import full_precision
+from ..distiller import Distiller
+from ..methods import CrossKD
+from ..outputs import DensePass, Targets
+
+__all__ = ["Passes", "image_of", "run_passes"]
+
+
+@dataclasses.dataclass
+class Passes:
+    """What both detectors make of a batch.
+
+    Attributes:
+        student, teacher: their passes.
+        level_names: L names of the levels, as "P3".
+        ground_truth: N Instances with gt_boxes and gt_classes, None unless all images have some.
+        targets: what the student's assigner makes of them, or None.
+        cross: what the teacher's head predicts from the student's towers, or None.
+    """
+
+    student: DensePass
+    teacher: DensePass
+    level_names: list[str]
+    ground_truth: list[Instances] | None = None
+    targets: Targets | None = None
+    cross: DensePass | None = None
+
+
+@torch.no_grad()
+def run_passes(
+    model: Distiller, batched_inputs: list[dict[str, Any]], crosskd: CrossKD | None = None
+) -> Passes:
+    """Run student and teacher as a training step does, but in eval mode and without gradient.
+
+    Batch statistics, loss normalisers, iterations and the mode of the model stay as they are.
+
+    Args:
+        model: its teacher is loaded if it is not.
+        batched_inputs: N dicts of detectron2's DatasetMapper, with or without "instances".
+        crosskd: prepared for this pair, for the cross-head predictions; None makes none.
+
+    Raises:
+        ValueError: an image or its ground truth is not what the student takes.
+        CheckpointError: the teacher's weights cannot be loaded.
+    """
+    student, annotated = model.student, all("instances" in x for x in batched_inputs)
+    with evaluating(student), full_precision(student.device):
+        taps = () if crosskd is None else crosskd.needs.taps
+        ground_truth = student.ground_truth(batched_inputs) if annotated else None
+        images = student.preprocess_image(batched_inputs)
+        theirs = model.teacher.run(batched_inputs, images, student, taps)
+        ours = student.run(images, taps)
+        targets = cross = None
+        if ground_truth is not None:
+            targets = student.targets(theirs if model.targets_from_teacher else ours, ground_truth)
+        if crosskd is not None:
+            cross = crosskd.cross_predictions(ours, theirs, model.teacher.resume)
+    names = [name.upper() for name in student.head_in_features]
+    return Passes(ours, theirs, names, ground_truth, targets, cross)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """In eval mode, and afterwards each part in the mode that it was in."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        module.eval()
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def image_of(passes: Passes, index: int) -> Passes:
+    """The passes of one image of the batch."""
+    one, truth, targets = slice(index, index + 1), passes.ground_truth, passes.targets
+    if targets is not None:
+        targets = Targets(
+            labels=targets.labels[one],
+            boxes=targets.boxes[one],
+            num_classes=targets.num_classes,
+            normalizer=targets.normalizer,
+            quality=None if targets.quality is None else targets.quality[one],
+        )
+    return Passes(
+        student=_image_of_pass(passes.student, one),
+        teacher=_image_of_pass(passes.teacher, one),
+        level_names=passes.level_names,
+        ground_truth=None if truth is None else truth[one],
+        targets=targets,
+        cross=None if passes.cross is None else _image_of_pass(passes.cross, one),
+    )
+
+
+def _image_of_pass(dense: DensePass, one: slice) -> DensePass:
+    def cut(levels: list[Tensor]) -> list[Tensor]:
+        return [level[one] for level in levels]
+
+    return dataclasses.replace(
+        dense,
+        features=cut(dense.features),
+        logits=cut(dense.logits),
+        deltas=cut(dense.deltas),
+        image_sizes=dense.image_sizes[one],
+        quality=None if dense.quality is None else cut(dense.quality),
+        distribution=None if dense.distribution is None else cut(dense.distribution),
+        taps={tap: cut(levels) for tap, levels in dense.taps.items()},
+    )

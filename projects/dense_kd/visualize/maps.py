@@ -1,0 +1,166 @@
+"""Maps of an image as rows of panels over it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from ..diagnostics.figures import MapFigure, MapPanel, MapRow
+from .errors import check_suffix
+
+__all__ = ["blended", "draw_maps", "save_maps"]
+
+# Their order survives print in grey, and every kind of colour blindness.
+_COLOURS, _SIGNED = "cividis", "PuOr"
+_OPACITY = 0.72
+_RESOLUTION = 256
+"""Most pixels along a side of a panel."""
+
+# In inches.
+_PANEL, _GAP, _LINE, _BAR, _NUMBERS = 2.2, 0.12, 0.24, 0.14, 0.75
+
+
+def save_maps(file: str, pixels: np.ndarray, figure: MapFigure) -> None:
+    """Write the picture of :func:`draw_maps`.
+
+    Args:
+        file: to write, with one of :data:`.errors.SUFFIXES`; its folder is made.
+        pixels, figure: see :func:`draw_maps`.
+
+    Raises:
+        EvaluationError: the file is of another kind.
+    """
+    check_suffix(file)
+    picture = draw_maps(pixels, figure)
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    if file.lower().endswith(".png"):
+        # Most of the time would go into the last tenth of the file's size.
+        picture.savefig(file, dpi=110, pil_kwargs={"compress_level": 3})
+    else:
+        picture.savefig(file, dpi=110)
+
+
+def draw_maps(pixels: np.ndarray, figure: MapFigure) -> Figure:
+    """A row for each quantity: the image with its objects, then a panel for each level.
+
+    The maps of a row share a scale, which a bar at its end has. They lie on the image in grey.
+
+    Args:
+        pixels: RGB (H, W, 3), uint8, the image as the network gets it, without padding.
+        figure: what is drawn.
+    """
+    inches = _PANEL / max(pixels.shape[:2])  # of a pixel
+    height, width = (side * inches for side in pixels.shape[:2])
+    columns = 1 + max(len(row.panels) for row in figure.rows)
+    right = _GAP + columns * (width + _GAP)
+    size = (right + _BAR + _NUMBERS, 1.5 * _LINE + len(figure.rows) * (height + _LINE) + _GAP)
+    picture = Figure(figsize=size)
+    FigureCanvasAgg(picture)
+    # One frame in inches for all: dozens of axes would take seconds.
+    axes = picture.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set(xlim=(0, size[0]), ylim=(size[1], 0), autoscale_on=False)
+    axes.text(_GAP, 0.8 * _LINE, figure.title, weight="bold", va="center")
+    shown = _shrunk(pixels)
+    grey = _faint(shown)
+    for index, row in enumerate(figure.rows):
+        top = 1.5 * _LINE + index * (height + _LINE) + _LINE
+        for column in range(1 + len(row.panels)):
+            left = _GAP + column * (width + _GAP)
+            if column == 0:
+                title, colours = row.title, shown
+            else:
+                panel = row.panels[column - 1]
+                title = f"{row.title}, {panel.place}"
+                colours = blended(grey, row, panel, pixels.shape[:2])
+            axes.imshow(colours, extent=(left, left + width, top + height, top), aspect="auto")
+            _write(axes, left, top - 0.3 * _LINE, title, width, bold=column == 0)
+            _draw_boxes(axes, figure.boxes * inches, (left, top), dotted=column > 0)
+        _draw_bar(axes, row, (right, top), height)
+    axes.set(xlim=(0, size[0]), ylim=(size[1], 0))
+    return picture
+
+
+def blended(grey: np.ndarray, row: MapRow, panel: MapPanel, size: tuple[int, int]) -> np.ndarray:
+    """(h, w, 3) in [0, 1]: the colours of a map over an image, each cell a square of its own.
+
+    Args:
+        grey: (h, w, 3) in [0, 1], the image.
+        row: has the scale.
+        panel: whose cells begin at the image's corner.
+        size: (H, W) of the image in pixels of the network's input, which may be more than (h, w).
+    """
+    cells = [
+        np.minimum(((np.arange(n) + 0.5) * side / n // panel.stride).astype(int), most - 1)
+        for n, side, most in zip(grey.shape, size, panel.values.shape)
+    ]
+    share = (panel.values[np.ix_(*cells)] - row.low) / (row.high - row.low)
+    colours = colormaps[_SIGNED if row.signed else _COLOURS](share)[..., :3]
+    return _OPACITY * colours + (1 - _OPACITY) * grey
+
+
+def _draw_bar(axes: Axes, row: MapRow, corner: tuple[float, float], height: float) -> None:
+    left, top = corner
+    levels = np.linspace(row.low, row.high, 128, dtype=np.float32)[::-1, None]
+    ramp = MapPanel("", levels, 1)
+    colours = blended(np.full((128, 1, 3), 0.5), row, ramp, levels.shape)
+    axes.imshow(colours, extent=(left, left + _BAR, top + height, top), aspect="auto")
+    axes.add_patch(Rectangle((left, top), _BAR, height, fill=False, linewidth=0.5))
+    for share in (0.0, 0.5, 1.0):
+        value = row.high - share * (row.high - row.low)
+        place = (left + _BAR + 0.05, top + height * (0.05 + 0.9 * share))
+        axes.text(*place, f"{value:.2g}", fontsize=7, va="center")
+    place = (left + _BAR + 0.52, top + height / 2)
+    text = axes.text(*place, row.unit, fontsize=7, rotation=90, ha="center", va="center")
+    text.set_fontsize(min(7.0, 7.0 * height * 72 / (3.9 * len(row.unit))))
+
+
+def _write(axes: Axes, left: float, bottom: float, text: str, width: float, *, bold: bool) -> None:
+    # A letter is about 0.55 of its size wide.
+    size = min(8.0, 72 * (width + 0.6 * _GAP) / (0.55 * len(text)))
+    axes.text(left, bottom, text, fontsize=size, weight="bold" if bold else None, va="bottom")
+
+
+def _draw_boxes(
+    axes: Axes, boxes: np.ndarray, corner: tuple[float, float], *, dotted: bool
+) -> None:
+    left, top = corner
+    for x1, y1, x2, y2 in boxes:
+        for colour, line in (("black", 1.6), ("white", 0.8)):
+            box = Rectangle(
+                (left + x1, top + y1),
+                x2 - x1,
+                y2 - y1,
+                fill=False,
+                edgecolor=colour,
+                linewidth=line,
+                linestyle=(0, (3, 2)) if dotted else "-",
+            )
+            axes.add_patch(box)
+
+
+def _shrunk(pixels: np.ndarray) -> np.ndarray:
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    factor = _RESOLUTION / max(picture.size)
+    if factor < 1:
+        sides = (max(1, round(side * factor)) for side in picture.size)
+        picture = picture.resize((next(sides), next(sides)), Image.Resampling.BICUBIC)
+    else:
+        times = max(1, int(factor))  # so that cells end at pixels
+        picture = picture.resize(
+            (picture.width * times, picture.height * times), Image.Resampling.NEAREST
+        )
+    return np.asarray(picture)
+
+
+def _faint(pixels: np.ndarray) -> np.ndarray:
+    """(h, w, 3) in grey and with little contrast, so that colours over it can be told apart."""
+    grey = pixels.astype(np.float32).mean(axis=2, keepdims=True) / 255
+    return np.repeat(0.2 + 0.6 * grey, 3, axis=2)
