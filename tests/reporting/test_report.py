@@ -8,6 +8,9 @@ import pytest
 from dense_kd.data.shapes import CLASSES, generate_shapes
 from dense_kd.evaluation.analysis import compare
 from dense_kd.reporting import ReportError, report_runs
+from dense_kd.reporting.groups import group_runs
+from dense_kd.reporting.report import headline
+from dense_kd.reporting.runs import read_runs
 from helpers.builders import GOLDEN
 from helpers.described import small_run, write_checkpoint
 from helpers.html_pages import Page
@@ -63,6 +66,24 @@ def test_the_headline_and_table_have_means_spreads_and_each_seed(tmp_path, seeds
     assert len(page.tables["Metrics"]) == 5
 
 
+@pytest.mark.parametrize(
+    "aps, said",
+    [
+        ((20.0, 30.0, 10.0), "b has 30.0 AP, a 20.0."),
+        ((30.0, 10.0, 20.0), "a has 30.0 AP, c 20.0."),
+        ((None, 10.0, 20.0), "c has 20.0 AP, b 10.0."),
+        ((20.0,), "a has 20.0 AP."),
+        ((None,), "a has no AP yet."),
+        ((None, None), "No run has an AP yet."),
+    ],
+)
+def test_the_headline_has_the_best_and_the_first_or_the_next(tmp_path, aps, said):
+    for name, ap in zip("abc", aps):
+        write_run(tmp_path / name, config_of(optimizer={"name": name}), records(ap=ap))
+    groups = group_runs(read_runs([str(tmp_path / name) for name in "abc"[: len(aps)]]))
+    assert headline(groups) == said
+
+
 def test_settings_that_differ_stand_in_a_table_and_the_others_are_folded(tmp_path, seeds):
     page = page_of(tmp_path, *seeds)
     assert page.tables["Settings that differ"] == [
@@ -94,7 +115,7 @@ def test_diagnostics_have_a_section_of_their_own_and_none_where_there_are_none(t
     page = page_of(tmp_path, *seeds)
     assert heading in page.texts["h2"]
     assert {"share", "agreement", "Distillation loss by term"} <= set(page.texts["figcaption"])
-    assert "bckd diag/share_bckd" in page.texts["text"]
+    assert "bckd share_bckd" in page.texts["text"]
     assert heading not in page_of(tmp_path, *seeds[:2]).texts["h2"]
 
 

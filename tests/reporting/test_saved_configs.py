@@ -22,14 +22,23 @@ def test_what_a_training_writes_is_read_as_names_numbers_and_texts(tmp_path):
 def test_no_object_of_python_is_made(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(
-        "a: !!python/object/apply:os.mkdir [made]\nb: !!python/tuple [1, 2]\n"
-        f"c: !!python/object/new:{ShapeSpec.__module__}.ShapeSpec [64]\n"
+        f"model:\n  a: !!python/object/apply:os.mkdir [{tmp_path}/made]\n"
+        "  b: !!python/tuple [1, 2]\n"
+        f"  c: !!python/object/new:{ShapeSpec.__module__}.ShapeSpec [64]\n"
+        "train: {}\ndataloader: {}\n"
     )
-    assert read_config(path) == {"a": ["made"], "b": [1, 2], "c": [64]}
+    model = {"a": [f"{tmp_path}/made"], "b": [1, 2], "c": [64]}
+    assert read_config(path)["model"] == model
+    assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.parametrize(
-    "text, said", [("a: [", "cannot be read as the config"), ("- a", "holds a list; expected")]
+    "text, said",
+    [
+        ("a: [", "cannot be read as the config"),
+        ("- a", "holds a list; expected"),
+        ("MODEL: {}\nSOLVER: {}", "has no model and no dataloader and no train; expected a Lazy"),
+    ],
 )
 def test_a_file_that_is_no_config_is_refused_by_name(tmp_path, text, said):
     (tmp_path / "config.yaml").write_text(text)

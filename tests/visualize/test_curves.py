@@ -77,7 +77,7 @@ def test_diagnostics_are_drawn_by_family_and_only_they():
     scalars = {"diag/agreement_p3": 0.5, "diag/agreement_p4": 0.4, "diag/conflicts": 3}
     figures = dict(diagnostics_as_svg({"a": [lines(1, 2, **scalars)]}))
     assert [*figures] == ["agreement", "conflicts"]
-    assert ">diag/agreement_p4<" in figures["agreement"] and "loss" not in figures["conflicts"]
+    assert ">agreement_p4<" in figures["agreement"] and "loss" not in figures["conflicts"]
     assert diagnostics_as_svg({"a": [lines(1, 2)]}) == []
 
 

@@ -78,7 +78,8 @@ def report_runs(
     ]
     diagnostics = diagnostics_as_svg(curves)
     if diagnostics:
-        sections.append(Section("Diagnostics of the distillation", [Figures(diagnostics)]))
+        note = Note("Each point is one measurement, not smoothed." + bands)
+        sections.append(Section("Diagnostics of the distillation", [note, Figures(diagnostics)]))
     if images:
         sections.append(Section("Detections", pictures(groups, images)))
     sections.append(Section("Settings", _settings(groups)))
@@ -89,19 +90,17 @@ def report_runs(
 
 
 def headline(groups: Sequence[RunGroup]) -> str:
-    """The best of the rows, and the first beside it, in a sentence."""
+    """The best of the rows, and beside it the first, or else the second best, in a sentence."""
     first = groups[0]
     alike = [group for group in groups if group not in other_data(groups)]
     known = [group for group in alike if group.mean("AP") is not None]
     if not known:
         return "No run has an AP yet." if len(groups) > 1 else f"{first.title} has no AP yet."
-    best = max(known, key=lambda group: group.mean("AP") or 0.0)
-    before, after = first.mean("AP"), best.mean("AP")
-    sentence = f"{best.title} has {after:.1f} AP{_seeds(best)}"
-    if best is not first and before is not None:
-        sentence += f", {first.title} {before:.1f}{_seeds(first)}"
-    elif len(known) > 1:
-        sentence += f", the most of {len(known)}"
+    best, *others = sorted(known, key=lambda group: -(group.mean("AP") or 0.0))
+    beside = first if best is not first and first in others else next(iter(others), None)
+    sentence = f"{best.title} has {best.mean('AP'):.1f} AP{_seeds(best)}"
+    if beside is not None:
+        sentence += f", {beside.title} {beside.mean('AP'):.1f}{_seeds(beside)}"
     return f"{sentence}."
 
 

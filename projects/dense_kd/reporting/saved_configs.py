@@ -12,6 +12,9 @@ from .errors import ReportError
 __all__ = ["at", "read_config"]
 
 
+_NEEDED = ("model", "dataloader", "train")
+
+
 class _Loader(yaml.SafeLoader):
     """Safe, and at ease with the classes, functions and tuples that detectron2 writes."""
 
@@ -31,7 +34,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """The config in containers, texts and numbers; what is called is a dotted name.
 
     Raises:
-        ReportError: it cannot be read, or is no config.
+        ReportError: it cannot be read, or is no LazyConfig.
     """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
@@ -42,6 +45,12 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ReportError(
             f"{path} holds a {type(content).__name__}; expected the config of a run, as a training "
             "writes it"
+        )
+    missing = [name for name in _NEEDED if not isinstance(content.get(name), dict)]
+    if missing:
+        raise ReportError(
+            f"{path} has no {' and no '.join(missing)}; expected a LazyConfig, which `dense-kd "
+            "train` writes (runs of yacs configs cannot be reported on)"
         )
     return content
 

@@ -130,11 +130,15 @@ def _of_terms(
     """One panel of several terms, or one for each where their lines would be too many."""
     lines = {term: [*_lines(curves, term)] for term in terms}
     if len(terms) > 1 and sum(map(len, lines.values())) > _MOST:
-        return [_Panel(f"{title}: {term}", what, each, from_zero) for term, each in lines.items()]
+        return [
+            _Panel(f"{title}: {term.removeprefix(_DIAGNOSTIC)}", what, each, from_zero)
+            for term, each in lines.items()
+        ]
     labelled = labelled or len(curves) > 1
     shared = [
-        line._replace(style=style, label=f"{line.name} {term}" if labelled else term)
+        line._replace(style=style, label=f"{line.name} {label}" if labelled else label)
         for style, (term, each) in zip(_STYLES * (1 + len(lines)), lines.items())
+        for label in [term.removeprefix(_DIAGNOSTIC)]
         for line in each
     ]
     return [_Panel(title, what, shared, from_zero)]
