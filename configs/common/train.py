@@ -1,8 +1,8 @@
 """Options of the training loop, for tools/lazyconfig_train_net.py and for detectron2's script.
 
 detectron2's script does not know `clip_grad`, `accumulate`, `amp.dtype`, `init_partial`,
-`overwrite` and `diagnostics`; it trains without clipping, one batch per iteration, in fp16 where
-amp is enabled, from any file, over what is there, and measures nothing.
+`overwrite`, `diagnostics` and `maps`; it trains without clipping, one batch per iteration, in fp16
+where amp is enabled, from any file, over what is there, and measures and draws nothing.
 """
 
 train = dict(
@@ -22,5 +22,7 @@ train = dict(
     # Of distillations: iterations between two looks at why it helps or not, and images of the test
     # set on which the student's distances to teacher and labels are measured in each evaluation.
     diagnostics=dict(period=0, images=0),
+    # Of distillations: iterations between pictures of maps for TensorBoard, see `dense-kd maps`.
+    maps=dict(period=0, images=2, figures=["bckd"]),
     device="cuda",
 )

@@ -140,7 +140,7 @@ def test_the_cross_head_needs_the_convolutions_of_the_run(workspace, capsys):
         torch.save({"model": bare}, "bare.pth")
         assert maps("quickstart/crosskd", "bare.pth", *options) == 0
         said = capsys.readouterr().out
-        assert "it is without the cross-head prediction: bare.pth does not have the" in said
+        assert "it is without the cross-head prediction: the checkpoint does not have the" in said
         assert not any(name.startswith("cross_") for name in np.load(arrays))
         state["kd.crosskd.adapters.cls.weight"] = torch.zeros(1)
         torch.save({"model": state}, "odd.pth")

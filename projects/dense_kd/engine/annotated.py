@@ -63,14 +63,14 @@ class AnnotatedImages:
         """Of the images, as "BGR"."""
         return self.mapper.image_format
 
-    def inputs(self, image: Path) -> dict[str, Any]:
+    def inputs(self, image: str | Path) -> dict[str, Any]:
         """What a detector takes; with "instances" if the image is in the test set."""
         record = self.records.get(os.path.realpath(image))
         if record is None:
             return self.mapper({"file_name": str(image)})
         return self.annotating(copy.deepcopy(record))
 
-    def why_not(self, image: Path) -> str:
+    def why_not(self, image: str | Path) -> str:
         """Why an image has no objects; "" if it has, or is known to have none."""
         if os.path.realpath(image) in self.records:
             return ""

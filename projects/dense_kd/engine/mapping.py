@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import copy
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from detectron2.data import MetadataCatalog
 from omegaconf import DictConfig
 
@@ -18,18 +15,9 @@ from ..checkpoint import load_strictly
 from ..detectors import DenseDetector
 from ..detectors.base.images import as_rgb
 from ..diagnostics.errors import DiagnosticsError
-from ..diagnostics.figures import (
-    MapFigure,
-    bckd_figure,
-    crosskd_figure,
-    pgd_figure,
-    tid_figure,
-)
-from ..diagnostics.methods_of_pair import method_of
-from ..diagnostics.passes import evaluating, run_passes
+from ..diagnostics.figures import MapFigure
+from ..diagnostics.making import FIGURES, FigureMaker, check_figures
 from ..distiller import Distiller
-from ..methods import CrossKD
-from ..outputs import DensePass
 from ..prediction.errors import ImageError
 from ..prediction.folder import find_images, free_places
 from ..prediction.images import pixels_of
@@ -42,11 +30,8 @@ from .checks.tree import select, target_of
 from .distilled import load_distilled
 from .evaluating import last_checkpoint, weights_of
 
-__all__ = ["FIGURES", "Written", "write_maps"]
+__all__ = ["Written", "write_maps"]
 
-logger = logging.getLogger(__name__)
-
-FIGURES = ("bckd", "crosskd", "pgd", "tid")
 SUFFIXES = (".png", ".svg", ".pdf")
 ARRAYS = ".npz"
 
@@ -88,7 +73,7 @@ def write_maps(
         overrides: of it; ``train.init_checkpoint=FILE`` are the student's weights.
         images: files and folders.
         weights: of the student; None: the override's, or the last checkpoint of the run.
-        what: some of :data:`FIGURES`.
+        what: some of :data:`dense_kd.diagnostics.making.FIGURES`.
         against: a checkpoint of another student of the same detector, or the folder of its run,
             for BCKD's figure.
         category: name or number of a class of the student, for CrossKD's figure.
@@ -114,7 +99,7 @@ def write_maps(
     if weights is not None:
         cfg.train.init_checkpoint = weights
     test_images = AnnotatedImages(cfg, _checked(cfg))
-    maker = _Maker(cfg, what, against, category, index)
+    maker = _maker(cfg, what, against, category, index)
     written = Written()
     for done, (image, place) in enumerate(places.items(), start=1):
         try:
@@ -136,77 +121,29 @@ def write_maps(
     return written
 
 
-class _Maker:
-    """The detectors, and the figures of an image."""
-
-    def __init__(
-        self,
-        cfg: DictConfig,
-        what: Sequence[str],
-        against: str | None,
-        category: str | None,
-        index: int | None,
-    ):
-        self.what, self.index = what, index
-        self.model: Distiller = build(cfg.model, "model").to(cfg.train.device)
-        untrained = load_distilled(self.model, cfg.train.init_checkpoint)
-        self.model.load_teacher()
-        student = self.model.student
-        self.category = None if category is None else class_number(cfg, student, category)
-        self.category_name = category
-        self.other: DenseDetector | None = None
-        if against is not None:
-            self.other = copy.deepcopy(student)
-            load_strictly(self.other, last_checkpoint(against) or against)
-        self.crosskd: CrossKD | None = None
-        self.no_cross = ""
-        if "crosskd" in what:
-            self._find_crosskd(untrained, cfg.train.init_checkpoint)
-
-    def _find_crosskd(self, untrained: set[str], weights: str) -> None:
-        try:
-            found = method_of(self.model, CrossKD)
-        except DiagnosticsError as error:
-            self.no_cross = f"it is without the cross-head prediction: {error}"
-            return
-        names = [name for name, method in self.model.kd.named_children() if method is found]
-        if untrained & set(names):
-            self.no_cross = (
-                f"it is without the cross-head prediction: {weights} does not have the "
-                f"convolutions that {names[0]} trains; give a checkpoint of its run"
-            )
-            return
-        self.crosskd = found
-
-    def figures(
-        self, inputs: dict[str, Any], no_truth: str
-    ) -> tuple[dict[str, MapFigure], dict[str, str]]:
-        """{name: figure} of an image, and {name: why it is not, or not whole}."""
-        passes = run_passes(self.model, [inputs], self.crosskd)
-        other: DensePass | None = None
-        if self.other is not None:
-            with torch.no_grad(), evaluating(self.other):
-                other = self.other.run(self.other.preprocess_image([inputs]))
-        makers: Mapping[str, Callable[[], MapFigure]] = {
-            "bckd": lambda: bckd_figure(self.model, passes, other),
-            "crosskd": lambda: crosskd_figure(
-                self.model, passes, self.category, self.category_name
-            ),
-            "pgd": lambda: pgd_figure(self.model, passes, self.index),
-            "tid": lambda: tid_figure(self.model, passes),
-        }
-        found, left_out = {}, {}
-        for name in self.what:
-            if name in ("pgd", "tid") and no_truth:
-                left_out[name] = no_truth
-                continue
-            try:
-                found[name] = makers[name]()
-            except DiagnosticsError as error:
-                left_out[name] = str(error)
-        if self.no_cross and "crosskd" in found:
-            left_out["crosskd"] = self.no_cross
-        return found, left_out
+def _maker(
+    cfg: DictConfig,
+    what: Sequence[str],
+    against: str | None,
+    category: str | None,
+    index: int | None,
+) -> FigureMaker:
+    model: Distiller = build(cfg.model, "model").to(cfg.train.device)
+    untrained = load_distilled(model, cfg.train.init_checkpoint)
+    model.load_teacher()
+    other: DenseDetector | None = None
+    if against is not None:
+        other = copy.deepcopy(model.student)
+        load_strictly(other, last_checkpoint(against) or against)
+    return FigureMaker(
+        model,
+        what,
+        untrained=untrained,
+        other=other,
+        category=None if category is None else class_number(cfg, model.student, category),
+        category_name=category,
+        index=index,
+    )
 
 
 def class_number(cfg: DictConfig, student: DenseDetector, category: str) -> int:
@@ -232,11 +169,7 @@ def class_number(cfg: DictConfig, student: DenseDetector, category: str) -> int:
 def _check_arguments(
     what: Sequence[str], against: str | None, category: str | None, index: int | None, suffix: str
 ) -> None:
-    unknown = [name for name in what if name not in FIGURES]
-    if unknown or not what or len(set(what)) < len(what):
-        raise DiagnosticsError(
-            f"figures {','.join(what)!r}: expected one or more of {', '.join(FIGURES)}, each once"
-        )
+    check_figures(what)
     if suffix not in SUFFIXES:
         raise DiagnosticsError(f"pictures of the kind {suffix!r}: expected one of {SUFFIXES}")
     for option, value, name in (

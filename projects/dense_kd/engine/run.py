@@ -35,6 +35,7 @@ from .state import run_folder
 from .state.described_run import DescribedRun
 from .state.stored_config import StoredConfig
 from .trainer import make_trainer
+from .training_maps import TrainingMaps, fixed_images
 
 logger = logging.getLogger("dense_kd")
 
@@ -90,8 +91,9 @@ def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") ->
             ``amp.dtype``, ``init_partial`` (start from a file of which little fits),
             ``overwrite`` (give up the run that ``output_dir`` holds), ``diagnostics.period``
             (iterations between the measurements of :class:`dense_kd.diagnostics.hook.Diagnostics`;
-            0 is none) and ``diagnostics.images`` (of the test set, on which distances are measured
-            at each evaluation, see :class:`.measuring.EvaluationDistances`; 0 is none).
+            0 is none), ``diagnostics.images`` (of the test set, on which distances are measured
+            at each evaluation, see :class:`.measuring.EvaluationDistances`; 0 is none), and
+            ``maps`` (period, images and figures of :class:`.training_maps.TrainingMaps`).
         progress: one of :data:`.progress.MODES`.
 
     Returns:
@@ -122,6 +124,8 @@ def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") ->
         number = select(cfg, "train.diagnostics.images", 0)
         if number and comm.is_main_process():  # the others wait for its evaluation
             measured = EvaluationDistances(cfg, distiller, number)
+
+    mapped = fixed_images(cfg) if select(cfg, "train.maps.period", 0) else {}
 
     model = _parallel(cfg, model)
     trainer = make_trainer(cfg.train, model, loader, optimizer)
@@ -157,6 +161,7 @@ def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") ->
             hooks.IterationTimer(),
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
             Diagnostics(model, period) if period else None,
+            TrainingMaps(model, mapped, **cfg.train.maps) if mapped else None,
             hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
             _EvalHook(cfg.train.eval_period, functools.partial(test, evaluation))
             if evaluation

@@ -15,7 +15,7 @@ from PIL import Image
 from ..diagnostics.figures import MapFigure, MapPanel, MapRow
 from .errors import check_suffix
 
-__all__ = ["blended", "draw_maps", "save_maps"]
+__all__ = ["blended", "draw_maps", "maps_as_array", "save_maps"]
 
 # Their order survives print in grey, and every kind of colour blindness.
 _COLOURS, _SIGNED = "cividis", "PuOr"
@@ -45,6 +45,18 @@ def save_maps(file: str, pixels: np.ndarray, figure: MapFigure) -> None:
         picture.savefig(file, dpi=110, pil_kwargs={"compress_level": 3})
     else:
         picture.savefig(file, dpi=110)
+
+
+def maps_as_array(pixels: np.ndarray, figure: MapFigure) -> np.ndarray:
+    """RGB (H, W, 3) uint8, the picture of :func:`draw_maps`.
+
+    Args:
+        pixels, figure: see :func:`draw_maps`.
+    """
+    picture = draw_maps(pixels, figure)
+    canvas = FigureCanvasAgg(picture)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def draw_maps(pixels: np.ndarray, figure: MapFigure) -> Figure:

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from detectron2.config import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ...arguments import is_integer, is_number, parameters_of
+from ...diagnostics.making import FIGURES
 from ...distiller import Distiller
 from .calls import call_problems
 from .errors import choice
@@ -53,6 +54,18 @@ TRAIN: dict[str, Rule | dict[str, Rule]] = {
         "period": integer(0, " (0 measures nothing)"),
         "images": integer(0, " (0 measures no distances)"),
     },
+    "maps": {
+        "period": integer(0, " (0 draws none)"),
+        "images": integer(1, " (of the test set)"),
+        "figures": Rule(
+            f"a list of some of {', '.join(FIGURES)}, each once",
+            lambda v: (
+                isinstance(v, ListConfig)
+                and 0 < len(v) == len(set(v))
+                and all(name in FIGURES for name in v)
+            ),
+        ),
+    },
     "device": TEXT,
     "overwrite": SWITCH,
     "cudnn_benchmark": SWITCH,
@@ -73,6 +86,7 @@ _REQUIRED_ENTRIES = {
     "amp": ("enabled",),
     "checkpointer": ("period",),
     "clip_grad": ("max_norm",),
+    "maps": ("period", "images", "figures"),
 }
 
 
@@ -94,6 +108,7 @@ def problems(cfg: DictConfig, mode: str, num_processes: int) -> Iterator[str]:
     if mode == "train":
         yield from _precision(cfg)
         yield from _diagnostics(cfg)
+        yield from _maps(cfg)
         yield from _optimizer(cfg)
         yield from _schedule(cfg)
 
@@ -157,6 +172,23 @@ def _diagnostics(cfg: DictConfig) -> Iterator[str]:
                 f"train.diagnostics.images={value}: distances are measured at each evaluation, and "
                 "there is no dataloader.evaluator; leave it at 0"
             )
+
+
+def _maps(cfg: DictConfig) -> Iterator[str]:
+    period, last = select(cfg, "train.maps.period", 0), select(cfg, "train.max_iter")
+    if not is_integer(period) or period < 1:
+        return
+    given = f"train.maps.period={period}"
+    target = target_of(cfg.model) if isinstance(cfg.model, DictConfig) else None
+    if target is not None and not (isinstance(target, type) and issubclass(target, Distiller)):
+        yield (
+            f"{given}: maps are of student and teacher, and model is a "
+            f"{getattr(target, '__name__', target)}; leave it at 0"
+        )
+    if select(cfg, "dataloader.test") is None:
+        yield f"{given}: maps are of images of dataloader.test, and there is none; leave it at 0"
+    if is_integer(last) and period > last:
+        yield f"{given}: no map would be drawn in train.max_iter={last}; give at most {last}, or 0"
 
 
 def _loader(cfg: DictConfig, part: str, num_processes: int) -> Iterator[str]:
