@@ -65,4 +65,5 @@ class Page(HTMLParser):
         """{column: cell} of the only row of that name."""
         head, *rows = self.tables[table]
         (found,) = (row for row in rows if row[0] == name)
-        return dict(zip(head[1:], found[1:], strict=True))
+        assert len(head) == len(found)
+        return dict(zip(head[1:], found[1:]))

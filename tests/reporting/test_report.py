@@ -73,8 +73,8 @@ def test_the_headline_and_table_have_means_spreads_and_each_seed(tmp_path, seeds
         ((30.0, 10.0, 20.0), "a has 30.0 AP, c 20.0."),
         ((None, 10.0, 20.0), "c has 20.0 AP, b 10.0."),
         ((20.0,), "a has 20.0 AP."),
-        ((None,), "a has no AP yet."),
-        ((None, None), "No run has an AP yet."),
+        ((None,), "a does not have an AP: nothing was evaluated yet, or nothing detected."),
+        ((None, None), "No run has an AP: nothing was evaluated yet, or nothing detected."),
     ],
 )
 def test_the_headline_has_the_best_and_the_first_or_the_next(tmp_path, aps, said):

@@ -95,7 +95,8 @@ def headline(groups: Sequence[RunGroup]) -> str:
     alike = [group for group in groups if group not in other_data(groups)]
     known = [group for group in alike if group.mean("AP") is not None]
     if not known:
-        return "No run has an AP yet." if len(groups) > 1 else f"{first.title} has no AP yet."
+        who = "No run has" if len(groups) > 1 else f"{first.title} does not have"
+        return f"{who} an AP: nothing was evaluated yet, or nothing detected."
     best, *others = sorted(known, key=lambda group: -(group.mean("AP") or 0.0))
     beside = first if best is not first and first in others else next(iter(others), None)
     sentence = f"{best.title} has {best.mean('AP'):.1f} AP{_seeds(best)}"
