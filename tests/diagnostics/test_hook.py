@@ -44,7 +44,8 @@ def trained(model, batches, period: int | None, start: int = 0, **options) -> Tr
 
 
 def trained_once_before() -> None:
-    """The first training of a process may add up gradients in another order than later ones."""
+    """The first backward pass of the scripted focal loss in a process rounds otherwise than later
+    ones, which it is optimised for."""
     trained(distiller(), [batch()], None)
 
 

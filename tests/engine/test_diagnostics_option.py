@@ -34,7 +34,7 @@ def trained(teacher, output, *overrides: str):
 def test_a_run_writes_what_it_measures_and_has_the_weights_of_one_without(
     teacher, tmp_path, caplog
 ):
-    trained(teacher, tmp_path / "first")  # of a process, it may round otherwise than later ones
+    trained(teacher, tmp_path / "first")  # the scripted focal loss rounds otherwise
     plain, lines = trained(teacher, tmp_path / "plain")
     assert "diag" not in plain and not any(n.startswith("diag/") for row in lines for n in row)
     with caplog.at_level(logging.INFO, "dense_kd"):

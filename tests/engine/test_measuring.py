@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import copy
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
+from detectron2.utils import comm
 
 from dense_kd import BCKD, Distiller, MethodSet, Teacher
 from dense_kd.diagnostics.conflicts import conflicts
 from dense_kd.diagnostics.locations import compared_classes
-from dense_kd.diagnostics.masking import FRACTIONS
-from dense_kd.engine import RunError
+from dense_kd.diagnostics.masking import FRACTIONS, without_best
+from dense_kd.engine import RunError, measuring
 from dense_kd.engine.dry_run.scores import scores
 from dense_kd.engine.measuring import (
     EvaluationDistances,
@@ -22,12 +24,13 @@ from dense_kd.engine.measuring import (
     count_conflicts,
     masked_precision,
 )
-from helpers.builders import instances, tiny_fcos
+from helpers.builders import instances, tiny_autoassign, tiny_ddod, tiny_fcos, tiny_retinanet
 from helpers.checked_runs import load
+from helpers.two_processes import launch_two
 
 
-def pair_of(num_classes: int = 5, **options) -> Pair:
-    student, teacher = tiny_fcos(num_classes=5), tiny_fcos(seed=1, num_classes=num_classes)
+def pair_of(num_classes: int = 5, make=tiny_fcos, **options) -> Pair:
+    student, teacher = make(num_classes=5), make(seed=1, num_classes=num_classes)
     methods = MethodSet(bckd=BCKD(**options))
     model = Distiller(student=student, teacher=Teacher(teacher, None), methods=methods)
     return Pair(model, model.teacher, compared_classes(model))
@@ -66,13 +69,30 @@ def test_conflicts_are_counted_over_all_images():
     assert found.locations == 2 * (64 + 16 + 4)
 
 
-def test_without_masking_the_ap_is_that_of_the_detector_and_with_all_masked_it_is_less():
+def test_without_masking_the_ap_is_that_of_the_detector():
     pair, images = pair_of(), TestImages(load(), 2)
     found = masked_precision({"own": pair}, images)["own"]
     detected = [pair.teacher.detect(batch, "BGR")[0]["instances"] for batch in images]
     expected = scores(images.records, detected, {number: number for number in range(5)})
     assert found["masked"] == [100 * x for x in FRACTIONS] and len(found["ap50"]) == len(FRACTIONS)
     assert (found["ap"][0], found["ap50"][0]) == (expected.ap, expected.ap50)
+
+
+def test_what_is_evaluated_is_what_masking_leaves(monkeypatch):
+    pair, images, evaluated = pair_of(), TestImages(load(), 2), []
+
+    def recorded(records, found, classes):
+        evaluated.append([len(each) for each in found])
+        return scores(records, found, classes)
+
+    monkeypatch.setattr(measuring, "FRACTIONS", (0.0, 1.0))
+    monkeypatch.setattr(measuring, "scores", recorded)
+    masked_precision({"own": pair}, images)
+    for index, batch in enumerate(images):
+        left = without_best(pair.teacher_pass(batch), [batch[0]["instances"]], 1.0)
+        expected = pair.teacher.model.results(left, batch)[0]["instances"]
+        assert evaluated[1][index] == len(expected)
+    assert evaluated[1] != evaluated[0]
 
 
 def test_objects_get_the_teachers_numbers_and_those_without_one_are_left_out():
@@ -86,11 +106,11 @@ def test_objects_get_the_teachers_numbers_and_those_without_one_are_left_out():
     assert pair_of().dataset_classes() == {number: number for number in range(5)}
 
 
-def test_distances_of_an_evaluation_leave_model_and_random_generators_as_they_are():
-    model = pair_of().model.train()
+@pytest.mark.parametrize("make", [tiny_fcos, tiny_retinanet, tiny_autoassign, tiny_ddod])
+def test_distances_of_an_evaluation_leave_model_and_random_generators_as_they_are(make):
+    model = pair_of(make=make).model.train()
     model.student.backbone.eval()  # as where a part is frozen
-    before = copy.deepcopy(model.student.state_dict())
-    normalizer = model.student.loss_normalizer.clone()
+    before = {name: value.clone() for name, value in tensors(model.student)}
     states = torch.get_rng_state(), np.random.get_state()[1].copy()
     measured = EvaluationDistances(load(), model, 2)
     first = measured.run()
@@ -99,5 +119,23 @@ def test_distances_of_an_evaluation_leave_model_and_random_generators_as_they_ar
     assert torch.equal(states[0], torch.get_rng_state())
     assert (states[1] == np.random.get_state()[1]).all()
     assert model.training and model.student.head.training and not model.student.backbone.training
-    assert all(torch.equal(v, model.student.state_dict()[k]) for k, v in before.items())
-    assert torch.equal(normalizer, model.student.loss_normalizer)
+    assert all(torch.equal(value, before[name]) for name, value in tensors(model.student))
+
+
+def tensors(module) -> list:
+    """Parameters and buffers, also those that are not in the state dict."""
+    return [*module.named_parameters(), *module.named_buffers()]
+
+
+def worker(output: str) -> None:
+    model = pair_of(make=tiny_autoassign).model
+    found = EvaluationDistances(load(), model, 3).run()
+    Path(output, f"{comm.get_rank()}.json").write_text(json.dumps(found))
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(tmp_path):
+    launch_two(worker, tmp_path)
+    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    one = EvaluationDistances(load(), pair_of(make=tiny_autoassign).model, 3).run()
+    assert found[0] == found[1] == pytest.approx(one, rel=1e-5)

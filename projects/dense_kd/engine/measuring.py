@@ -163,7 +163,8 @@ def masked_precision(
 class EvaluationDistances:
     """Distances of the student to teacher and labels during a run (CrossKD, Figure 6).
 
-    What it measures changes neither the model nor the random generators.
+    What it measures changes neither the model nor the random generators. Each of several processes
+    measures all of the images: assigners may exchange what they count.
     """
 
     def __init__(self, cfg: DictConfig, model: Distiller, number: int):
@@ -183,7 +184,7 @@ class EvaluationDistances:
         self._pair = Pair(model, model.teacher, compared_classes(model))
 
     def run(self) -> dict[str, float]:
-        """{"distance_teacher", "distance_truth"} as of :class:`Distances`, in float32."""
+        """{"distance_teacher", "distance_truth"}, means as :class:`Distances` has them."""
         state, student = random_state(), self._pair.model.student
         modes = [(module, module.training) for module in student.modules()]
         found = Distances(0.0, 0.0, 0)

@@ -122,8 +122,7 @@ def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") ->
     if distiller:
         check_teacher_classes(cfg, "train", distiller.teacher)
         number = select(cfg, "train.diagnostics.images", 0)
-        if number and comm.is_main_process():  # the others wait for its evaluation
-            measured = EvaluationDistances(cfg, distiller, number)
+        measured = EvaluationDistances(cfg, distiller, number) if number else None
 
     mapped = fixed_images(cfg) if select(cfg, "train.maps.period", 0) else {}
 
@@ -146,14 +145,16 @@ def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") ->
     def test(evaluation: Evaluation) -> dict[str, Any]:
         results.update(evaluation.run(model))
         if measured is not None:
-            results["diag"] = measured.run()
-            ap = results.get("bbox", {}).get("AP")
-            logger.info(
-                "Mean L1 distance of the student's class scores: "
-                f"{results['diag']['distance_teacher']:.4g} to the teacher, "
-                f"{results['diag']['distance_truth']:.4g} to the labels"
-                + ("" if ap is None else f"; AP {ap:.1f}")
-            )
+            found = measured.run()
+            if comm.is_main_process():
+                results["diag"] = found
+                ap = results.get("bbox", {}).get("AP")
+                logger.info(
+                    "Mean L1 distance of the student's class scores: "
+                    f"{found['distance_teacher']:.4g} to the teacher, "
+                    f"{found['distance_truth']:.4g} to the labels"
+                    + ("" if ap is None else f"; AP {ap:.1f}")
+                )
         return results
 
     trainer.register_hooks(
