@@ -122,7 +122,7 @@ def test_classes_that_cannot_be_compared_are_said_once_and_shares_are_measured(c
     with caplog.at_level(logging.WARNING):
         found = written(trained(model, [batch(), batch()], 1))
     assert set(found) == {"share_detection", "share_pkd", "seconds"}
-    assert caplog.text.count("Agreement and conflicts are not measured: the classes of") == 1
+    assert caplog.text.count("Agreement and conflicts are not measured: which classes") == 1
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,6 @@ def test_conflicts_are_counted_over_all_images():
     each = []
     for batch in images:
         ours, theirs, targets = pair.passes(batch)
-        assert not pair.model.student.training
         each.append(conflicts(ours, theirs, targets))
     assert found == each[0] + each[1] and told == [(1, 2), (2, 2)]
     assert found.locations == 2 * (64 + 16 + 4)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Optional, cast
+from typing import Optional
 
 import torch
 from torch import Tensor
 
 from ..detectors import DenseDetector
 from ..distiller import Distiller
-from ..methods import KDMethod
-from ..methods.base.class_maps import BY_NAME, ClassMap, class_pairs
 from ..outputs import DensePass, Targets
 from .errors import DiagnosticsError
+from .methods_of_pair import class_correspondence, corresponding
 
 Classes = Optional[tuple[Tensor, Tensor]]
 """(K',) indices of the classes that correspond, in the student and in the teacher; None: all do,
@@ -26,29 +24,19 @@ def compared_classes(distiller: Distiller) -> Classes:
     Raises:
         DiagnosticsError: nothing says which classes correspond.
     """
-    methods = cast("Iterator[KDMethod]", distiller.kd.children())
-    given = (method.class_map for method in methods if method.class_map is not None)
-    return corresponding_classes(distiller.student, distiller.teacher.model, next(given, None))
+    return _indices(class_correspondence(distiller), distiller.student)
 
 
-def corresponding_classes(
-    student: DenseDetector, teacher: DenseDetector, class_map: ClassMap = None
-) -> Classes:
-    """Which classes correspond: as ``class_map`` says; or else all in order, if they are the same,
-    or those of equal name.
+def corresponding_classes(student: DenseDetector, teacher: DenseDetector) -> Classes:
+    """All in order if they are the same, or else those of equal name.
 
     Raises:
-        DiagnosticsError: nothing says which.
+        DiagnosticsError: nothing says which classes correspond.
     """
-    try:
-        pairs = class_pairs(class_map, student, teacher)
-    except ValueError:
-        try:
-            pairs = class_pairs(BY_NAME, student, teacher)
-        except ValueError as error:
-            raise DiagnosticsError(
-                f"the classes of student and teacher cannot be compared: {error}"
-            ) from error
+    return _indices(corresponding(student, teacher), student)
+
+
+def _indices(pairs: list[tuple[int, int]] | None, student: DenseDetector) -> Classes:
     if pairs is None:
         return None
     ours, theirs = torch.tensor(pairs, device=student.device).unbind(dim=1)

@@ -6,12 +6,13 @@ from typing import Any, TypeVar
 
 import torch
 
+from ..detectors import DenseDetector
 from ..distiller import Distiller
 from ..methods import CrossKD, KDMethod
 from ..methods.base.class_maps import BY_NAME, ClassMap, class_pairs
 from .errors import DiagnosticsError
 
-__all__ = ["class_correspondence", "method_of"]
+__all__ = ["class_correspondence", "corresponding", "method_of"]
 
 Method = TypeVar("Method", bound=KDMethod)
 
@@ -65,18 +66,37 @@ def class_correspondence(model: Distiller) -> list[tuple[int, int]] | None:
     Raises:
         DiagnosticsError: nothing says which correspond.
     """
+    return corresponding(model.student, model.teacher.model, _class_map(model))
+
+
+def corresponding(
+    student: DenseDetector, teacher: DenseDetector, class_map: ClassMap = None
+) -> list[tuple[int, int]] | None:
+    """As :func:`class_correspondence`, of any two detectors.
+
+    Args:
+        student, teacher: detectors.
+        class_map: None: the same classes, or else those of equal name.
+
+    Raises:
+        DiagnosticsError: nothing says which correspond.
+    """
+    class_map = _by_name_if_they_differ(student, teacher) if class_map is None else class_map
     try:
-        return class_pairs(_class_map(model), model.student, model.teacher.model)
+        return class_pairs(class_map, student, teacher)
     except ValueError as error:
         raise DiagnosticsError(f"which classes correspond is not known: {error}") from None
 
 
 def _class_map(model: Distiller) -> ClassMap:
-    """That of a method of the run, or else classes of equal name where the numbers differ."""
+    """That of a method of the run, or else classes of equal name where they differ."""
     for method in model.kd.children():
         if isinstance(method, KDMethod) and method.class_map is not None:
             return method.class_map
-    student, teacher = model.student, model.teacher.model
+    return _by_name_if_they_differ(model.student, model.teacher.model)
+
+
+def _by_name_if_they_differ(student: DenseDetector, teacher: DenseDetector) -> ClassMap:
     ours, theirs = student.class_names, teacher.class_names
     differ = student.num_classes != teacher.num_classes or ours != theirs
     return BY_NAME if differ and ours is not None and theirs is not None else None

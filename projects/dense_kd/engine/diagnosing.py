@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 
 from ..checkpoint import load_strictly
 from ..detectors import DenseDetector
@@ -21,9 +20,10 @@ from ..pairs import check_same_images
 from ..prediction.predictor import Predictor
 from ..teacher import Teacher
 from .building import build
-from .checks import RunError, check_run, load_config
+from .checks import check_run, load_config
 from .checks.data import detector_of
-from .checks.tree import select, target_of
+from .checks.tree import select
+from .distilled import distillation_config
 from .evaluating import weights_of
 from .measuring import Pair, Progress, TestImages, count_conflicts, masked_precision
 
@@ -71,8 +71,7 @@ def diagnose(
     """
     teachers = dict(teachers or {})
     _check_arguments(what, teachers, num_images)
-    cfg = load_config(config, [*overrides])
-    _check_distillation(config, cfg)
+    cfg = distillation_config(config, overrides)
     content: dict[str, Any] = {}
     if "distances" in what:
         content["distances"] = distances_of_run(cfg.train.output_dir)
@@ -153,17 +152,6 @@ def _check_arguments(
         raise DiagnosticsError(
             "distances are read from what the run has written, so neither images nor further "
             "teachers count; leave them out, or add conflicts or masking"
-        )
-
-
-def _check_distillation(config: str, cfg: DictConfig) -> None:
-    target = target_of(cfg.model) if isinstance(cfg.get("model"), DictConfig) else None
-    if not (isinstance(target, type) and issubclass(target, Distiller)):
-        raise RunError(
-            [
-                f"{config} is of no distillation; expected a config whose model is a Distiller, "
-                "with student, teacher and methods, as quickstart/distill"
-            ]
         )
 
 

@@ -1,8 +1,11 @@
-"""The checkpoint of a distillation run in its Distiller again, to be looked at."""
+"""Distillations to be looked at: their config, and a checkpoint of their run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from omegaconf import DictConfig
 
 from ..checkpoint import (
     METHOD_PREFIX,
@@ -15,6 +18,31 @@ from ..checkpoint import (
 from ..checkpoint.layouts.formats import model_state
 from ..checkpoint.reading.weights import weights_of
 from ..distiller import Distiller
+from .checks import RunError, load_config
+from .checks.tree import target_of
+
+
+def distillation_config(config: str, overrides: Sequence[str]) -> DictConfig:
+    """A config whose model is a Distiller.
+
+    Args:
+        config: its name or path.
+        overrides: of it.
+
+    Raises:
+        RunError: it cannot be loaded, or its model is another one.
+    """
+    cfg = load_config(config, overrides)
+    model = cfg.get("model")
+    target = target_of(model) if isinstance(model, DictConfig) else None
+    if not (isinstance(target, type) and issubclass(target, Distiller)):
+        raise RunError(
+            [
+                f"{config} is of no distillation; expected a config whose model is a Distiller, "
+                "with student, teacher and methods, as quickstart/distill"
+            ]
+        )
+    return cfg
 
 
 def load_distilled(model: Distiller, path: str) -> set[str]:

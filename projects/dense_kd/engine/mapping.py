@@ -23,11 +23,11 @@ from ..prediction.folder import find_images, free_places
 from ..prediction.images import pixels_of
 from .annotated import AnnotatedImages
 from .building import build
-from .checks import RunError, check_run, load_config
+from .checks import RunError, check_run
 from .checks.data import dataset_names
 from .checks.errors import choice
-from .checks.tree import select, target_of
-from .distilled import load_distilled
+from .checks.tree import select
+from .distilled import distillation_config, load_distilled
 from .evaluating import last_checkpoint, weights_of
 
 __all__ = ["Written", "write_maps"]
@@ -92,7 +92,7 @@ def write_maps(
     _check_arguments(what, against, category, index, suffix)
     found = find_images(images, leave_out=output)
     places = free_places(found, Path(output))
-    cfg = _distillation(config, overrides)
+    cfg = distillation_config(config, overrides)
     given = any(override.startswith("train.init_checkpoint=") for override in overrides)
     if weights is None and not given:
         weights = weights_of(config, [*overrides])
@@ -182,20 +182,6 @@ def _check_arguments(
                 f"{option} ({value}) has no effect, since it is for the figure {name} and only "
                 f"{', '.join(what)} are made; add {name}, or leave it out"
             )
-
-
-def _distillation(config: str, overrides: Sequence[str]) -> DictConfig:
-    cfg = load_config(config, overrides)
-    model = cfg.get("model")
-    target = target_of(model) if isinstance(model, DictConfig) else None
-    if not (isinstance(target, type) and issubclass(target, Distiller)):
-        raise RunError(
-            [
-                f"{config} is of no distillation; expected a config whose model is a Distiller, "
-                "with student, teacher and methods, as quickstart/distill"
-            ]
-        )
-    return cfg
 
 
 def _checked(cfg: DictConfig) -> str:

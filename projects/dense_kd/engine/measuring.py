@@ -17,6 +17,7 @@ from ..diagnostics.conflicts import Conflicts, conflicts
 from ..diagnostics.distances import Distances, distances
 from ..diagnostics.locations import Classes, compared_classes
 from ..diagnostics.masking import FRACTIONS, without_best
+from ..diagnostics.passes import evaluating
 from ..distiller import Distiller
 from ..outputs import DensePass, Targets
 from ..teacher import Teacher
@@ -78,8 +79,7 @@ class Pair:
     def passes(self, batch: list[dict[str, Any]]) -> tuple[DensePass, DensePass, Targets]:
         """Passes of student and teacher in eval mode, and the student's targets."""
         student = self.model.student
-        student.eval()
-        with full_precision(student.device):
+        with evaluating(student), full_precision(student.device):
             theirs = self.teacher_pass(batch)
             ours = student.run(student.preprocess_image(batch))
             assigned_by = theirs if self.model.targets_from_teacher else ours
@@ -185,15 +185,12 @@ class EvaluationDistances:
 
     def run(self) -> dict[str, float]:
         """{"distance_teacher", "distance_truth"}, means as :class:`Distances` has them."""
-        state, student = random_state(), self._pair.model.student
-        modes = [(module, module.training) for module in student.modules()]
+        state = random_state()
         found = Distances(0.0, 0.0, 0)
         try:
             for batch in self._images:
                 ours, theirs, targets = self._pair.passes(batch)
                 found += distances(ours, theirs, targets, classes=self._pair.classes)
         finally:
-            for module, training in modes:
-                module.training = training
             set_random_state(state)
         return {"distance_teacher": found.teacher, "distance_truth": found.truth}
