@@ -121,7 +121,7 @@ def bckd_figure(model: Distiller, passes: Passes, other: DensePass | None = None
     Raises:
         DiagnosticsError: the predictions of the two do not correspond.
     """
-    method, unit = method_of(model, BCKD), f"|difference of score sums|, at most {BOUND:g}"
+    method, unit = method_of(model, BCKD), f"|difference|, at most {BOUND:g}"
     errors = score_sum_error(method, passes.student, passes.teacher)
     rows = [_row(passes, "student", "teacher - student", errors, unit, high=BOUND)]
     if other is not None:

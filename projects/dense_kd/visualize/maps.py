@@ -145,7 +145,8 @@ def _draw_boxes(
 ) -> None:
     left, top = corner
     for x1, y1, x2, y2 in boxes:
-        for colour, line in (("black", 1.6), ("white", 0.8)):
+        # Thin over a map, which they would cover where objects are many.
+        for colour, line in (("black", 0.9 if dotted else 1.6), ("white", 0.45 if dotted else 0.8)):
             box = Rectangle(
                 (left + x1, top + y1),
                 x2 - x1,
@@ -153,7 +154,7 @@ def _draw_boxes(
                 fill=False,
                 edgecolor=colour,
                 linewidth=line,
-                linestyle=(0, (3, 2)) if dotted else "-",
+                linestyle=(0, (3, 4)) if dotted else "-",
             )
             axes.add_patch(box)
 
