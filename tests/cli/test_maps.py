@@ -184,3 +184,15 @@ def test_what_is_wrong_is_said_without_a_traceback(run, capsys):
 def test_no_weights_are_an_error_that_says_so(workspace, capsys):
     assert maps("quickstart/distill", "--images", images()[0]) == 1
     assert "holds no checkpoint of a run" in capsys.readouterr().err
+
+
+def test_gradients_are_drawn_of_each_method_and_left_out_where_nothing_is_annotated(run, capsys):
+    first = images()[0]
+    shutil.copy(first, "other.png")
+    asked = ["quickstart/distill", "--images", first, "other.png", "--what", "bckd,gradients"]
+    assert maps(*asked, "--arrays") == 0
+    with np.load(f"maps/{first.stem}/gradients.npz") as arrays:
+        assert {name.rsplit("_", 1)[0] for name in arrays} == {"detection", "bckd"}
+        assert arrays["bckd_p3"].shape == (8, 8) and arrays["bckd_p3"].max() > 0
+    assert not Path("maps/other/gradients.png").exists()
+    assert "gradients: " in capsys.readouterr().out

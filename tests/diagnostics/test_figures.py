@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
+import torch
 
 from dense_kd import BCKD, CrossKD, Distiller, MethodSet, Teacher
 from dense_kd.diagnostics.errors import DiagnosticsError
-from dense_kd.diagnostics.figures import bckd_figure, crosskd_figure, pgd_figure, tid_figure
+from dense_kd.diagnostics.figures import (
+    bckd_figure,
+    crosskd_figure,
+    gradient_figure,
+    pgd_figure,
+    tid_figure,
+)
 from dense_kd.diagnostics.methods_of_pair import method_of
 from dense_kd.diagnostics.passes import Passes, image_of, run_passes
+from dense_kd.methods import KDMethod
+from dense_kd.methods.base.kd_method import Needs
 from helpers.builders import batch, instances, tiny_fcos
 from helpers.hand_made import hand_made_pass
 
@@ -150,3 +161,47 @@ def _annotated() -> list[dict]:
     for image in inputs:
         image["instances"].gt_classes %= 2
     return inputs
+
+
+class OfTaps(KDMethod):
+    """It reads the first features of both towers."""
+
+    needs = Needs(taps=(("cls", 1), ("bbox", 1)))
+
+    def forward(self, student, teacher, step):
+        raise NotImplementedError
+
+
+def test_gradients_are_those_at_the_features_that_a_loss_acts_on():
+    p3, p4 = (torch.ones(1, 2, *size, requires_grad=True) for size in SIZES)
+    of_cls, of_bbox = ([2 * p3, 2 * p4] for _ in range(2))
+    student = dataclasses.replace(
+        STUDENT, features=[p3, p4], taps={("cls", 1): of_cls, ("bbox", 1): of_bbox}
+    )
+    losses = {
+        # (3, 4) over the channels of the second cell of P3.
+        "loss_cls": 3 * p3[0, 0, 0, 1] + 4 * p3[0, 1, 0, 1],
+        # 6 and 8 at the first cell of P3 of each tower, and at the pyramid twice as much.
+        "kd_both_loss": 6 * of_cls[0][0, 0, 0, 0] + 8 * of_bbox[0][0, 1, 0, 0],
+        "kd_bckd_loss": p4[0, 1, 0, 0] * 2,
+    }
+    teacher = Teacher(tiny_fcos(seed=1), None)
+    methods = MethodSet(both=OfTaps(), bckd=BCKD())
+    pair = Distiller(student=tiny_fcos(), teacher=teacher, methods=methods)
+    rows = {row.name: row for row in gradient_figure(pair, losses, student, LEVELS).rows}
+    detection, both, bckd = (rows[name] for name in ("detection", "both", "bckd"))
+    assert levels_of(detection) == [[[0, 5]], [[0]]] and detection.high == 5
+    assert levels_of(both) == [[[10, 0]], [[0]]] and both.high == 10
+    assert levels_of(bckd) == [[[0, 0]], [[2]]] and bckd.high == 2
+    assert detection.title == "detection losses, pyramid" and bckd.title == "BCKD, pyramid"
+    assert both.title == "OfTaps, cls tower 1 and bbox tower 1"
+    assert [panel.place for panel in both.panels] == ["P3 (stride 8)", "P4 (stride 16)"]
+    assert p3.grad is None
+
+
+def test_gradients_of_a_loss_that_is_0_have_a_scale_all_the_same():
+    features = [torch.ones(1, 2, *size, requires_grad=True) for size in SIZES]
+    student = dataclasses.replace(STUDENT, features=features)
+    losses = {"loss_cls": sum(level.sum() * 0 for level in features)}
+    (row,) = gradient_figure(MODEL, losses, student, LEVELS).rows
+    assert levels_of(row) == [[[0, 0]], [[0]]] and row.high == 1

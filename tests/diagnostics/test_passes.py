@@ -9,7 +9,7 @@ import torch
 
 from dense_kd import BCKD, CrossKD, Distiller, MethodSet, Teacher
 from dense_kd.diagnostics.methods_of_pair import method_of
-from dense_kd.diagnostics.passes import image_of, run_passes
+from dense_kd.diagnostics.passes import image_of, run_passes, training_losses
 from helpers.builders import batch, tiny_ddod, tiny_fcos, tiny_gfl, tiny_retinanet
 
 
@@ -113,3 +113,17 @@ def test_one_image_of_a_batch_has_all_that_the_batch_has():
     bare = image_of(run_passes(distiller(tiny_retinanet(), tiny_retinanet(seed=1)),
                                [{"image": batch()[0]["image"]}]), 0)  # fmt: skip
     assert bare.targets is bare.ground_truth is bare.cross is None
+
+
+def test_losses_to_look_at_are_those_of_a_step_after_the_warmup_and_leave_the_model_as_it_was():
+    warm, usual = (distiller(tiny_fcos(norm="BN"), bckd=BCKD(warmup_iters=n)) for n in (9, 0))
+    expected = copy.deepcopy(usual).train()(batch())
+    warm.eval()
+    state = copy.deepcopy(warm.state_dict())
+    losses, student = training_losses(warm, batch())
+    assert losses.keys() == expected.keys()
+    assert all(torch.equal(losses[key], value) for key, value in expected.items())
+    (gradient,) = torch.autograd.grad(losses["kd_bckd_loss_cls"], student.features[:1])
+    assert gradient.abs().sum() > 0
+    assert not warm.training and next(warm.kd.children()).warmup_iters == 9
+    assert all(torch.equal(state[key], value) for key, value in warm.state_dict().items())

@@ -13,7 +13,7 @@ EXAMPLES = [
     "dense-kd maps quickstart/distill --images datasets/shapes/val/000002.png --what tid --arrays",
     "dense-kd maps quickstart/distill --images photos --against output/quickstart/student",
 ]
-FIGURES = "bckd,crosskd,pgd,tid"
+FIGURES = "bckd,crosskd,gradients,pgd,tid"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--what",
         default=FIGURES,
         metavar="FIGURES",
-        help="BCKD's Figure 3, CrossKD's 2, PGD's 1 and 2, TID's 4 (%(default)s)",
+        help="BCKD's Figure 3, CrossKD's 2 and 5, PGD's 1 and 2, TID's 4 (%(default)s)",
     )
     option(
         "--against",
@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--arrays", action="store_true", help="write the maps as .npz, too")
     parser.epilog = (
         "Without WEIGHTS, or train.init_checkpoint=FILE, the student is the last checkpoint of\n"
-        "the config's own run. PGD and TID need objects: those of the config's test set.\n\n"
+        "the config's own run. Gradients, PGD and TID need objects: those of the\n"
+        "config's test set.\n\n"
         f"{parser.epilog}"
     )
 

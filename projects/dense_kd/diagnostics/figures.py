@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from detectron2.structures import Instances
+from torch import Tensor
 
 from ..distiller import Distiller
-from ..methods import BCKD, PGD, TID
+from ..methods import BCKD, PGD, TID, KDMethod
 from ..outputs import DensePass
 from .errors import DiagnosticsError
+from .gradients import DETECTION, gradient_maps, loss_groups
 from .maps import (
     BOUND,
     Levels,
@@ -27,8 +29,8 @@ from .maps import (
 from .methods_of_pair import class_correspondence, method_of
 from .passes import Passes
 
-__all__ = ["MapFigure", "MapPanel", "MapRow", "bckd_figure", "crosskd_figure", "pgd_figure",
-           "tid_figure"]  # fmt: skip
+__all__ = ["MapFigure", "MapPanel", "MapRow", "bckd_figure", "crosskd_figure", "gradient_figure",
+           "pgd_figure", "tid_figure"]  # fmt: skip
 
 QUALITY = "quality"
 STRATEGIES = {
@@ -245,6 +247,33 @@ def tid_figure(model: Distiller, passes: Passes) -> MapFigure:
         for key, (title, unit, high) in titles.items()
     ]
     return MapFigure("TID, Figure 4: values of both tasks, and areas", rows, _boxes(passes))
+
+
+def gradient_figure(
+    model: Distiller, losses: Mapping[str, Tensor], student: DensePass, level_names: list[str]
+) -> MapFigure:
+    """CrossKD's Figure 5: what each method asks of the features that it acts on.
+
+    These are the features of the towers that it reads, together those of both where it reads both,
+    and else the pyramid, where the student's own losses are, too. Each row has a scale of its own.
+
+    Args:
+        model: the distiller.
+        losses, student: of :func:`.passes.training_losses`, of one image.
+        level_names: L names.
+    """
+    methods = {name: m for name, m in model.kd.named_children() if isinstance(m, KDMethod)}
+    rows = []
+    for name, loss in loss_groups(losses, methods).items():
+        taps = () if name == DETECTION else methods[name].needs.taps
+        places = [student.taps[tap] for tap in taps] or [student.features]
+        of_places = [gradient_maps({name: loss}, features)[name] for features in places]
+        found = [torch.stack(each).norm(dim=0)[0].cpu().numpy() for each in zip(*of_places)]
+        where = " and ".join(f"{branch} tower {depth}" for branch, depth in taps) or "pyramid"
+        kind = "detection losses" if name == DETECTION else type(methods[name]).__name__
+        panels = [MapPanel(*each) for each in zip(level_names, found, student.strides)]
+        rows.append(MapRow(name, f"{kind}, {where}", panels, "|gradient|", high=_largest([found])))
+    return MapFigure("CrossKD, Figure 5: gradients at the features that losses act on", rows)
 
 
 def _row(

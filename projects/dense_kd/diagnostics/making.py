@@ -12,14 +12,21 @@ from ..distiller import Distiller
 from ..methods import CrossKD
 from ..outputs import DensePass
 from .errors import DiagnosticsError
-from .figures import MapFigure, bckd_figure, crosskd_figure, pgd_figure, tid_figure
+from .figures import (
+    MapFigure,
+    bckd_figure,
+    crosskd_figure,
+    gradient_figure,
+    pgd_figure,
+    tid_figure,
+)
 from .methods_of_pair import method_of
-from .passes import evaluating, run_passes
+from .passes import evaluating, run_passes, training_losses
 
 __all__ = ["FIGURES", "OF_OBJECTS", "FigureMaker", "check_figures"]
 
-FIGURES = ("bckd", "crosskd", "pgd", "tid")
-OF_OBJECTS = ("pgd", "tid")
+FIGURES = ("bckd", "crosskd", "gradients", "pgd", "tid")
+OF_OBJECTS = ("gradients", "pgd", "tid")
 """Those that need the objects of an image."""
 
 
@@ -53,6 +60,7 @@ class FigureMaker:
         check_figures(what)
         self.model, self.what, self.other = model, tuple(what), other
         self.category, self.category_name, self.index = category, category_name, index
+        self.untrained = tuple(untrained)
         self.crosskd: CrossKD | None = None
         self.no_cross = ""
         if "crosskd" not in what:
@@ -90,6 +98,7 @@ class FigureMaker:
             "crosskd": lambda: crosskd_figure(
                 self.model, passes, self.category, self.category_name
             ),
+            "gradients": lambda: self._gradients(inputs, passes.level_names),
             "pgd": lambda: pgd_figure(self.model, passes, self.index),
             "tid": lambda: tid_figure(self.model, passes),
         }
@@ -105,6 +114,18 @@ class FigureMaker:
         if self.no_cross and "crosskd" in found:
             left_out["crosskd"] = self.no_cross
         return found, left_out
+
+
+    def _gradients(self, inputs: dict[str, Any], level_names: list[str]) -> MapFigure:
+        if "instances" not in inputs:
+            raise DiagnosticsError("losses need the objects of the image; it has no annotations")
+        if self.untrained:
+            raise DiagnosticsError(
+                f"the checkpoint does not have the parameters that {', '.join(self.untrained)} "
+                "trains, and their gradients would be of random ones; give one of its run"
+            )
+        losses, student = training_losses(self.model, [inputs])
+        return gradient_figure(self.model, losses, student, level_names)
 
 
 def check_figures(what: Sequence[str]) -> None:

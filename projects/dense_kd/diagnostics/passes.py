@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +14,10 @@ from torch import Tensor, nn
 
 from ..compat import full_precision
 from ..distiller import Distiller
-from ..methods import CrossKD
+from ..methods import CrossKD, KDMethod
 from ..outputs import DensePass, Targets
 
-__all__ = ["Passes", "image_of", "run_passes"]
+__all__ = ["Passes", "image_of", "run_passes", "training_losses"]
 
 
 @dataclasses.dataclass
@@ -70,6 +71,33 @@ def run_passes(
             cross = crosskd.cross_predictions(ours, theirs, model.teacher.resume)
     names = [name.upper() for name in student.head_in_features]
     return Passes(ours, theirs, names, ground_truth, targets, cross)
+
+
+def training_losses(
+    model: Distiller, batched_inputs: list[dict[str, Any]]
+) -> tuple[dict[str, Tensor], DensePass]:
+    """The losses of a training step, at the full weights of the methods, and the student's pass.
+
+    The graph between the two is kept. The step is one of a copy: statistics and iterations of
+    ``model`` stay as they are. Batch norms that learn use those of the batch, as in training.
+
+    Args:
+        model: its teacher is loaded if it is not.
+        batched_inputs: N dicts of detectron2's DatasetMapper, with "instances".
+
+    Raises:
+        ValueError: an image or its ground truth is not what the student takes.
+        CheckpointError: the teacher's weights cannot be loaded.
+    """
+    twin, passes = copy.deepcopy(model).train(), []
+    for method in twin.kd.children():
+        if isinstance(method, KDMethod):
+            method.warmup_iters = 0
+    twin.kd.register_forward_hook(lambda module, given, losses: passes.append(given[0]))
+    with torch.enable_grad(), full_precision(twin.student.device):
+        losses = twin(batched_inputs)
+    (student,) = passes
+    return losses, student
 
 
 @contextmanager
