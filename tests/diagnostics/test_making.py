@@ -6,7 +6,7 @@ import pytest
 
 from dense_kd import BCKD, CrossKD, Distiller, MethodSet, Teacher
 from dense_kd.diagnostics.errors import DiagnosticsError
-from dense_kd.diagnostics.making import FIGURES, FigureMaker
+from dense_kd.diagnostics.making import FIGURES, OF_OBJECTS, FigureMaker
 from helpers.builders import batch, tiny_fcos, tiny_retinanet
 
 
@@ -21,9 +21,10 @@ def test_an_annotated_image_has_all_and_another_one_those_without_objects():
     assert [*figures] == [*FIGURES] and left_out == {}
     figures, left_out = maker.figures({"image": batch()[0]["image"]})
     assert [*figures] == ["bckd", "crosskd"]
-    assert "no annotations" in left_out["pgd"] and "no annotations" in left_out["tid"]
+    assert [*left_out] == [*OF_OBJECTS]
+    assert all("no annotations" in why for why in left_out.values())
     _, left_out = maker.figures(batch()[0], no_truth="the dataset is gone")
-    assert left_out == {"pgd": "the dataset is gone", "tid": "the dataset is gone"}
+    assert left_out == dict.fromkeys(OF_OBJECTS, "the dataset is gone")
 
 
 def test_what_the_pair_does_not_allow_is_left_out_with_the_reason():
@@ -43,7 +44,17 @@ def test_what_the_pair_does_not_allow_is_left_out_with_the_reason():
     assert "the convolutions that cross trains" in left_out["crosskd"]
 
 
+def test_gradients_of_parameters_that_no_run_has_trained_are_left_out():
+    maker = FigureMaker(
+        distiller(tiny_fcos(), pkd=BCKD()), ["bckd", "gradients"], untrained={"pkd"}
+    )
+    figures, left_out = maker.figures(batch()[0])
+    assert [*figures] == ["bckd"] and "parameters that pkd trains" in left_out["gradients"]
+
+
 @pytest.mark.parametrize("what", [[], ["bckd", "bckd"], ["gradcam"]])
 def test_a_figure_that_there_is_not_is_refused(what: list[str]):
-    with pytest.raises(DiagnosticsError, match="expected one or more of bckd, crosskd, pgd, tid"):
+    with pytest.raises(
+        DiagnosticsError, match="expected one or more of bckd, crosskd, gradients, "
+    ):
         FigureMaker(distiller(tiny_fcos(), bckd=BCKD()), what)

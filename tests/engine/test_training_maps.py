@@ -58,7 +58,9 @@ def test_training_is_what_it_is_without_them():
             optimizer.step()
             if drawing:
                 hook.after_step()
-        assert len(hook.trainer.storage.put_image.call_args_list) == (8 if drawing else 0)
+        assert len(hook.trainer.storage.put_image.call_args_list) == (
+            2 * len(FIGURES) if drawing else 0
+        )
         found.append({**model.state_dict(), "rng": torch.get_rng_state(),
                       "normalizer": model.student.loss_normalizer})  # fmt: skip
     assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())

@@ -115,7 +115,6 @@ class FigureMaker:
             left_out["crosskd"] = self.no_cross
         return found, left_out
 
-
     def _gradients(self, inputs: dict[str, Any], level_names: list[str]) -> MapFigure:
         if "instances" not in inputs:
             raise DiagnosticsError("losses need the objects of the image; it has no annotations")
