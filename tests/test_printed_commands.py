@@ -23,6 +23,9 @@ RUN_BY = {
     "dense-kd eval gfl/": "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_eval",
     "dense-kd report output/": "cli/test_report.py::test_seeds_are_one_row_and_titles_are_given",
     "dense-kd maps quickstart/": "cli/test_maps.py::test_what_needs_objects_is_left_out_with_the_r",
+    "dense-kd maps bccd/": "cli/test_maps.py::test_it_writes_figures_and_arrays_of_the_last",
+    "dense-kd eval bccd/": "cli/test_eval.py::test_numbers_and_errors_of_an_evaluation",
+    "dense-kd errors datasets/": "cli/test_errors.py::test_it_prints_tables_and_writes_numbers",
     "dense-kd data bccd": "data/test_bccd.py::test_it_is_fetched_once_and_registered",
     "export DETECTRON2_DATASETS=": "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained",
     "python tools/lazyconfig_train_net.py --config-file distill.py": (
