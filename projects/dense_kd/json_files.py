@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .checkpoint import replace_atomically
 
-__all__ = ["read_json", "write_json"]
+__all__ = ["read_json", "without_nan", "write_json"]
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -25,3 +27,12 @@ def write_json(file: Path, content: dict[str, Any]) -> None:
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_atomically(str(file), lambda stream: stream.write(text.encode()))
+
+
+def without_nan(content: Any) -> Any:
+    """The same with None for what is undefined, as JSON has no NaN."""
+    if isinstance(content, Mapping):
+        return {key: without_nan(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

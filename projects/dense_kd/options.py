@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from .arguments import is_integer, is_number
@@ -143,3 +144,12 @@ def _is_not_negative(value: Any) -> bool:
 def _listed(values: dict[str, Any]) -> str:
     *first, last = (f"{name}={value!r}" for name, value in values.items())
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def split_title(text: str) -> tuple[str, str]:
+    """(title, place) of what is given as PLACE or TITLE=PLACE; the title is "" if there is none.
+
+    A text that is the name of a file or folder is that, whatever is in it.
+    """
+    title, separator, place = text.partition("=")
+    return (title, place) if separator and not Path(text).exists() else ("", text)

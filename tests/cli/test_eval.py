@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 import torch
-from detectron2.config import instantiate
+from detectron2.config import LazyConfig, instantiate
 
 from dense_kd import get_config
 from dense_kd.cli import main
@@ -95,6 +95,15 @@ def test_errors_are_written_where_the_run_is_unless_a_folder_is_given(tmp_path, 
     assert not stale.exists()  # or those of another evaluation could be taken for this one's
     given = "dataloader.evaluator.output_dir=mine"
     assert asked("quickstart/student", __file__, given, "--errors").opts[-1].endswith('="mine"')
+
+
+def test_errors_of_a_config_as_a_run_has_saved_it_are_analysed_too(tmp_path):
+    pytest.importorskip("hotcoco")
+    saved = str(tmp_path / "config.yaml")
+    LazyConfig.save(get_config("quickstart/student.py"), saved)
+    folder = (tmp_path / "out").as_posix()
+    args = asked(saved, __file__, f"train.output_dir={folder}", "--errors")
+    assert args.opts[-1] == f'dataloader.evaluator.output_dir="{folder}/inference"'
 
 
 def test_errors_of_an_evaluator_that_keeps_no_detections_are_refused(tmp_path, capsys):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 from .arguments import add_config, take_names
+from .progress import image_counter
 
 HELP = "measure teachers and labels against each other"
 EXAMPLES = [
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         what=[name.strip() for name in args.what.split(",")],
         teachers=_titled(args.teacher),
         num_images=args.images,
-        progress=_show if sys.stderr.isatty() else None,
+        progress=image_counter(),
     )
     print(as_text(content))
     if args.json:
@@ -116,7 +116,3 @@ def _titled(given: list[str]) -> dict[str, str]:
             )
         found[title] = source
     return found
-
-
-def _show(done: int, total: int) -> None:
-    print(f"\r{done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)

@@ -54,12 +54,12 @@ def run(args: argparse.Namespace) -> None:
 
 def titled(results: list[str]) -> dict[str, str]:
     """{title: file}; without a title, that of the folder or else of the file."""
+    from ..options import split_title
+
     found: dict[str, str] = {}
     for each in results:
-        title, separator, file = each.partition("=")
-        if not separator or Path(each).exists():
-            path = Path(each)
-            title, file = path.parent.name or path.stem, each
+        title, file = split_title(each)
+        title = title or Path(file).parent.name or Path(file).stem
         while title in found:
             title += "'"
         found[title] = file

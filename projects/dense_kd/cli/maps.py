@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from .arguments import add_config, is_override, take_names
+from .progress import image_counter
 
 HELP = "draw what teacher and student make of images, place by place"
 EXAMPLES = [
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         output=args.output,
         suffix=f".{args.format}",
         arrays=args.arrays,
-        progress=_show if sys.stderr.isatty() else None,
+        progress=image_counter(),
     )
     count = len(written.files)
     print(f"{count} {'file' if count == 1 else 'files'}: {args.output}")
@@ -76,7 +77,3 @@ def run(args: argparse.Namespace) -> int:
     for error in written.unreadable.values():
         print(f"dense-kd: {error}", file=sys.stderr)
     return 1 if written.unreadable else 0
-
-
-def _show(done: int, total: int) -> None:
-    print(f"\r{done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)

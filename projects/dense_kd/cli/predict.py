@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from .progress import image_counter
+
 HELP = "detect objects in images with the weights of a run"
 EXAMPLES = [
     "dense-kd predict output/quickstart/bckd/model_final.pth datasets/shapes/val",
@@ -57,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         args.output,
         draw=not args.no_images,
         batch_size=args.batch_size,
-        progress=_show if sys.stderr.isatty() else None,
+        progress=image_counter(),
     )
     print(f"{outcome.num_detections} detections in {outcome.num_images} images: {outcome.results}")
     if outcome.drawn is not None:
@@ -71,7 +73,3 @@ def run(args: argparse.Namespace) -> int:
     listed = outcome.results.with_name(UNREADABLE)
     print(f"dense-kd: {count} {what} could not be read, see {listed}", file=sys.stderr)
     return 1
-
-
-def _show(done: int, total: int) -> None:
-    print(f"\r{done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)

@@ -15,6 +15,7 @@ from ..methods import BCKD, PGD, TID, KDMethod
 from ..outputs import DensePass
 from .errors import DiagnosticsError
 from .gradients import DETECTION, gradient_maps, loss_groups
+from .locations import compared_classes
 from .maps import (
     BOUND,
     Levels,
@@ -26,7 +27,7 @@ from .maps import (
     student_sum_error,
     task_values,
 )
-from .methods_of_pair import class_correspondence, method_of
+from .methods_of_pair import method_of
 from .passes import Passes
 
 __all__ = ["MapFigure", "MapPanel", "MapRow", "bckd_figure", "crosskd_figure", "gradient_figure",
@@ -155,19 +156,20 @@ def crosskd_figure(
     """
     theirs, of_student, of_teacher = category, None, None
     try:
-        pairs = class_correspondence(model)
+        compared = compared_classes(model)
     except DiagnosticsError:
         if category is not None:
             raise
-        pairs = None
-    if pairs is not None:
-        of_student, of_teacher = torch.tensor(pairs, device=model.student.device).unbind(dim=1)
+        compared = None
+    if compared is not None:
+        of_student, of_teacher = compared
         if category is not None:
-            theirs = dict(pairs).get(category)
+            numbers = dict(zip(of_student.tolist(), of_teacher.tolist()))
+            theirs = numbers.get(category)
             if theirs is None:
                 raise DiagnosticsError(
                     f"category={category}: the teacher has no class that corresponds to it; "
-                    f"expected one of {sorted(dict(pairs))}"
+                    f"expected one of {sorted(numbers)}"
                 )
     passes_of = [("teacher", "teacher", passes.teacher, theirs, of_teacher)]
     if passes.cross is not None:

@@ -17,6 +17,7 @@ from ..methods import BCKD, PGD, TID
 from ..methods.pgd.weighting import FOREGROUNDS
 from ..outputs import DensePass, Targets
 from .errors import DiagnosticsError
+from .locations import location_labels, location_logits
 
 __all__ = [
     "BOUND",
@@ -99,15 +100,10 @@ def class_scores(
         raise DiagnosticsError(
             f"category={category}: expected a class of the detector, 0 to {dense.num_classes - 1}"
         )
-    found = []
-    for logits in dense.logits:
-        scores = logits[image].sigmoid()  # (Hl*Wl*A, K)
-        if category is not None:
-            scores = scores[:, [category]]
-        elif classes is not None:
-            scores = scores[:, classes]
-        found.append(scores.amax(dim=1).unflatten(0, (-1, dense.num_anchors)).amax(dim=1))
-    return _shaped(found, dense)
+    if category is not None:
+        classes = torch.tensor([category], device=dense.logits[0].device)
+    levels = (location_logits(dense, level, classes) for level in range(len(dense.logits)))
+    return _shaped([logits[image].amax(dim=1).sigmoid() for logits in levels], dense)
 
 
 @torch.no_grad()
@@ -122,11 +118,10 @@ def assigned_classes(
         image: of the batch.
         category: a class of the student, whose positives alone count; None: of all.
     """
-    positive = targets.foreground[image]  # (R,)
-    if category is not None:
-        positive = positive & (targets.labels[image] == category)
-    levels = positive.float().split(student.num_predictions)
-    found = [level.unflatten(0, (-1, student.num_anchors)).amax(dim=1) for level in levels]
+    found = []
+    for level in range(len(student.logits)):
+        wanted = location_labels(targets, student, level)[0][image]  # (Hl*Wl, K)
+        found.append(wanted.amax(dim=1) if category is None else wanted[:, category])
     return _shaped(found, student)
 
 

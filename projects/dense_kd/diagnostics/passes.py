@@ -16,6 +16,7 @@ from ..compat import full_precision
 from ..distiller import Distiller
 from ..methods import CrossKD, KDMethod
 from ..outputs import DensePass, Targets
+from ..teacher import Teacher
 
 __all__ = ["Passes", "image_of", "run_passes", "training_losses"]
 
@@ -42,7 +43,10 @@ class Passes:
 
 @torch.no_grad()
 def run_passes(
-    model: Distiller, batched_inputs: list[dict[str, Any]], crosskd: CrossKD | None = None
+    model: Distiller,
+    batched_inputs: list[dict[str, Any]],
+    crosskd: CrossKD | None = None,
+    teacher: Teacher | None = None,
 ) -> Passes:
     """Run student and teacher as a training step does, but in eval mode and without gradient.
 
@@ -52,23 +56,25 @@ def run_passes(
         model: its teacher is loaded if it is not.
         batched_inputs: N dicts of detectron2's DatasetMapper, with or without "instances".
         crosskd: prepared for this pair, for the cross-head predictions; None makes none.
+        teacher: another one than the model's.
 
     Raises:
         ValueError: an image or its ground truth is not what the student takes.
         CheckpointError: the teacher's weights cannot be loaded.
     """
+    teacher = model.teacher if teacher is None else teacher
     student, annotated = model.student, all("instances" in x for x in batched_inputs)
     with evaluating(student), full_precision(student.device):
         taps = () if crosskd is None else crosskd.needs.taps
         ground_truth = student.ground_truth(batched_inputs) if annotated else None
         images = student.preprocess_image(batched_inputs)
-        theirs = model.teacher.run(batched_inputs, images, student, taps)
+        theirs = teacher.run(batched_inputs, images, student, taps)
         ours = student.run(images, taps)
         targets = cross = None
         if ground_truth is not None:
             targets = student.targets(theirs if model.targets_from_teacher else ours, ground_truth)
         if crosskd is not None:
-            cross = crosskd.cross_predictions(ours, theirs, model.teacher.resume)
+            cross = crosskd.cross_predictions(ours, theirs, teacher.resume)
     names = [name.upper() for name in student.head_in_features]
     return Passes(ours, theirs, names, ground_truth, targets, cross)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from ..detectors import DenseDetector
 from ..diagnostics.errors import DiagnosticsError
 from ..diagnostics.locations import compared_classes, corresponding_classes
 from ..distiller import Distiller
+from ..json_files import without_nan
 from ..pairs import check_same_images
 from ..prediction.predictor import Predictor
 from ..teacher import Teacher
@@ -26,6 +25,7 @@ from .checks.tree import select
 from .distilled import distillation_config
 from .evaluating import weights_of
 from .measuring import Pair, Progress, TestImages, count_conflicts, masked_precision
+from .processes import read_metrics
 
 __all__ = ["OWN", "WHAT", "diagnose", "distances_of_run"]
 
@@ -97,14 +97,14 @@ def diagnose(
         content["conflicts"] = {
             title: {
                 **dataclasses.asdict(each),
-                "ratios": [*map(_or_none, each.ratios)],
-                "shares": [*map(_or_none, each.shares)],
+                "ratios": each.ratios,
+                "shares": each.shares,
             }
             for title, each in found.items()
         }
     if "masking" in what:
         content["masking"] = masked_precision(pairs, images, progress)
-    return content
+    return without_nan(content)
 
 
 def distances_of_run(folder: str) -> dict[str, list[float | None]]:
@@ -116,22 +116,18 @@ def distances_of_run(folder: str) -> dict[str, list[float | None]]:
     Raises:
         DiagnosticsError: the run has measured no distances.
     """
-    file, rows = Path(folder) / "metrics.json", []
-    if file.is_file():
-        for line in file.read_text("utf-8").splitlines():
-            row = json.loads(line)
-            if "diag/distance_teacher" in row:
-                rows.append(row)
+    rows = [row for row in read_metrics(Path(folder)) if "diag/distance_teacher" in row]
     if not rows:
         raise DiagnosticsError(
-            f"{file} has no distances; train with train.diagnostics.images=100, which measures "
-            "them on so many images of the test set at each evaluation"
+            f"{Path(folder) / 'metrics.json'} has no distances; train with "
+            "train.diagnostics.images=100, which measures them on so many images of the test set "
+            "at each evaluation"
         )
     return {
         "iteration": [row["iteration"] for row in rows],
-        "teacher": [_or_none(row["diag/distance_teacher"]) for row in rows],
-        "truth": [_or_none(row["diag/distance_truth"]) for row in rows],
-        "ap": [_or_none(row.get("bbox/AP", math.nan)) for row in rows],
+        "teacher": [row["diag/distance_teacher"] for row in rows],
+        "truth": [row["diag/distance_truth"] for row in rows],
+        "ap": [row.get("bbox/AP") for row in rows],
     }
 
 
@@ -168,7 +164,3 @@ def _named_teacher(title: str, source: str, device: str) -> Teacher:
             "dense_kd.detectors"
         )
     return Teacher(model, None)
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -19,7 +19,7 @@ from ..checkpoint.layouts.formats import model_state
 from ..checkpoint.reading.weights import weights_of
 from ..distiller import Distiller
 from .checks import RunError, load_config
-from .checks.tree import target_of
+from .checks.tree import is_call_of
 
 
 def distillation_config(config: str, overrides: Sequence[str]) -> DictConfig:
@@ -33,9 +33,7 @@ def distillation_config(config: str, overrides: Sequence[str]) -> DictConfig:
         RunError: it cannot be loaded, or its model is another one.
     """
     cfg = load_config(config, overrides)
-    model = cfg.get("model")
-    target = target_of(model) if isinstance(model, DictConfig) else None
-    if not (isinstance(target, type) and issubclass(target, Distiller)):
+    if not is_call_of(cfg.get("model"), Distiller):
         raise RunError(
             [
                 f"{config} is of no distillation; expected a config whose model is a Distiller, "

@@ -17,12 +17,13 @@ from tabulate import tabulate
 from .. import config as project
 from ..evaluation.analysis import read_results
 from ..evaluation.coco import DETECTIONS, require_hotcoco
-from ..evaluation.side_by_side import as_text, side_by_side, without_nan
-from ..json_files import write_json
+from ..evaluation.side_by_side import as_text, side_by_side
+from ..json_files import without_nan, write_json
 from ..recipes import PUBLISHED
 from . import command
 from .checks import RunError, load_config
-from .checks.tree import select
+from .checks.files import last_checkpoint
+from .checks.tree import is_call_of, select
 
 _OF_A_CLASS = re.compile(r"AP-(.+)")
 
@@ -47,7 +48,7 @@ def start(args: argparse.Namespace) -> None:
         quoted = weights.replace("\\", "\\\\").replace('"', '\\"')
         args.opts.append(f'{key}="{quoted}"')
     if args.errors:
-        args.opts.append(f'dataloader.evaluator.output_dir="{_folder_of_detections(args)}"')
+        _keep_detections(args)
     command.start(args, evaluate_and_print)
 
 
@@ -62,14 +63,14 @@ def evaluate_and_print(args: argparse.Namespace) -> dict[str, Any]:
         print(f"\n{tables(results)}", flush=True)
         content: dict[str, Any] = {"metrics": dict(results)}
         if args.errors:
-            content |= _errors(args)
+            content |= _errors(args.detections, args.dataset)
         if args.json:
             write_json(Path(args.json), without_nan(content))
     return results
 
 
-def _folder_of_detections(args: argparse.Namespace) -> str:
-    """Where the evaluator of a config is to write them; those of another evaluation are removed.
+def _keep_detections(args: argparse.Namespace) -> None:
+    """Have the evaluator write ``args.detections``, of ``args.dataset``; what is there is removed.
 
     Raises:
         RunError: it is not COCO's evaluator, which writes them.
@@ -77,29 +78,28 @@ def _folder_of_detections(args: argparse.Namespace) -> str:
     """
     require_hotcoco()
     cfg = load_config(args.config_file, args.opts)
-    target = select(cfg, "dataloader.evaluator._target_")
-    if not (isinstance(target, type) and issubclass(target, COCOEvaluator)):
+    evaluator = select(cfg, "dataloader.evaluator")
+    if not is_call_of(evaluator, COCOEvaluator):
+        found = select(cfg, "dataloader.evaluator._target_")
         raise RunError(
             [
-                f"--errors: the evaluator of {args.config_file} is {target!r}, and what it finds "
+                f"--errors: the evaluator of {args.config_file} is {found!r}, and what it finds "
                 "cannot be analysed; expected a COCOEvaluator, or no --errors"
             ]
         )
-    given = select(cfg, "dataloader.evaluator.output_dir")
-    folder = Path(str(given or Path(str(cfg.train.output_dir)) / "inference"))
-    (folder / DETECTIONS).unlink(missing_ok=True)
-    return folder.as_posix()
+    folder = Path(str(evaluator.get("output_dir") or Path(str(cfg.train.output_dir)) / "inference"))
+    args.detections, args.dataset = folder / DETECTIONS, evaluator.dataset_name
+    args.detections.unlink(missing_ok=True)
+    args.opts.append(f'dataloader.evaluator.output_dir="{folder.as_posix()}"')
 
 
-def _errors(args: argparse.Namespace) -> dict[str, Any]:
+def _errors(detections: Path, dataset: str) -> dict[str, Any]:
     """Print what :func:`side_by_side` finds of the evaluation that ran."""
-    evaluator = load_config(args.config_file, args.opts).dataloader.evaluator
-    file = Path(evaluator.output_dir) / DETECTIONS
-    if not file.exists() or not read_results(str(file)):
+    if not detections.exists() or not read_results(str(detections)):
         print("\nnothing was detected, so there are no errors to analyse", flush=True)
         return {}
-    annotations = MetadataCatalog.get(evaluator.dataset_name).json_file
-    found = side_by_side(annotations, {"evaluated": str(file)})
+    annotations = MetadataCatalog.get(dataset).json_file
+    found = side_by_side(annotations, {"evaluated": str(detections)})
     print(f"\n{as_text(found)}", flush=True)
     (run,) = found["runs"].values()
     return {"annotations": annotations, "run": run}
@@ -135,12 +135,6 @@ def weights_of(config: str, overrides: list[str]) -> str:
             f"none are published for {config}; give a file after the config, or train it first"
         ]
     )
-
-
-def last_checkpoint(folder: str | Path) -> str | None:
-    """The last checkpoint of the run in a folder, None if there is none."""
-    record = Path(folder) / "last_checkpoint"
-    return str(Path(folder) / record.read_text().strip()) if record.is_file() else None
 
 
 def tables(results: Mapping[str, Mapping[str, float]]) -> str:

@@ -26,9 +26,10 @@ from .building import build
 from .checks import RunError, check_run
 from .checks.data import dataset_names
 from .checks.errors import choice
+from .checks.files import last_checkpoint
 from .checks.tree import select
 from .distilled import distillation_config, load_distilled
-from .evaluating import last_checkpoint, weights_of
+from .evaluating import weights_of
 
 __all__ = ["Written", "write_maps"]
 

@@ -6,7 +6,7 @@ import functools
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from detectron2.structures import Instances
@@ -17,7 +17,7 @@ from ..diagnostics.conflicts import Conflicts, conflicts
 from ..diagnostics.distances import Distances, distances
 from ..diagnostics.locations import Classes, compared_classes
 from ..diagnostics.masking import FRACTIONS, without_best
-from ..diagnostics.passes import evaluating
+from ..diagnostics.passes import run_passes
 from ..distiller import Distiller
 from ..outputs import DensePass, Targets
 from ..teacher import Teacher
@@ -75,15 +75,10 @@ class Pair:
         with full_precision(student.device):
             return self.teacher.run(batch, student.preprocess_image(batch), student)
 
-    @torch.no_grad()
     def passes(self, batch: list[dict[str, Any]]) -> tuple[DensePass, DensePass, Targets]:
         """Passes of student and teacher in eval mode, and the student's targets."""
-        student = self.model.student
-        with evaluating(student), full_precision(student.device):
-            theirs = self.teacher_pass(batch)
-            ours = student.run(student.preprocess_image(batch))
-            assigned_by = theirs if self.model.targets_from_teacher else ours
-            return ours, theirs, student.targets(assigned_by, student.ground_truth(batch))
+        found = run_passes(self.model, batch, teacher=self.teacher)
+        return found.student, found.teacher, cast(Targets, found.targets)  # batches have objects
 
     def their_classes(self, truth: Instances) -> Instances:
         """The objects whose class the teacher has, with its numbers of the classes."""

@@ -14,9 +14,10 @@ from typing import Any
 from pycocotools.coco import COCO
 
 from .coco import (
-    RECALLS,
+    METRICS,
     EvaluationError,
     evaluate_boxes,
+    percent,
     read_annotations,
     require_hotcoco,
 )
@@ -30,7 +31,6 @@ __all__ = [
     "read_results",
 ]
 
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", *RECALLS)
 MAIN_ERRORS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
 SPECIAL_ERRORS = ("FalsePos", "FalseNeg")
 
@@ -119,7 +119,7 @@ class Analysis:
 
     def metrics(self) -> dict[str, float]:
         """The twelve of COCO, in percent; nan where undefined."""
-        return {name: _percent(v) for name, v in zip(METRICS, self._evaluation.stats)}
+        return {name: percent(v) for name, v in zip(METRICS, self._evaluation.stats)}
 
     def per_class(self) -> dict[str, dict[str, float]]:
         """{class: {"AP", "AP50", "AP75", "APs", "APm", "APl"}}, in percent; nan where undefined."""
@@ -137,7 +137,7 @@ class Analysis:
         for index, name in enumerate(self.class_names):
             parts = {k: precision[iou, ..., index, area, -1] for k, (iou, area) in places.items()}
             found[name] = {
-                key: _percent(part[part > -1].mean() if (part > -1).any() else -1)
+                key: percent(part[part > -1].mean() if (part > -1).any() else -1)
                 for key, part in parts.items()
             }
         return found
@@ -252,7 +252,3 @@ def _check(found: Sequence[Mapping[str, Any]], truth: COCO, source: str) -> None
                 f"{source}: {key}={other.get(key)!r} is not in the annotations; they are of "
                 "another dataset"
             )
-
-
-def _percent(value: float) -> float:
-    return 100 * float(value) if value >= 0 else float("nan")

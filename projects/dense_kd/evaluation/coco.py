@@ -20,12 +20,14 @@ from ..errors import DenseKDError, MissingExtraError
 __all__ = [
     "DETECTIONS",
     "IMPLEMENTATIONS",
+    "METRICS",
     "RECALLS",
     "COCOEvaluator",
     "EvaluationError",
     "accumulated",
     "check_implementation",
     "evaluate_boxes",
+    "percent",
     "read_annotations",
     "require_hotcoco",
 ]
@@ -43,6 +45,14 @@ DETECTIONS = "coco_instances_results.json"
 
 RECALLS = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """Average recall, with at most 1, 10 and 100 detections in an image, and with 100 by size."""
+
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", *RECALLS)
+"""The twelve numbers of COCO, in the order of ``stats``."""
+
+
+def percent(value: float) -> float:
+    """One of ``stats``, or a mean of ``precision``, in percent; nan where undefined, there -1."""
+    return 100 * float(value) if value >= 0 else float("nan")
 
 
 def read_annotations(file: str) -> COCO:
@@ -157,8 +167,8 @@ class COCOEvaluator(Detectron2COCOEvaluator):
         evaluated = evaluate_boxes(self._coco_api, results, img_ids, self.implementation)
         names = self._metadata.get("thing_classes")
         found = self._derive_coco_results(evaluated, "bbox", class_names=names)
-        recalls = (100 * value if value >= 0 else float("nan") for value in evaluated.stats[6:12])
-        self._results["bbox"] = {**found, **dict(zip(RECALLS, map(float, recalls)))}
+        recalls = dict(zip(RECALLS, map(percent, evaluated.stats[6:12])))
+        self._results["bbox"] = {**found, **recalls}
 
 
 def evaluate_boxes(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from tabulate import tabulate
 
+from ..json_files import without_nan
 from .analysis import Analysis, compare, read_results
 from .coco import read_annotations
 from .error_curves import error_curves
 
-__all__ = ["as_text", "side_by_side", "without_nan"]
+__all__ = ["as_text", "side_by_side"]
 
 
 def side_by_side(
@@ -102,12 +102,3 @@ def as_text(content: Mapping[str, Any]) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
-
-
-def without_nan(content: Any) -> Any:
-    """The same with None for what is undefined, as JSON has no NaN."""
-    if isinstance(content, Mapping):
-        return {key: without_nan(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [without_nan(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -14,13 +14,12 @@ from detectron2.evaluation.pascal_voc_evaluation import parse_rec
 from detectron2.utils import comm
 from pycocotools.coco import COCO
 
-from .coco import RECALLS, EvaluationError, check_implementation, evaluate_boxes
+from .coco import METRICS, EvaluationError, check_implementation, evaluate_boxes, percent
 
 __all__ = ["VOCEvaluator", "annotations_as_coco"]
 
 # Neither library evaluates an empty list; this changes no number of what was found.
 _NOTHING = {"image_id": 0, "category_id": 0, "bbox": [0.0, 0.0, 0.0, 0.0], "score": 0.0}
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 class VOCEvaluator(PascalVOCDetectionEvaluator):
@@ -71,9 +70,9 @@ class VOCEvaluator(PascalVOCDetectionEvaluator):
         """The metrics of all images of the dataset.
 
         Returns:
-            {"bbox": {"AP", "AP50", "AP75"}} of detectron2's evaluator, and "bbox_coco" with COCO's
-            AP, AP50, AP75, APs, APm, APl and :data:`.coco.RECALLS`, all in percent, NaN where
-            undefined; None on other processes than the first.
+            {"bbox": {"AP", "AP50", "AP75"}} of detectron2's evaluator, and "bbox_coco" with
+            :data:`.coco.METRICS`, all in percent, NaN where undefined; None on other processes than
+            the first.
 
         Raises:
             EvaluationError: an annotation has a class that the dataset has not.
@@ -92,10 +91,7 @@ class VOCEvaluator(PascalVOCDetectionEvaluator):
         ]
         detections = detections or [_NOTHING]
         stats = evaluate_boxes(truth, detections, implementation=self.implementation).stats
-        of_coco = {
-            name: float(100 * value) if value >= 0 else float("nan")
-            for name, value in zip((*METRICS, *RECALLS), stats)
-        }
+        of_coco = dict(zip(METRICS, map(percent, stats)))
         return OrderedDict([*results.items(), ("bbox_coco", of_coco)])
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from ..engine.processes import read_metrics
 from ..evaluation.coco import DETECTIONS
 from ..json_files import read_json
+from ..options import split_title
 from ..pipeline.records import RECORD
 from ..pipeline.results import metrics_of
 from .errors import ReportError
@@ -127,9 +128,7 @@ def read_runs(arguments: Sequence[str]) -> list[TrainedRun]:
 
 
 def _runs(argument: str, alone: bool) -> Iterator[TrainedRun]:
-    title, separator, place = argument.partition("=")
-    if not separator or Path(argument).exists():
-        title, place = "", argument
+    title, place = split_title(argument)
     folder = Path(place)
     if not folder.is_dir():
         what = "a file" if folder.exists() else "not there"

@@ -123,8 +123,11 @@ def _what_is_there(path: str) -> str:
 def _last_checkpoint(cfg: DictConfig) -> str | None:
     """The checkpoint that a run in ``train.output_dir`` has written last."""
     folder = select(cfg, "train.output_dir")
-    if not isinstance(folder, str):
-        return None
+    return last_checkpoint(folder) if isinstance(folder, str) else None
+
+
+def last_checkpoint(folder: str | os.PathLike[str]) -> str | None:
+    """The last checkpoint of the run in a folder, None if there is none."""
     try:
         with open(os.path.join(folder, "last_checkpoint")) as file:
             return os.path.join(folder, file.read().strip())

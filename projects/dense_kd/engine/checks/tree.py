@@ -35,13 +35,18 @@ def target_of(node: DictConfig) -> Callable[..., Any] | None:
     return target if callable(target) else None
 
 
+def is_call_of(node: Any, kinds: type | tuple[type, ...]) -> bool:
+    """Whether a node is the call of a class of ``kinds`` or of a subclass."""
+    target = target_of(node) if isinstance(node, DictConfig) else None
+    return isinstance(target, type) and issubclass(target, kinds)
+
+
 def calls_of(
     node: Any, place: str, kinds: type | tuple[type, ...]
 ) -> Iterator[tuple[str, DictConfig]]:
     """The calls of classes ``kinds`` or their subclasses."""
     for where, call in calls(node, place):
-        target = target_of(call)
-        if isinstance(target, type) and issubclass(target, kinds):
+        if is_call_of(call, kinds):
             yield where, call
 
 

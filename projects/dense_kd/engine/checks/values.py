@@ -19,7 +19,7 @@ from ...distiller import Distiller
 from .calls import call_problems
 from .errors import choice
 from .rules import ANYTHING, SWITCH, TEXT, Rule, above_zero, integer, one_of, optional
-from .tree import calls, referred_names, select, target_of
+from .tree import calls, is_call_of, referred_names, select, target_of
 
 _DDP = set(inspect.signature(DistributedDataParallel).parameters)
 _SWITCHES_OF_DDP = ("broadcast_buffers", "find_unused_parameters", "fp16_compression")
@@ -157,12 +157,11 @@ def _precision(cfg: DictConfig) -> Iterator[str]:
 
 def _diagnostics(cfg: DictConfig) -> Iterator[str]:
     target = target_of(cfg.model) if isinstance(cfg.model, DictConfig) else None
-    is_distiller = isinstance(target, type) and issubclass(target, Distiller)
     for key in ("period", "images"):
         value = select(cfg, f"train.diagnostics.{key}", 0)
         if not is_integer(value) or value < 1 or target is None:
             continue
-        if not is_distiller:
+        if not is_call_of(cfg.model, Distiller):
             yield (
                 f"train.diagnostics.{key}={value}: what is measured is of student and teacher, and "
                 f"model is a {getattr(target, '__name__', target)}; leave it at 0"
@@ -180,7 +179,7 @@ def _maps(cfg: DictConfig) -> Iterator[str]:
         return
     given = f"train.maps.period={period}"
     target = target_of(cfg.model) if isinstance(cfg.model, DictConfig) else None
-    if target is not None and not (isinstance(target, type) and issubclass(target, Distiller)):
+    if target is not None and not is_call_of(cfg.model, Distiller):
         yield (
             f"{given}: maps are of student and teacher, and model is a "
             f"{getattr(target, '__name__', target)}; leave it at 0"
