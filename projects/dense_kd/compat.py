@@ -122,6 +122,13 @@ def full_precision(device: torch.device) -> Iterator[None]:
         yield
 
 
+def autocast_dtype() -> torch.dtype:
+    """Of ``torch.autocast("cuda")``."""
+    if hasattr(torch, "get_autocast_dtype"):  # torch 2.4
+        return torch.get_autocast_dtype("cuda")
+    return torch.get_autocast_gpu_dtype()
+
+
 def grad_scaler(enabled: bool) -> Any:
     """A gradient scaler for fp16 on the GPU (``torch.amp.GradScaler`` needs torch 2.3)."""
     if hasattr(torch.amp, "GradScaler"):

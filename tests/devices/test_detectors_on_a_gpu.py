@@ -14,6 +14,7 @@ from detectron2.structures import Instances
 from detectron2.utils.events import EventStorage
 
 from dense_kd import detectors
+from dense_kd.benchmark.pretended import Pretended, pretended_gpu
 from dense_kd.detectors import (
     DenseDetector,
     SwinTransformer,
@@ -22,7 +23,6 @@ from dense_kd.detectors import (
 from helpers import device_costs
 from helpers.builders import batch, tiny_gfl, tiny_retinanet
 from helpers.detector_variants import VARIANTS
-from helpers.pretended import Pretended, pretended_gpu
 from helpers.tiny_backbones import mobilenet
 
 EVERY_VARIANT = pytest.mark.parametrize("name", VARIANTS)

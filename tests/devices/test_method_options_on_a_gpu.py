@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from dense_kd import Distiller, methods
+from dense_kd.benchmark.pretended import Pretended, pretended_gpu
 from helpers.builders import batch
 from helpers.feature_cases import distill
 from helpers.method_cases import PAIRS
 from helpers.method_options import Probe, contexts
-from helpers.pretended import Pretended, pretended_gpu
 
 
 @pytest.fixture(scope="module", autouse=True)

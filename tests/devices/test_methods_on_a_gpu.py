@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dense_kd import Distiller, KDMethod, MethodSet, Teacher, methods
+from dense_kd.benchmark.pretended import Pretended, pretended_gpu
 from helpers import device_costs
 from helpers.builders import (
     batch,
@@ -20,7 +21,6 @@ from helpers.builders import (
 )
 from helpers.feature_cases import distill
 from helpers.method_cases import ALL, PAIRS, every_method, images_with
-from helpers.pretended import Pretended, pretended_gpu
 
 OURS = ["cat", "dog", "car", "bus"]
 THEIRS = ["bus", "tree", "cat", "sky", "dog"]

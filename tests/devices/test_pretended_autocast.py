@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dense_kd.benchmark.pretended import pretended_gpu
 from dense_kd.compat import full_precision, grad_scaler
-from helpers.pretended import pretended_gpu
 
 
 @pytest.fixture

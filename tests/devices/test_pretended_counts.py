@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from helpers.pretended import pretended_gpu
+from dense_kd.benchmark.pretended import pretended_gpu
 
 HERE = Path(__file__)
 
@@ -140,3 +140,9 @@ def test_a_count_has_the_line_of_the_code_that_caused_it(gpu):
     with gpu.uncounted():
         x.sum().item()
     assert (gpu.counts.kernels, gpu.counts.stops) == (4, 2)
+
+
+def test_no_line_of_the_pretended_gpu_itself_is_named():
+    with pretended_gpu() as gpu, gpu.counting() as counts:
+        torch.ones(2, device="cuda").sum().item()
+    assert {line for _, _, line in counts.places} == {"elsewhere"}

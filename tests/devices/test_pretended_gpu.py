@@ -14,7 +14,7 @@ from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 from torch import nn
 from torchvision.ops import batched_nms, nms
 
-from helpers.pretended import Pretended, pretended_gpu
+from dense_kd.benchmark.pretended import Pretended, pretended_gpu
 
 CUDA = torch.device("cuda", 0)
 

@@ -8,8 +8,8 @@ from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from dense_kd import compat, get_config
+from dense_kd.benchmark.pretended import pretended_gpu
 from dense_kd.data import generate_shapes, register_shapes
-from helpers.pretended import pretended_gpu
 from helpers.script_runs import metrics, run
 
 NAMES = ("gpu_train", "gpu_val")

@@ -11,11 +11,11 @@ from PIL import Image
 from torch import nn
 
 from dense_kd import BCKD, FGD, MGD, Distiller, MethodSet, Teacher
+from dense_kd.benchmark.pretended import Pretended, pretended_gpu
 from dense_kd.checkpoint import AtomicCheckpointer, load_strictly
 from dense_kd.engine import Trainer
 from dense_kd.visualize import compare
 from helpers.builders import batch, tiny_atss, tiny_fcos, tiny_retinanet
-from helpers.pretended import Pretended, pretended_gpu
 from helpers.toy import Toy, toy_batch
 
 

@@ -27,12 +27,12 @@ from torch import nn
 
 import dense_kd.losses
 from dense_kd import Distiller, methods
+from dense_kd.benchmark.pretended import GPU, Counts, pretended_gpu
 from dense_kd.detectors import DenseDetector
 from helpers import method_cases
 from helpers.detector_variants import VARIANTS
 from helpers.feature_cases import distill
 from helpers.method_cases import PAIRS
-from helpers.pretended import GPU, Counts, pretended_gpu
 
 TABLE = Path(__file__).parents[1] / "devices" / "costs.json"
 COMMAND = "python -m helpers.device_costs (in the folder tests)"

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...compat import autocast_dtype
 from .rules import Refused
 from .tensor import Pretended, mapped, tensors_in
 
@@ -51,8 +52,8 @@ class Autocast:
         self._weights.clear()
 
     def cast(
-        self, func: Callable, args: tuple, kwargs: dict[str, Any]
-    ) -> tuple[tuple, dict[str, Any]]:
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of ``func`` as autocast gives them to it on the GPU.
 
         Raises:
@@ -72,7 +73,7 @@ class Autocast:
                 "autocast."
             )
         if name in _LOW:
-            dtype = low_dtype()
+            dtype = autocast_dtype()
         elif name in _FLOAT32:
             dtype = torch.float32
         else:
@@ -93,12 +94,6 @@ class Autocast:
 def is_on() -> bool:
     """Whether ``torch.autocast("cuda")`` is."""
     return torch.is_autocast_enabled()
-
-
-def low_dtype() -> torch.dtype:
-    if hasattr(torch, "get_autocast_dtype"):  # torch 2.4
-        return torch.get_autocast_dtype("cuda")
-    return torch.get_autocast_gpu_dtype()
 
 
 def _is_eligible(x: Any) -> bool:

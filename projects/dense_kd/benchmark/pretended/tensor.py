@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 INNER = torch.device("meta")
 """Where torch believes the tensors are: it computes gradients for this device on every machine,
-and nothing else of the tests uses it. Code that runs within ``pretended_gpu`` reads ``cuda:0``."""
+and nothing else that is counted uses it. Code that runs within ``pretended_gpu`` reads
+``cuda:0``."""
 
 
 class Pretended(Tensor):
@@ -30,6 +31,7 @@ class Pretended(Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor, gpu: GPU) -> Pretended:
+        """A tensor without data, of the shape of ``held``."""
         return Tensor._make_wrapper_subclass(
             cls,
             held.size(),
@@ -44,21 +46,23 @@ class Pretended(Tensor):
         self.held = held
         self.gpu = gpu
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def __torch_dispatch__(
-        cls, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    def __torch_dispatch__(  # type: ignore[override]  # torch takes it as a class method
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         gpu = next(x.gpu for x in tensors_in(args, kwargs) if isinstance(x, Pretended))
         return gpu.execute(func, args, kwargs)
 
     def tolist(self) -> Any:
+        """Numbers, for which the host waits."""
         self.gpu.stop("tolist")
         return self.held.tolist()
 
     def numpy(self, *, force: bool = False) -> np.ndarray:
+        """Refused without ``force``, as CUDA refuses it."""
         if not force:
             raise TypeError(
                 "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the "
@@ -72,7 +76,9 @@ class Pretended(Tensor):
     def __format__(self, spec: str) -> str:
         return format(self.item() if self.dim() == 0 else repr(self), spec)
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(  # type: ignore[override]  # torch has no types there
+        self, *, tensor_contents: Any = None
+    ) -> str:
         self.gpu.stop("repr")
         return repr(self.held).replace("tensor(", "tensor(cuda:0, ", 1)
 
@@ -85,7 +91,7 @@ class Pretended(Tensor):
                 "protocol at the moment"
             )
         with torch.no_grad():
-            twin = memo[id(self)] = self.detach().clone()
+            twin = memo[id(self)] = cast(Pretended, self.detach().clone())
         own = {name: value for name, value in self.__dict__.items() if name not in twin.__dict__}
         twin.__dict__.update(own)
         twin.requires_grad_(self.requires_grad)
@@ -93,14 +99,14 @@ class Pretended(Tensor):
             twin.grad = self.grad.__deepcopy__(memo)
         return twin
 
-    def __reduce_ex__(self, protocol: int) -> Any:
+    def __reduce_ex__(self, protocol: Any) -> Any:
         """As a tensor of CUDA is pickled: its data, which remember that they were on the GPU."""
         self.gpu.stop("pickle")
         self.gpu.saved.add(self.held.untyped_storage().data_ptr())
         return self.held.__reduce_ex__(protocol)
 
 
-def tensors_in(args: tuple, kwargs: dict[str, Any]) -> list[Tensor]:
+def tensors_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
     """Those among the arguments of an operation, and in lists that are arguments."""
     found = []
     for value in (*args, *kwargs.values()):

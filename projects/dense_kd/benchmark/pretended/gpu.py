@@ -84,11 +84,15 @@ class GPU(TorchDispatchMode):
         return False  # importing the compiler takes longer than the tests
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         return self.execute(func, args, kwargs or {})
 
-    def execute(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Do an operation of torch.
 
         Raises:
@@ -122,7 +126,7 @@ class GPU(TorchDispatchMode):
         self,
         operation: Operation,
         func: Any,
-        args: tuple,
+        args: tuple[Any, ...],
         kwargs: dict[str, Any],
         given: list[Tensor],
     ) -> Any:
@@ -204,6 +208,7 @@ def pretended_gpu(**options: Any) -> Iterator[GPU]:
 
 
 def is_pinned(tensor: Tensor) -> bool:
+    """Whether a tensor of the CPU is in memory that the GPU can write to by itself."""
     return getattr(tensor, "is_in_pinned_memory", False)
 
 

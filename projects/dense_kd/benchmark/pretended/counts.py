@@ -6,17 +6,18 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
-import dense_kd
-
-PACKAGE = Path(dense_kd.__file__).parent
+PACKAGE = Path(__file__).parents[2]
+_HERE = f"{Path(__file__).parent}/"
 
 
 @dataclass
 class Counts:
     """
     Attributes:
-        root: the folder whose lines are named; the first of them on the way out counts.
+        root: the folder whose lines are named; the first of them on the way out counts, but none
+            of the pretended GPU itself.
         kernels: operations of torch that compute something on the GPU.
         stops: times that the host waits for a result of the GPU.
         uploads: copies to the GPU that the host waits for, with all that was asked for before.
@@ -63,10 +64,11 @@ class Counts:
         )
 
     def _line(self) -> str:
-        frame, root = sys._getframe(1), f"{self.root}/"
+        frame: FrameType | None = sys._getframe(1)
+        root = f"{self.root}/"
         while frame is not None:
             name = frame.f_code.co_filename
-            if name.startswith(root):
+            if name.startswith(root) and not name.startswith(_HERE):
                 return f"{name[len(root) :]}:{frame.f_lineno}"
             frame = frame.f_back
         return "elsewhere"

@@ -27,7 +27,7 @@ def replaced_functions(gpu: GPU, frontend: Frontend) -> Iterator[None]:
 
 
 def _replacements(gpu: GPU, frontend: Frontend) -> dict[Any, dict[str, Any]]:
-    def always(value: Any) -> Callable:
+    def always(value: Any) -> Callable[..., Any]:
         return lambda *args, **kwargs: value
 
     def set_state(state: torch.Tensor, device: Any = None) -> None:
@@ -97,6 +97,7 @@ class Stream:
         self.gpu = gpu
 
     def synchronize(self) -> None:
+        """The host waits for all that it was asked for."""
         self.gpu.stop("synchronize")
 
     def is_capturing(self) -> bool:
@@ -110,6 +111,7 @@ class Stream:
         """It comes after all that it was asked for."""
 
     def record_event(self, event: Event | None = None) -> Event:
+        """``event``, or a new one, after what the stream was asked for so far."""
         event = event or Event(self.gpu)
         event.record(self)
         return event
@@ -123,12 +125,15 @@ class Event:
         self._num_waits: int | None = None
 
     def record(self, stream: Stream | None = None) -> None:
+        """It comes after what the GPU was asked for so far."""
         self._num_waits = self.gpu.num_waits
 
     def query(self) -> bool:
+        """Whether it has happened."""
         return self._num_waits is None or self.gpu.num_waits > self._num_waits
 
     def synchronize(self) -> None:
+        """The host waits for it."""
         if not self.query():
             self.gpu.stop("synchronize")
 
@@ -139,7 +144,10 @@ class Event:
 class Generator(torch.Generator):
     """Random numbers for one of the two devices."""
 
+    _device: torch.device
+
     def __new__(cls, device: Any = "cpu") -> Generator:
+        """As torch makes one, which takes the device there."""
         generator = super().__new__(cls)
         generator._device = torch.device("cuda", 0) if names_gpu(device) else torch.device("cpu")
         return generator
@@ -148,5 +156,6 @@ class Generator(torch.Generator):
         """``device`` is "cuda" or "cpu"."""
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> torch.device:  # type: ignore[override]  # nor can it be set in torch
+        """Which of the two."""
         return self._device

@@ -28,11 +28,11 @@ class Frontend(TorchFunctionMode):
         super().__init__()
         self.gpu = gpu
         self.autocast = Autocast()
-        self._own: dict[Any, Callable] = {
-            Tensor.device.__get__: self._device,
-            Tensor.is_cuda.__get__: lambda x: isinstance(x, Pretended),
-            Tensor.is_cpu.__get__: lambda x: not isinstance(x, Pretended),
-            Tensor.is_meta.__get__: lambda x: False,
+        self._own: dict[Any, Callable[..., Any]] = {
+            _getter("device"): self._device,
+            _getter("is_cuda"): lambda x: isinstance(x, Pretended),
+            _getter("is_cpu"): lambda x: not isinstance(x, Pretended),
+            _getter("is_meta"): lambda x: False,
             Tensor.get_device: lambda x: 0 if isinstance(x, Pretended) else -1,
             Tensor.cuda: lambda x, device=CUDA, non_blocking=False, **_: x.to(
                 INNER, non_blocking=non_blocking
@@ -51,7 +51,11 @@ class Frontend(TorchFunctionMode):
         }
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         own = self._own.get(func)
@@ -80,7 +84,7 @@ class Frontend(TorchFunctionMode):
     def _pin(self, tensor: Tensor, device: Any = None) -> Tensor:
         if isinstance(tensor, Pretended):
             raise RuntimeError("cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be")
-        pinned = tensor.clone()
+        pinned: Any = tensor.clone()
         pinned.is_in_pinned_memory = True
         return pinned
 
@@ -97,7 +101,9 @@ class Frontend(TorchFunctionMode):
             value = torch.tensor(value, dtype=tensor.dtype)  # CUDA keeps numbers on the CPU
         tensor[self._index(tensor, index)] = value
 
-    def _tensor(self, data: Any, *, device: Any = None, pin_memory: bool = False, **options: Any):
+    def _tensor(
+        self, data: Any, *, device: Any = None, pin_memory: bool = False, **options: Any
+    ) -> Tensor:
         if isinstance(data, Pretended):
             return self._as_tensor(data.detach().clone(), device=device, **options)
         data = _with_numbers(data)
@@ -107,7 +113,9 @@ class Frontend(TorchFunctionMode):
         found = torch.tensor(data, device=device, **options).requires_grad_(requires_grad)
         return self._pin(found) if pin_memory else found
 
-    def _as_tensor(self, data: Any, dtype: Any = None, device: Any = None, **options: Any):
+    def _as_tensor(
+        self, data: Any, dtype: Any = None, device: Any = None, **options: Any
+    ) -> Tensor:
         if isinstance(data, Pretended):
             return data.to(device=_translated(device) or INNER, dtype=dtype or data.dtype)
         found = torch.as_tensor(data, dtype=dtype, **options)
@@ -125,6 +133,11 @@ class Frontend(TorchFunctionMode):
             num_classes = int(tensor.max()) + 1
         ones = tensor.new_zeros(*tensor.shape, num_classes)  # some versions look at the class ids
         return ones.scatter_(-1, tensor[..., None], 1)
+
+
+def _getter(name: str) -> Any:
+    """What torch's functions are asked for where an attribute of a tensor is read."""
+    return vars(torch._C.TensorBase)[name].__get__
 
 
 def _with_numbers(data: Any) -> Any:

@@ -88,7 +88,7 @@ class Refused(RuntimeError):
 
 
 def check(
-    operation: Operation, given: Sequence[Tensor], args: tuple, kwargs: dict[str, Any]
+    operation: Operation, given: Sequence[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
     """Raise what CUDA would raise.
 
@@ -130,7 +130,7 @@ def check_generator(generator: torch.Generator, is_on_gpu: bool) -> None:
         raise Refused(f"Expected a '{expected}' device type for generator but found '{found}'")
 
 
-def _check_indexing(name: str, given: Sequence[Tensor], args: tuple) -> None:
+def _check_indexing(name: str, given: Sequence[Tensor], args: tuple[Any, ...]) -> None:
     tensor, _, *values = args
     if not isinstance(tensor, Pretended):
         raise Refused(
@@ -152,7 +152,7 @@ def _mixed(name: str, given: Sequence[Tensor]) -> str:
     )
 
 
-def waits(operation: Operation, args: tuple, kwargs: dict[str, Any]) -> str | None:
+def waits(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     """What the host waits for, if it has to know the result or its size.
 
     Args:
@@ -175,7 +175,7 @@ def waits(operation: Operation, args: tuple, kwargs: dict[str, Any]) -> str | No
     return None
 
 
-def uploads(operation: Operation, args: tuple) -> int:
+def uploads(operation: Operation, args: tuple[Any, ...]) -> int:
     """How many tensors of the CPU an operation moves to the GPU by itself, waiting for it."""
     if operation.name in _INDEXING and isinstance(args[0], Pretended):
         return sum(isinstance(x, Tensor) and not isinstance(x, Pretended) for x in args[1])
