@@ -6,12 +6,15 @@ import json
 import re
 
 import pytest
+from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from PIL import Image
 
-from dense_kd.data import DatasetError
+from dense_kd import get_config
+from dense_kd.data import DatasetError, detection_dataset
 from dense_kd.data.crowdhuman import load_crowdhuman, register_all_crowdhuman
+from helpers.builders import tiny_ddod
 
 PERSON = {"tag": "person", "fbox": [-3, 5, 20, 30], "vbox": [0, 5, 17, 30], "extra": {"occ": 0}}
 MASK = {"tag": "mask", "fbox": [10, 10, 8, 8]}
@@ -47,6 +50,20 @@ def test_persons_are_read_and_what_is_to_be_ignored_is_a_crowd(write, tmp_path):
     assert [a["iscrowd"] for a in first["annotations"]] == [0, 1, 1]
     assert {a["bbox_mode"] for a in first["annotations"]} == {BoxMode.XYWH_ABS}
     assert second["annotations"] == []
+
+
+def test_what_is_to_be_ignored_is_never_ground_truth_of_a_training(write, monkeypatch):
+    images = write(
+        {"ID": "1,a", "gtboxes": [PERSON, MASK, UNSURE]}, {"ID": "2,b", "gtboxes": [MASK, UNSURE]}
+    )
+    monkeypatch.setitem(DatasetCatalog.data, "crowdhuman_train", lambda: images)
+    train = get_config("common/data/crowdhuman.py").dataloader.train
+    train.mapper.augmentations = []
+    (image,) = detection_dataset(train.dataset.names)  # the other has nobody to learn from
+    inputs = instantiate(train.mapper)(image)
+    (truth,) = tiny_ddod(num_classes=1).ground_truth([inputs])
+    assert truth.gt_boxes.tensor.tolist() == [[0, 5, 17, 30]]  # the person, inside of the image
+    assert truth.gt_classes.tolist() == [0]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 from unittest import mock
 
 import pytest
@@ -86,6 +87,17 @@ def test_images_are_spread_over_those_with_objects(tmp_path):
     files = [record["file_name"].rpartition("/")[2] for record in records]
     assert names[0] == files[0] and names[-1] == files[-1] and len(names) == min(3, len(files))
     assert all(len(inputs["instances"]) > 0 for inputs in fixed_images(cfg).values())
+
+
+def test_an_image_with_nothing_but_a_crowd_has_no_objects(tmp_path, monkeypatch):
+    records = copy.deepcopy(DatasetCatalog.get("checked_val"))
+    alone, *others = (record for record in records if record["annotations"])
+    for record in others:
+        for each in record["annotations"]:
+            each["iscrowd"] = 1
+    monkeypatch.setitem(DatasetCatalog.data, "checked_val", lambda: records)
+    cfg = distillation(tmp_path / "t.pth", tmp_path, "train.maps.period=1", "train.maps.images=3")
+    assert [*fixed_images(cfg)] == [alone["file_name"].rpartition("/")[2]]
 
 
 def test_a_run_without_images_to_draw_stops_before_its_first_batch(tmp_path):

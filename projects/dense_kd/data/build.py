@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detectron2.data import MetadataCatalog, get_detection_dataset_dicts
@@ -19,6 +19,15 @@ class DatasetError(DenseKDError, ValueError):
 def dataset_root(name: str) -> str:
     """Where a dataset is: the folder of that name in $DETECTRON2_DATASETS, or in `datasets`."""
     return os.path.join(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")), name)
+
+
+def objects_of(image: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The annotations of an image that are no crowds or regions to ignore.
+
+    Args:
+        image: in detectron2's standard dataset format, with or without annotations.
+    """
+    return [each for each in image.get("annotations", ()) if not each.get("iscrowd", 0)]
 
 
 def detection_dataset(
@@ -45,12 +54,7 @@ def detection_dataset(
             if "is empty" not in str(error):
                 raise
             loaded = []
-        objects = sum(
-            not annotation.get("iscrowd", 0)
-            for image in loaded
-            for annotation in image.get("annotations", ())
-        )
-        if objects == 0:
+        if not any(map(objects_of, loaded)):
             file = getattr(MetadataCatalog.get(name), "json_file", "no json file known")
             raise DatasetError(
                 f"the training dataset {name!r} ({file}) has {len(loaded)} images and no "

@@ -8,8 +8,15 @@ A line of an ``.odgt`` file is the JSON of an image::
 
 A box is ``fbox``, the whole person, in pixels; it may reach beyond the image. What is tagged
 "mask", or has ``extra.ignore`` 1, is a region to ignore: it becomes an annotation with ``iscrowd``
-1, which detectors do not learn from, and detections in it count neither way
+1, and detections in it count neither way, by their IoF with it
 (:class:`dense_kd.evaluation.CrowdHumanEvaluator`).
+
+In training there is no such rule: detectron2's DatasetMapper drops these annotations, so that no
+detector is taught a person there, and locations in a region are background, unless they are a
+person's. As far as is known PGD's table was trained so: the paper says nothing of such regions, its
+code builds on mmdetection, whose assigners leave them alone unless they are told otherwise
+(``ignore_iof_thr`` is -1), and neither do the masks of the released PGD look at them. No option
+keeps these locations out of the losses: AutoAssign has no label there that could be ignored.
 
 The dataset is for research, and asked for at https://www.crowdhuman.org. Its zip files are unpacked
 to ``crowdhuman/Images`` in $DETECTRON2_DATASETS (or ``datasets``), beside

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..checkpoint.layouts.wrappers import unwrapped
+from ..data.build import objects_of
 from ..detectors.base.images import as_rgb
 from ..diagnostics.errors import DiagnosticsError
 from ..diagnostics.making import FigureMaker
@@ -98,7 +99,7 @@ def fixed_images(cfg: DictConfig) -> dict[str, dict[str, Any]]:
         RunError: the test set has no image with objects, or cannot be loaded.
     """
     test = AnnotatedImages(cfg)
-    known = [path for path, record in test.records.items() if record["annotations"]]
+    known = [path for path, record in test.records.items() if objects_of(record)]
     if not known:
         reason = test.no_dataset or "none of its images has objects"
         raise RunError(

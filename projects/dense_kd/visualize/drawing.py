@@ -14,6 +14,8 @@ from detectron2.structures import Boxes, BoxMode, pairwise_iou
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
+from ..data.build import objects_of
+
 __all__ = ["ComparedImage", "Panel", "choose_images", "compare", "draw_boxes", "font", "match"]
 
 # Bright enough for the text on them to be black.
@@ -48,7 +50,7 @@ def choose_images(
         count: how many; all of a smaller dataset.
         min_objects: in each, unless fewer than ``count`` images have so many.
     """
-    busy = [image for image in dataset if len(image["annotations"]) >= min_objects]
+    busy = [image for image in dataset if len(objects_of(image)) >= min_objects]
     if len(busy) < count:
         busy = list(dataset)
     picks = np.linspace(0, len(busy) - 1, min(count, len(busy))).round().astype(int)
@@ -180,7 +182,7 @@ def draw_boxes(
 
 
 def _truth(image: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    objects = [a for a in image["annotations"] if not a.get("iscrowd", 0)]
+    objects = objects_of(image)
     boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in objects]
     classes = torch.tensor([a["category_id"] for a in objects], dtype=torch.int64)
     return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), classes

@@ -9,6 +9,7 @@ from typing import Any
 from detectron2.data import MetadataCatalog
 from omegaconf import DictConfig
 
+from ...data.build import objects_of
 from ..checks.data import dataset_names
 from ..checks.tree import select
 from .results import BatchFacts, DataFacts
@@ -120,8 +121,4 @@ def annotated(images: Any, batches: list[Batch]) -> list[dict[str, Any]] | None:
 
 
 def _objects(image: Mapping[str, Any]) -> list[int]:
-    return [
-        annotation["category_id"]
-        for annotation in image.get("annotations", ())
-        if not annotation.get("iscrowd", 0) and "category_id" in annotation
-    ]
+    return [each["category_id"] for each in objects_of(image) if "category_id" in each]
