@@ -57,7 +57,8 @@ class Diagnostics(HookBase):
 
     Losses, gradients, weights and random generators are what they are without it. The share of the
     time that it costs is logged once. A method whose share, averaged over :data:`LONG` measurements
-    after its warm-up, is outside of :data:`SHARES` is warned of, once.
+    after its warm-up, is outside of :data:`SHARES` is warned of, once, also where the run was
+    resumed in between.
     """
 
     def __init__(self, model: nn.Module, period: int):
@@ -123,6 +124,17 @@ class Diagnostics(HookBase):
         self._remove_handles()
         if len(self._costs) == 1:
             self._log_cost()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What warnings go by, for the checkpoint; it is of the main process."""
+        recent = {name: [*shares] for name, shares in self._recent.items()}
+        return {"recent": recent, "warned": sorted(self._warned)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state_dict`; methods that this run does not have are left out."""
+        for name, shares in self._recent.items():
+            shares.extend(state_dict["recent"].get(name, ()))
+        self._warned = {*state_dict["warned"]} & {*self._recent}
 
     def _methods(self) -> list[tuple[str, KDMethod]]:
         return cast("list[tuple[str, KDMethod]]", [*self._distiller.kd.named_children()])
