@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from dense_kd.engine.measuring import (
     count_conflicts,
     masked_precision,
 )
+from dense_kd.engine.training_maps import TrainingMaps
 from helpers.builders import instances, tiny_autoassign, tiny_ddod, tiny_fcos, tiny_retinanet
 from helpers.checked_runs import load
 from helpers.two_processes import launch_two
@@ -129,12 +131,20 @@ def tensors(module) -> list:
 def worker(output: str) -> None:
     model = pair_of(make=tiny_autoassign).model
     found = EvaluationDistances(load(), model, 3).run()
-    Path(output, f"{comm.get_rank()}.json").write_text(json.dumps(found))
+    # Its losses are normalised over the processes, so one that draws alone would wait for ever.
+    (inputs,) = next(iter(TestImages(load(), 1)))
+    hook = TrainingMaps(model, {"a": inputs}, period=1, images=1, figures=["gradients"])
+    hook.trainer = mock.Mock(iter=0)
+    hook.after_step()
+    drawn = [call.args[0] for call in hook.trainer.storage.put_image.call_args_list]
+    content = json.dumps({"distances": found, "drawn": drawn})
+    Path(output, f"{comm.get_rank()}.json").write_text(content)
 
 
 @pytest.mark.slow
-def test_two_processes_measure_what_one_does(tmp_path):
+def test_two_processes_measure_what_one_does_and_the_main_one_draws(tmp_path):
     launch_two(worker, tmp_path)
     found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     one = EvaluationDistances(load(), pair_of(make=tiny_autoassign).model, 3).run()
-    assert found[0] == found[1] == pytest.approx(one, rel=1e-5)
+    assert found[0]["distances"] == found[1]["distances"] == pytest.approx(one, rel=1e-5)
+    assert [each["drawn"] for each in found] == [["maps/a/gradients"], []]

@@ -50,20 +50,25 @@ def test_training_is_what_it_is_without_them():
     for drawing in (True, False):
         torch.manual_seed(0)
         model = distiller().train()
+        model.student.vis_period = 1
         hook = TrainingMaps(model, {"a": batch()[0]}, period=1, images=1, figures=[*FIGURES])
         hook.trainer = mock.Mock(iter=0)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-        for _ in range(2):
-            optimizer.zero_grad()
-            sum(model(batch()).values()).backward()
-            optimizer.step()
-            if drawing:
-                hook.after_step()
+        with EventStorage() as storage:
+            for _ in range(2):
+                optimizer.zero_grad()
+                sum(model(batch()).values()).backward()
+                optimizer.step()
+                if drawing:
+                    hook.after_step()
+        logged = [value for value, _ in storage.history("num_pos_anchors").values()]
+        assert len(logged) == len(storage._vis_data) == 2
         assert len(hook.trainer.storage.put_image.call_args_list) == (
             2 * len(FIGURES) if drawing else 0
         )
         found.append({**model.state_dict(), "rng": torch.get_rng_state(),
-                      "normalizer": model.student.loss_normalizer})  # fmt: skip
+                      "normalizer": model.student.loss_normalizer,
+                      "logged": torch.tensor(logged)})  # fmt: skip
     assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
 
 

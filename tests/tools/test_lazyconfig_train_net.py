@@ -140,7 +140,9 @@ if __name__ == "__main__":
 """What pip writes for ``dense-kd``, which is given ``train``."""
 
 
-def test_the_console_script_starts_two_processes_on_the_cpu(tmp_path, teacher):
+def test_the_console_script_starts_two_processes_on_the_cpu_which_measure_and_draw(
+    tmp_path, teacher
+):
     script = tmp_path / "dense-kd"
     script.write_text(CONSOLE_SCRIPT)
     root = tmp_path / "shapes"
@@ -151,11 +153,17 @@ def test_the_console_script_starts_two_processes_on_the_cpu(tmp_path, teacher):
         "quickstart/distill",
         f"model.teacher.weights={teacher}", f"train.output_dir={tmp_path / 'out'}",
         "train.max_iter=2", "dataloader.train.total_batch_size=4", "train.log_period=1",
+        "train.diagnostics.period=2", "train.diagnostics.images=1",
+        "train.maps.period=2", "train.maps.images=1", "train.maps.figures=[gradients]",
     ]  # fmt: skip
     # The two are started as for users, with the script and all it needs imported in each.
     result = run_in_fork(command, tmp_path, tmp_path, script=script, launches_forks=False)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert "bbox/AP" in metrics(tmp_path / "out")[-1]
+    *_, step, last = metrics(tmp_path / "out")
+    assert {"diag/share_bckd", "diag/agreement_p3"} <= set(step)
+    assert {"bbox/AP", "diag/distance_teacher"} <= set(last)
+    (events,) = (tmp_path / "out").glob("events.out.tfevents.*")  # the main process alone writes
+    assert events.read_bytes().count(b"maps/") == 1
     assert (tmp_path / "out" / "log.txt.rank1").exists()
     assert "UserWarning" not in result.stderr  # of others, in each process
 

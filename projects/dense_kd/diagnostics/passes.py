@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from detectron2.structures import Instances
+from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
 from ..compat import full_precision
@@ -85,7 +86,8 @@ def training_losses(
     """The losses of a training step, at the full weights of the methods, and the student's pass.
 
     The graph between the two is kept. The step is one of a copy: statistics and iterations of
-    ``model`` stay as they are. Batch norms that learn use those of the batch, as in training.
+    ``model`` stay as they are, and nothing of it is logged. Batch norms that learn use those of the
+    batch, as in training.
 
     Args:
         model: its teacher is loaded if it is not.
@@ -96,11 +98,13 @@ def training_losses(
         CheckpointError: the teacher's weights cannot be loaded.
     """
     twin, passes = copy.deepcopy(model).train(), []
+    twin.student.vis_period = 0
     for method in twin.kd.children():
         if isinstance(method, KDMethod):
             method.warmup_iters = 0
     twin.kd.register_forward_hook(lambda module, given, losses: passes.append(given[0]))
-    with torch.enable_grad(), full_precision(twin.student.device):
+    # Of a run that is going on, the storage is for its own batches.
+    with EventStorage(), torch.enable_grad(), full_precision(twin.student.device):
         losses = twin(batched_inputs)
     (student,) = passes
     return losses, student
