@@ -41,16 +41,24 @@ def test_the_middle_of_a_scale_with_a_sign_is_0_and_a_large_cell_covers_all():
     assert np.allclose(found, colour("cividis", 0.5))
 
 
-def test_every_panel_names_what_it_shows_and_its_level_and_every_row_has_a_scale():
+def test_every_panel_names_what_it_shows_and_its_level_and_has_its_scale_below():
     figure = MapFigure("a title", ROWS, np.array([[1, 2, 9, 8]], np.float32))
     (axes,) = draw_maps(PIXELS, figure).axes
     texts = [text.get_text() for text in axes.texts]
     assert texts == [
         "a title",
-        "teacher", "teacher, P3 (stride 8)", "teacher, P5 (stride 32)", "2", "1", "0", "score",
-        "difference", "difference, P3 (stride 8)", "2", "0", "-2", "error",
+        "teacher",
+        "teacher, P3 (stride 8)", "0", "score", "2",
+        "teacher, P5 (stride 32)", "0", "score", "2",
+        "difference",
+        "difference, P3 (stride 8)", "-2", "error", "2",
     ]  # fmt: skip
-    assert len(axes.images) == 5 + 2  # and a bar for each row
+    assert len(axes.images) == 5 + 3  # and a bar for each map
+    panel, bar = axes.images[1:3]
+    assert bar.get_extent()[:2] == panel.get_extent()[:2]  # as wide, from left to right
+    assert bar.get_extent()[3] > panel.get_extent()[2]  # and below: downwards is more
+    np.testing.assert_allclose(bar.get_array()[0, 0], colour("cividis", 0.0))
+    np.testing.assert_allclose(bar.get_array()[0, -1], colour("cividis", 1.0))
     left, right, bottom, top = axes.images[0].get_extent()
     assert (bottom - top) / (right - left) == pytest.approx(16 / 24)
     box = axes.patches[0]
@@ -78,4 +86,4 @@ def test_a_picture_of_another_format_is_refused_before_it_is_drawn(tmp_path):
 def test_a_large_image_is_drawn_no_larger_than_a_panel():
     pixels = np.zeros((1600, 800, 3), np.uint8)
     (axes,) = draw_maps(pixels, MapFigure("a title", ROWS)).axes
-    assert {image.get_array().shape for image in axes.images[:3]} == {(256, 128, 3)}
+    assert {image.get_array().shape for image in axes.images[:2]} == {(256, 128, 3)}

@@ -23,8 +23,10 @@ _OPACITY = 0.72
 _RESOLUTION = 256
 """Most pixels along a side of a panel."""
 
-# In inches.
-_PANEL, _GAP, _LINE, _BAR, _NUMBERS = 2.2, 0.12, 0.24, 0.14, 0.75
+# In inches; a scale is the bar and its numbers below a panel.
+_PANEL, _GAP, _LINE, _BAR, _SCALE = 2.2, 0.12, 0.24, 0.08, 0.3
+_LETTER = 0.55
+"""Of its size, what a letter is wide."""
 
 
 def save_maps(file: str, pixels: np.ndarray, figure: MapFigure) -> None:
@@ -62,7 +64,7 @@ def maps_as_array(pixels: np.ndarray, figure: MapFigure) -> np.ndarray:
 def draw_maps(pixels: np.ndarray, figure: MapFigure) -> Figure:
     """A row for each quantity: the image with its objects, then a panel for each level.
 
-    The maps of a row share a scale, which a bar at its end has. They lie on the image in grey.
+    The maps lie on the image in grey. Below each is its scale, which those of a row share.
 
     Args:
         pixels: RGB (H, W, 3), uint8, the image as the network gets it, without padding.
@@ -71,8 +73,8 @@ def draw_maps(pixels: np.ndarray, figure: MapFigure) -> Figure:
     inches = _PANEL / max(pixels.shape[:2])  # of a pixel
     height, width = (side * inches for side in pixels.shape[:2])
     columns = 1 + max(len(row.panels) for row in figure.rows)
-    right = _GAP + columns * (width + _GAP)
-    size = (right + _BAR + _NUMBERS, 1.5 * _LINE + len(figure.rows) * (height + _LINE) + _GAP)
+    step = _LINE + height + _SCALE  # from row to row
+    size = (_GAP + columns * (width + _GAP), 1.5 * _LINE + len(figure.rows) * step)
     picture = Figure(figsize=size)
     FigureCanvasAgg(picture)
     # One frame in inches for all: dozens of axes would take seconds.
@@ -83,19 +85,20 @@ def draw_maps(pixels: np.ndarray, figure: MapFigure) -> Figure:
     shown = _shrunk(pixels)
     grey = _faint(shown)
     for index, row in enumerate(figure.rows):
-        top = 1.5 * _LINE + index * (height + _LINE) + _LINE
-        for column in range(1 + len(row.panels)):
+        top = 1.5 * _LINE + index * step + _LINE
+        for column, panel in enumerate([None, *row.panels]):
             left = _GAP + column * (width + _GAP)
-            if column == 0:
-                title, colours = row.title, shown
-            else:
-                panel = row.panels[column - 1]
+            title, colours = row.title, shown
+            if panel is not None:
                 title = f"{row.title}, {panel.place}"
                 colours = blended(grey, row, panel, pixels.shape[:2])
             axes.imshow(colours, extent=(left, left + width, top + height, top), aspect="auto")
-            _write(axes, left, top - 0.3 * _LINE, title, width, bold=column == 0)
-            _draw_boxes(axes, figure.boxes * inches, (left, top), dotted=column > 0)
-        _draw_bar(axes, row, (right, top), height)
+            fitted = min(8.0, _fitting(title, width + 0.6 * _GAP))
+            weight = "bold" if panel is None else None
+            axes.text(left, top - 0.3 * _LINE, title, fontsize=fitted, weight=weight, va="bottom")
+            _draw_boxes(axes, figure.boxes * inches, (left, top), dotted=panel is not None)
+            if panel is not None:
+                _draw_scale(axes, row, (left, top + height + 0.03), width)
     axes.set(xlim=(0, size[0]), ylim=(size[1], 0))
     return picture
 
@@ -118,26 +121,23 @@ def blended(grey: np.ndarray, row: MapRow, panel: MapPanel, size: tuple[int, int
     return _OPACITY * colours + (1 - _OPACITY) * grey
 
 
-def _draw_bar(axes: Axes, row: MapRow, corner: tuple[float, float], height: float) -> None:
+def _draw_scale(axes: Axes, row: MapRow, corner: tuple[float, float], width: float) -> None:
+    """A bar of the colours as they are on grey, its ends in numbers, and the unit between them."""
     left, top = corner
-    levels = np.linspace(row.low, row.high, 128, dtype=np.float32)[::-1, None]
-    ramp = MapPanel("", levels, 1)
-    colours = blended(np.full((128, 1, 3), 0.5), row, ramp, levels.shape)
-    axes.imshow(colours, extent=(left, left + _BAR, top + height, top), aspect="auto")
-    axes.add_patch(Rectangle((left, top), _BAR, height, fill=False, linewidth=0.5))
-    for share in (0.0, 0.5, 1.0):
-        value = row.high - share * (row.high - row.low)
-        place = (left + _BAR + 0.05, top + height * (0.05 + 0.9 * share))
-        axes.text(*place, f"{value:.2g}", fontsize=7, va="center")
-    place = (left + _BAR + 0.52, top + height / 2)
-    text = axes.text(*place, row.unit, fontsize=7, rotation=90, ha="center", va="center")
-    text.set_fontsize(min(7.0, 7.0 * height * 72 / (3.9 * len(row.unit))))
+    ramp = MapPanel("", np.linspace(row.low, row.high, 128, dtype=np.float32)[None], 1)
+    colours = blended(np.full((1, 128, 3), 0.5), row, ramp, ramp.values.shape)
+    axes.imshow(colours, extent=(left, left + width, top + _BAR, top), aspect="auto")
+    axes.add_patch(Rectangle((left, top), width, _BAR, fill=False, linewidth=0.5))
+    low, high = (f"{value:.2g}" for value in (row.low, row.high))
+    size = min(7.0, _fitting(f"{low}  {row.unit}  {high}", width))
+    for text, share, side in ((low, 0.0, "left"), (row.unit, 0.5, "center"), (high, 1.0, "right")):
+        place = (left + share * width, top + _BAR + 0.03)
+        axes.text(*place, text, fontsize=size, ha=side, va="top")
 
 
-def _write(axes: Axes, left: float, bottom: float, text: str, width: float, *, bold: bool) -> None:
-    # A letter is about 0.55 of its size wide.
-    size = min(8.0, 72 * (width + 0.6 * _GAP) / (0.55 * len(text)))
-    axes.text(left, bottom, text, fontsize=size, weight="bold" if bold else None, va="bottom")
+def _fitting(text: str, width: float) -> float:
+    """The size in points at which a text is so many inches wide."""
+    return 72 * width / (_LETTER * len(text))
 
 
 def _draw_boxes(
