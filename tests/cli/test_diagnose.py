@@ -49,13 +49,22 @@ def test_further_teachers_are_configs_or_checkpoints(trained, capsys):
     assert f"{TEACHER} does not describe its detector" in capsys.readouterr().err
 
 
-def test_distances_are_read_from_the_run_of_the_config(workspace, capsys):
-    run = workspace / "output/quickstart/bckd"
-    run.mkdir(parents=True)
-    row = {"iteration": 20, "diag/distance_teacher": 0.25, "diag/distance_truth": 0.5}
-    (run / "metrics.json").write_text(json.dumps(row) + "\n")
-    assert main(["diagnose", CONFIG, "--what", "distances"]) == 0
-    assert re.search(r"^ +20 +0\.25 +0\.5 +-$", capsys.readouterr().out, re.MULTILINE)
+def test_distances_are_read_from_the_run_of_the_config_and_others(workspace, capsys):
+    for name, distance in (("bckd", 0.25), ("pkd", 0.125)):
+        run = workspace / "output/quickstart" / name
+        run.mkdir(parents=True)
+        row = {"iteration": 20, "diag/distance_teacher": distance, "diag/distance_truth": 0.5}
+        (run / "metrics.json").write_text(json.dumps(row) + "\n")
+    others = ["--run", "PKD=output/quickstart/pkd", "--json", "d.json"]
+    assert main(["diagnose", CONFIG, "--what", "distances", *others]) == 0
+    first, second = capsys.readouterr().out.split("\n\n")
+    assert re.search(r"^ +quickstart/distill: iteration +distance to te", first, re.MULTILINE)
+    assert re.search(r"^ +20 +0\.25 +0\.5 +-$", first, re.MULTILINE)
+    assert "PKD: iteration" in second and re.search(r"^ +20 +0\.125 ", second, re.MULTILINE)
+    content = json.loads(Path("d.json").read_text())["distances"]
+    assert [each["teacher"] for each in content.values()] == [[0.25], [0.125]]
+    assert main(["diagnose", CONFIG, "--what", "distances", "--run", "none=nowhere"]) == 1
+    assert "nowhere/metrics.json has no distances; train with" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -64,6 +73,7 @@ def test_distances_are_read_from_the_run_of_the_config(workspace, capsys):
         (["--what", "conflict"], "what 'conflict': expected one or more of"),
         (["--teacher", "x"], "--teacher x: expected TITLE=CONFIG_OR_CHECKPOINT"),
         (["--teacher", "a=x", "--teacher", "a=y"], "--teacher a=y: expected"),
+        (["--run", "PKD="], "--run PKD=: expected TITLE=FOLDER, each title once"),
         (["--plot", "e.gif"], "e.gif: expected a name that ends with one of"),
         (["--images", "0"], "0 images: expected 1 or more"),
     ],

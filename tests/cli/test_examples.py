@@ -49,6 +49,9 @@ COSTLY = {
     "dense-kd diagnose crosskd/gfl_r101_r50_1x --teacher": (
         "cli/test_diagnose.py::test_further_teachers_are_configs_or_checkpoints"
     ),
+    "dense-kd diagnose quickstart/distill --what distances": (
+        "cli/test_diagnose.py::test_distances_are_read_from_the_run_of_the_config_and_others"
+    ),
     "dense-kd maps quickstart/distill --images photos": (
         "cli/test_maps.py::test_another_student_is_compared_and_the_same_one_is_no_different"
     ),

@@ -21,6 +21,11 @@ from helpers.tried_runs import write_teacher
         ({"what": ["masking", "masking"]}, "each once"),
         ({"num_images": 0}, "0 images: expected 1 or more"),
         ({"teachers": {"teacher": "a.pth"}}, "give a.pth another one"),
+        (
+            {"runs": {"PKD": "out"}},
+            r"further runs \(PKD\) have no effect, since they are for",
+        ),
+        ({"runs": {"no/such/config": "out"}}, "title of the config's own run; give out another"),
         ({"what": ["distances"], "num_images": 3}, "neither images nor further teachers count"),
     ],
 )

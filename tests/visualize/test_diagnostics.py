@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from dense_kd.visualize.diagnostics import (
+    EVALUATIONS,
     draw_conflicts,
-    draw_distances,
+    draw_evaluations,
     draw_masking,
-    draw_precision,
     save_diagnostics,
 )
 
@@ -22,12 +22,15 @@ CONFLICTS = {
     "RetinaNet": {"thresholds": [0.25, 0.5, 0.75], "ratios": [6.0, 4.0, 2.0]},
 }
 MASKING = {"GFL": {"masked": [0.0, 1.0, 50.0], "ap": [40.0, 20.0, 1.0], "ap50": [60.0, 30.0, 2.0]}}
-RUN = {"iteration": [20, 40], "teacher": [0.3, 0.2], "truth": [0.5, 0.4], "ap": [10.0, 12.0]}
+RUNS = {
+    "PKD": {"iteration": [20, 40], "teacher": [0.3, 0.2], "truth": [0.5, 0.4], "ap": [None, 12.0]},
+    "CrossKD": {"iteration": [30], "teacher": [0.1], "truth": [0.6], "ap": [14.0]},
+}
 
 
-def drawn(draw, content):
+def drawn(draw, content, **options):
     axes = Figure().subplots()
-    draw(axes, content)
+    draw(axes, content, **options)
     return {line.get_label(): (line.get_xdata(), line.get_ydata()) for line in axes.lines}, axes
 
 
@@ -46,20 +49,20 @@ def test_masking_is_drawn_at_what_was_masked():
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "1", "50"]
 
 
-def test_distances_and_ap_are_drawn_over_the_iterations():
-    curves, _ = drawn(draw_distances, RUN)
-    np.testing.assert_array_equal(curves["to the teacher"], ([20, 40], [0.3, 0.2]))
-    np.testing.assert_array_equal(curves["to the labels"], ([20, 40], [0.5, 0.4]))
-    curves, _ = drawn(draw_precision, RUN)
-    np.testing.assert_array_equal(curves["AP"], ([20, 40], [10.0, 12.0]))
+@pytest.mark.parametrize("kind", EVALUATIONS)
+def test_every_run_has_its_distances_and_ap_over_its_iterations(kind):
+    curves, axes = drawn(draw_evaluations, RUNS, kind=kind)
+    for title, run in RUNS.items():
+        np.testing.assert_array_equal(curves[title], np.array([run["iteration"], run[kind]], float))
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [*RUNS]
 
 
 def test_a_picture_has_a_panel_for_each_part(tmp_path):
     file = tmp_path / "pictures" / "all.png"
-    save_diagnostics(str(file), {"conflicts": CONFLICTS, "masking": MASKING, "distances": RUN})
-    assert Image.open(file).size == (4 * 600, 480)
+    save_diagnostics(str(file), {"conflicts": CONFLICTS, "masking": MASKING, "distances": RUNS})
+    assert Image.open(file).size == (5 * 600, 480)
 
 
 def test_another_kind_of_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\.png, \.svg, \.pdf"):
-        save_diagnostics(str(tmp_path / "e.gif"), {"distances": RUN})
+        save_diagnostics(str(tmp_path / "e.gif"), {"distances": RUNS})

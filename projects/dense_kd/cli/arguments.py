@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
+
+from ..errors import DenseKDError
 
 
 def add_config(parser: argparse.ArgumentParser, metavar: str = "CONFIG path.key=value") -> None:
@@ -56,3 +59,24 @@ def take_names(args: argparse.Namespace, *names: str) -> None:
 def is_override(word: str) -> bool:
     """Whether a word is no name: it has a ``=``, and there is no such file."""
     return "=" in word and not os.path.exists(word)
+
+
+def titled(
+    option: str, given: Sequence[str], form: str, refusal: type[DenseKDError]
+) -> dict[str, str]:
+    """{name: value} of an option that may be given several times.
+
+    Args:
+        option: its name.
+        given: each NAME=VALUE.
+        form: what is expected, for the error.
+        refusal: raised for one of another form, or a name that was given before.
+    """
+    found: dict[str, str] = {}
+    for each in given:
+        name, separator, value = each.partition("=")
+        if not (name and separator and value) or name in found:
+            what = form.partition("=")[0].lower()
+            raise refusal(f"{option} {each}: expected {form}, each {what} once")
+        found[name] = value
+    return found

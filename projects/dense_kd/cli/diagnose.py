@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .arguments import add_config, take_names
+from .arguments import add_config, take_names, titled
 from .progress import image_counter
 
 HELP = "measure teachers and labels against each other"
@@ -14,6 +14,7 @@ EXAMPLES = [
     "dense-kd diagnose quickstart/distill --images 2",
     "dense-kd diagnose quickstart/distill --what conflicts,masking --json d.json --plot d.png",
     "dense-kd diagnose crosskd/gfl_r101_r50_1x --teacher ATSS=atss/r101_1x  # CrossKD's Figure 3",
+    "dense-kd diagnose quickstart/distill --what distances --run PKD=output/quickstart/pkd",
 ]
 
 
@@ -37,6 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TITLE=CONFIG_OR_CHECKPOINT",
         help="another teacher, beside the config's own; may be given several times",
     )
+    option(
+        "--run",
+        action="append",
+        default=[],
+        metavar="TITLE=FOLDER",
+        help="another run whose distances are shown, beside the config's own; may be given several "
+        "times",
+    )
     option("--json", metavar="FILE", help="write all numbers, too")
     option("--plot", metavar="FILE", help="draw the curves: .png, .svg or .pdf")
     parser.epilog = (
@@ -48,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print tables, and write the files that are asked for."""
+    from ..diagnostics.errors import DiagnosticsError
     from ..engine.diagnosing import diagnose
     from ..json_files import write_json
     from ..visualize.diagnostics import check_suffix, save_diagnostics
@@ -59,7 +69,8 @@ def run(args: argparse.Namespace) -> None:
         args.config_file,
         args.opts,
         what=[name.strip() for name in args.what.split(",")],
-        teachers=_titled(args.teacher),
+        teachers=titled("--teacher", args.teacher, "TITLE=CONFIG_OR_CHECKPOINT", DiagnosticsError),
+        runs=titled("--run", args.run, "TITLE=FOLDER", DiagnosticsError),
         num_images=args.images,
         progress=image_counter(),
     )
@@ -87,10 +98,10 @@ def as_text(content: dict[str, Any]) -> str:
         )
         tables.append(_table(["AP without the best, %", *teachers], rows, ".1f"))
     if "distances" in content:
-        run = content["distances"]
-        rows = zip(run["iteration"], run["teacher"], run["truth"], run["ap"])
-        header = ["iteration", "distance to teacher", "to labels", "AP"]
-        tables.append(_table(header, rows, ".4g"))
+        for title, run in content["distances"].items():
+            rows = zip(run["iteration"], run["teacher"], run["truth"], run["ap"])
+            header = [f"{title}: iteration", "distance to teacher", "to labels", "AP"]
+            tables.append(_table(header, rows, ".4g"))
     return "\n\n".join(tables)
 
 
@@ -102,17 +113,3 @@ def _table(header: list[str], rows: Any, style: str) -> str:
         for first, *others in rows
     ]
     return tabulate(body, header, disable_numparse=True, colalign=["right"] * len(header))
-
-
-def _titled(given: list[str]) -> dict[str, str]:
-    from ..diagnostics.errors import DiagnosticsError
-
-    found: dict[str, str] = {}
-    for each in given:
-        title, separator, source = each.partition("=")
-        if not (separator and title and source) or title in found:
-            raise DiagnosticsError(
-                f"--teacher {each}: expected TITLE=CONFIG_OR_CHECKPOINT, each title once"
-            )
-        found[title] = source
-    return found

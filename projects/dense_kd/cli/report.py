@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..errors import DenseKDError
+from .arguments import titled
 
 HELP = "write a page about trained runs, side by side"
 EXAMPLES = [
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
     headline = report_runs(
         args.runs,
         args.output,
-        titles=titles_of(args.title, ReportError),
+        titles=titled("--title", args.title, "NAME=TITLE", ReportError),
         images=args.images,
         samples=args.samples,
         annotations=args.annotations,
@@ -58,19 +58,3 @@ def run(args: argparse.Namespace) -> None:
     )
     print(headline)
     print(f"the page is {args.output}")
-
-
-def titles_of(given: list[str], refusal: type[DenseKDError]) -> dict[str, str]:
-    """{name: title} of ``--title``.
-
-    Args:
-        given: each NAME=TITLE.
-        refusal: raised for one that is of another form.
-    """
-    titles = {}
-    for each in given:
-        name, separator, title = each.partition("=")
-        if not (name and separator and title):
-            raise refusal(f"--title {each}: expected NAME=TITLE, the name of a row and its title")
-        titles[name] = title
-    return titles

@@ -44,10 +44,11 @@ def diagnose(
     *,
     what: Sequence[str] = ("conflicts",),
     teachers: Mapping[str, str] | None = None,
+    runs: Mapping[str, str] | None = None,
     num_images: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Measure a distillation on its test set, or read what its run has measured.
+    """Measure a distillation on its test set, or read what its and other runs have measured.
 
     Args:
         config: of a distillation, a name or path.
@@ -56,25 +57,27 @@ def diagnose(
             "masking" of the best predictions of each teacher, "distances" and AP of the
             evaluations of the config's own run, which has had ``train.diagnostics.images``.
         teachers: {title: config or checkpoint}, beside the config's own.
+        runs: {title: folder of a run}, whose distances stand beside those of the config's own.
         num_images: the first of the test set; None is all.
         progress: is told how many images are done, of how many, for each of ``what``.
 
     Returns:
         {"images": their number, "conflicts": {title: counts, ratios and shares}, "masking":
-        {title: :func:`.measuring.masked_precision`}, "distances": :func:`distances_of_run`}, as
-        far as asked for, in types of JSON.
+        {title: :func:`.measuring.masked_precision`}, "distances": {title, that of the config's own
+        run being the config: :func:`distances_of_run`}}, as far as asked for, in types of JSON.
 
     Raises:
         RunError: something is wrong with a config, or its test set has no labels.
         DiagnosticsError: an argument cannot be, or a teacher cannot be compared.
         CheckpointError: weights cannot be loaded.
     """
-    teachers = dict(teachers or {})
-    _check_arguments(what, teachers, num_images)
+    teachers, runs = dict(teachers or {}), dict(runs or {})
+    _check_arguments(config, what, teachers, runs, num_images)
     cfg = distillation_config(config, overrides)
     content: dict[str, Any] = {}
     if "distances" in what:
-        content["distances"] = distances_of_run(cfg.train.output_dir)
+        folders = {config: cfg.train.output_dir, **runs}
+        content["distances"] = {title: distances_of_run(each) for title, each in folders.items()}
     if set(what) == {"distances"}:
         return content
     check_run(cfg, "evaluate_teacher")
@@ -132,7 +135,11 @@ def distances_of_run(folder: str) -> dict[str, list[float | None]]:
 
 
 def _check_arguments(
-    what: Sequence[str], teachers: Mapping[str, str], num_images: int | None
+    config: str,
+    what: Sequence[str],
+    teachers: Mapping[str, str],
+    runs: Mapping[str, str],
+    num_images: int | None,
 ) -> None:
     if not what or set(what) - set(WHAT) or len(set(what)) < len(what):
         raise DiagnosticsError(
@@ -143,6 +150,15 @@ def _check_arguments(
     if OWN in teachers:
         raise DiagnosticsError(
             f"{OWN!r} is the title of the config's own teacher; give {teachers[OWN]} another one"
+        )
+    if config in runs:
+        raise DiagnosticsError(
+            f"{config!r} is the title of the config's own run; give {runs[config]} another one"
+        )
+    if runs and "distances" not in what:
+        raise DiagnosticsError(
+            f"further runs ({', '.join(runs)}) have no effect, since they are for distances; add "
+            "distances, or leave them out"
         )
     if set(what) == {"distances"} and (teachers or num_images):
         raise DiagnosticsError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,20 +18,27 @@ from matplotlib.ticker import MaxNLocator
 from .errors import check_suffix
 
 __all__ = [
+    "EVALUATIONS",
     "check_suffix",
     "draw_conflicts",
-    "draw_distances",
+    "draw_evaluations",
     "draw_masking",
-    "draw_precision",
     "save_diagnostics",
 ]
 
 _PALETTE = "cividis"  # its order survives print in grey, and every kind of colour blindness
 _MARKERS = "osD^vPX"
 
+EVALUATIONS = {
+    "teacher": ("Distance of the student to its teacher", "mean L1 distance"),
+    "truth": ("Distance of the student to the labels", "mean L1 distance"),
+    "ap": ("AP of the student", "AP"),
+}
+"""{what was measured: title and unit}, (a) to (c) of CrossKD's Figure 6."""
+
 
 def save_diagnostics(file: str, content: Mapping[str, Any]) -> None:
-    """Draw a panel for each part of what was measured, two of distances.
+    """Draw a panel for each part of what was measured, three of distances.
 
     Args:
         file: to write, with one of :data:`.errors.SUFFIXES`.
@@ -46,7 +54,9 @@ def save_diagnostics(file: str, content: Mapping[str, Any]) -> None:
     if "masking" in content:
         drawings.append((draw_masking, content["masking"]))
     if "distances" in content:
-        drawings += [(draw_distances, content["distances"]), (draw_precision, content["distances"])]
+        for kind in EVALUATIONS:
+            draw = functools.partial(draw_evaluations, kind=kind)
+            drawings.append((draw, content["distances"]))
     figure = Figure(figsize=(5 * len(drawings), 4), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (draw, part) in zip(figure.subplots(1, len(drawings), squeeze=False)[0], drawings):
@@ -93,34 +103,19 @@ def draw_masking(axes: Axes, teachers: Mapping[str, Mapping[str, Any]]) -> None:
     axes.set_ylim(bottom=0)
 
 
-def draw_distances(axes: Axes, run: Mapping[str, Any]) -> None:
-    """The student's distances to teacher and labels over the iterations (CrossKD, Figure 6).
+def draw_evaluations(axes: Axes, runs: Mapping[str, Mapping[str, Any]], kind: str) -> None:
+    """What the evaluations of runs have measured over the iterations (CrossKD, Figure 6).
 
     Args:
         axes: to draw into.
-        run: {"iteration", "teacher", "truth"}.
+        runs: {title: {"iteration", kind}}.
+        kind: one of :data:`EVALUATIONS`.
     """
-    curves = {f"to the {name}": (run["iteration"], run[key]) for name, key in _DISTANCES.items()}
-    _draw_curves(axes, curves)
-    axes.set(title="Distances of the student", xlabel="iteration", ylabel="mean L1 distance")
+    title, unit = EVALUATIONS[kind]
+    _draw_curves(axes, {name: (run["iteration"], run[kind]) for name, run in runs.items()})
+    axes.set(title=title, xlabel="iteration", ylabel=unit)
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.set_ylim(bottom=0)
-
-
-def draw_precision(axes: Axes, run: Mapping[str, Any]) -> None:
-    """The student's AP over the iterations.
-
-    Args:
-        axes: to draw into.
-        run: {"iteration", "ap"}.
-    """
-    _draw_curves(axes, {"AP": (run["iteration"], run["ap"])})
-    axes.set(title="AP of the student", xlabel="iteration", ylabel="AP")
-    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-    axes.set_ylim(bottom=0)
-
-
-_DISTANCES = {"teacher": "teacher", "labels": "truth"}
 
 
 def _draw_curves(axes: Axes, curves: Mapping[str, tuple[Any, Any]]) -> None:
