@@ -55,6 +55,8 @@ def test_without_weights_the_last_checkpoint_of_the_run_is_taken_or_what_is_publ
     assert weights_of("gfl/r50_1x", folder) == "mmdet://gfl_r50_fpn_1x_coco"
     with pytest.raises(RunError, match="no weights to evaluate: .* holds no checkpoint of a run"):
         weights_of("quickstart/student", folder)
+    (tmp_path / "last_checkpoint").write_text("")
+    assert weights_of("gfl/r50_1x", folder) == "mmdet://gfl_r50_fpn_1x_coco"
     (tmp_path / "last_checkpoint").write_text("model_0000099.pth")
     for config in ("gfl/r50_1x", "quickstart/student"):
         assert weights_of(config, folder) == f"{tmp_path}/model_0000099.pth"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -153,8 +154,11 @@ def test_an_unreadable_image_is_named_and_the_others_are_drawn(run, capsys):
     shutil.copy(images()[0], "some/b.png")
     Image.new("RGB", (64, 64)).save("some/a.png")
     Path("some/c.png").write_text("no image")
-    assert maps("quickstart/distill", "--images", "some", "--what", "bckd") == 1
+    told = []
+    with mock.patch("dense_kd.cli.maps.image_counter", lambda: lambda *done: told.append(done)):
+        assert maps("quickstart/distill", "--images", "some", "--what", "bckd") == 1
     assert "some/c.png: it is no image" in capsys.readouterr().err
+    assert told == [(1, 3), (2, 3), (3, 3)]
     assert sorted(path.parent.name for path in Path("maps").rglob("*.png")) == ["a", "b"]
 
 

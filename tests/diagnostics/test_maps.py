@@ -13,7 +13,6 @@ from dense_kd.diagnostics.maps import (
     class_scores,
     foreground_masks,
     largest_of_levels,
-    object_quality,
     score_sum_error,
     student_sum_error,
     task_values,
@@ -91,6 +90,11 @@ def test_a_location_is_positive_if_an_anchor_is():
 
 # Two cells of 8 x 8 and one of 16 x 16 over an object in the left one, which is the box of two.
 TRUTH = instances((8, 16), [[0, 0, 8, 8], [1, 1, 15, 7]], [0, 1])
+
+
+def object_quality(method: PGD, teacher, truth, index: int) -> list[np.ndarray]:
+    found = foreground_masks(method, teacher, truth, index, strategies=["quality"])
+    return found["quality"]
 
 
 def test_quality_is_that_of_score_and_overlap_within_the_object():

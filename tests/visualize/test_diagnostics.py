@@ -43,6 +43,11 @@ def test_each_teacher_has_its_conflicts_over_the_threshold_and_a_gap_where_none_
     assert len({line.get_marker() for line in axes.lines}) == 2  # also where colours are not seen
 
 
+def test_a_title_is_shown_as_it_is():
+    _, axes = drawn(draw_conflicts, {"_$a": CONFLICTS["GFL"]})
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [r" _\$a"]
+
+
 def test_masking_is_drawn_at_what_was_masked():
     curves, axes = drawn(draw_masking, MASKING)
     np.testing.assert_array_equal(curves["GFL"], ([0.0, 1.0, 50.0], [40.0, 20.0, 1.0]))

@@ -42,11 +42,11 @@ def test_the_middle_of_a_scale_with_a_sign_is_0_and_a_large_cell_covers_all():
 
 
 def test_every_panel_names_what_it_shows_and_its_level_and_has_its_scale_below():
-    figure = MapFigure("a title", ROWS, np.array([[1, 2, 9, 8]], np.float32))
+    figure = MapFigure("$a$ title", ROWS, np.array([[1, 2, 9, 8]], np.float32))
     (axes,) = draw_maps(PIXELS, figure).axes
     texts = [text.get_text() for text in axes.texts]
     assert texts == [
-        "a title",
+        r"\$a\$ title",  # which is no formula
         "teacher",
         "teacher, P3 (stride 8)", "0", "score", "2",
         "teacher, P5 (stride 32)", "0", "score", "2",

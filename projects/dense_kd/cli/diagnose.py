@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> None:
     from ..diagnostics.errors import DiagnosticsError
     from ..engine.diagnosing import diagnose
     from ..json_files import write_json
-    from ..visualize.diagnostics import check_suffix, save_diagnostics
+    from ..visualize.diagnostics import save_diagnostics
+    from ..visualize.panels import check_suffix
 
     take_names(args, "config_file")
     if args.plot:

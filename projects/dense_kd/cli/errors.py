@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> None:
     """Print tables, and write the files that are asked for."""
     from ..evaluation.side_by_side import as_text, side_by_side
     from ..json_files import write_json
-    from ..visualize.errors import check_suffix, save_errors
+    from ..visualize.errors import save_errors
+    from ..visualize.panels import check_suffix
 
     if args.plot:
         check_suffix(args.plot)

@@ -14,9 +14,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import Tensor, nn
 
-from ..checkpoint.layouts.wrappers import unwrapped
 from ..compat import full_precision
-from ..distiller import Distiller
 from ..methods import KDMethod, Step
 from ..options import check_counts
 from ..outputs import DensePass, Targets
@@ -25,6 +23,7 @@ from .conflicts import conflicts
 from .errors import DiagnosticsError
 from .gradients import gradient_norms, gradient_shares, loss_groups
 from .locations import compared_classes
+from .methods_of_pair import distiller_of
 
 __all__ = ["CONFLICT_THRESHOLD", "LONG", "SHARES", "Diagnostics"]
 
@@ -71,14 +70,8 @@ class Diagnostics(HookBase):
             DiagnosticsError: the model is no Distiller, or a method has the name of a group.
         """
         check_counts(period=period)
-        distiller = unwrapped(model)
-        if not isinstance(distiller, Distiller):
-            raise DiagnosticsError(
-                f"the model is a {type(distiller).__name__}; expected a Distiller, for what is "
-                "measured is of student and teacher: leave train.diagnostics out"
-            )
-        loss_groups({}, [name for name, _ in distiller.kd.named_children()])  # their names
-        self._distiller: Distiller = distiller
+        self._distiller = distiller_of(model, "train.diagnostics")
+        loss_groups({}, [name for name, _ in self._methods()])  # checks their names
         self._period = period
         self._handles: list[Any] = []
         self._passes: tuple[DensePass, DensePass, Step] | None = None

@@ -26,7 +26,6 @@ __all__ = [
     "class_scores",
     "foreground_masks",
     "largest_of_levels",
-    "object_quality",
     "score_sum_error",
     "student_sum_error",
     "task_values",
@@ -125,28 +124,6 @@ def assigned_classes(
     return _shaped(found, student)
 
 
-def object_quality(
-    method: PGD, teacher: DensePass, truth: Instances, index: int, *, image: int = 0
-) -> Levels:
-    """Quality of the teacher's predictions for one object, 0 outside of its box (PGD, Figure 2).
-
-    It is score^(1 - xi) * IoU^xi with the xi of the class branch, of the best anchor.
-
-    Args:
-        method: has xi and the correspondence of classes.
-        teacher: a pass over a batch.
-        truth: the objects of the image, of the student's classes.
-        index: of the object.
-        image: of the batch.
-
-    Raises:
-        DiagnosticsError: there is no such object.
-    """
-    return foreground_masks(method, teacher, truth, index, image=image, strategies=["quality"])[
-        "quality"
-    ]
-
-
 def foreground_masks(
     method: PGD,
     teacher: DensePass,
@@ -164,7 +141,8 @@ def foreground_masks(
         truth: the objects of the image, of the student's classes.
         index: of one object; None: of all, each location with its largest weight.
         image: of the batch.
-        strategies: of :func:`dense_kd.methods.pgd.weighting.foreground_weights`.
+        strategies: of :func:`dense_kd.methods.pgd.weighting.foreground_weights`; "quality" is
+            score^(1 - xi) * IoU^xi of the best anchor (Figure 2).
 
     Returns:
         {strategy: levels}
@@ -179,8 +157,7 @@ def foreground_masks(
                 f"{len(truth)} objects"
             )
         truth = truth[index : index + 1]
-    nothing = truth[:0]
-    truths = [truth if n == image else nothing for n in range(len(teacher.image_sizes))]
+    truths = _alone(truth, image, teacher)
     return {
         strategy: _arrays(level[image] for level in method.masks(teacher, truths, strategy).cls)
         for strategy in strategies
@@ -202,9 +179,7 @@ def task_values(
         {name: levels} of each attribute of :class:`dense_kd.methods.tid.tid.PointValues`; all 0
         without objects.
     """
-    nothing = truth[:0]
-    truths = [truth if n == image else nothing for n in range(len(teacher.image_sizes))]
-    values = method.values(student, teacher, truths)
+    values = method.values(student, teacher, _alone(truth, image, teacher))
     sizes = [feature.shape[-2:].numel() for feature in student.features]
     return {
         name: _shaped(list(value[image].split(sizes)), student)
@@ -228,6 +203,11 @@ def largest_of_levels(levels: Levels, strides: Sequence[int]) -> np.ndarray:
         )
         found = np.maximum(found, level[np.ix_(down, right)])
     return found
+
+
+def _alone(truth: Instances, image: int, dense: DensePass) -> list[Instances]:
+    """N Instances: the objects of one image of the batch, and none in the others."""
+    return [truth if n == image else truth[:0] for n in range(len(dense.image_sizes))]
 
 
 def _error(

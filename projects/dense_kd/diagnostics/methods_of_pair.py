@@ -1,23 +1,44 @@
-"""The method whose maps are looked at: that of a run, or one with default options."""
+"""What is looked at of a run: its Distiller, and a method of it or one with default options."""
 
 from __future__ import annotations
 
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
+from ..checkpoint.layouts.wrappers import unwrapped
 from ..detectors import DenseDetector
 from ..distiller import Distiller
 from ..methods import CrossKD, KDMethod
 from ..methods.base.class_maps import BY_NAME, ClassMap, class_pairs
 from .errors import DiagnosticsError
 
-__all__ = ["class_correspondence", "corresponding", "method_of"]
+__all__ = ["class_correspondence", "corresponding", "distiller_of", "method_of"]
 
 Method = TypeVar("Method", bound=KDMethod)
 
 DEPTH = 3
 """Of CrossKD's defaults; of shorter towers it is their length."""
+
+
+def distiller_of(model: nn.Module, option: str) -> Distiller:
+    """What a trainer trains, without DDP around it.
+
+    Args:
+        model: of the trainer.
+        option: of a config, that looks at student and teacher.
+
+    Raises:
+        DiagnosticsError: it is no Distiller.
+    """
+    found = unwrapped(model)
+    if not isinstance(found, Distiller):
+        raise DiagnosticsError(
+            f"the model is a {type(found).__name__}; expected a Distiller, for {option} is about "
+            f"student and teacher: leave {option} out"
+        )
+    return found
 
 
 def method_of(model: Distiller, kind: type[Method]) -> Method:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from .. import config as project
 from ..evaluation.analysis import read_results
 from ..evaluation.coco import DETECTIONS, require_hotcoco
 from ..evaluation.side_by_side import as_text, side_by_side
+from ..evaluation.text import shown
 from ..json_files import without_nan, write_json
 from ..recipes import PUBLISHED
 from . import command
@@ -146,20 +146,17 @@ def tables(results: Mapping[str, Mapping[str, float]]) -> str:
     found = []
     for task, metrics in results.items():
         numbers = {name: value for name, value in metrics.items() if not _OF_A_CLASS.match(name)}
-        found.append(_table([task, *numbers], [["", *map(_number, numbers.values())]]))
+        found.append(
+            _table([task, *numbers], [["", *(shown(value, "-") for value in numbers.values())]])
+        )
         of_classes = [
-            [match[1], _number(value)]
+            [match[1], shown(value, "-")]
             for name, value in metrics.items()
             if (match := _OF_A_CLASS.match(name))
         ]
         if of_classes:
             found.append(_table(["class", "AP"], of_classes))
     return "\n\n".join(found)
-
-
-def _number(value: float) -> str:
-    # What COCO does not define, as the AP of a size that no object has.
-    return "-" if math.isnan(value) else f"{value:.1f}"
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

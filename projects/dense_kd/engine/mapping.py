@@ -33,7 +33,6 @@ from .evaluating import weights_of
 
 __all__ = ["Written", "write_maps"]
 
-SUFFIXES = (".png", ".svg", ".pdf")
 ARRAYS = ".npz"
 
 
@@ -80,7 +79,7 @@ def write_maps(
         category: name or number of a class of the student, for CrossKD's figure.
         index: of the object of PGD's figure; None: the largest.
         output: a folder.
-        suffix: of the pictures, one of :data:`SUFFIXES`.
+        suffix: of the pictures, one of :data:`dense_kd.visualize.panels.SUFFIXES`.
         arrays: write each figure's arrays beside it, too.
         progress: is told how many images are done, of how many.
 
@@ -107,14 +106,14 @@ def write_maps(
             pixels_of(str(image), test_images.image_format, "BGR")
         except ImageError as error:
             written.unreadable[image] = str(error)
-            continue
-        inputs = test_images.inputs(image)
-        figures, left_out = maker.figures(inputs, test_images.why_not(image))
-        pixels = as_rgb(inputs["image"], maker.model.student.input_format)
-        for name, figure in figures.items():
-            written.files += _save(place / f"{name}{suffix}", pixels, figure, arrays)
-        if left_out:
-            written.left_out[image] = left_out
+        else:
+            inputs = test_images.inputs(image)
+            figures, left_out = maker.figures(inputs, test_images.why_not(image))
+            pixels = as_rgb(inputs["image"], maker.model.student.input_format)
+            for name, figure in figures.items():
+                written.files += _save(place / f"{name}{suffix}", pixels, figure, arrays)
+            if left_out:
+                written.left_out[image] = left_out
         if progress is not None:
             progress(done, len(places))
     if not written.files:
@@ -170,6 +169,8 @@ def class_number(cfg: DictConfig, student: DenseDetector, category: str) -> int:
 def _check_arguments(
     what: Sequence[str], against: str | None, category: str | None, index: int | None, suffix: str
 ) -> None:
+    from ..visualize.panels import SUFFIXES  # matplotlib
+
     check_figures(what)
     if suffix not in SUFFIXES:
         raise DiagnosticsError(f"pictures of the kind {suffix!r}: expected one of {SUFFIXES}")

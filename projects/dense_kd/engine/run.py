@@ -23,6 +23,7 @@ from ..checkpoint import AtomicCheckpointer, load_strictly
 from ..checkpoint.description import ENTRY
 from ..diagnostics.hook import Diagnostics
 from ..distiller import Distiller
+from ..evaluation.text import shown
 from .building import build, build_optimizer
 from .checks import check_run
 from .checks.data import check_file_classes, check_teacher_classes
@@ -153,7 +154,7 @@ def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") ->
                     "Mean L1 distance of the student's class scores: "
                     f"{found['distance_teacher']:.4g} to the teacher, "
                     f"{found['distance_truth']:.4g} to the labels"
-                    + ("" if ap is None else f"; AP {ap:.1f}")
+                    + ("" if ap is None else f"; AP {shown(ap)}")
                 )
         return results
 

@@ -11,12 +11,10 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
 
-from ..checkpoint.layouts.wrappers import unwrapped
 from ..data.build import objects_of
 from ..detectors.base.images import as_rgb
-from ..diagnostics.errors import DiagnosticsError
 from ..diagnostics.making import FigureMaker
-from ..distiller import Distiller
+from ..diagnostics.methods_of_pair import distiller_of
 from .annotated import AnnotatedImages
 from .checks import RunError
 from .checks.tree import select
@@ -53,13 +51,7 @@ class TrainingMaps(HookBase):
         Raises:
             DiagnosticsError: the model is no Distiller, or there is no such figure.
         """
-        distiller = unwrapped(model)
-        if not isinstance(distiller, Distiller):
-            raise DiagnosticsError(
-                f"the model is a {type(distiller).__name__}; expected a Distiller, for maps are of "
-                "student and teacher: leave train.maps out"
-            )
-        self._maker = FigureMaker(distiller, figures)
+        self._maker = FigureMaker(distiller_of(model, "train.maps"), figures)
         self._inputs = dict([*inputs.items()][:images])
         self._period = period
         self._said: set[str] = set()

@@ -12,6 +12,7 @@ from ..json_files import without_nan
 from .analysis import Analysis, compare, read_results
 from .coco import read_annotations
 from .error_curves import error_curves
+from .text import shown
 
 __all__ = ["as_text", "side_by_side"]
 
@@ -78,7 +79,7 @@ def as_text(content: Mapping[str, Any]) -> str:
 
     def of_runs(heading: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
         names = [*next(iter(rows.values()))]
-        body = [[title, *(_number(row[name]) for name in names)] for title, row in rows.items()]
+        body = [[title, *(shown(row[name], "-") for name in names)] for title, row in rows.items()]
         align = ["left", *["right"] * len(names)]
         return tabulate([*body], [heading, *names], disable_numparse=True, colalign=align)
 
@@ -98,7 +99,3 @@ def as_text(content: Mapping[str, Any]) -> str:
         heading = f"{title} - {next(iter(runs))}"
         found.append(tabulate(rows.items(), [heading, "difference and interval"]))
     return "\n\n".join(found)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"

@@ -15,6 +15,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..data.folders import write_annotations
 from ..engine.processes import Run, clock, say, train_together
+from ..evaluation.text import shown
 from . import options as options_of
 from .config_files import write_configs
 from .plan import Plan, make_plan
@@ -121,15 +122,11 @@ def _carry_out(plan: Plan) -> dict[str, Any]:
 def _table(summary: dict[str, Any]) -> Iterator[str]:
     for name, detector in summary["detectors"].items():
         values = [
-            f"AP {_shown(detector[part].get('AP'))} on {part}"
+            f"AP {shown(detector[part].get('AP'))} on {part}"
             for part in ("val", "test")
             if part in detector
         ]
         yield f"{name:10} {', '.join(values)}, {detector['parameters'] / 1e6:.2f} M parameters"
-
-
-def _shown(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.1f}"
 
 
 class _Both:

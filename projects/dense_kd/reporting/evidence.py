@@ -11,7 +11,7 @@ from ..errors import MissingExtraError
 from ..evaluation.analysis import Analysis, Difference, compare
 from ..evaluation.coco import EvaluationError, read_annotations, require_hotcoco
 from ..visualize.errors import draw_error_types
-from ..visualize.inline_figures import TEXT, as_svg, plain
+from ..visualize.inline_figures import TEXT, as_svg
 from ..visualize.page import Figures, Note, Part, Row, Table
 from ..visualize.report import METRICS
 from .groups import RunGroup
@@ -160,7 +160,7 @@ def _errors(groups: Sequence[RunGroup], analyses: Mapping[_Key, Analysis]) -> li
     heads = [*next(iter(types.values()))["main"], *next(iter(types.values()))["special"]]
 
     def draw(axes: Any) -> None:
-        draw_error_types(axes, {plain(title): each for title, each in types.items()})
+        draw_error_types(axes, types)
         axes.set_title("")
         for bar in axes.patches:
             bar.set_edgecolor(TEXT)  # dark bars on a dark page

@@ -11,6 +11,7 @@ from ..arguments import is_integer
 from ..checkpoint import CheckpointError, read_content
 from ..checkpoint.description import description_of
 from ..description import build_described
+from ..evaluation.text import shown
 from ..visualize.curves import BANDS, curves_as_svg, diagnostics_as_svg
 from ..visualize.page import Figures, Folded, Note, Page, Part, Row, Section, Table
 from ..visualize.report import METRICS
@@ -153,7 +154,7 @@ def _row(group: RunGroup, differ: bool) -> Row:
         *(_with_spread(group.mean(metric), group.spread(metric)) for metric in METRICS),
         _parameters(group),
         " to ".join(map(str, [iterations[0], *iterations[1:][-1:]])),
-        _number(mean_of([run.minutes for run in group.counted])),
+        shown(mean_of([run.minutes for run in group.counted])),
     ]
     return Row(group.title + state, [*cells, *([group.data.name] if differ else [])])
 
@@ -162,21 +163,17 @@ def _row_of_seed(group: RunGroup, run: TrainedRun, differ: bool) -> Row:
     counted = run.state and any(each.finished for each in group.runs)
     state = f" ({run.state}{', not in the mean' if counted else ''})" if run.state else ""
     cells = [
-        *(_number(run.metrics.get(metric)) for metric in METRICS),
+        *(shown(run.metrics.get(metric)) for metric in METRICS),
         "",
         str(run.iterations),
-        _number(run.minutes),
+        shown(run.minutes),
         *([""] if differ else []),
     ]
     return Row(f"{group.name_of(run)}{state}", cells, "seed")
 
 
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.1f}"
-
-
 def _with_spread(mean: float | None, spread: float | None) -> str:
-    return _number(mean) + ("" if spread is None else f" ± {spread:.1f}")
+    return shown(mean) + ("" if spread is None else f" ± {spread:.1f}")
 
 
 def _parameters(group: RunGroup) -> str:

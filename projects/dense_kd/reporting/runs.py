@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..engine.checks.files import last_checkpoint
 from ..engine.processes import read_metrics
 from ..evaluation.coco import DETECTIONS
 from ..json_files import read_json
@@ -20,7 +21,7 @@ from .saved_configs import at, read_config
 __all__ = ["TrainedRun", "read_runs"]
 
 CONFIG, METRICS_FILE = "config.yaml", "metrics.json"
-FINAL, LAST = "model_final.pth", "last_checkpoint"
+FINAL = "model_final.pth"
 STAGES = ("teacher", "student", "distilled")
 
 
@@ -90,10 +91,8 @@ class TrainedRun:
         """The last that it has written and that are still there."""
         if (self.folder / FINAL).is_file():
             return self.folder / FINAL
-        last = self.folder / LAST
-        name = last.read_text(errors="replace").strip() if last.is_file() else ""
-        path = self.folder / Path(name).name
-        return path if name and path.is_file() else None
+        last = last_checkpoint(self.folder)
+        return Path(last) if last is not None and Path(last).is_file() else None
 
     @property
     def detections(self) -> Path | None:

@@ -5,28 +5,24 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .errors import check_suffix
+from .inline_figures import plain
+from .panels import PALETTE, save_panels
 
 __all__ = [
     "EVALUATIONS",
-    "check_suffix",
     "draw_conflicts",
     "draw_evaluations",
     "draw_masking",
     "save_diagnostics",
 ]
 
-_PALETTE = "cividis"  # its order survives print in grey, and every kind of colour blindness
 _MARKERS = "osD^vPX"
 
 EVALUATIONS = {
@@ -41,28 +37,23 @@ def save_diagnostics(file: str, content: Mapping[str, Any]) -> None:
     """Draw a panel for each part of what was measured, three of distances.
 
     Args:
-        file: to write, with one of :data:`.errors.SUFFIXES`.
+        file: to write, with one of :data:`.panels.SUFFIXES`.
         content: of :func:`dense_kd.engine.diagnosing.diagnose`.
 
     Raises:
         EvaluationError: the file is of another kind.
     """
-    check_suffix(file)
-    drawings: list[tuple[Callable[[Axes, Mapping[str, Any]], None], Any]] = []
+    drawings: list[Callable[[Axes], None]] = []
     if "conflicts" in content:
-        drawings.append((draw_conflicts, content["conflicts"]))
+        drawings.append(functools.partial(draw_conflicts, teachers=content["conflicts"]))
     if "masking" in content:
-        drawings.append((draw_masking, content["masking"]))
+        drawings.append(functools.partial(draw_masking, teachers=content["masking"]))
     if "distances" in content:
-        for kind in EVALUATIONS:
-            draw = functools.partial(draw_evaluations, kind=kind)
-            drawings.append((draw, content["distances"]))
-    figure = Figure(figsize=(5 * len(drawings), 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, (draw, part) in zip(figure.subplots(1, len(drawings), squeeze=False)[0], drawings):
-        draw(axes, part)
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
+        drawings += [
+            functools.partial(draw_evaluations, runs=content["distances"], kind=kind)
+            for kind in EVALUATIONS
+        ]
+    save_panels(file, drawings)
 
 
 def draw_conflicts(axes: Axes, teachers: Mapping[str, Mapping[str, Any]]) -> None:
@@ -120,9 +111,9 @@ def draw_evaluations(axes: Axes, runs: Mapping[str, Mapping[str, Any]], kind: st
 
 def _draw_curves(axes: Axes, curves: Mapping[str, tuple[Any, Any]]) -> None:
     """Lines with markers, which are told apart where colours are not."""
-    colours = colormaps[_PALETTE](np.linspace(0.05, 0.8, len(curves)))
+    colours = colormaps[PALETTE](np.linspace(0.05, 0.8, len(curves)))
     for (title, (x, y)), colour, marker in zip(curves.items(), colours, itertools.cycle(_MARKERS)):
         heights = np.asarray(y, dtype=float)  # None, of what is not defined, is NaN: a gap
-        axes.plot(x, heights, color=colour, marker=marker, markersize=4, label=title)
+        axes.plot(x, heights, color=colour, marker=marker, markersize=4, label=plain(title))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)

@@ -13,12 +13,12 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from ..diagnostics.figures import MapFigure, MapPanel, MapRow
-from .errors import check_suffix
+from .inline_figures import plain
+from .panels import PALETTE, check_suffix
 
 __all__ = ["blended", "draw_maps", "maps_as_array", "save_maps"]
 
-# Their order survives print in grey, and every kind of colour blindness.
-_COLOURS, _SIGNED = "cividis", "PuOr"
+_SIGNED = "PuOr"  # like the other, for values of both signs
 _OPACITY = 0.72
 _RESOLUTION = 256
 """Most pixels along a side of a panel."""
@@ -33,7 +33,7 @@ def save_maps(file: str, pixels: np.ndarray, figure: MapFigure) -> None:
     """Write the picture of :func:`draw_maps`.
 
     Args:
-        file: to write, with one of :data:`.errors.SUFFIXES`; its folder is made.
+        file: to write, with one of :data:`.panels.SUFFIXES`; its folder is made.
         pixels, figure: see :func:`draw_maps`.
 
     Raises:
@@ -81,7 +81,7 @@ def draw_maps(pixels: np.ndarray, figure: MapFigure) -> Figure:
     axes = picture.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set(xlim=(0, size[0]), ylim=(size[1], 0), autoscale_on=False)
-    axes.text(_GAP, 0.8 * _LINE, figure.title, weight="bold", va="center")
+    axes.text(_GAP, 0.8 * _LINE, plain(figure.title), weight="bold", va="center")
     shown = _shrunk(pixels)
     grey = _faint(shown)
     for index, row in enumerate(figure.rows):
@@ -95,7 +95,9 @@ def draw_maps(pixels: np.ndarray, figure: MapFigure) -> Figure:
             axes.imshow(colours, extent=(left, left + width, top + height, top), aspect="auto")
             fitted = min(8.0, _fitting(title, width + 0.6 * _GAP))
             weight = "bold" if panel is None else None
-            axes.text(left, top - 0.3 * _LINE, title, fontsize=fitted, weight=weight, va="bottom")
+            axes.text(
+                left, top - 0.3 * _LINE, plain(title), fontsize=fitted, weight=weight, va="bottom"
+            )
             _draw_boxes(axes, figure.boxes * inches, (left, top), dotted=panel is not None)
             if panel is not None:
                 _draw_scale(axes, row, (left, top + height + 0.03), width)
@@ -117,7 +119,7 @@ def blended(grey: np.ndarray, row: MapRow, panel: MapPanel, size: tuple[int, int
         for n, side, most in zip(grey.shape, size, panel.values.shape)
     ]
     share = (panel.values[np.ix_(*cells)] - row.low) / (row.high - row.low)
-    colours = colormaps[_SIGNED if row.signed else _COLOURS](share)[..., :3]
+    colours = colormaps[_SIGNED if row.signed else PALETTE](share)[..., :3]
     return _OPACITY * colours + (1 - _OPACITY) * grey
 
 
@@ -132,7 +134,7 @@ def _draw_scale(axes: Axes, row: MapRow, corner: tuple[float, float], width: flo
     size = min(7.0, _fitting(f"{low}  {row.unit}  {high}", width))
     for text, share, side in ((low, 0.0, "left"), (row.unit, 0.5, "center"), (high, 1.0, "right")):
         place = (left + share * width, top + _BAR + 0.03)
-        axes.text(*place, text, fontsize=size, ha=side, va="top")
+        axes.text(*place, plain(text), fontsize=size, ha=side, va="top")
 
 
 def _fitting(text: str, width: float) -> float:

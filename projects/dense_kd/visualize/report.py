@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..evaluation.text import shown
 from .curves import BANDS, Curves, curves_as_svg
 from .drawing import ComparedImage
 from .page import Figures, Note, Page, Pictures, Row, Section, Table
@@ -126,7 +127,7 @@ def _test_table(tested: Mapping[str, Any]) -> Table:
 
 
 def _metrics(result: Mapping[str, Any]) -> list[str]:
-    return ["n/a" if result[m] is None else f"{result[m]:.1f}" for m in METRICS]
+    return [shown(result[m]) for m in METRICS]
 
 
 def _cells(result: Mapping[str, Any]) -> list[str]:

@@ -127,9 +127,10 @@ def _last_checkpoint(cfg: DictConfig) -> str | None:
 
 
 def last_checkpoint(folder: str | os.PathLike[str]) -> str | None:
-    """The last checkpoint of the run in a folder, None if there is none."""
+    """The last checkpoint of the run in a folder, wherever that is now; None if there is none."""
     try:
-        with open(os.path.join(folder, "last_checkpoint")) as file:
-            return os.path.join(folder, file.read().strip())
+        with open(os.path.join(folder, "last_checkpoint"), errors="replace") as file:
+            name = os.path.basename(file.read().strip())
     except OSError:
         return None
+    return os.path.join(folder, name) if name else None
