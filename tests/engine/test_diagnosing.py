@@ -6,9 +6,11 @@ import json
 
 import pytest
 
+from dense_kd.checkpoint import CheckpointError
 from dense_kd.diagnostics.errors import DiagnosticsError
 from dense_kd.engine import RunError
 from dense_kd.engine.diagnosing import diagnose, distances_of_run
+from dense_kd.engine.evaluating import weights_of
 from helpers.checked_runs import DATA
 from helpers.tried_runs import write_teacher
 
@@ -47,6 +49,17 @@ def test_a_student_whose_targets_go_by_predictions_needs_weights(tmp_path):
     dynamic = "model.student._target_=helpers.dynamic_fcos.DynamicFCOS"
     with pytest.raises(RunError, match="there are no weights to evaluate"):
         diagnose("quickstart/distill", [*overrides, dynamic], num_images=1)
+    gone = "train.init_checkpoint=gone.pth"
+    with pytest.raises(CheckpointError, match="gone.pth does not exist"):
+        diagnose("quickstart/distill", [*overrides, dynamic, gone], num_images=1)
+
+
+def test_weights_that_a_config_starts_from_are_not_those_of_its_run(tmp_path):
+    config = tmp_path / "mine.yaml"
+    config.write_text(f"train: {{output_dir: {tmp_path}, init_checkpoint: imagenet.pth}}\n")
+    (tmp_path / "last_checkpoint").write_text("model_final.pth")
+    assert weights_of(str(config), []) == f"{tmp_path}/model_final.pth"
+    assert weights_of(str(config), ["train.init_checkpoint=a.pth"]) == "a.pth"
 
 
 def test_distances_are_those_that_the_run_has_written(tmp_path):

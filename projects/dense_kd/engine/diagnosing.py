@@ -21,7 +21,6 @@ from ..teacher import Teacher
 from .building import build
 from .checks import check_run, load_config
 from .checks.data import detector_of
-from .checks.tree import select
 from .distilled import distillation_config
 from .evaluating import weights_of
 from .measuring import Pair, Progress, TestImages, count_conflicts, masked_precision
@@ -83,8 +82,7 @@ def diagnose(
     check_run(cfg, "evaluate_teacher")
     model: Distiller = build(cfg.model, "model").to(cfg.train.device)
     if model.student.assigns_by_predictions and "conflicts" in what:
-        weights = select(cfg, "train.init_checkpoint") or weights_of(config, [*overrides])
-        load_strictly(model.student, weights)
+        load_strictly(model.student, weights_of(config, [*overrides]))
     pairs = {OWN: Pair(model, model.teacher, compared_classes(model))}
     model.load_teacher()
     for title, source in teachers.items():

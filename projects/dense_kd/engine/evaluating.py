@@ -113,13 +113,17 @@ def weights_of(config: str, overrides: list[str]) -> str:
         overrides: of it.
 
     Returns:
-        The last checkpoint of its own run if there is one, beside the config if that is the
-        ``config.yaml`` of a run's folder; or else what is published for it.
+        What an override names (``train.init_checkpoint=FILE``; in the config itself these are
+        weights to start from); or else the last checkpoint of its own run if there is one, beside
+        the config if that is the ``config.yaml`` of a run's folder; or else what is published.
 
     Raises:
         RunError: there is neither, or the config cannot be loaded.
     """
     cfg = load_config(config, overrides)
+    named = select(cfg, "train.init_checkpoint")
+    if named and any(override.startswith("train.init_checkpoint=") for override in overrides):
+        return str(named)
     folder = Path(str(select(cfg, "train.output_dir", "")))
     file = Path(str(project.find_config(config))).resolve()
     for place in (*([file.parent] if file.name == "config.yaml" else []), folder):

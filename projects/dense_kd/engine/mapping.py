@@ -93,11 +93,7 @@ def write_maps(
     found = find_images(images, leave_out=output)
     places = free_places(found, Path(output))
     cfg = distillation_config(config, overrides)
-    given = any(override.startswith("train.init_checkpoint=") for override in overrides)
-    if weights is None and not given:
-        weights = weights_of(config, [*overrides])
-    if weights is not None:
-        cfg.train.init_checkpoint = weights
+    cfg.train.init_checkpoint = weights_of(config, [*overrides]) if weights is None else weights
     test_images = AnnotatedImages(cfg, _checked(cfg))
     maker = _maker(cfg, what, against, category, index)
     written = Written()
