@@ -4,18 +4,24 @@ import json
 import re
 
 import pytest
+import torch
+from detectron2.config import LazyConfig, instantiate
+from detectron2.data import DatasetCatalog
 
 from dense_kd.data.shapes import CLASSES, generate_shapes
+from dense_kd.diagnostics.errors import DiagnosticsError
 from dense_kd.evaluation.analysis import compare
 from dense_kd.reporting import ReportError, report_runs
 from dense_kd.reporting.groups import group_runs
 from dense_kd.reporting.report import headline
 from dense_kd.reporting.runs import read_runs
 from helpers.builders import GOLDEN
+from helpers.checked_runs import register, unregister
 from helpers.described import small_run, write_checkpoint
 from helpers.html_pages import Page
 from helpers.missing_extras import hide
 from helpers.run_folders import config_of, records, write_run
+from helpers.tried_runs import distillation, write_teacher
 
 HOSTILE = "<b>&\"'$_$"
 TRUTH = GOLDEN / "coco_gt.json"
@@ -130,6 +136,43 @@ def test_texts_from_outside_are_shown_as_they_are(tmp_path):
     assert page.row("Settings that differ", "optimizer.name")[HOSTILE] == repr(HOSTILE)
     assert {HOSTILE, f"_{HOSTILE}"} <= {text.strip() for text in page.texts["text"]}
     assert not page.all("b") and HOSTILE in page.texts["h1"][0]
+
+
+def test_maps_are_drawn_of_distillations_on_the_first_image_of_the_report(tmp_path):
+    register(tmp_path / "shapes")
+    try:
+        teacher = write_teacher(tmp_path / "teacher.pth")
+        cfg = distillation(teacher, tmp_path / "bckd", "model.student.head.conv_dims=[32,32]")
+        write_run(tmp_path / "alone")
+        for name in ("bckd", "gone"):
+            folder = write_run(tmp_path / name, finished=False)
+            LazyConfig.save(cfg, str(folder / "config.yaml"))
+        student = instantiate(cfg.model.student)
+        torch.save({"model": student.state_dict()}, tmp_path / "bckd" / "model_final.pth")
+        runs = [f"{name}={tmp_path / name}" for name in ("alone", "bckd", "gone")]
+        page = page_of(tmp_path, *runs, figures=["bckd", "crosskd"])
+        first = DatasetCatalog.get("checked_val")[0]["file_name"].rpartition("/")[2]
+    finally:
+        unregister()
+    assert "Teacher and student, place by place" in page.texts["h2"]
+    assert "Maps of bckd" in page.texts["summary"]
+    assert "gone has no maps: it has no weights." in page.texts["p"]
+    assert any(
+        text.startswith(f"{first}, crosskd: it is without the cross-head")
+        for text in page.texts["p"]
+    )
+    titles = ["BCKD, Figure 3: errors of the class score sums", "CrossKD, Figure 2: largest class"]
+    for caption, title in zip(page.texts["figcaption"], titles):
+        assert caption.startswith(title) and caption.endswith(f"({first})")
+    assert all(int(image["width"]) > 500 for image in page.all("img"))
+
+
+def test_figures_that_there_are_not_and_runs_without_a_teacher_are_said(tmp_path):
+    write_run(tmp_path / "a")
+    with pytest.raises(DiagnosticsError, match="figures 'gradcam': expected one or more of bckd"):
+        page_of(tmp_path, tmp_path / "a", figures=["gradcam"])
+    page = page_of(tmp_path, tmp_path / "a", figures=["bckd"])
+    assert "No run is a distillation, so there is no teacher to draw maps of." in page.texts["p"]
 
 
 def test_a_killed_run_is_shown_with_what_it_has_and_marked(tmp_path):

@@ -9,7 +9,7 @@ from .arguments import titled
 HELP = "write a page about trained runs, side by side"
 EXAMPLES = [
     "dense-kd report output/quickstart/student output/quickstart/bckd",
-    "dense-kd report alone=output/quickstart/student BCKD=output/quickstart/bckd --images 2",
+    "dense-kd report alone=output/quickstart/student BCKD=output/quickstart/bckd --maps bckd",
     "dense-kd report runs/alone_1 runs/alone_2 runs/bckd_1 runs/bckd_2 --output seeds.html",
     "dense-kd report output/distill/photos --title 'student=without a teacher'",
 ]
@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what a row is called instead; may be given several times",
     )
     option("--images", type=int, default=4, metavar="N", help="with detections (4); 0: none")
+    option(
+        "--maps",
+        metavar="FIGURES",
+        help="of the distillations, on the first image: bckd, crosskd, gradients, pgd, tid, with "
+        "commas between them; their configs are built and their teachers loaded",
+    )
     option("--samples", type=int, default=1000, help="of the bootstrap over images (1000)")
     option("--annotations", metavar="FILE", help="COCO's file, if the dataset has another place")
     option("--image-root", metavar="FOLDER", help="of the images, if they have another place")
@@ -52,6 +58,7 @@ def run(args: argparse.Namespace) -> None:
         args.output,
         titles=titled("--title", args.title, "NAME=TITLE", ReportError),
         images=args.images,
+        figures=[name.strip() for name in args.maps.split(",")] if args.maps is not None else (),
         samples=args.samples,
         annotations=args.annotations,
         image_root=args.image_root,

@@ -31,7 +31,7 @@ from .checks.tree import select
 from .distilled import distillation_config, load_distilled
 from .evaluating import weights_of
 
-__all__ = ["Written", "write_maps"]
+__all__ = ["Written", "load_maker", "write_maps"]
 
 ARRAYS = ".npz"
 
@@ -95,7 +95,7 @@ def write_maps(
     cfg = distillation_config(config, overrides)
     cfg.train.init_checkpoint = weights_of(config, [*overrides]) if weights is None else weights
     test_images = AnnotatedImages(cfg, _checked(cfg))
-    maker = _maker(cfg, what, against, category, index)
+    maker = load_maker(cfg, what, against=against, category=category, index=index)
     written = Written()
     for done, (image, place) in enumerate(places.items(), start=1):
         try:
@@ -117,13 +117,24 @@ def write_maps(
     return written
 
 
-def _maker(
+def load_maker(
     cfg: DictConfig,
     what: Sequence[str],
-    against: str | None,
-    category: str | None,
-    index: int | None,
+    *,
+    against: str | None = None,
+    category: str | None = None,
+    index: int | None = None,
 ) -> FigureMaker:
+    """What makes figures of a distillation with trained weights.
+
+    Args:
+        cfg: of it, with ``train.init_checkpoint`` of its student.
+        what, against, category, index: see :func:`write_maps`.
+
+    Raises:
+        DiagnosticsError: the student has no such class.
+        CheckpointError: weights cannot be loaded.
+    """
     model: Distiller = build(cfg.model, "model").to(cfg.train.device)
     untrained = load_distilled(model, cfg.train.init_checkpoint)
     model.load_teacher()

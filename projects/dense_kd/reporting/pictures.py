@@ -18,7 +18,7 @@ from .datasets import EvaluationData
 from .evidence import other_data
 from .groups import RunGroup
 
-__all__ = ["pictures"]
+__all__ = ["images_of", "pictures"]
 
 SCORE_THRESHOLD = 0.3
 _LONGEST_EDGE = 480  # pixels
@@ -38,7 +38,7 @@ def pictures(groups: Sequence[RunGroup], count: int) -> list[Part]:
         for group in others
     ]
     try:
-        dataset, classes = _dataset(data)
+        dataset, classes = images_of(data)
     except EvaluationError as error:
         return [*notes, Note(f"There are no pictures: {error}.", "warning")]
     images = choose_images(dataset, count)
@@ -90,8 +90,13 @@ def _compared(
     )
 
 
-def _dataset(data: EvaluationData) -> tuple[list[dict[str, Any]], list[str]]:
-    """(images in detectron2's standard format, names of the classes)."""
+def images_of(data: EvaluationData) -> tuple[list[dict[str, Any]], list[str]]:
+    """(images in detectron2's standard format, names of the classes).
+
+    Raises:
+        EvaluationError: its annotations are not there or cannot be read, or nobody knows where the
+            images are.
+    """
     if data.annotations is None:
         raise EvaluationError(data.missing)
     if data.images is None:

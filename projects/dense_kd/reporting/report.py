@@ -11,6 +11,7 @@ from ..arguments import is_integer
 from ..checkpoint import CheckpointError, read_content
 from ..checkpoint.description import description_of
 from ..description import build_described
+from ..diagnostics.making import check_figures
 from ..evaluation.text import shown
 from ..visualize.curves import BANDS, curves_as_svg, diagnostics_as_svg
 from ..visualize.page import Figures, Folded, Note, Page, Part, Row, Section, Table
@@ -18,6 +19,7 @@ from ..visualize.report import METRICS
 from .errors import ReportError
 from .evidence import evidence, other_data
 from .groups import RunGroup, group_runs
+from .maps import maps
 from .pictures import pictures
 from .runs import TrainedRun, mean_of, read_runs
 from .settings import ABSENT, compare_settings
@@ -31,6 +33,7 @@ def report_runs(
     *,
     titles: Mapping[str, str] | None = None,
     images: int = 4,
+    figures: Sequence[str] = (),
     samples: int = 1000,
     annotations: str | None = None,
     image_root: str | None = None,
@@ -43,6 +46,9 @@ def report_runs(
         output: the HTML file to write.
         titles: {title that a row would have: what it is called instead}.
         images: how many to show with what the runs detect; 0 is none.
+        figures: maps of the distillations on the first of these images, some of
+            :data:`dense_kd.diagnostics.making.FIGURES`. The configs of their runs are built and
+            their teachers loaded for it.
         samples: of the bootstrap of differences.
         annotations: COCO's file of the images for evaluation, where the name of the dataset in the
             config does not say it.
@@ -53,11 +59,14 @@ def report_runs(
 
     Raises:
         ReportError: a folder is no run or has no metrics, or an argument is wrong.
+        DiagnosticsError: there is no such figure.
     """
     if not is_integer(images) or images < 0:
         raise ReportError(f"images={images!r}: expected a whole number, 0 for no pictures")
     if not is_integer(samples) or samples < 1:
         raise ReportError(f"samples={samples!r}: expected a whole number of at least 1")
+    if figures:
+        check_figures(figures)
     if not runs:
         raise ReportError("there is no run to report on; expected one folder or more")
     if Path(output).is_dir():
@@ -83,6 +92,8 @@ def report_runs(
         sections.append(Section("Diagnostics of the distillation", [note, Figures(diagnostics)]))
     if images:
         sections.append(Section("Detections", pictures(groups, images)))
+    if figures:
+        sections.append(Section("Teacher and student, place by place", maps(groups, figures, 1)))
     sections.append(Section("Settings", _settings(groups)))
     page = Page("Report of runs", headline(groups), sections, lead=_lead(groups))
     Path(output).parent.mkdir(parents=True, exist_ok=True)

@@ -63,9 +63,10 @@ class Figures:
 
 @dataclass(frozen=True)
 class Pictures:
-    """A row of pictures for each image."""
+    """A row of pictures for each image; ``wide`` ones stand below each other, and scroll."""
 
     images: Sequence[ComparedImage]
+    wide: bool = False
     template: ClassVar[str] = "pictures.html"
 
 
