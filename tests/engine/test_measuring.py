@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -135,7 +136,9 @@ def worker(output: str) -> None:
     (inputs,) = next(iter(TestImages(load(), 1)))
     hook = TrainingMaps(model, {"a": inputs}, period=1, images=1, figures=["gradients"])
     hook.trainer = mock.Mock(iter=0)
-    hook.after_step()
+    picture = mock.Mock(**{"maps_as_array.return_value": np.zeros((1, 1, 3), np.uint8)})
+    with mock.patch.dict(sys.modules, {"dense_kd.visualize.maps": picture}):
+        hook.after_step()
     drawn = [call.args[0] for call in hook.trainer.storage.put_image.call_args_list]
     content = json.dumps({"distances": found, "drawn": drawn})
     Path(output, f"{comm.get_rank()}.json").write_text(content)
