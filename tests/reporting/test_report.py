@@ -8,7 +8,7 @@ import torch
 from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog
 
-from dense_kd.data.shapes import CLASSES, generate_shapes
+from dense_kd.data.shapes import CLASSES, generate_shapes, register_shapes
 from dense_kd.diagnostics.errors import DiagnosticsError
 from dense_kd.evaluation.analysis import compare
 from dense_kd.reporting import ReportError, report_runs
@@ -16,7 +16,7 @@ from dense_kd.reporting.groups import group_runs
 from dense_kd.reporting.report import headline
 from dense_kd.reporting.runs import read_runs
 from helpers.builders import GOLDEN
-from helpers.checked_runs import register, unregister
+from helpers.checked_runs import unregister
 from helpers.described import small_run, write_checkpoint
 from helpers.html_pages import Page
 from helpers.missing_extras import hide
@@ -139,10 +139,13 @@ def test_texts_from_outside_are_shown_as_they_are(tmp_path):
 
 
 def test_maps_are_drawn_of_distillations_on_the_first_image_of_the_report(tmp_path):
-    register(tmp_path / "shapes")
+    generate_shapes(tmp_path / "shapes", "val", 2, image_size=(64, 64))
+    register_shapes("mapped_val", tmp_path / "shapes", "val")
+    names = "dataloader.test.dataset.names=mapped_val"
+    narrow = "model.student.head.conv_dims=[32,32]"
     try:
         teacher = write_teacher(tmp_path / "teacher.pth")
-        cfg = distillation(teacher, tmp_path / "bckd", "model.student.head.conv_dims=[32,32]")
+        cfg = distillation(teacher, tmp_path / "bckd", names, narrow)
         write_run(tmp_path / "alone")
         for name in ("bckd", "gone"):
             folder = write_run(tmp_path / name, finished=False)
@@ -151,9 +154,9 @@ def test_maps_are_drawn_of_distillations_on_the_first_image_of_the_report(tmp_pa
         torch.save({"model": student.state_dict()}, tmp_path / "bckd" / "model_final.pth")
         runs = [f"{name}={tmp_path / name}" for name in ("alone", "bckd", "gone")]
         page = page_of(tmp_path, *runs, figures=["bckd", "crosskd"])
-        first = DatasetCatalog.get("checked_val")[0]["file_name"].rpartition("/")[2]
+        first = DatasetCatalog.get("mapped_val")[0]["file_name"].rpartition("/")[2]
     finally:
-        unregister()
+        unregister("mapped_val")
     assert "Teacher and student, place by place" in page.texts["h2"]
     assert "Maps of bckd" in page.texts["summary"]
     assert "gone has no maps: it has no weights." in page.texts["p"]
