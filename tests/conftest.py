@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 # The datasets of who runs the tests are none of theirs; it is read when dense_kd is imported.
 os.environ["DETECTRON2_DATASETS"] = str(Path(__file__).parent / "no_datasets")
 
+gc.disable()
+
 LEVELS = {
     logger: (logger.level, logger.propagate)
     for logger in map(logging.getLogger, ("d2", "dense_kd", "detectron2", "fvcore"))
@@ -50,7 +52,7 @@ def is_slow(item: pytest.Item) -> bool:
 def pytest_collection_finish() -> None:
     """What is imported and collected by now stays: to look through it for garbage, time and again,
     takes a tenth of the time of all tests."""
-    gc.collect()
+    gc.enable()
     gc.freeze()
 
 
