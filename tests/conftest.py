@@ -58,12 +58,14 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def configs_loaded_once_by_all_workers(tmp_path_factory: pytest.TempPathFactory):
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        from helpers import configs  # not above: pytest's own process needs none of it
+    from helpers import configs  # not above: pytest's own process needs none of it
 
+    if "PYTEST_XDIST_WORKER" in os.environ:
         folder = tmp_path_factory.getbasetemp().parent / "configs"
         folder.mkdir(exist_ok=True)
         configs.share(folder)
+    with configs.files_loaded_once():
+        yield
 
 
 @pytest.fixture(autouse=True)

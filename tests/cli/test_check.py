@@ -10,12 +10,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from dense_kd import cli
 from dense_kd.engine.dry_run.unchanged import unchanged
 from helpers.checked_runs import DATA, register
-from helpers.configs import files_loaded_once
 
 
 @pytest.fixture(autouse=True)
 def data(tmp_path):
-    with unchanged(), files_loaded_once():
+    with unchanged():
         for name in ("checked_train", "checked_val"):  # of the tests of the engine
             DatasetCatalog.pop(name, None)
             MetadataCatalog.pop(name, None)

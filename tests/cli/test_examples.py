@@ -9,7 +9,6 @@ import pytest
 
 from dense_kd import cli
 from dense_kd.config import find_config
-from helpers.configs import files_loaded_once
 
 SMALLER = {
     "train": ["train.max_iter=2", "dataloader.train.total_batch_size=2", "--progress", "bar"],
@@ -115,8 +114,7 @@ def test_the_examples_run_one_after_the_other(workspace, capsys):
         extra = SMALLER[name]
         if "--resume" not in words and any(word.startswith("quickstart/") for word in words):
             extra = [*extra, *(["train.overwrite=True"] if name == "train" else [])]
-        with files_loaded_once():
-            assert cli.main([name, *words, *extra]) == 0, example
+        assert cli.main([name, *words, *extra]) == 0, example
     bars, log = capsys.readouterr().err, (workspace / "output/quickstart/bckd/log.txt").read_text()
     assert "| 2/2" in bars and "total_loss " in bars
     assert "kd_bckd_loss_loc: " in log

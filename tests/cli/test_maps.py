@@ -15,7 +15,6 @@ from PIL import Image
 from dense_kd import get_config
 from dense_kd.cli import main
 from dense_kd.engine.building import build
-from helpers.configs import files_loaded_once
 
 VAL = Path("datasets/shapes/val")
 TEACHER = Path("output/quickstart/teacher")
@@ -48,8 +47,7 @@ def write_run(config: str, folder: str, width: int = 64) -> Path:
 
 @pytest.fixture
 def run(workspace) -> Path:
-    with files_loaded_once():
-        yield write_run("quickstart/distill.py", "bckd")
+    return write_run("quickstart/distill.py", "bckd")
 
 
 def maps(*arguments) -> int:
@@ -131,22 +129,21 @@ def test_an_image_without_objects_has_figures_but_pgds(run, capsys):
 def test_the_cross_head_needs_the_convolutions_of_the_run(workspace, capsys):
     arrays = Path("maps") / images()[0].stem / "crosskd.npz"
     options = [NARROW, "--images", images()[0], "--what", "crosskd", "--arrays"]
-    with files_loaded_once():
-        run = write_run("quickstart/crosskd.py", "crosskd", width=32)
-        assert maps("quickstart/crosskd", *options, "--category", "star") == 0
-        assert capsys.readouterr().out == "2 files: maps\n"
-        assert any(name.startswith("cross_") for name in np.load(arrays))
-        state = torch.load(run / "model_final.pth")["model"]
-        bare = {key: value for key, value in state.items() if not key.startswith("kd.")}
-        torch.save({"model": bare}, "bare.pth")
-        assert maps("quickstart/crosskd", "bare.pth", *options) == 0
-        said = capsys.readouterr().out
-        assert "it is without the cross-head prediction: the checkpoint does not have the" in said
-        assert not any(name.startswith("cross_") for name in np.load(arrays))
-        state["kd.crosskd.adapters.cls.weight"] = torch.zeros(1)
-        torch.save({"model": state}, "odd.pth")
-        assert maps("quickstart/crosskd", "odd.pth", *options) == 1
-        assert "kd.crosskd.adapters.cls.weight: expected (64, 32, 1, 1)" in capsys.readouterr().err
+    run = write_run("quickstart/crosskd.py", "crosskd", width=32)
+    assert maps("quickstart/crosskd", *options, "--category", "star") == 0
+    assert capsys.readouterr().out == "2 files: maps\n"
+    assert any(name.startswith("cross_") for name in np.load(arrays))
+    state = torch.load(run / "model_final.pth")["model"]
+    bare = {key: value for key, value in state.items() if not key.startswith("kd.")}
+    torch.save({"model": bare}, "bare.pth")
+    assert maps("quickstart/crosskd", "bare.pth", *options) == 0
+    said = capsys.readouterr().out
+    assert "it is without the cross-head prediction: the checkpoint does not have the" in said
+    assert not any(name.startswith("cross_") for name in np.load(arrays))
+    state["kd.crosskd.adapters.cls.weight"] = torch.zeros(1)
+    torch.save({"model": state}, "odd.pth")
+    assert maps("quickstart/crosskd", "odd.pth", *options) == 1
+    assert "kd.crosskd.adapters.cls.weight: expected (64, 32, 1, 1)" in capsys.readouterr().err
 
 
 def test_an_unreadable_image_is_named_and_the_others_are_drawn(run, capsys):

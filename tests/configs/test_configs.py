@@ -26,6 +26,7 @@ from helpers.configs import (
     detectors_of,
     fresh,
     load,
+    loaded_anew,
     make_small,
     random_numbers_from_a_table,
     skip_without_timm,
@@ -71,7 +72,7 @@ def test_there_are_configs():
 
 @pytest.mark.parametrize("name", ["bckd/gfl_r101_r50_1x.py", "quickstart/distill.py"])
 def test_a_config_from_copies_of_others_is_as_if_they_were_loaded_for_it(name):
-    assert load(name) == get_config(name)
+    assert load(name) == get_config(name) == loaded_anew(name)
 
 
 def without_weights(name: str) -> DictConfig:

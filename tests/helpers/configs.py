@@ -66,13 +66,19 @@ def files_loaded_once() -> Iterator[None]:
         yield
 
 
+def loaded_anew(name: str) -> DictConfig:
+    """The config, from its file and those of all others that it takes something from."""
+    with mock.patch.object(LazyConfig, "load", _load):
+        return LazyConfig.load(str(ROOT / name))
+
+
 def fresh(name: str) -> DictConfig:
     """The config, as it is when it was just loaded.
 
     It is a copy, and so is what it takes from other configs: a file is run once for all that build
     on it.
     """
-    with files_loaded_once():
+    with files_loaded_once():  # as in all tests, and while they are collected
         return LazyConfig.load(str(ROOT / name))
 
 

@@ -27,7 +27,6 @@ from dense_kd.cli.arguments import take_names
 from dense_kd.data.shapes import register_all_shapes
 from dense_kd.engine.command import run_process
 
-from .configs import files_loaded_once
 from .two_processes import forks
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -37,8 +36,7 @@ SCRIPT = TOOLS / "lazyconfig_train_net.py"
 def run(config: str, overrides: list[str], *flags: str) -> dict:
     """Run the script on a config of the project, or on a file of a test."""
     config = config if os.path.exists(config) else get_config_file(config)
-    with files_loaded_once():
-        return run_process(parsed("--config-file", config, *flags, *overrides))
+    return run_process(parsed("--config-file", config, *flags, *overrides))
 
 
 def parsed(*argv: str) -> argparse.Namespace:
@@ -92,7 +90,7 @@ def fork_of(
 @contextlib.contextmanager
 def trainings_are_forked() -> Iterator[None]:
     """Those that are started as processes of their own import nothing anew, nor load a config."""
-    with forks(), files_loaded_once(), mock.patch.object(subprocess, "Popen", _ForkedTraining):
+    with forks(), mock.patch.object(subprocess, "Popen", _ForkedTraining):
         yield
 
 

@@ -5,13 +5,6 @@ import pytest
 from dense_kd import BCKD, LD
 from dense_kd.pipeline.errors import PipelineError
 from dense_kd.pipeline.methods import choose_methods, method_classes
-from helpers.configs import files_loaded_once
-
-
-@pytest.fixture(autouse=True)
-def loaded_once():
-    with files_loaded_once():
-        yield
 
 
 def test_a_method_has_the_options_of_its_main_config_for_the_detector():

@@ -7,15 +7,8 @@ from detectron2.modeling.backbone.resnet import ResNet
 
 from dense_kd import FCOS, GFL, named_detector
 from dense_kd.pipeline.named_detectors import detector_names, find_detector
-from helpers.configs import files_loaded_once
 
 CLASSES = ["cat", "dog"]
-
-
-@pytest.fixture(autouse=True)
-def loaded_once():
-    with files_loaded_once():
-        yield
 
 
 def test_every_detector_goes_with_every_backbone():
