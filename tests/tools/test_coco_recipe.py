@@ -50,8 +50,9 @@ def small_detectors() -> Iterator[None]:
         cfg = load_config(path, *keys)
         for model in detectors_of(cfg.model) if "model" in cfg else ():
             bottom_up = model.backbone.bottom_up
-            if isinstance(bottom_up.stages, DictConfig):  # detectron2's; ours are each stage as it is
-                bottom_up.stages = fresh("retinanet/r50_1x_ms.py").model.backbone.bottom_up.stages
+            if isinstance(bottom_up.stages, DictConfig):  # of detectron2, which has none for each
+                ours = fresh("retinanet/r50_1x_ms.py").model.backbone.bottom_up
+                bottom_up.stages = ours.stages
             if bottom_up.stages[2].num_blocks > 1:  # not small yet
                 make_small(model)
         return cfg
