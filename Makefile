@@ -19,7 +19,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MM
 TORCH := torch==2.12.1 torchvision==0.27.1
 
 .DEFAULT_GOAL := help
-.PHONY: help env test test-quick test-matrix lint demo wheel clean
+.PHONY: help env test test-quick test-matrix lint demo bench-quick bench-pages gpu-check wheel clean
 
 help:  ## Show this help.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' \
@@ -63,6 +63,17 @@ lint: $(READY)  ## Run the linter and the type checker.
 
 demo: $(READY)  ## Train and compare on generated shapes (SEEDS=1).
 	$(BIN)/python tools/demo.py --seeds $(SEEDS)
+
+# The ratios of GFL, R101 to R50, on small images; nothing depends on what they are.
+bench-quick: $(READY)  ## Print what the main methods cost (under three minutes).
+	$(BIN)/python -m dense_kd benchmark --size 192 256 --rounds 3 --warmup 1 --what times,kernels \
+		$(foreach method,bckd crosskd ld pgd tid pkd,$(method)/gfl_r101_r50_1x)
+
+bench-pages: $(READY)  ## Write the tables of docs/performance.md from benchmarks/results.
+	$(BIN)/python tools/performance_pages.py
+
+gpu-check: $(READY)  ## Compare a GPU with the CPU, and measure there; says so where there is none.
+	$(BIN)/python benchmarks/gpu_check.py
 
 wheel: $(READY)  ## Build a wheel into dist/.
 	@rm -rf build

@@ -47,6 +47,10 @@ RUN_BY = {
     "python benchmarks/bccd.py": (
         "data/test_bccd_benchmark.py::test_a_config_is_trained_once_and_its_metrics"
     ),
+    "dense-kd benchmark": "benchmark/test_measuring.py::test_every_part_of_every_config_is_measu",
+    "make bench-quick": "benchmark/test_measuring.py::test_every_part_of_every_config_is_measured",
+    "make bench-pages": "benchmark/test_measuring.py::test_pages_are_written_with_the_newest_fol",
+    "make gpu-check": "benchmark/test_gpu_check.py::test_checks_and_costs_are_written",
     "pip install .": "test_wheel.py::test_the_wheel_installs_the_console_script",
     "make demo": "demo/test_demo.py::test_the_summary_holds_every_detector",
     "make test-matrix": "tools/test_test_matrix.py::test_pytest_runs_and_is_counted",

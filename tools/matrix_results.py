@@ -98,16 +98,16 @@ def table(results: dict[str, Any]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def insert_table(text: str, rows: str) -> str:
+def insert_table(text: str, rows: str, first: str = BEGIN, last: str = END) -> str:
     """Return ``text`` with ``rows`` between the two markers.
 
     Raises:
         ValueError: If the markers are not there once each, in their order.
     """
-    begin, end = text.find(BEGIN), text.find(END)
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or end < begin:
-        raise ValueError(f"expected one line {BEGIN.strip()!r} and one {END.strip()!r} after it")
-    return text[: begin + len(BEGIN)] + rows + text[end:]
+    begin, end = text.find(first), text.find(last)
+    if text.count(first) != 1 or text.count(last) != 1 or end < begin:
+        raise ValueError(f"expected one line {first.strip()!r} and one {last.strip()!r} after it")
+    return text[: begin + len(first)] + rows + text[end:]
 
 
 def read_results() -> dict[str, Any]:

@@ -129,6 +129,19 @@ def autocast_dtype() -> torch.dtype:
     return torch.get_autocast_gpu_dtype()
 
 
+def start_of_event(event: Any) -> int:
+    """When an event of torch's profiler began; only to be compared with others."""
+    return event.start_ns() if hasattr(event, "start_ns") else event.start_us()  # torch 2.3
+
+
+def order_of_profile(device: torch.device) -> str:
+    """By what the table of a profile is sorted: the time that operators took by themselves."""
+    if device.type != "cuda":
+        return "self_cpu_time_total"
+    has_device = hasattr(torch.autograd.profiler_util.FunctionEvent, "self_device_time_total")
+    return "self_device_time_total" if has_device else "self_cuda_time_total"  # torch 2.4
+
+
 def grad_scaler(enabled: bool) -> Any:
     """A gradient scaler for fp16 on the GPU (``torch.amp.GradScaler`` needs torch 2.3)."""
     if hasattr(torch.amp, "GradScaler"):

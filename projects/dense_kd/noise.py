@@ -8,6 +8,7 @@ KNOWN = (
     r"torch\.meshgrid: in an upcoming release",  # detectron2's anchors
     r"The given NumPy array is not writable",  # its images, which nothing writes to
     r"TypedStorage is deprecated",  # what its processes tell each other
+    r"Warning: Profiler clears events",  # of profiles that have one cycle
     r"Creating a tensor from a list of numpy\.ndarrays is extremely slow",  # of a few boxes
 )
 """Beginnings of the messages, as regular expressions."""

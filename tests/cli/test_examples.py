@@ -15,6 +15,7 @@ SMALLER = {
     "check": ["train.overwrite=True", "--images=1", "--steps=1"],
     "distill": ["--dry-run"],
     "eval": [],
+    "benchmark": ["--device=cpu", "--rounds=1", "--warmup=0", "--what=times"],
     "report": ["--images=1", "--samples=20"],
     "errors": [],
     "diagnose": ["--images", "2"],
@@ -41,6 +42,16 @@ COSTLY = {
     "dense-kd distill photos --num-gpus 8": "pipeline/test_run.py::test_two_processes_train_too",
     "dense-kd eval gfl/r101_2x_ms --num-gpus 8": (
         "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_evaluated"
+    ),
+    "dense-kd benchmark quickstart/distill --size": (
+        "cli/test_benchmark.py::test_images_boxes_and_classes_are_those_that_are_asked_for"
+    ),
+    "dense-kd benchmark bckd/gfl_r101_r50_1x": "benchmark/test_measuring.py::test_every_part_of",
+    "dense-kd benchmark train.amp.enabled=True": (
+        "benchmark/test_gpu_check.py::test_checks_and_costs_are_written"
+    ),
+    "dense-kd benchmark quickstart/distill quickstart/distill": (
+        "benchmark/test_measuring.py::test_every_part_of_every_config_is_measured"
     ),
     "dense-kd report runs/alone_1": "cli/test_report.py::test_seeds_are_one_row_and_titles",
     "dense-kd report output/distill/photos": "pipeline/test_run.py::test_the_folder_is_reported_on",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -13,20 +11,12 @@ from PIL import Image
 from dense_kd.config import find_config
 from dense_kd.data import install_bccd
 from helpers.script_runs import run
+from helpers.scripts import load_benchmark
 from helpers.small_bccd import write
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "bccd.py"
-
-
-def load_script():
-    spec = importlib.util.spec_from_file_location("bccd_benchmark", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_its_configs_exist_and_teachers_are_trained_first():
-    configs = load_script().CONFIGS
+    configs = load_benchmark("bccd").CONFIGS
     assert len(configs) == 10 and all(find_config(config) for config in configs)
     for config in (config for config in configs if "bckd" in config):
         _, detector, teacher, _ = config.split("_")
@@ -38,7 +28,7 @@ def test_a_config_is_trained_once_and_its_metrics_and_picture_are_written(
     files, target, tmp_path, monkeypatch
 ):
     install_bccd(write(files, tmp_path / "copy"))
-    script, config, trainings = load_script(), "bccd/gfl_r18.py", []
+    script, config, trainings = load_benchmark("bccd"), "bccd/gfl_r18.py", []
 
     def train(command, check):
         assert command[1:6] == ["-m", "dense_kd", "train", config, "--resume"] and check

@@ -22,11 +22,10 @@ from unittest import mock
 import detectron2
 import pytest
 import torch
-from fvcore.nn import sigmoid_focal_loss
 from torch import nn
 
-import dense_kd.losses
 from dense_kd import Distiller, methods
+from dense_kd.benchmark.counting import eager_losses
 from dense_kd.benchmark.pretended import GPU, Counts, pretended_gpu
 from dense_kd.detectors import DenseDetector
 from helpers import method_cases
@@ -62,9 +61,7 @@ def images() -> list[dict[str, Any]]:
 def of_step(gpu: GPU, model: nn.Module) -> Cost:
     """Of a forward and a backward pass under bfloat16 autocast, without the optimizer."""
     model.zero_grad(set_to_none=True)
-    # Scripted, it becomes other kernels once it has run some times in the process.
-    eager = mock.patch.object(dense_kd.losses, "sigmoid_focal_loss_jit", sigmoid_focal_loss)
-    with gpu.counting() as counts, eager:
+    with gpu.counting() as counts, eager_losses():
         with torch.autocast("cuda", dtype=torch.bfloat16):
             losses = model(images())
         sum(losses.values()).backward()

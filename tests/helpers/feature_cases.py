@@ -132,21 +132,3 @@ def adapted(
     method.prepare(student, teacher)
     assert isinstance(method.adapters, nn.ModuleList)
     return method
-
-
-def peak_of_tensors(run) -> int:
-    """The most bytes of tensors that ``run()`` has allocated at a time on the CPU."""
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
-        run()
-    events = profile.profiler.kineto_results.events()
-    changes = [event for event in events if event.name() == "[memory]"]
-    held = peak = 0
-    for event in sorted(changes, key=_start):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
-
-
-def _start(event) -> int:
-    return event.start_ns() if hasattr(event, "start_ns") else event.start_us()  # torch before 2.3

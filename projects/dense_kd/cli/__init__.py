@@ -24,6 +24,7 @@ COMMANDS = (
     "distill",
     "check",
     "eval",
+    "benchmark",
     "report",
     "errors",
     "diagnose",

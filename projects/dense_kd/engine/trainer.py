@@ -159,9 +159,7 @@ class Trainer(SimpleTrainer):
         return self.model.no_sync()
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.amp_dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=AMP_DTYPES[self.amp_dtype])
+        return autocast(self.device, self.amp_dtype)
 
     def state_dict(self) -> dict[str, Any]:
         """What an exact continuation needs beside the model's parameters."""
@@ -212,6 +210,23 @@ class Trainer(SimpleTrainer):
         }
 
 
+def autocast(device: torch.device, amp_dtype: str | None) -> contextlib.AbstractContextManager[Any]:
+    """What the passes of a training run in.
+
+    Args:
+        device: of the model.
+        amp_dtype: one of :data:`AMP_DTYPES`; None is float32.
+    """
+    if amp_dtype is None:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=AMP_DTYPES[amp_dtype])
+
+
+def amp_dtype_of(train: DictConfig) -> str | None:
+    """One of :data:`AMP_DTYPES`, or None, as ``train`` of a config says."""
+    return train.amp.get("dtype", "float16") if train.amp.enabled else None
+
+
 def make_trainer(
     train: DictConfig, model: nn.Module, loader: Iterable[Any], optimizer: torch.optim.Optimizer
 ) -> Trainer:
@@ -227,5 +242,5 @@ def make_trainer(
         optimizer,
         clip_grad=train.get("clip_grad"),
         accumulate=train.get("accumulate", 1),
-        amp_dtype=train.amp.get("dtype", "float16") if train.amp.enabled else None,
+        amp_dtype=amp_dtype_of(train),
     )

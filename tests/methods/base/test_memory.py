@@ -32,6 +32,7 @@ from dense_kd import (
     Teacher,
     methods,
 )
+from dense_kd.benchmark.memory import peak_of_tensors
 from dense_kd.methods.base.kd_method import Step
 from dense_kd.methods.fgd import object_masks
 from dense_kd.methods.imitation import masks
@@ -41,7 +42,6 @@ from dense_kd.methods.pgd.weighting import FOREGROUNDS
 from dense_kd.methods.tid.tid import LOC_SCORES
 from dense_kd.outputs import DensePass, Targets
 from helpers.builders import instances, nine_anchor_retinanet, tiny_gfl
-from helpers.feature_cases import peak_of_tensors
 from helpers.torch_features import TORCH
 
 IMAGE = (320, 512)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torchvision.ops import distance_box_iou
 
+from dense_kd.benchmark.memory import peak_of_tensors
 from dense_kd.losses import elementwise_diou
 from dense_kd.methods.ld import valuable_region as module
 from dense_kd.methods.ld.valuable_region import inside_any_box, valuable_region
 from helpers.builders import assert_close
-from helpers.feature_cases import peak_of_tensors
 from helpers.ld_reference import GFLReference
 
 SIZE = (10_000, 10_000)

@@ -69,6 +69,15 @@ def has_changes(repository: Path) -> bool:
     return bool(_git(repository, "status", "--porcelain", "--untracked-files=no"))
 
 
+def last_commit(repository: Path) -> str | None:
+    """Its hash; None if ``repository`` is not the top of a checkout, or there is no git."""
+    try:
+        top = _git(repository, "rev-parse", "--show-toplevel").strip()
+    except (ComparisonError, subprocess.CalledProcessError):
+        return None
+    return _hash(repository, "HEAD") if Path(top).resolve() == repository.resolve() else None
+
+
 def renamed_files(repository: Path, old: str | None, new: str | None) -> dict[str, str]:
     """{path in ``old``: path in ``new``} of the files that were moved.
 

@@ -16,7 +16,7 @@ from ... import compat
 from ...checkpoint.errors import listed
 from ...diagnostics.gradients import gradient_norms, gradient_shares
 from ...distiller import Distiller
-from ..trainer import AMP_DTYPES
+from ..trainer import amp_dtype_of, autocast
 from .data import Batch
 from .models import Watch, levels, longest_warmup, student_of
 from .results import LevelFacts, LossFacts
@@ -54,7 +54,8 @@ def loss_pass(cfg: DictConfig, model: nn.Module, batch: Batch) -> LossPass:
     student = Watch(student_of(model))
     teacher = Watch(model.teacher.model) if isinstance(model, Distiller) else None
     with EventStorage(longest_warmup(model)), student, teacher or contextlib.nullcontext():
-        with _autocast(cfg):
+        amp_dtype = amp_dtype_of(cfg.train)
+        with autocast(torch.device(cfg.train.device), amp_dtype):
             losses = model(batch)
         values = {name: float(loss.detach()) for name, loss in losses.items()}
         result = LossPass(
@@ -63,23 +64,11 @@ def loss_pass(cfg: DictConfig, model: nn.Module, batch: Batch) -> LossPass:
             losses=[LossFacts(name, value) for name, value in values.items()],
         )
         if _is_finite(result, losses):
-            scale = _FLOAT16_SCALE if _dtype(cfg) is torch.float16 else 1.0
+            scale = _FLOAT16_SCALE if amp_dtype == "float16" else 1.0
             _measure_shares(result, losses, [*student.maps.values()], scale)
             _measure_gradients(cfg, model, result, losses, scale)
     model.zero_grad()
     return result
-
-
-def _dtype(cfg: DictConfig) -> torch.dtype | None:
-    amp = cfg.train.amp
-    return AMP_DTYPES[amp.get("dtype", "float16")] if amp.enabled else None
-
-
-def _autocast(cfg: DictConfig) -> contextlib.AbstractContextManager[object]:
-    dtype = _dtype(cfg)
-    if dtype is None:
-        return contextlib.nullcontext()
-    return torch.autocast(torch.device(cfg.train.device).type, dtype=dtype)
 
 
 def _is_finite(result: LossPass, losses: Mapping[str, Tensor]) -> bool:

@@ -1,0 +1,78 @@
+"""Batches that are drawn: of any size, with as many boxes and classes as wanted."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from detectron2.structures import Boxes, Instances
+
+COCO_SIZE = (800, 1344)
+"""(height, width) to which most images of COCO are padded, with a short edge of 800 pixels."""
+
+COCO_BOXES = 7
+"""Objects of an image of COCO: 860,001 in 118,287 images."""
+
+_SMALLEST = 16.0
+_SEED = 0
+
+
+def synthetic_batch(
+    images: int, size: tuple[int, int], boxes: int, classes: int, channels: int
+) -> list[dict[str, Any]]:
+    """Images of noise as a DatasetMapper makes them; the same ones for the same arguments.
+
+    Sides of boxes are spread evenly over their logarithms, from 16 pixels (or half the image) to
+    the whole image, and they lie anywhere in it.
+
+    Args:
+        images: N.
+        size: (height, width) in pixels.
+        boxes: of each image.
+        classes: K, of which the classes of the boxes are drawn.
+        channels: of an image.
+    """
+    generator = torch.Generator().manual_seed(_SEED)
+    return [_image(index, size, boxes, classes, channels, generator) for index in range(images)]
+
+
+def _image(
+    index: int,
+    size: tuple[int, int],
+    boxes: int,
+    classes: int,
+    channels: int,
+    generator: torch.Generator,
+) -> dict[str, Any]:
+    height, width = size
+    whole = torch.tensor([width, height], dtype=torch.float32)
+    smallest = torch.full((2,), _SMALLEST).minimum(whole / 2)
+    share = torch.rand(boxes, 2, generator=generator)
+    sides = smallest * (whole / smallest) ** share  # (boxes, 2)
+    low = torch.rand(boxes, 2, generator=generator) * (whole - sides)
+    instances = Instances(
+        size,
+        gt_boxes=Boxes(torch.cat((low, low + sides), dim=1)),
+        gt_classes=torch.randint(0, classes, (boxes,), generator=generator),
+    )
+    shape = (channels, height, width)
+    return {
+        "image": torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8),
+        "instances": instances,
+        "height": height,
+        "width": width,
+        "file_name": f"drawn_{index}",
+    }
+
+
+def batch_facts(batch: list[dict[str, Any]]) -> dict[str, Any]:
+    """{"images", "height", "width", "boxes"}: the largest sides, and the mean number of boxes."""
+    shapes = [image["image"].shape[-2:] for image in batch]
+    boxes = math.fsum(len(image["instances"]) for image in batch) / len(batch)
+    return {
+        "images": len(batch),
+        "height": max(height for height, _ in shapes),
+        "width": max(width for _, width in shapes),
+        "boxes": boxes,
+    }

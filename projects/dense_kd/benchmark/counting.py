@@ -1,0 +1,79 @@
+"""Kernels, stops and uploads of a distillation's step, counted on a pretended GPU."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from unittest import mock
+
+import torch
+from fvcore.nn import sigmoid_focal_loss
+from omegaconf import DictConfig
+from torch import Tensor
+
+from .. import losses as shared_losses
+from .batches import COCO_BOXES, synthetic_batch
+from .machine import threads
+from .models import Models
+from .pretended import GPU, Counts, pretended_gpu
+from .work import STEP, STUDENT, TEACHER, Work
+
+COUNTED_IMAGES = 2
+COUNTED_SIZE = (128, 128)
+
+
+@contextlib.contextmanager
+def eager_losses() -> Iterator[None]:
+    """Let the focal loss be what it is before the compiler has seen it some times in a process,
+    and makes other kernels of it."""
+    with mock.patch.object(shared_losses, "sigmoid_focal_loss_jit", sigmoid_focal_loss):
+        yield
+
+
+def count_kernels(cfg: DictConfig) -> dict[str, dict[str, int]]:
+    """{"student", "teacher", "step", names of methods: {"forward", "backward", "stops",
+    "uploads"}} of two images of 128 x 128 pixels with seven boxes each.
+
+    Without the optimizer. Of the teacher there is no backward pass.
+
+    Args:
+        cfg: of a distillation, which is read as on a GPU.
+    """
+    # On so small maps, threads would wait for each other.
+    with threads(1), pretended_gpu() as gpu, eager_losses():
+        model = Models(torch.device("cuda")).distiller(cfg)
+        student = model.student
+        batch = synthetic_batch(
+            COUNTED_IMAGES,
+            COUNTED_SIZE,
+            COCO_BOXES,
+            student.num_classes,
+            student.image_input.num_channels,
+        )
+        work = Work(cfg, model, batch)
+        found = {
+            STUDENT: _counted(gpu, lambda: work.losses(student)),
+            TEACHER: _counted(gpu, work.teacher),
+            STEP: _counted(gpu, lambda: work.losses(model)),
+        }
+        for name in work.methods:
+            inputs = work.inputs()
+            found[name] = _counted(gpu, lambda n=name, i=inputs: work.method(n, i))  # type: ignore[misc]
+        return found
+
+
+def _counted(gpu: GPU, forward: Callable[[], Tensor | None]) -> dict[str, int]:
+    with gpu.counting() as before:
+        total = forward()
+    with gpu.counting() as after:
+        if total is not None:
+            total.backward()
+    both = Counts(before.root)
+    both.include(before)
+    both.include(after)
+    return {
+        "forward": before.kernels,
+        "backward": after.kernels,
+        "stops": both.stops,
+        "uploads": both.uploads,
+    }

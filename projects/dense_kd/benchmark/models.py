@@ -1,0 +1,86 @@
+"""The distillations of configs, whose equal detectors are built once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from ..distiller import Distiller
+from ..engine.building import build
+from ..engine.checks.tree import select
+from ..teacher import Teacher
+from .random_weights import settle
+
+_DETECTORS = ("student", "teacher.model")
+
+
+class Models:
+    """Builds Distillers without reading a file; what several configs share is one object."""
+
+    def __init__(self, device: torch.device):
+        """
+        Args:
+            device: of all of them.
+        """
+        self.device = device
+        self._built: dict[str, Any] = {}
+
+    def distiller(self, cfg: DictConfig) -> Distiller:
+        """The model of a distillation, with weights of :func:`.random_weights.settle`.
+
+        Args:
+            cfg: with a Distiller for ``model``.
+
+        Raises:
+            RunError: a constructor refuses its arguments.
+            DistillationError: student, teacher and methods do not go together.
+        """
+        parts: dict[str, Any] = {key: cfg.model[key] for key in cfg.model}
+        parts["student"] = self.detector(cfg.model.student, "model.student")
+        parts["teacher"] = self._teacher(cfg.model.teacher)
+        torch.manual_seed(0)
+        model: Distiller = build(parts, "model")
+        model.to(self.device).prepare_training()
+        return model
+
+    def _teacher(self, node: DictConfig) -> Teacher:
+        key = repr(node)
+        if key not in self._built:
+            parts: dict[str, Any] = {name: node[name] for name in node}
+            # Not the student's object, where the two are described alike.
+            parts["model"] = self.detector(node.model, "model.teacher.model")
+            self._built[key] = build({**parts, "weights": None}, "model.teacher")
+        return self._built[key]
+
+    def detector(self, node: DictConfig, place: str) -> Any:
+        """A detector alone.
+
+        Args:
+            node: its LazyCall.
+            place: of it in the config, for messages; equal nodes of one place are one object.
+        """
+        key = f"{place} {node!r}"
+        if key not in self._built:
+            torch.manual_seed(0)
+            model = build(node, place).to(self.device)
+            settle(model)
+            self._built[key] = model
+        return self._built[key]
+
+
+def set_classes(cfg: DictConfig, number: int) -> None:
+    """Let student and teacher have so many classes, without names.
+
+    Args:
+        cfg: of a distillation; it is changed.
+        number: K.
+    """
+    for place in _DETECTORS:
+        detector = select(cfg.model, place)
+        detector.num_classes = number
+        if "num_classes" in detector.head and detector.head.num_classes != number:
+            detector.head.num_classes = number
+        if detector.get("class_names") is not None:
+            detector.class_names = None

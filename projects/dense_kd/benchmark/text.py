@@ -1,0 +1,161 @@
+"""Results as tables, for a terminal or a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tabulate import tabulate
+
+from .work import STEP, STUDENT, TEACHER, backward_of, forward_of
+
+TERMINAL, PAGE = "simple", "github"
+"""How :func:`as_text` and :func:`tables` draw a table."""
+
+_UNITS = ((2**30, "GB"), (2**20, "MB"), (2**10, "kB"))
+_ADDED = "added"
+_NONE = "-"
+
+
+def as_text(results: Mapping[str, Any]) -> str:
+    """All that was found.
+
+    Args:
+        results: as :data:`.schema.RESULTS`.
+    """
+    return "\n\n".join([described(results), *tables(results, TERMINAL)])
+
+
+def described(results: Mapping[str, Any]) -> str:
+    """On what, and how, in a few lines."""
+    machine, batch = results["machine"], results["batch"]
+    where = f"{machine['gpu']}, " if machine["gpu"] else ""
+    commit = results["commit"][:10] if results["commit"] else "no checkout"
+    changed = ", with changes" if results["changed"] else ""
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    loads = (results["load_before"] or [None])[0], (results["load_after"] or [None])[0]
+    load = f"; load {loads[0]} before, {loads[1]} after" if None not in loads else ""
+    images = "image" if batch["images"] == 1 else "images"
+    rounds = f"{results['rounds']} rounds after {results['warmup']}" if results["rounds"] else ""
+    lines = [
+        f"{results['date']}, {where}{machine['cpu']}, {machine['cores']} cores; on "
+        f"{results['device']} with {results['threads']} threads{load}",
+        f"{commit}{changed}; {versions}",
+        f"{batch['images']} {images} of {batch['height']} x {batch['width']}, {results['data']}, "
+        f"{batch['boxes']:g} boxes each" + (f"; medians of {rounds}" if rounds else ""),
+    ]
+    if results["memory_of"]:
+        lines.append(f"memory: {results['memory_of']}")
+    return "\n".join(lines)
+
+
+def tables(results: Mapping[str, Any], style: str) -> Iterator[str]:
+    """A table of the parts of each distillation, and one of all ratios.
+
+    Args:
+        results: as :data:`.schema.RESULTS`.
+        style: :data:`TERMINAL` or :data:`PAGE`.
+    """
+    for run in results["runs"]:
+        header, rows = _parts(run)
+        yield f"{_heading(run)}\n\n{_table(header, rows, style)}"
+    if results["rounds"]:
+        header = ["", "overhead", "quartiles", "price", "quartiles"]
+        rows = [
+            [run["title"], *_ratio(run["overhead"]), *_ratio(run["price"])]
+            for run in results["runs"]
+        ]
+        yield _table(header, rows, style)
+        yield "overhead = step / (student + teacher), price = step / student"
+    if any(run["kernels"] for run in results["runs"]):
+        yield "added = step - student - teacher"
+
+
+def _heading(run: Mapping[str, Any]) -> str:
+    amp = f", {run['amp']}" if run["amp"] else ""
+    methods = ", ".join(run["methods"].values())
+    weights = run["weights"]
+    return (
+        f"{run['title']}: {run['student']} ({_bytes(weights['student'])}) from {run['teacher']} "
+        f"({_bytes(weights['teacher'])}) with {methods}{amp}"
+    )
+
+
+def _parts(run: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    columns = {
+        "time": lambda name, part: _time(part["seconds"]),
+        "quartiles": lambda name, part: _quartiles(part["seconds"]),
+        "memory": lambda name, part: _NONE if part["memory"] is None else _bytes(part["memory"]),
+        "GFLOPs": lambda name, part: _NONE if part["flops"] is None else _giga(part["flops"]),
+        "kernels": lambda name, part: _kernels(run, name, "kernels"),
+        "stops": lambda name, part: _kernels(run, name, "stops"),
+    }
+    rows = [
+        [name, *(cell(name, part) for cell in columns.values())]
+        for name, part in run["parts"].items()
+    ]
+    if run["kernels"]:
+        added = _added(run["kernels"])
+        kernels = f"{added['forward']} + {added['backward']}"
+        rows.append([_ADDED, *[_NONE] * 4, kernels, str(added["stops"])])
+    kept = [0, *(i for i in range(1, 7) if any(row[i] != _NONE for row in rows))]
+    header = ["", *columns]
+    return [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
+def _kernels(run: Mapping[str, Any], name: str, what: str) -> str:
+    counts = run["kernels"] or {}
+    if name in counts:
+        found = counts[name]
+        if what == "stops":
+            return str(found["stops"])
+        return f"{found['forward']} + {found['backward']}"
+    for method in run["methods"]:
+        if method in counts and name == forward_of(method):
+            return str(counts[method]["forward" if what == "kernels" else what])
+        if method in counts and name == backward_of(method) and what == "kernels":
+            return str(counts[method]["backward"])
+    return _NONE
+
+
+def _added(kernels: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """What a step has beside the student's and the teacher's pass."""
+    step, student, teacher = (kernels[name] for name in (STEP, STUDENT, TEACHER))
+    return {key: step[key] - student[key] - teacher[key] for key in step}
+
+
+def _table(header: list[str], rows: list[list[str]], style: str) -> str:
+    align = ["left", *["right"] * (len(header) - 1)]
+    return tabulate(rows, header, tablefmt=style, disable_numparse=True, colalign=align)
+
+
+def _ratio(spread: Mapping[str, Any]) -> list[str]:
+    return [f"{spread['median']:.3f}", f"{spread['low']:.3f} to {spread['high']:.3f}"]
+
+
+def _time(spread: Mapping[str, Any] | None) -> str:
+    return _NONE if spread is None else f"{_milliseconds(spread['median'])} ms"
+
+
+def _quartiles(spread: Mapping[str, Any] | None) -> str:
+    if spread is None:
+        return _NONE
+    return f"{_milliseconds(spread['low'])} to {_milliseconds(spread['high'])}"
+
+
+def _milliseconds(seconds: float) -> str:
+    value = 1000 * seconds
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _giga(flops: int) -> str:
+    value = flops / 1e9
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _bytes(number: int) -> str:
+    for size, unit in _UNITS:
+        if number >= size:
+            value = number / size
+            return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+    return f"{number} B"

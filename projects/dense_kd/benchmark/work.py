@@ -1,0 +1,209 @@
+"""The parts of a distillation's step, each of which runs by itself."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import torch
+from detectron2.utils.events import EventStorage
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from ..compat import full_precision
+from ..distiller import Distiller
+from ..engine.building import build_optimizer
+from ..engine.dry_run.models import longest_warmup, methods_of
+from ..engine.trainer import amp_dtype_of, autocast, make_trainer
+from ..methods import Step
+from ..outputs import DensePass
+
+STUDENT, TEACHER, STEP, EVALUATION, DATA = "student", "teacher", "step", "evaluation", "data"
+
+_SCALING_STEPS = 40  # more than enough to bring a scale of 65,536 down to 1 and below
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A piece of work.
+
+    Attributes:
+        run: does it.
+        prepare: makes what it needs, before every run; of no interest.
+    """
+
+    run: Callable[[], object]
+    prepare: Callable[[], object] = lambda: None
+
+
+class Work:
+    """A distillation and one batch of it.
+
+    The inputs of teacher and methods are those that a training step gave them: it is run once, and
+    watched.
+
+    Attributes:
+        model: in training mode.
+        batch: of its images.
+        methods: their names.
+    """
+
+    def __init__(self, cfg: DictConfig, model: Distiller, batch: list[dict[str, Any]]):
+        """
+        Args:
+            cfg: of the distillation; ``train`` and ``optimizer`` are read.
+            model: its model.
+            batch: with ground truth.
+        """
+        self.cfg, self.model, self.batch = cfg, model.train(), batch
+        self.methods = dict(methods_of(model))
+        self._iteration = longest_warmup(model)
+        self._seen: tuple[DensePass, DensePass, Step]
+        self._teacher_call: Callable[[], object]
+        self._watch_a_step()
+
+    def losses(self, model: nn.Module) -> Tensor:
+        """The sum of the losses of the student or of the Distiller, a scalar with its graph."""
+        with self._autocast():
+            return torch.stack([*model(self.batch).values()]).sum()
+
+    def teacher(self) -> None:
+        """The teacher's pass, as the step asks for it."""
+        with self._autocast():
+            self._teacher_call()
+
+    def method(self, name: str, inputs: tuple[DensePass, DensePass, Step]) -> Tensor:
+        """The sum of a method's losses.
+
+        Args:
+            name: of the method.
+            inputs: of :meth:`inputs`.
+        """
+        with self._autocast(), full_precision(self.model.device):
+            return torch.stack([*self.methods[name](*inputs).values()]).sum()
+
+    def inputs(self) -> tuple[DensePass, DensePass, Step]:
+        """What the step gave its methods, as if none had seen it; gradients end there."""
+        student, teacher, step = self._seen
+        step = dataclasses.replace(step, targets=copy.copy(step.targets))
+        return _with_leaves(student), copy.copy(teacher), step
+
+    def evaluation(self) -> None:
+        """What the student detects in the batch."""
+        student = self.model.student.eval()
+        try:
+            with torch.no_grad(), self._autocast():
+                student(self.batch)
+        finally:
+            student.train()
+
+    def parts(self) -> dict[str, Part]:
+        """{name: part} of all but the data."""
+        student, step = self._iterations(self.model.student), self._iterations(self.model)
+        found = {
+            STUDENT: Part(student, self.forget_gradients),
+            TEACHER: Part(self.teacher),
+            STEP: Part(step, self.forget_gradients),
+            EVALUATION: Part(self.evaluation, self.forget_gradients),
+        }
+        for name in self.methods:
+            found[forward_of(name)] = self._forward(name)
+            found[backward_of(name)] = self._backward(name)
+        return found
+
+    def forget_gradients(self) -> None:
+        """Those of the step before are no part of the next."""
+        self.model.zero_grad(set_to_none=True)
+
+    def _autocast(self) -> Any:
+        return autocast(self.model.device, amp_dtype_of(self.cfg.train))
+
+    def _watch_a_step(self) -> None:
+        run = self.model.teacher.run
+
+        def keep_call(*args: Any, **kwargs: Any) -> DensePass:
+            self._teacher_call = functools.partial(run, *args, **kwargs)
+            return run(*args, **kwargs)
+
+        def keep_passes(_: nn.Module, given: tuple[DensePass, DensePass, Step]) -> None:
+            student, teacher, step = given
+            step = dataclasses.replace(step, targets=copy.copy(step.targets))
+            self._seen = _with_leaves(student), copy.copy(teacher), step
+
+        handle = self.model.kd.register_forward_pre_hook(keep_passes)
+        try:
+            with mock.patch.object(self.model.teacher, "run", keep_call):
+                with EventStorage(self._iteration):
+                    self.losses(self.model)
+        finally:
+            handle.remove()
+
+    def _iterations(self, model: nn.Module) -> Callable[[], None]:
+        """What runs one iteration of the trainer; the weights stay as they are."""
+        optimizer = build_optimizer(self.cfg, model)
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0
+        trainer = make_trainer(self.cfg.train, model, itertools.repeat(self.batch), optimizer)
+        trainer.iter = self._iteration
+
+        def run() -> None:
+            with EventStorage(self._iteration) as storage:
+                trainer.storage = storage
+                trainer.run_step()
+
+        # A scale that is too large lets steps be left out.
+        for _ in range(_SCALING_STEPS if trainer.grad_scaler.is_enabled() else 0):
+            scale = trainer.grad_scaler.get_scale()
+            run()
+            if trainer.grad_scaler.get_scale() >= scale:
+                break
+        return run
+
+    def _forward(self, name: str) -> Part:
+        given: list[Any] = []
+
+        def prepare() -> None:
+            given[:] = [self.inputs()]
+
+        return Part(lambda: self.method(name, given.pop()), prepare)
+
+    def _backward(self, name: str) -> Part:
+        losses: list[Tensor] = []
+
+        def prepare() -> None:
+            self.forget_gradients()
+            losses[:] = [self.method(name, self.inputs())]
+
+        return Part(lambda: losses.pop().backward(), prepare)
+
+
+def forward_of(method: str) -> str:
+    """The name of the part that computes a method's losses."""
+    return f"{method} forward"
+
+
+def backward_of(method: str) -> str:
+    """The name of the part that computes their gradients."""
+    return f"{method} backward"
+
+
+def _with_leaves(dense: DensePass) -> DensePass:
+    """The same pass, whose tensors with gradient are leaves of a graph."""
+    found = copy.copy(dense)
+    vars(found).update({name: _leaves(value) for name, value in vars(dense).items()})
+    return found
+
+
+def _leaves(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().requires_grad_() if value.requires_grad else value
+    if isinstance(value, list):
+        return [_leaves(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _leaves(item) for key, item in value.items()}
+    return value
