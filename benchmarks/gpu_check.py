@@ -101,16 +101,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.costs or time.monotonic() - start > 60 * args.minutes * _SHARE_OF_LAST:
             print(f"gpu_check: the cost of batches of {batch} was not measured", flush=True)
             continue
-        results = benchmark(
-            [Wanted(config, common=tuple(amp)) for config in args.costs],
-            Settings(
-                what=("times", "memory"),
-                device=args.device,
-                batch=batch,
-                size=tuple(args.size),
-                rounds=COST_ROUNDS,
-            ),
+        wanted = [Wanted(config, common=tuple(amp)) for config in args.costs]
+        settings = Settings(
+            what=("times", "memory"),
+            device=args.device,
+            batch=batch,
+            size=tuple(args.size),
+            rounds=COST_ROUNDS,
         )
+        try:
+            results = benchmark(wanted, settings)
+        except torch.cuda.OutOfMemoryError:
+            print(f"gpu_check: batches of {batch} do not fit on {args.device}", flush=True)
+            continue
         write_json(args.output / f"cost_batch{batch}.json", results)
         print(as_text(results), flush=True)
     failed = [name for name, result in found.items() if not result["ok"]]

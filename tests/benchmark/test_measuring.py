@@ -61,6 +61,15 @@ def test_ratios_are_those_of_the_parts_round_by_round(results):
 
 
 @pytest.mark.slow
+def test_the_ratio_of_memory_is_that_of_the_parts_with_the_weights(results):
+    for run in results["runs"]:
+        weights = run["weights"]["student"] + run["weights"]["teacher"]
+        student, step = (run["parts"][name]["memory"] for name in ("student", "step"))
+        assert run["memory"] == (weights + step) / (weights + student + run["teacher_pass"])
+        assert 0 < run["teacher_pass"] < run["parts"]["step"]["memory"]
+
+
+@pytest.mark.slow
 def test_a_step_is_the_students_and_the_teachers_pass_in_flops_and_kernels(results):
     for run in results["runs"]:
         flops = {name: part["flops"] for name, part in run["parts"].items()}
@@ -136,15 +145,15 @@ def test_tables_have_a_row_for_each_part_and_a_column_for_what_was_measured(resu
     assert len(re.findall(row, text, re.MULTILINE)) == 2
     assert re.search(r"^quickstart/distill +\d\.\d{3} +\S+ to \S+ +\d", text, re.MULTILINE)
     assert "\nquickstart/distill model.teacher.precision=bfloat16: FCOS (" in text
-    assert "1 image of 64 x 96, drawn, 3 boxes each; medians of 2 rounds after 0" in text
+    assert "\nbatch: 1 x 64 x 96, drawn; boxes an image: 3; rounds: 2, after 0 to warm up\n" in text
     less = copy.deepcopy(results)
-    less["rounds"] = 0
+    less["rounds"], less["memory_of"] = 0, None
     for run in less["runs"]:
-        run["kernels"] = run["price"] = run["overhead"] = None
+        run["kernels"] = run["price"] = run["overhead"] = run["memory"] = None
         for part in run["parts"].values():
             part["seconds"] = part["memory"] = None
     assert "GFLOPs" in as_text(less)
-    assert not re.search("kernels|time|overhead|added|medians", as_text(less))
+    assert not re.search("kernels|time|overhead|added|rounds", as_text(less))
 
 
 def test_every_kept_file_is_a_result_of_a_commit_in_a_folder_of_its_date():

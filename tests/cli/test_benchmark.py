@@ -43,7 +43,7 @@ def test_images_boxes_and_classes_are_those_that_are_asked_for(capsys, tmp_path)
     files = ["--json", str(tmp_path / "c.json"), "--profile", str(tmp_path / "p.json")]
     with files_loaded_once():
         assert main(["benchmark", CONFIG, *FEW, *drawn, *files, "--what", "flops"]) == 0
-    assert "2 images of 64 x 96, drawn, 1 boxes each" in capsys.readouterr().out
+    assert "batch: 2 x 64 x 96, drawn; boxes an image: 1\n" in capsys.readouterr().out
     results = read_results(tmp_path / "c.json")
     assert results["batch"] == {"images": 2, "height": 64, "width": 96, "boxes": 1}
     names = {

@@ -34,7 +34,8 @@ student. The collection of garbage is off within a round.
 
 - FLOPs of matrix products and convolutions (``torch.utils.flop_counter``);
 - the peak of memory of each part above what was allocated before it, without the gradients of the
-  step before (:mod:`.memory`);
+  step before (:mod:`.memory`). With the weights of both detectors, **memory** is the ratio of that
+  of a step to that of the student's step and the teacher's pass, as far as the methods get it;
 - kernels, times that the host waits (stops) and uploads, on a pretended GPU (:mod:`.pretended`),
   forward and backward without the optimizer, of two images of 128 x 128 pixels (:mod:`.counting`).
   What a distillation adds is step - student - teacher, which is more than the methods' own work:

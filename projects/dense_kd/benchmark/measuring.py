@@ -28,7 +28,7 @@ from .batches import COCO_BOXES, COCO_SIZE, batch_facts, synthetic_batch
 from .counting import count_kernels
 from .errors import BenchmarkError
 from .machine import circumstances, load_average, threads
-from .memory import MEMORY_OF, bytes_of, peak_memory
+from .memory import MEMORY_OF, bytes_of, bytes_of_pass, peak_memory
 from .models import Models, set_classes
 from .profiling import write_profile
 from .schema import FORMAT
@@ -192,10 +192,20 @@ class _Measured:
                 "student": bytes_of(model.student),
                 "teacher": bytes_of(model.teacher.model),
             },
+            "teacher_pass": bytes_of_pass(self.work.teacher_pass),
             "parts": self.found,
             "overhead": self._ratio(STUDENT, TEACHER),
             "price": self._ratio(STUDENT),
+            "memory": self._memory_ratio(),
         }
+
+    def _memory_ratio(self) -> float | None:
+        model, step = self.work.model, self.found[STEP]["memory"]
+        if step is None:
+            return None
+        weights = bytes_of(model.student) + bytes_of(model.teacher.model)
+        floor = self.found[STUDENT]["memory"] + bytes_of_pass(self.work.teacher_pass)
+        return (weights + step) / (weights + floor)
 
     def _ratio(self, *others: str) -> dict[str, Any] | None:
         """Of a step to other parts together, round by round."""

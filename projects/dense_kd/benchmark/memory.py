@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
 from .. import compat
+from ..outputs import DensePass
 
 MEMORY_OF = {
     "cpu": "bytes of torch's allocator at the peak of a part, above those before it, as "
@@ -48,6 +50,20 @@ def _peak_on_gpu(run: Callable[[], object], device: torch.device) -> int:
     run()
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device) - before
+
+
+def bytes_of_pass(dense: DensePass) -> int:
+    """Of all tensors that a pass holds, each storage once."""
+    storages = (tensor.untyped_storage() for tensor in _tensors(vars(dense)))
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(item)
 
 
 def bytes_of(model: torch.nn.Module) -> int:

@@ -49,9 +49,11 @@ RUN = {
     "methods": Named(str),  # the class of each
     "amp": Maybe(str),
     "weights": {"student": int, "teacher": int},  # bytes, with buffers
+    "teacher_pass": int,  # bytes that it keeps while the student's pass runs
     "parts": Named({"seconds": Maybe(SPREAD), "memory": Maybe(int), "flops": Maybe(int)}),
     "overhead": Maybe(SPREAD),
     "price": Maybe(SPREAD),
+    "memory": Maybe(float),  # of a step, in units of what the contract says
     "kernels": Maybe(Named(COUNTS)),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tabulate import tabulate
@@ -35,14 +35,13 @@ def described(results: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     loads = (results["load_before"] or [None])[0], (results["load_after"] or [None])[0]
     load = f"; load {loads[0]} before, {loads[1]} after" if None not in loads else ""
-    images = "image" if batch["images"] == 1 else "images"
-    rounds = f"{results['rounds']} rounds after {results['warmup']}" if results["rounds"] else ""
+    rounds = f"; rounds: {results['rounds']}, after {results['warmup']} to warm up"
     lines = [
-        f"{results['date']}, {where}{machine['cpu']}, {machine['cores']} cores; on "
-        f"{results['device']} with {results['threads']} threads{load}",
+        f"{results['date']}, {where}{machine['cpu']}, cores: {machine['cores']}; on "
+        f"{results['device']}, threads: {results['threads']}{load}",
         f"{commit}{changed}; {versions}",
-        f"{batch['images']} {images} of {batch['height']} x {batch['width']}, {results['data']}, "
-        f"{batch['boxes']:g} boxes each" + (f"; medians of {rounds}" if rounds else ""),
+        f"batch: {batch['images']} x {batch['height']} x {batch['width']}, {results['data']}; "
+        f"boxes an image: {batch['boxes']:g}" + (rounds if results["rounds"] else ""),
     ]
     if results["memory_of"]:
         lines.append(f"memory: {results['memory_of']}")
@@ -59,16 +58,33 @@ def tables(results: Mapping[str, Any], style: str) -> Iterator[str]:
     for run in results["runs"]:
         header, rows = _parts(run)
         yield f"{_heading(run)}\n\n{_table(header, rows, style)}"
+    if results["rounds"] or results["memory_of"]:
+        yield _table(*_ratios(results), style)
+    notes = []
     if results["rounds"]:
-        header = ["", "overhead", "quartiles", "price", "quartiles"]
-        rows = [
-            [run["title"], *_ratio(run["overhead"]), *_ratio(run["price"])]
-            for run in results["runs"]
-        ]
-        yield _table(header, rows, style)
-        yield "overhead = step / (student + teacher), price = step / student"
+        notes.append("overhead = step / (student + teacher), price = step / student")
+    if results["memory_of"]:
+        notes.append("memory of a step / (that of the student + the teacher's pass), with weights")
     if any(run["kernels"] for run in results["runs"]):
-        yield "added = step - student - teacher"
+        notes.append("added = step - student - teacher")
+    if notes:
+        yield "; ".join(notes)
+
+
+def _ratios(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    columns: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {}
+    if results["rounds"]:
+        columns["overhead"] = lambda run: _ratio(run["overhead"])
+        columns["price"] = lambda run: _ratio(run["price"])
+    if results["memory_of"]:
+        columns["memory"] = lambda run: [f"{run['memory']:.3f}"]
+    heads = {"overhead": ["overhead", "quartiles"], "price": ["price", "quartiles"]}
+    header = ["", *(head for name in columns for head in heads.get(name, [name]))]
+    rows = [
+        [run["title"], *(cell for cells in columns.values() for cell in cells(run))]
+        for run in results["runs"]
+    ]
+    return header, rows
 
 
 def _heading(run: Mapping[str, Any]) -> str:

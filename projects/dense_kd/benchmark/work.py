@@ -116,6 +116,11 @@ class Work:
             found[backward_of(name)] = self._backward(name)
         return found
 
+    @property
+    def teacher_pass(self) -> DensePass:
+        """What the step's teacher gave its methods."""
+        return self._seen[1]
+
     def forget_gradients(self) -> None:
         """Those of the step before are no part of the next."""
         self.model.zero_grad(set_to_none=True)
