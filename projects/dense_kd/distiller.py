@@ -147,7 +147,13 @@ class Distiller(nn.Module):
             self.prepare_training()
         ground_truth = self.student.ground_truth(batched_inputs)
         images = self.student.preprocess_image(batched_inputs)
-        teacher = self.teacher.run(batched_inputs, images, self.student, self.kd.taps)
+        teacher = self.teacher.run(
+            batched_inputs,
+            images,
+            self.student,
+            self.kd.taps,
+            predictions=self.kd.reads_predictions or self.targets_from_teacher,
+        )
         student = self.student.run(images, self.kd.taps)
         assigned_by = teacher if self.targets_from_teacher else student
         targets = self.student.targets(assigned_by, ground_truth)

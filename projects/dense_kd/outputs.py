@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -32,9 +33,25 @@ The branches are "cls" and "bbox", and "cls_pre_relu" and "bbox_pre_relu" for a 
 before its ReLU."""
 
 
+class NotPredicted(list[Tensor]):
+    """In place of the levels of a prediction that a pass did not make; to read it is an error."""
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise LookupError(
+            "the pass was run without predictions (predictions=False), as the methods of this run "
+            "say that they read none of the teacher's; a method that does has "
+            "needs=Needs(predictions=True), which is the default"
+        )
+
+    __iter__ = __getitem__ = __len__ = __bool__ = _refuse
+
+
 @dataclass
 class DensePass:
     """One forward pass of a dense detector over a batch.
+
+    A pass that was run for its features and taps alone has no predictions: ``logits``, ``deltas``,
+    ``quality`` and ``distribution`` raise LookupError when they are read.
 
     Attributes:
         features: L x (N, C, Hl, Wl), the input of the head.
@@ -70,6 +87,15 @@ class DensePass:
         # A list may be empty where nothing is asked of it.
         held = {name: getattr(self, name) for name in names}
         check_equal_lengths(**{name: levels for name, levels in held.items() if levels})
+
+    @property
+    def has_predictions(self) -> bool:
+        """Whether the pass was run with them."""
+        return not isinstance(self.logits, NotPredicted)
+
+    def leave_out_predictions(self) -> None:
+        """Let those that were not made be missed, and not be taken for those of no level."""
+        self.logits = self.deltas = self.quality = self.distribution = NotPredicted()
 
     @cached_property
     def boxes(self) -> list[Tensor]:

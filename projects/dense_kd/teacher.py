@@ -13,7 +13,9 @@ from torch import Tensor
 
 from .checkpoint import load_strictly
 from .detectors import DenseDetector
+from .detectors.base.folding import fold_norms
 from .detectors.base.images import converted, padding
+from .options import check_flags
 from .outputs import DensePass, Tap, Targets
 
 logger = logging.getLogger(__name__)
@@ -31,7 +33,15 @@ class Teacher:
     exported without it.
     """
 
-    def __init__(self, model: DenseDetector, weights: str | None, *, precision: str | None = None):
+    def __init__(
+        self,
+        model: DenseDetector,
+        weights: str | None,
+        *,
+        precision: str | None = None,
+        fold_norms: bool = False,
+        channels_last: bool = False,
+    ):
         """
         Args:
             model: a detector of ``dense_kd.detectors``.
@@ -39,7 +49,13 @@ class Teacher:
                 ``model`` holds its trained parameters already.
             precision: "float32", "bfloat16" or "float16" to run it in, whatever the student
                 does; None follows the student's autocast.
+            fold_norms: before the first pass, make batch norms part of the convolutions before
+                them: the same predictions up to rounding, in fewer passes over the maps. ``model``
+                is changed, its state dict too.
+            channels_last: keep its weights and maps in the order (N, H, W, C) in memory, which
+                convolutions on many processors are faster with: the same up to rounding.
         """
+        check_flags(fold_norms=fold_norms, channels_last=channels_last)
         if not isinstance(model, DenseDetector):
             raise TypeError(
                 f"the teacher's model is a {type(model).__module__}.{type(model).__name__}, "
@@ -60,6 +76,9 @@ class Teacher:
         self.model = model.eval().requires_grad_(False)
         self.weights = weights
         self.precision = precision
+        self.fold_norms = fold_norms
+        self.channels_last = channels_last
+        self._arranged = False
         self.loaded = weights is None
         self.file_classes: list[str] | None = None  # that the file names
 
@@ -81,6 +100,8 @@ class Teacher:
         images: ImageList,
         student: DenseDetector,
         taps: Iterable[Tap] = (),
+        *,
+        predictions: bool = True,
     ) -> DensePass:
         """The teacher's pass over a batch, without gradient.
 
@@ -89,12 +110,12 @@ class Teacher:
             images: the same batch, preprocessed by ``student``.
             student: whose preprocessed images serve if the teacher normalises alike.
             taps: tower features to keep.
+            predictions: make them, or leave out what of the head is not needed for ``taps``.
         """
         self.load()
         if self.model.device != images.tensor.device:
             self.model.to(images.tensor.device)
-        self.model.eval()
-        return self._run(self._images(batched_inputs, images, student), taps)
+        return self._run(self._images(batched_inputs, images, student), taps, predictions)
 
     def detect(
         self, batched_inputs: list[dict[str, Any]], input_format: str
@@ -106,7 +127,6 @@ class Teacher:
             input_format: of its images, the student's.
         """
         self.load()
-        self.model.eval()
         with torch.no_grad():
             dense = self._run(self.preprocess_image(batched_inputs, input_format))
             return self.model.results(dense, batched_inputs)
@@ -163,9 +183,28 @@ class Teacher:
         targets.normalizer = self.model.batch_normalizer(targets)
         return targets
 
-    def _run(self, images: ImageList, taps: Iterable[Tap] = ()) -> DensePass:
+    def _run(
+        self, images: ImageList, taps: Iterable[Tap] = (), predictions: bool = True
+    ) -> DensePass:
+        self.model.eval()
+        self._arrange()
+        if self.channels_last:
+            images = ImageList(
+                images.tensor.contiguous(memory_format=torch.channels_last), images.image_sizes
+            )
         with torch.no_grad(), self._autocast(images.tensor.device):
-            return self.model.run(images, taps)
+            return self.model.run(images, taps, predictions=predictions)
+
+    def _arrange(self) -> None:
+        """What is done to the model once, when its weights are there."""
+        if self._arranged:
+            return
+        self._arranged = True
+        if self.fold_norms:
+            count = fold_norms(self.model)
+            logger.info(f"Folded {count} norms of the teacher into their convolutions")
+        if self.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         if self.precision is None:

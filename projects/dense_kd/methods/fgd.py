@@ -60,7 +60,7 @@ class FGD(KDMethod):
     The masks of 500 objects per image, in two images of 800 x 1344, take 72 MiB.
     """
 
-    needs = Needs(same_levels=True, ground_truth=True)
+    needs = Needs(same_levels=True, ground_truth=True, predictions=False)
 
     def __init__(
         self,

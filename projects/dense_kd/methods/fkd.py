@@ -50,7 +50,7 @@ class FKD(KDMethod):
     maps that are compared (both pyramids, float32; gradients included, those of the layers not).
     """
 
-    needs = Needs(same_levels=True)
+    needs = Needs(same_levels=True, predictions=False)
 
     def __init__(
         self,

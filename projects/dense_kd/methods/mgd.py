@@ -46,7 +46,7 @@ class MGD(KDMethod):
     that are compared (both pyramids, float32; gradients included, those of the generators not).
     """
 
-    needs = Needs(same_levels=True)
+    needs = Needs(same_levels=True, predictions=False)
 
     def __init__(
         self,

@@ -86,7 +86,7 @@ class PKD(KDMethod):
             raise ValueError(f"omitted_levels={omitted_levels!r}: expected numbers of levels")
         self.weight = weight
         self.taps = _checked_taps(taps)
-        self.needs = Needs(taps=self.taps, as_many_levels=True)
+        self.needs = Needs(taps=self.taps, as_many_levels=True, predictions=False)
         self.omitted_levels = tuple(omitted_levels)
         self.resized = resized
 

@@ -220,18 +220,24 @@ class DenseDetector(nn.Module, ABC):
         """N Instances with gt_boxes and gt_classes, see :func:`checked_ground_truth`."""
         return checked_ground_truth(batched_inputs, self.num_classes, self.device)
 
-    def run(self, images: ImageList, taps: Iterable[Tap] = ()) -> DensePass:
+    def run(
+        self, images: ImageList, taps: Iterable[Tap] = (), *, predictions: bool = True
+    ) -> DensePass:
         """Backbone and head on preprocessed images.
 
         Args:
             images: of :meth:`preprocess_image`.
             taps: (branch, depth) of the tower features to keep.
+            predictions: make them; otherwise the pass has none, see ``DensePass``, and the head
+                is run as far as its taps.
         """
         features = self.backbone(images.tensor)
         features = [features[name] for name in self.head_in_features]
-        outputs, collected = self.head.run(features, taps)
+        outputs, collected = self.head.run(features, taps, predictions=predictions)
         dense = self.dense_pass(features, outputs, images.image_sizes)
         dense.taps = collected
+        if not predictions:
+            dense.leave_out_predictions()
         return dense
 
     def dense_pass(

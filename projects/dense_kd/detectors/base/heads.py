@@ -168,22 +168,23 @@ class TowerHead(RetinaNetHead):
         return {"logits": self.cls_score(cls_feature), name: deltas}
 
     def run(
-        self, features: list[Tensor], taps: Iterable[Tap] = ()
+        self, features: list[Tensor], taps: Iterable[Tap] = (), *, predictions: bool = True
     ) -> tuple[HeadOutputs, dict[Tap, list[Tensor]]]:
         """Predict from the pyramid.
 
         Args:
             features: L x (N, C, Hl, Wl).
             taps: the tower features to hand out.
+            predictions: make them; otherwise no block is run behind the last tap of its tower.
 
         Returns:
-            the predictions, and {tap: L x (N, C, Hl, Wl)}.
+            the predictions, without maps if none are made, and {tap: L x (N, C, Hl, Wl)}.
         """
         taps = tuple(taps)
         for tap in taps:
             self.check_tap(tap)
         start = {branch: (features, 0) for branch in BRANCHES}
-        return self._forward_towers(start, taps)
+        return self._forward_towers(start, taps, predictions)
 
     def resume(
         self, taps: Mapping[str, list[Tensor]], depth: int | Mapping[str, int]
@@ -204,11 +205,15 @@ class TowerHead(RetinaNetHead):
         return self._forward_towers({b: (taps[b], depths[b]) for b in BRANCHES}, ())[0]
 
     def _forward_towers(
-        self, start: dict[str, tuple[list[Tensor], int]], taps: tuple[Tap, ...]
+        self,
+        start: dict[str, tuple[list[Tensor], int]],
+        taps: tuple[Tap, ...],
+        predictions: bool = True,
     ) -> tuple[HeadOutputs, dict[Tap, list[Tensor]]]:
         maps = {branch: features for branch, (features, _) in start.items()}
         check_equal_lengths(**maps, levels_of_the_head=range(self.num_levels))
         blocks = {branch: self._blocks(branch) for branch in BRANCHES}
+        last = {b: self.depth if predictions else _deepest(taps, b) for b in BRANCHES}
         outputs = HeadOutputs()
         collected: dict[Tap, list[Tensor]] = {tap: [] for tap in taps}
         for level in range(self.num_levels):
@@ -216,10 +221,10 @@ class TowerHead(RetinaNetHead):
             for branch in BRANCHES:
                 features, depth = start[branch]
                 feature = features[level]
-                for done in range(depth, self.depth + 1):
+                for done in range(depth, last[branch] + 1):
                     if (branch, done) in collected:
                         collected[branch, done].append(feature)
-                    if done < self.depth:
+                    if done < last[branch]:
                         *layers, relu = blocks[branch][done]
                         for layer in layers:
                             feature = layer(feature)
@@ -227,8 +232,10 @@ class TowerHead(RetinaNetHead):
                             collected[branch + PRE_RELU, done + 1].append(feature)
                         feature = relu(feature)
                 towers[branch] = feature
-            for name, prediction in self.predict(level, towers["cls"], towers["bbox"]).items():
-                getattr(outputs, name).append(prediction)
+            if predictions:
+                predicted = self.predict(level, towers["cls"], towers["bbox"])
+                for name, prediction in predicted.items():
+                    getattr(outputs, name).append(prediction)
         return outputs, collected
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], ...]:
@@ -277,6 +284,11 @@ class QualityHead(TowerHead):
         branch = getattr(self, self._quality_branch)
         maps["quality"] = branch(cls_feature if self.quality_on == "cls" else bbox_feature)
         return maps
+
+
+def _deepest(taps: Iterable[Tap], branch: str) -> int:
+    """The number of blocks of a tower that its taps need; -1 if it has none."""
+    return max((depth for b, depth in taps if b.removesuffix(PRE_RELU) == branch), default=-1)
 
 
 def _initialize(conv: nn.Conv2d) -> None:

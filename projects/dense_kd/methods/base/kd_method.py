@@ -64,6 +64,8 @@ class Needs:
             that is 1 whatever the logits, and the loss exactly 0.
         distribution: both predict distributions over distances.
         ground_truth: it reads the objects of an image, or what an assigner made of them.
+        predictions: it reads predictions of the teacher. Where no method does, they are not made:
+            the teacher's head is run as far as the taps, and without any not at all.
     """
 
     taps: tuple[Tap, ...] = ()
@@ -74,6 +76,7 @@ class Needs:
     several_classes: bool = False
     distribution: bool = False
     ground_truth: bool = False
+    predictions: bool = True
 
 
 class KDMethod(nn.Module, ABC):
@@ -233,6 +236,11 @@ class MethodSet(nn.Module):
     def taps(self) -> tuple[Tap, ...]:
         """The tower features that the methods need, each once."""
         return tuple(dict.fromkeys(t for _, method in self._named() for t in method.needs.taps))
+
+    @property
+    def reads_predictions(self) -> bool:
+        """Whether a method reads predictions of the teacher."""
+        return any(method.needs.predictions for _, method in self._named())
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector, weights: str | None) -> None:
         """Check every method against both detectors, and let it make what depends on them.

@@ -40,12 +40,15 @@ class TeacherWatch:
         self.check()
         maps = {
             "features": dense.features,
-            "class logits": dense.logits,
-            "box codes": dense.deltas,
-            f"{dense.quality_kind} logits": dense.quality or [],
-            "distributions": dense.distribution or [],
             **{f"tower features {tap}": levels for tap, levels in dense.taps.items()},
         }
+        if dense.has_predictions:
+            maps |= {
+                "class logits": dense.logits,
+                "box codes": dense.deltas,
+                f"{dense.quality_kind} logits": dense.quality or [],
+                "distributions": dense.distribution or [],
+            }
         names, extremes = [], []
         for name, levels in maps.items():
             for level in levels:

@@ -31,7 +31,7 @@ class DeFeat(FeatureImitation):
     maps that are compared (both pyramids, float32; gradients included, those of the adapters not).
     """
 
-    needs = Needs(same_levels=True, ground_truth=True)
+    needs = Needs(same_levels=True, ground_truth=True, predictions=False)
     kernel_size = 3
     initial_deviation = 1e-4
 

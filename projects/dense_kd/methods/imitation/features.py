@@ -24,7 +24,7 @@ from ..base.adapters import comparable_features, pyramid_adapters
 class FeatureImitation(KDMethod):
     """What the baselines have in common: the adapters and the error of a cell."""
 
-    needs = Needs(same_levels=True)
+    needs = Needs(same_levels=True, predictions=False)
     kernel_size = 1
     always_adapts = True
     """Whether there are adapters also between equal widths."""

@@ -38,7 +38,7 @@ class FGFI(FeatureImitation):
     The masks of 500 objects in an image of 800 x 1344 with nine anchors per location take 72 MiB.
     """
 
-    needs = Needs(same_levels=True, ground_truth=True)
+    needs = Needs(same_levels=True, ground_truth=True, predictions=False)
     kernel_size = 3
     initial_deviation = 1e-4
 

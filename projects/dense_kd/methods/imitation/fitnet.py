@@ -56,7 +56,7 @@ class FitNet(FeatureImitation):
         check_flags(always_adapt=always_adapt)
         check_positive(weight=weight)
         self.weight = weight
-        self.needs = Needs(same_levels=True, ground_truth=region != "all")
+        self.needs = Needs(same_levels=True, ground_truth=region != "all", predictions=False)
         self.region = region
         self.always_adapts = always_adapt
 
