@@ -85,9 +85,9 @@ def of_method(gpu: GPU, model: Distiller) -> Cost:
     """
     real = model.teacher.run
 
-    def uncounted(*args: Any) -> Any:
+    def uncounted(*args: Any, **options: Any) -> Any:
         with gpu.uncounted():
-            return real(*args)
+            return real(*args, **options)
 
     with mock.patch.object(model.teacher, "run", uncounted):
         total = of_step(gpu, model)

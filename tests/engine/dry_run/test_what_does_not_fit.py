@@ -138,8 +138,8 @@ def test_losses_that_are_not_finite_are_named(tmp_path, teacher, monkeypatch):
 def test_a_teacher_whose_pass_is_not_finite_is_named(tmp_path, teacher, monkeypatch):
     run = Teacher.run
 
-    def broken(self, *args):
-        dense = run(self, *args)
+    def broken(self, *args, **options):
+        dense = run(self, *args, **options)
         dense.logits[0][:] = math.inf
         return dense
 

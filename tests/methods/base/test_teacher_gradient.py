@@ -30,8 +30,8 @@ def test_the_pass_of_the_teacher_gets_no_gradient(
     model = build(name, variant)
     run, maps = model.teacher.run, {}
 
-    def run_with_gradients(*args):
-        dense, found = leaves(run(*args))
+    def run_with_gradients(*args, **options):
+        dense, found = leaves(run(*args, **options))
         maps.update(found)
         return dense
 
