@@ -86,7 +86,8 @@ class DensePass:
         names = ("features", "logits", "deltas", "priors", "strides", "quality", "distribution")
         # A list may be empty where nothing is asked of it.
         held = {name: getattr(self, name) for name in names}
-        check_equal_lengths(**{name: levels for name, levels in held.items() if levels})
+        there = {k: levels for k, levels in held.items() if not isinstance(levels, NotPredicted)}
+        check_equal_lengths(**{name: levels for name, levels in there.items() if levels})
 
     @property
     def has_predictions(self) -> bool:

@@ -88,6 +88,7 @@ class Diagnostics(HookBase):
         """Let the next pass be measured, if it is one of those."""
         self._begun = time.perf_counter()
         if (self.trainer.iter + 1) % self._period == 0:
+            self._distiller.kd.looked_at = True
             self._handles = [
                 self._distiller.kd.register_forward_hook(self._keep_passes),
                 self._distiller.register_forward_hook(self._measure),
@@ -216,6 +217,7 @@ class Diagnostics(HookBase):
         )
 
     def _remove_handles(self) -> None:
+        self._distiller.kd.looked_at = False
         for handle in self._handles:
             handle.remove()
         self._handles = []

@@ -13,7 +13,8 @@ from helpers.method_cases import build, every_method, images_with
 
 def leaves(dense: DensePass) -> tuple[DensePass, dict[str, torch.Tensor]]:
     """The pass with all maps as leaves that take gradients, and these by name."""
-    lists = ("features", "logits", "deltas", "quality", "distribution")
+    predictions = ("logits", "deltas", "quality", "distribution") if dense.has_predictions else ()
+    lists = ("features", *predictions)
     maps = {name: getattr(dense, name) or [] for name in lists}
     maps.update({tap: levels for tap, levels in dense.taps.items()})
     maps = {k: [x.detach().requires_grad_() for x in levels] for k, levels in maps.items()}

@@ -198,6 +198,8 @@ class MethodSet(nn.Module):
 
     student_initialized: Tensor
     """() bool, of a set whose Distiller lets the student inherit: whether it has."""
+    looked_at = False
+    """Whether both passes of the next step are compared by somebody else, too."""
 
     def __init__(self, **methods: KDMethod):
         """
@@ -239,8 +241,8 @@ class MethodSet(nn.Module):
 
     @property
     def reads_predictions(self) -> bool:
-        """Whether a method reads predictions of the teacher."""
-        return any(method.needs.predictions for _, method in self._named())
+        """Whether a method reads predictions of the teacher, or somebody who looks on."""
+        return self.looked_at or any(method.needs.predictions for _, method in self._named())
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector, weights: str | None) -> None:
         """Check every method against both detectors, and let it make what depends on them.
