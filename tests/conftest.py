@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 # The datasets of who runs the tests are none of theirs; it is read when dense_kd is imported.
 os.environ["DETECTRON2_DATASETS"] = str(Path(__file__).parent / "no_datasets")
 
-gc.disable()
+gc.disable()  # until all is collected
 
 LEVELS = {
     logger: (logger.level, logger.propagate)
@@ -51,9 +51,10 @@ def is_slow(item: pytest.Item) -> bool:
 
 def pytest_collection_finish() -> None:
     """What is imported and collected by now stays: to look through it for garbage, time and again,
-    takes a tenth of the time of all tests."""
-    gc.enable()
+    takes a tenth of the time of all tests, and through configs that are kept another part."""
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="session")
