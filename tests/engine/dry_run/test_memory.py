@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from types import SimpleNamespace
 
 import pytest
@@ -32,6 +33,18 @@ def test_linux_has_such_an_account():
     memory.restart()
     peak, what = memory.read()
     assert peak is not None and what.startswith("resident")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="its allocator alone can be asked")
+def test_what_was_freed_before_and_is_used_again_counts():
+    earlier = [torch.ones(2**14) for _ in range(1600)]  # blocks of 64 kB, which are not mapped
+    top = torch.ones(2**14)  # what is freed below it stays resident
+    del earlier
+    memory = PeakMemory(torch.device("cpu"))
+    memory.restart()
+    model = [torch.ones(2**14) for _ in range(800)]
+    peak, _ = memory.read()
+    assert len(model) + len(top) > 0 and peak is not None and peak > 40 * 2**20
 
 
 def test_where_the_system_does_not_tell_it_is_not_measured(monkeypatch):
