@@ -15,6 +15,7 @@ from dense_kd.diagnostics.gradients import (
     gradient_shares,
     gradients,
     loss_groups,
+    norms_at_places,
 )
 from helpers.builders import batch, tiny_gfl
 
@@ -55,6 +56,10 @@ def test_norms_shares_and_maps_are_those_worked_by_hand():
     assert gradient_shares(norms) == pytest.approx(
         {"first": first / (first + second), "second": second / (first + second)}
     )
+    # A map may be of two places, and a place of no map.
+    of_places = norms_at_places(losses, {"both": levels, "p4": [p4], "none": []})
+    assert of_places["both"] == norms and of_places["none"] == {"first": 0.0, "second": 0.0}
+    assert of_places["p4"] == pytest.approx({"first": 0.0, "second": second})
     maps = gradient_maps(losses, levels)
     torch.testing.assert_close(maps["first"][0], torch.tensor([[[3.0, math.sqrt(20)]]]))
     assert maps["first"][1].tolist() == [[[0.0]]]

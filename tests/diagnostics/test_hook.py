@@ -15,6 +15,7 @@ from detectron2.utils import comm
 
 from dense_kd import BCKD, PKD, Distiller, MethodSet, Teacher
 from dense_kd.diagnostics import hook as module
+from dense_kd.diagnostics.conflicts import conflicts
 from dense_kd.diagnostics.errors import DiagnosticsError
 from dense_kd.diagnostics.hook import Diagnostics
 from dense_kd.engine import Trainer
@@ -22,7 +23,8 @@ from helpers.builders import batch, tiny_fcos, tiny_gfl, tiny_retinanet
 from helpers.two_processes import launch_two
 
 FCOS_NAMES = {
-    *("share_detection", "share_bckd", "share_pkd", "conflicts", "seconds"),
+    *("share_detection", "share_bckd", "share_pkd", "seconds"),
+    *("conflicts_per_positive", "conflicts_per_location"),
     *(f"{what}_p{level}" for what in ("agreement", "correlation") for level in (3, 4, 5)),
 }
 
@@ -88,28 +90,57 @@ def test_it_measures_every_so_many_iterations_and_writes_all_it_has():
     assert found["seconds"][0][0] > 0
 
 
-def test_shares_are_those_of_the_losses_at_the_students_pyramid():
-    model = distiller()
+def test_shares_are_those_of_the_losses_at_the_pyramid_and_at_towers_that_a_method_reads():
+    taps = [("cls", 1), ("bbox", 1)]
+    model = distiller(bckd=BCKD(), pkd=PKD(), towers=PKD(taps=taps), cls=PKD(taps=taps[:1]))
     reference = copy.deepcopy(model)
-    features = []
-    reference.kd.register_forward_hook(lambda m, args, output: features.extend(args[0].features))
+    passes = []
+    reference.kd.register_forward_hook(lambda m, args, output: passes.append(args[0]))
     losses = reference(batch())
-    norms = {}
-    for group, beginning in (("bckd", "kd_bckd"), ("pkd", "kd_pkd"), ("detection", "loss")):
-        loss = sum(value for name, value in losses.items() if name.startswith(beginning))
-        gradients = torch.autograd.grad(loss, features, retain_graph=True)
-        norms[group] = math.sqrt(sum(g.double().square().sum().item() for g in gradients))
+    (student,) = passes
+    found = {name: value for name, ((value, _),) in written(trained(model, [batch()], 1)).items()}
+    begin = {"detection": "loss", **{name: f"kd_{name}_" for name in model.kd._modules}}
+    cls, bbox = (student.taps[tap] for tap in taps)
+    expected = {}
+    for key, places in (("share", student.features), ("towers", [*cls, *bbox]), ("cls", cls)):
+        norms = {}
+        for group, beginning in begin.items():
+            loss = sum(value for name, value in losses.items() if name.startswith(beginning))
+            gradients = torch.autograd.grad(loss, places, retain_graph=True, allow_unused=True)
+            squares = [g.double().square().sum().item() for g in gradients if g is not None]
+            norms[group] = math.sqrt(sum(squares))
+        if key == "share":
+            expected.update({f"share_{n}": norm / sum(norms.values()) for n, norm in norms.items()})
+        else:
+            expected[f"tower_share_{key}"] = norms[key] / sum(norms.values())
+    assert {name: found[name] for name in found if "share" in name} == pytest.approx(expected, 1e-5)
+    assert abs(found["tower_share_cls"] - found["share_cls"]) > 0.1  # they are not the same
+
+
+def test_conflicts_are_divided_by_the_positives_and_by_all_locations():
+    model = distiller(pkd=PKD())
+    counted = []
+
+    def keep(kd, args, output) -> None:
+        student, teacher, step = args
+        counted.append(conflicts(student, teacher, step.targets, thresholds=[0.5]))
+
+    model.kd.register_forward_hook(keep)
     found = written(trained(model, [batch()], 1))
-    for group, norm in norms.items():
-        assert found[f"share_{group}"][0][0] == pytest.approx(norm / sum(norms.values()), rel=1e-5)
+    (count,) = counted
+    (above,), positives, locations = count.above, count.positives, count.locations
+    assert found["conflicts_per_positive"] == [(above / positives, 0)]
+    assert found["conflicts_per_location"] == [(above / locations, 0)]
+    assert 0 < above < locations == 2 * (144 + 36 + 9)
 
 
 def test_what_is_not_defined_is_left_out(monkeypatch):
     found = written(trained(distiller(), [batch("all empty")], 1))
-    assert set(found) == FCOS_NAMES - {"conflicts"}  # there is no positive
-    monkeypatch.setattr(module, "gradient_norms", lambda losses, *_: dict.fromkeys(losses, 0.0))
+    assert set(found) == FCOS_NAMES - {"conflicts_per_positive"}  # there is none
+    nothing = lambda losses, places, *_: {p: dict.fromkeys(losses, 0.0) for p in places}  # noqa: E731
+    monkeypatch.setattr(module, "norms_at_places", nothing)
     found = written(trained(distiller(), [batch("one empty")], 1))
-    assert not any("share" in name for name in found) and "conflicts" in found
+    assert not any("share" in name for name in found) and "conflicts_per_positive" in found
 
 
 def test_a_teacher_with_other_anchors_is_compared_by_location():
@@ -221,7 +252,8 @@ def test_two_processes_write_their_mean_and_train_as_without_it(tmp_path):
     assert json.loads((tmp_path / "written_1_1.json").read_text()) == {}
     found = json.loads((tmp_path / "written_1_0.json").read_text())
     alone = [written(trained(distiller(), two_batches(rank)[:1], 1)) for rank in range(2)]
-    for name in FCOS_NAMES - {"seconds", "conflicts"}:
+    for name in FCOS_NAMES - {"seconds", "conflicts_per_positive"}:
         mean = (alone[0][name][0][0] + alone[1][name][0][0]) / 2
         assert found[name][0][0] == pytest.approx(mean, rel=1e-4), name
-    assert [iteration for _, iteration in found["conflicts"]] == [0]  # the second has no positive
+    # The second has no positive.
+    assert [iteration for _, iteration in found["conflicts_per_positive"]] == [0]

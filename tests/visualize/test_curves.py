@@ -74,10 +74,12 @@ def test_each_distillation_of_several_has_its_panel():
 
 
 def test_diagnostics_are_drawn_by_family_and_only_they():
-    scalars = {"diag/agreement_p3": 0.5, "diag/agreement_p4": 0.4, "diag/conflicts": 3}
+    scalars = {"diag/agreement_p3": 0.5, "diag/agreement_p4": 0.4, "diag/tower_share_a": 0.1,
+               "diag/conflicts_per_positive": 3, "diag/conflicts_per_location": 0.1}  # fmt: skip
     figures = dict(diagnostics_as_svg({"a": [lines(1, 2, **scalars)]}))
-    assert [*figures] == ["agreement", "conflicts"]
-    assert ">agreement_p4<" in figures["agreement"] and "loss" not in figures["conflicts"]
+    apart = ["conflicts per location", "conflicts per positive", "tower share"]
+    assert [*figures] == ["agreement", *apart]
+    assert ">agreement_p4<" in figures["agreement"] and "loss" not in figures["tower share"]
     assert diagnostics_as_svg({"a": [lines(1, 2)]}) == []
 
 

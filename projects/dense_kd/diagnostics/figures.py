@@ -14,7 +14,7 @@ from ..distiller import Distiller
 from ..methods import BCKD, PGD, TID, KDMethod
 from ..outputs import DensePass
 from .errors import DiagnosticsError
-from .gradients import DETECTION, gradient_maps, loss_groups
+from .gradients import DETECTION, gradient_maps, loss_groups, touched_features
 from .locations import compared_classes
 from .maps import (
     BOUND,
@@ -268,7 +268,7 @@ def gradient_figure(
     rows = []
     for name, loss in loss_groups(losses, methods).items():
         taps = () if name == DETECTION else methods[name].needs.taps
-        places = [student.taps[tap] for tap in taps] or [student.features]
+        places = touched_features(student, taps)
         of_places = [gradient_maps({name: loss}, features)[name] for features in places]
         found = [torch.stack(each).norm(dim=0)[0].cpu().numpy() for each in zip(*of_places)]
         where = " and ".join(f"{branch} tower {depth}" for branch, depth in taps) or "pyramid"

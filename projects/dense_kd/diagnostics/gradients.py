@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ..outputs import DensePass, Tap
 from .errors import DiagnosticsError
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "gradient_shares",
     "gradients",
     "loss_groups",
+    "norms_at_places",
+    "touched_features",
 ]
 
 DETECTION = "detection"
@@ -58,6 +61,20 @@ def loss_groups(losses: Mapping[str, Tensor], methods: Iterable[str]) -> dict[st
     return {group: torch.stack(own).sum() for group, own in terms.items() if own}
 
 
+def touched_features(student: DensePass, taps: Sequence[Tap]) -> list[list[Tensor]]:
+    """The features that a loss acts on, as in CrossKD, Figure 5.
+
+    Args:
+        student: its pass.
+        taps: that the method of the loss reads (``Needs.taps``); () of the detection losses.
+
+    Returns:
+        L x (N, C, Hl, Wl) for each tap; without any, of the pyramid alone, by way of which all
+        other losses act on the detector, those of predictions, too.
+    """
+    return [student.taps[tap] for tap in taps] or [student.features]
+
+
 def gradients(loss: Tensor, maps: Sequence[Tensor], scale: float = 1.0) -> list[Tensor]:
     """The gradient of ``loss`` at each of ``maps``, float32; 0 where it does not depend on one.
 
@@ -94,12 +111,35 @@ def gradient_norms(
         losses: {name: scalar}.
         maps, scale: see :func:`gradients`.
     """
+    return norms_at_places(losses, {"": maps}, scale)[""]
+
+
+def norms_at_places(
+    losses: Mapping[str, Tensor], places: Mapping[str, Sequence[Tensor]], scale: float = 1.0
+) -> dict[str, dict[str, float]]:
+    """{place: :func:`gradient_norms` at its maps}, by one backward pass for each loss.
+
+    Args:
+        losses: {name: scalar}.
+        places: {place: maps}; a map may be of several places.
+        scale: see :func:`gradients`.
+    """
+    maps = {id(tensor): tensor for each in places.values() for tensor in each}
     squares = []
     for loss in losses.values():
-        levels = [gradient.square().sum() for gradient in gradients(loss, maps, scale)]
-        squares.append(torch.stack(levels).double().sum() if levels else torch.zeros(()).double())
-    values = torch.stack(squares).sqrt().tolist() if squares else []  # read from the device at once
-    return dict(zip(losses, values))
+        found = zip(maps, gradients(loss, [*maps.values()], scale))
+        of_map = {key: gradient.square().sum() for key, gradient in found}
+        for each in places.values():
+            levels = [of_map[id(tensor)] for tensor in each]
+            none = torch.zeros(()).double()
+            squares.append(torch.stack(levels).double().sum() if levels else none)
+    # Read from the device at once.
+    values = iter(torch.stack(squares).sqrt().tolist() if squares else [])
+    norms: dict[str, dict[str, float]] = {place: {} for place in places}
+    for name in losses:
+        for place in places:
+            norms[place][name] = next(values)
+    return norms
 
 
 def gradient_shares(norms: Mapping[str, float]) -> dict[str, float]:

@@ -21,20 +21,22 @@ from ..outputs import DensePass, Targets
 from .agreement import agreement
 from .conflicts import conflicts
 from .errors import DiagnosticsError
-from .gradients import gradient_norms, gradient_shares, loss_groups
+from .gradients import gradient_shares, loss_groups, norms_at_places, touched_features
 from .locations import compared_classes
 from .methods_of_pair import distiller_of
 
 __all__ = ["CONFLICT_THRESHOLD", "LONG", "SHARES", "Diagnostics"]
 
 CONFLICT_THRESHOLD = 0.5
-"""The difference above which teacher and label are in conflict in ``diag/conflicts``."""
+"""The difference above which teacher and label are in conflict in ``diag/conflicts_per_*``."""
 
 LONG = 20
 """Measurements over whose mean a method's share is judged."""
 
 SHARES = (0.01, 0.9)
 """Below and above which the share of a method is warned of."""
+
+_PYRAMID = ""
 
 logger = logging.getLogger(__name__)
 
@@ -44,20 +46,32 @@ class Diagnostics(HookBase):
 
     - ``diag/share_<method>`` and ``diag/share_detection``: shares of the gradient at the student's
       pyramid, see :func:`.gradients.gradient_shares`; warm-ups count, as the losses have them,
+    - ``diag/tower_share_<method>`` of a method that reads tower features: its share of the gradient
+      of all losses at those features, together where there are several, see
+      :func:`.gradients.touched_features`,
     - ``diag/agreement_p3``, ``diag/correlation_p3`` and so on, see :class:`.agreement.Agreement`,
-    - ``diag/conflicts``: conflicts for each positive at :data:`CONFLICT_THRESHOLD`, see
-      :class:`.conflicts.Conflicts`,
+    - ``diag/conflicts_per_positive`` and ``diag/conflicts_per_location``: the number of locations
+      in conflict at :data:`CONFLICT_THRESHOLD`, divided by that of the positive ones, as CrossKD's
+      Figure 3 does, and by that of all, see :class:`.conflicts.Conflicts`,
     - ``diag/seconds``: what measuring all of these took.
 
-    What is not defined for a batch (conflicts without any positive, gradients that are not finite
-    or all 0) is left out. Of several processes each measures its own batch, and what is written are
-    means over those where it is defined, as detectron2 writes losses; conflicts and positives are
-    added up first. With accumulated batches it is the first of the iteration.
+    A method that reads the pyramid touches nothing else, so its share there is all there is. So it
+    is with methods that read predictions: their gradient reaches features by way of the towers,
+    whose last features are of one branch, and comes together with all others at the pyramid.
+
+    What is not defined for a batch (conflicts per positive without any, gradients that are not
+    finite or all 0) is left out. Of several processes each measures its own batch, and what is
+    written are means over those where it is defined, as detectron2 writes losses; what conflicts
+    are divided by and they are added up first. With accumulated batches it is the first of the
+    iteration.
 
     Losses, gradients, weights and random generators are what they are without it. The share of the
-    time that it costs is logged once. A method whose share, averaged over :data:`LONG` measurements
-    after its warm-up, is outside of :data:`SHARES` is warned of, once, also where the run was
-    resumed in between.
+    time that it costs is logged once. A method whose share at the pyramid, averaged over
+    :data:`LONG` measurements after its warm-up, is outside of :data:`SHARES` is warned of, once,
+    also where the run was resumed in between. The pyramid's share is what tells, for methods on
+    towers, too: it is where all losses meet, so that shares add up to 1 and can be compared, and
+    all below it, most of the student, gets no other gradient. At a tower there are only the losses
+    of its branch, and one that has most of the gradient there may have little of the student's.
     """
 
     def __init__(self, model: nn.Module, period: int):
@@ -76,7 +90,7 @@ class Diagnostics(HookBase):
         self._handles: list[Any] = []
         self._passes: tuple[DensePass, DensePass, Step] | None = None
         self._measured: dict[str, float] | None = None
-        self._counts = (0, 0)
+        self._counts = (0, 0, 0)
         self._seconds = 0.0
         self._begun = 0.0
         self._costs: list[tuple[float, float]] = []  # (seconds, seconds of the step without)
@@ -155,13 +169,22 @@ class Diagnostics(HookBase):
         groups = loss_groups(losses, [name for name, _ in self._methods()])
         scaler = getattr(self.trainer, "grad_scaler", None)
         scale = scaler.get_scale() if scaler is not None and scaler.is_enabled() else 1.0
-        shares = gradient_shares(gradient_norms(groups, student.features, scale))
-        return {f"share_{name}": share for name, share in shares.items()}
+        places = {_PYRAMID: student.features}
+        for name, method in self._methods():
+            if method.needs.taps:
+                of_taps = touched_features(student, method.needs.taps)
+                places[f"tower_share_{name}"] = [level for levels in of_taps for level in levels]
+        norms = norms_at_places(groups, places, scale)
+        shares = gradient_shares(norms.pop(_PYRAMID))
+        found = {f"share_{name}": share for name, share in shares.items()}
+        for key, at_towers in norms.items():
+            found[key] = gradient_shares(at_towers)[key.removeprefix("tower_share_")]
+        return found
 
     def _comparison(
         self, student: DensePass, teacher: DensePass, targets: Targets
     ) -> dict[str, float]:
-        self._counts = (0, 0)
+        self._counts = (0, 0, 0)
         if not self._comparable:
             return {}
         try:
@@ -182,7 +205,7 @@ class Diagnostics(HookBase):
         counted = conflicts(
             student, teacher, targets, thresholds=[CONFLICT_THRESHOLD], classes=classes
         )
-        self._counts = (counted.above[0], counted.positives)
+        self._counts = (counted.above[0], counted.positives, counted.locations)
         return found
 
     def _warn(self, values: Mapping[str, float]) -> None:
@@ -223,7 +246,7 @@ class Diagnostics(HookBase):
         self._handles = []
 
 
-def _over_processes(values: Mapping[str, float], counts: tuple[int, int]) -> dict[str, float]:
+def _over_processes(values: Mapping[str, float], counts: tuple[int, int, int]) -> dict[str, float]:
     """{name: mean over the processes}, on the main one; without what is not defined on any."""
     found = comm.gather((dict(values), counts))  # empty on the others
     if not found:
@@ -233,9 +256,10 @@ def _over_processes(values: Mapping[str, float], counts: tuple[int, int]) -> dic
         known = [each[name] for each, _ in found if math.isfinite(each.get(name, math.nan))]
         if known:
             means[name] = sum(known) / len(known)
-    above, positives = (sum(column) for column in zip(*(pair for _, pair in found)))
-    if positives:
-        means["conflicts"] = above / positives
+    above, positives, locations = (sum(column) for column in zip(*(each for _, each in found)))
+    for what, number in (("positive", positives), ("location", locations)):
+        if number:
+            means[f"conflicts_per_{what}"] = above / number
     return means
 
 

@@ -28,6 +28,8 @@ _COLOURS = {"teacher": "#8a8f98", "baseline": "#d9822b", "distilled": "#2f8fe0"}
 _PALETTE = ("#2f8fe0", "#d9822b", "#8a8f98", "#1a9e77", "#c86fa8", "#a58b00", "#7d6bd0")
 _STYLES = ("-", "--", ":", "-.")
 _KD, _DIAGNOSTIC, _AP = "kd_", "diag/", "bbox/AP"
+_FAMILIES = ("tower_share", "conflicts_per_positive", "conflicts_per_location")
+"""Of diagnostics: what is before the ``_`` that their members differ behind, with more than one."""
 _MOST = 8
 """Lines in a panel; more than these have a panel for each term."""
 
@@ -58,15 +60,18 @@ def curves_as_svg(curves: Curves) -> list[tuple[str, str]]:
 def diagnostics_as_svg(curves: Curves) -> list[tuple[str, str]]:
     """As :func:`curves_as_svg`, of scalars whose names begin with ``diag/``; [] if there are none.
 
-    Those that differ behind the first ``_`` (``diag/share_bckd``, ``diag/share_pkd``) share panels.
+    Those that differ behind the first ``_`` (``diag/share_bckd``, ``diag/share_pkd``), or behind
+    one of :data:`_FAMILIES`, share panels.
     """
     families: dict[str, list[str]] = {}
     for key in _keys(curves, _DIAGNOSTIC):
-        families.setdefault(key.partition("_")[0], []).append(key)
+        name = key.removeprefix(_DIAGNOSTIC)
+        family = next((f for f in _FAMILIES if name.startswith(f)), name.partition("_")[0])
+        families.setdefault(family.replace("_", " "), []).append(key)
     panels = [
         panel
         for family, keys in families.items()
-        for panel in _of_terms(family.removeprefix(_DIAGNOSTIC), "", curves, keys, from_zero=False)
+        for panel in _of_terms(family, "", curves, keys, from_zero=False)
     ]
     return _as_svg(panels, curves, "diagnostic")
 
