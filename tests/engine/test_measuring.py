@@ -134,7 +134,8 @@ def worker(output: str) -> None:
     found = EvaluationDistances(load(), model, 3).run()
     # Its losses are normalised over the processes, so one that draws alone would wait for ever.
     (inputs,) = next(iter(TestImages(load(), 1)))
-    hook = TrainingMaps(model, {"a": inputs}, period=1, images=1, figures=["gradients"])
+    options = {"period": 1, "images": 1, "figures": ["gradients"]}
+    hook = TrainingMaps(model, {"a": inputs}, folder=output, **options)
     hook.trainer = mock.Mock(iter=0)
     picture = mock.Mock(**{"maps_as_array.return_value": np.zeros((1, 1, 3), np.uint8)})
     with mock.patch.dict(sys.modules, {"dense_kd.visualize.maps": picture}):

@@ -6,15 +6,18 @@ import argparse
 import copy
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
 from detectron2.utils.events import EventStorage
+from PIL import Image
 
 from dense_kd import BCKD, Distiller, MethodSet, Teacher
 from dense_kd.diagnostics.errors import DiagnosticsError
 from dense_kd.diagnostics.making import FIGURES
 from dense_kd.engine import RunError, train
+from dense_kd.engine.drawn_maps import drawn_maps
 from dense_kd.engine.training_maps import TrainingMaps, fixed_images
 from helpers.builders import batch, tiny_fcos
 from helpers.checked_runs import problems
@@ -26,7 +29,7 @@ def distiller() -> Distiller:
     return Distiller(student=tiny_fcos(), teacher=teacher, methods=MethodSet(bckd=BCKD()))
 
 
-def test_a_run_draws_them_for_tensorboard(tmp_path):
+def test_a_run_draws_them_for_tensorboard_and_for_the_report(tmp_path):
     teacher = write_teacher(tmp_path / "teacher.pth")
     drawn: dict[int, dict] = {}
 
@@ -41,17 +44,34 @@ def test_a_run_draws_them_for_tensorboard(tmp_path):
     assert [*drawn] == [1]
     (name,) = fixed_images(cfg)
     assert [*drawn[1]] == [f"maps/{name}/bckd", f"maps/{name}/tid"]
-    for image in drawn[1].values():
+    files = drawn_maps(tmp_path / "out")
+    assert [(f.iteration, f.image, f.figure) for f in files] == [
+        (1, name, "bckd"),
+        (1, name, "tid"),
+    ]
+    for image, file in zip(drawn[1].values(), files):
         assert image.dtype == "uint8" and image.shape[0] == 3 and min(image.shape[1:]) > 200
+        with Image.open(file.path) as picture:
+            assert np.abs(np.asarray(picture).transpose(2, 0, 1) - image.astype(float)).mean() < 3
 
 
-def test_training_is_what_it_is_without_them():
+def test_images_of_one_name_have_folders_of_their_own(tmp_path):
+    inputs = dict(zip(["a.jpg", "/b/a.jpg"], batch()))
+    options = {"period": 1, "images": 2, "figures": ["bckd"]}
+    hook = TrainingMaps(distiller(), inputs, folder=str(tmp_path), **options)
+    hook.trainer = mock.Mock(iter=6)
+    hook.after_step()
+    assert [(f.iteration, f.image) for f in drawn_maps(tmp_path)] == [(6, "_b_a.jpg"), (6, "a.jpg")]
+
+
+def test_training_is_what_it_is_without_them(tmp_path):
     found = []
     for drawing in (True, False):
         torch.manual_seed(0)
         model = distiller().train()
         model.student.vis_period = 1
-        hook = TrainingMaps(model, {"a": batch()[0]}, period=1, images=1, figures=[*FIGURES])
+        options = {"period": 1, "images": 1, "figures": [*FIGURES]}
+        hook = TrainingMaps(model, {"a": batch()[0]}, folder=str(tmp_path), **options)
         hook.trainer = mock.Mock(iter=0)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
         with EventStorage() as storage:
@@ -72,10 +92,11 @@ def test_training_is_what_it_is_without_them():
     assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
 
 
-def test_figures_that_an_image_does_not_allow_are_left_out_and_said_once(caplog):
+def test_figures_that_an_image_does_not_allow_are_left_out_and_said_once(tmp_path, caplog):
     model = distiller()
     inputs = dict(zip("ab", batch("all empty")))
-    hook = TrainingMaps(model, inputs, period=1, images=2, figures=["bckd", "pgd"])
+    options = {"period": 1, "images": 2, "figures": ["bckd", "pgd"]}
+    hook = TrainingMaps(model, inputs, folder=str(tmp_path), **options)
     hook.trainer = mock.Mock(iter=0)
     for _ in range(2):
         hook.after_step()
@@ -127,4 +148,4 @@ def test_options_that_contradict_each_other_are_refused(overrides, said):
 
 def test_a_model_without_a_teacher_has_no_maps():
     with pytest.raises(DiagnosticsError, match="the model is a FCOS; expected a Distiller"):
-        TrainingMaps(tiny_fcos(), {}, period=1, images=1, figures=["bckd"])
+        TrainingMaps(tiny_fcos(), {}, folder="out", period=1, images=1, figures=["bckd"])

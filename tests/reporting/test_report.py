@@ -1,5 +1,7 @@
 """The page about runs, by its elements."""
 
+import base64
+import io
 import json
 import re
 
@@ -7,11 +9,13 @@ import pytest
 import torch
 from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog
+from PIL import Image
 
 from dense_kd.data.shapes import CLASSES, generate_shapes, register_shapes
 from dense_kd.diagnostics.errors import DiagnosticsError
+from dense_kd.engine.drawn_maps import drawn_maps, save_drawn
 from dense_kd.evaluation.analysis import compare
-from dense_kd.reporting import ReportError, report_runs
+from dense_kd.reporting import ReportError, report_runs, training_maps
 from dense_kd.reporting.groups import group_runs
 from dense_kd.reporting.report import headline
 from dense_kd.reporting.runs import read_runs
@@ -168,6 +172,44 @@ def test_maps_are_drawn_of_distillations_on_the_first_image_of_the_report(tmp_pa
     for caption, title in zip(page.texts["figcaption"], titles):
         assert caption.startswith(title) and caption.endswith(f"({first})")
     assert all(int(image["width"]) > 500 for image in page.all("img"))
+
+
+def test_maps_that_a_run_has_drawn_are_shown_from_first_to_last_as_they_are(tmp_path):
+    folder = write_run(tmp_path / "a")
+    assert "Maps drawn while training" not in page_of(tmp_path, folder).texts["h2"]
+    for iteration in (99, 199, 1299):
+        for figure in ("bckd", "tid"):
+            picture = Image.new("RGB", (iteration // 10, 4))
+            save_drawn(folder, iteration, HOSTILE, figure, picture)
+    last, broken = (each.path for each in drawn_maps(folder)[-2:])
+    broken.write_bytes(b"no picture")
+    page = page_of(tmp_path, folder)
+    assert "Maps drawn while training" in page.texts["h2"]
+    assert "Maps of a while it trained" in page.texts["summary"]
+    assert page.texts["figcaption"] == [
+        f"bckd after 100 iterations ({HOSTILE})",
+        f"bckd after 1300 iterations ({HOSTILE})",
+        f"tid after 100 iterations ({HOSTILE})",
+    ]
+    sources = [image["src"].partition(",")[2] for image in page.all("img")]
+    with Image.open(io.BytesIO(base64.b64decode(sources[1]))) as shown, Image.open(last) as drawn:
+        assert shown.size == (129, 4) and shown.quantization == drawn.quantization
+    assert any(text.startswith(f"{broken} cannot be read: ") for text in page.texts["p"])
+    assert f"2 more are in {folder / 'training_maps'}." in page.texts["p"]
+
+
+def test_pictures_of_a_run_are_bounded_in_number_and_in_bytes(tmp_path, monkeypatch):
+    folder = write_run(tmp_path / "a")
+    for image in ("a", "b", "c"):
+        save_drawn(folder, 99, image, "bckd", Image.new("RGB", (8, 8)))
+    monkeypatch.setattr(training_maps, "MOST_PICTURES", 2)
+    assert len(page_of(tmp_path, folder).all("img")) == 2
+    first, second, _ = (each.path for each in drawn_maps(folder))
+    monkeypatch.setattr(training_maps, "MOST_BYTES", second.stat().st_size)
+    first.write_bytes(first.read_bytes() + b"more")
+    page = page_of(tmp_path, folder)
+    assert page.texts["figcaption"] == ["bckd after 100 iterations (b)"]
+    assert f"2 more are in {folder / 'training_maps'}." in page.texts["p"]
 
 
 def test_figures_that_there_are_not_and_runs_without_a_teacher_are_said(tmp_path):

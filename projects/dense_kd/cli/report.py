@@ -37,8 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option(
         "--maps",
         metavar="FIGURES",
-        help="of the distillations, on the first image: bckd, crosskd, gradients, pgd, tid, with "
-        "commas between them; their configs are built and their teachers loaded",
+        help="of the distillations by their last weights, on the first image: bckd, crosskd, "
+        "gradients, pgd, tid, with commas between them; their configs are built and their teachers "
+        "loaded. Those that runs have drawn while they trained (train.maps) are shown anyway",
     )
     option("--samples", type=int, default=1000, help="of the bootstrap over images (1000)")
     option("--annotations", metavar="FILE", help="COCO's file, if the dataset has another place")

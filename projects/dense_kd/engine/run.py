@@ -163,7 +163,9 @@ def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") ->
             hooks.IterationTimer(),
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
             Diagnostics(model, period) if period else None,
-            TrainingMaps(model, mapped, **cfg.train.maps) if mapped else None,
+            TrainingMaps(model, mapped, folder=cfg.train.output_dir, **cfg.train.maps)
+            if mapped
+            else None,
             hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
             _EvalHook(cfg.train.eval_period, functools.partial(test, evaluation))
             if evaluation

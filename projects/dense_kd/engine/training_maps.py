@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 from omegaconf import DictConfig
+from PIL import Image
 from torch import nn
 
 from ..data.build import objects_of
@@ -18,6 +20,7 @@ from ..diagnostics.methods_of_pair import distiller_of
 from .annotated import AnnotatedImages
 from .checks import RunError
 from .checks.tree import select
+from .drawn_maps import save_drawn
 
 __all__ = ["TrainingMaps", "fixed_images"]
 
@@ -25,10 +28,11 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingMaps(HookBase):
-    """Figures in the trainer's storage every ``period`` iterations, for TensorBoard.
+    """Figures every ``period`` iterations, for TensorBoard and for ``dense-kd report``.
 
-    They are called ``maps/<image>/<figure>``. The run is what it is without them. Figures that an
-    image or the pair does not allow are left out, which is logged once.
+    In the trainer's storage they are called ``maps/<image>/<figure>``; as files they are where
+    :mod:`.drawn_maps` says. The run is what it is without them. Figures that an image or the pair
+    does not allow are left out, which is logged once.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class TrainingMaps(HookBase):
         model: nn.Module,
         inputs: dict[str, dict[str, Any]],
         *,
+        folder: str,
         period: int,
         images: int,
         figures: list[str],
@@ -44,6 +49,7 @@ class TrainingMaps(HookBase):
         Args:
             model: of the trainer, a Distiller or one in DDP.
             inputs: of :func:`fixed_images`.
+            folder: of the run, into which pictures are written.
             period: in iterations.
             images: how many of the inputs are drawn.
             figures: some of :data:`dense_kd.diagnostics.making.FIGURES`.
@@ -53,6 +59,7 @@ class TrainingMaps(HookBase):
         """
         self._maker = FigureMaker(distiller_of(model, "train.maps"), figures)
         self._inputs = dict([*inputs.items()][:images])
+        self._folder = Path(folder)
         self._period = period
         self._said: set[str] = set()
 
@@ -72,6 +79,8 @@ class TrainingMaps(HookBase):
             for kind, figure in figures.items():
                 drawn = maps_as_array(pixels, figure)
                 self.trainer.storage.put_image(f"maps/{name}/{kind}", drawn.transpose(2, 0, 1))
+                picture = Image.fromarray(drawn)
+                save_drawn(self._folder, self.trainer.iter, name, kind, picture)
             for kind, why in left_out.items():
                 if kind not in self._said:
                     self._said.add(kind)

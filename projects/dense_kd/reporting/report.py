@@ -23,6 +23,7 @@ from .maps import maps
 from .pictures import pictures
 from .runs import TrainedRun, mean_of, read_runs
 from .settings import ABSENT, compare_settings
+from .training_maps import training_maps
 
 __all__ = ["headline", "report_runs"]
 
@@ -47,8 +48,9 @@ def report_runs(
         titles: {title that a row would have: what it is called instead}.
         images: how many to show with what the runs detect; 0 is none.
         figures: maps of the distillations on the first of these images, some of
-            :data:`dense_kd.diagnostics.making.FIGURES`. The configs of their runs are built and
-            their teachers loaded for it.
+            :data:`dense_kd.diagnostics.making.FIGURES`, by the last weights. The configs of their
+            runs are built and their teachers loaded for it. What runs with ``train.maps`` have
+            drawn while they trained is shown without being asked for, and without building any.
         samples: of the bootstrap of differences.
         annotations: COCO's file of the images for evaluation, where the name of the dataset in the
             config does not say it.
@@ -94,6 +96,9 @@ def report_runs(
         sections.append(Section("Detections", pictures(groups, images)))
     if figures:
         sections.append(Section("Teacher and student, place by place", maps(groups, figures, 1)))
+    drawn = training_maps(groups)
+    if drawn:
+        sections.append(Section("Maps drawn while training", drawn))
     sections.append(Section("Settings", _settings(groups)))
     page = Page("Report of runs", headline(groups), sections, lead=_lead(groups))
     Path(output).parent.mkdir(parents=True, exist_ok=True)

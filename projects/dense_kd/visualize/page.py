@@ -131,6 +131,8 @@ def _environment() -> Environment:
 
 def _jpeg(picture: Image.Image) -> str:
     buffer = io.BytesIO()
-    # A tenth of the size of a PNG: the images are full of noise.
-    picture.save(buffer, format="JPEG", quality=88)
+    # A tenth of the size of a PNG: the images are full of noise. One that is read from a JPEG file
+    # loses nothing more.
+    kept = picture.format == "JPEG"
+    picture.save(buffer, format="JPEG", quality="keep" if kept else 88)
     return base64.b64encode(buffer.getvalue()).decode()

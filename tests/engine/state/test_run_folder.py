@@ -13,10 +13,12 @@ import torch
 from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 
 import dense_kd
 from dense_kd import BCKD, MGD, Distiller, MethodSet, Teacher, from_detectron2, get_config
 from dense_kd.checkpoint import AtomicCheckpointer, read_content, read_weights
+from dense_kd.engine.drawn_maps import save_drawn
 from dense_kd.engine.state import run_folder
 from dense_kd.engine.state.stored_config import StoredConfig, config_changes, plain_config
 from helpers.builders import fcos_config, retinanet_config
@@ -225,15 +227,16 @@ def test_what_is_left_of_a_run_is_not_trained_over_either(tmp_path, left):
     assert run_folder.problems(config(tmp_path), resume=False) == []
 
 
-def test_overwriting_removes_checkpoints_and_curves_and_nothing_else(tmp_path):
+def test_overwriting_removes_checkpoints_curves_and_maps_and_nothing_else(tmp_path):
     cfg = config(tmp_path, "train.overwrite=true")
     saved(cfg, 500)
     saved(cfg, 1000, "model_final")
     kept = {"log.txt", "thesis.tex", "R-50.pth", "model_best.pth"}
     for name in [*kept, "metrics.json", "events.out.tfevents.1.host"]:
         (tmp_path / name).write_text("something")
+    save_drawn(tmp_path, 499, "photo", "bckd", Image.new("RGB", (1, 1)))
     run_folder.clear(config(tmp_path))
-    assert "model_final.pth" in names(tmp_path)
+    assert {"model_final.pth", "training_maps"} < names(tmp_path)
     run_folder.clear(cfg)
     assert names(tmp_path) == kept
 

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
@@ -13,6 +14,7 @@ from omegaconf import DictConfig
 
 from ...checkpoint import METHOD_PREFIX, CheckpointError
 from ..checks.tree import select
+from ..drawn_maps import FOLDER, remove_drawn
 from .run_summary import read_summary
 from .stored_config import config_changes
 
@@ -75,7 +77,7 @@ def remarks(cfg: DictConfig, resume: bool) -> str:
 
 
 def clear(cfg: DictConfig) -> None:
-    """Remove checkpoints and curves of the run that ``train.overwrite`` gives up."""
+    """Remove checkpoints, curves and maps of the run that ``train.overwrite`` gives up."""
     if not (cfg.train.get("overwrite", False) and comm.is_main_process()):
         return
     folder = cfg.train.output_dir
@@ -83,6 +85,7 @@ def clear(cfg: DictConfig) -> None:
     names += [name for name in _files(folder) if name == _LAST or _CURVES.fullmatch(name)]
     for name in names:
         PathManager.rm(os.path.join(folder, name))
+    names += [FOLDER] if remove_drawn(Path(folder)) else []
     if names:
         logger.warning(f"train.overwrite=True: removed {', '.join(sorted(names))} of {folder}")
 
