@@ -9,10 +9,11 @@ import pytest
 import torch
 from detectron2.config import LazyCall as L
 
-from dense_kd import BCKD, MGD, MethodSet
+from dense_kd import BCKD, MGD, PKD, MethodSet
 from dense_kd.benchmark.batches import batch_facts, synthetic_batch
 from dense_kd.benchmark.errors import BenchmarkError
 from dense_kd.benchmark.measuring import Settings, Wanted, benchmark
+from dense_kd.benchmark.memory import bytes_of_pass
 from dense_kd.benchmark.models import Models, set_classes
 from dense_kd.benchmark.work import STEP, STUDENT, Work
 from dense_kd.engine import RunError
@@ -65,6 +66,16 @@ def test_what_a_method_computed_is_not_there_for_the_next(work):
     assert "valid" not in vars(first[2].targets) or first[2].targets is not second[2].targets
 
 
+def test_a_pass_that_has_no_predictions_is_counted_without_them(models):
+    cfg = distillation(pkd=L(PKD)())
+    work = Work(cfg, models.distiller(cfg), synthetic_batch(1, (64, 96), 3, 5, 3))
+    assert not work.teacher_pass.has_predictions
+    features = sum(x.numel() * 4 for x in work.teacher_pass.features)
+    priors = sum(x.numel() * 4 for x in work.teacher_pass.priors)
+    assert bytes_of_pass(work.teacher_pass) == features + priors
+    work.method("pkd", work.inputs()).backward()
+
+
 def test_steps_leave_the_weights_as_they_are_and_make_gradients(work):
     before = copy.deepcopy(dict(work.model.named_parameters()))
     parts = work.parts()
@@ -87,6 +98,9 @@ def test_equal_detectors_are_built_once_and_methods_for_each(models, work, caplo
     other = models.distiller(cfg)
     assert other.student is work.model.student and other.teacher is work.model.teacher
     assert other.kd.other is not work.model.kd.mgd
+    cfg.model.teacher.fold_norms = True
+    folded = models.distiller(cfg)
+    assert folded.student is other.student and folded.teacher.model is not other.teacher.model
     cfg.model.student.num_classes = 4
     assert models.detector(cfg.model.student, "model.student") is not other.student
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]

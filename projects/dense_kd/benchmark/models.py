@@ -49,8 +49,8 @@ class Models:
         key = repr(node)
         if key not in self._built:
             parts: dict[str, Any] = {name: node[name] for name in node}
-            # Not the student's object, where the two are described alike.
-            parts["model"] = self.detector(node.model, "model.teacher.model")
+            # Of no other teacher, nor the student: a teacher may fold the norms of its model.
+            parts["model"] = self._new_detector(node.model, "model.teacher.model")
             self._built[key] = build({**parts, "weights": None}, "model.teacher")
         return self._built[key]
 
@@ -63,11 +63,14 @@ class Models:
         """
         key = f"{place} {node!r}"
         if key not in self._built:
-            torch.manual_seed(0)
-            model = build(node, place).to(self.device)
-            settle(model)
-            self._built[key] = model
+            self._built[key] = self._new_detector(node, place)
         return self._built[key]
+
+    def _new_detector(self, node: DictConfig, place: str) -> Any:
+        torch.manual_seed(0)
+        model = build(node, place).to(self.device)
+        settle(model)
+        return model
 
 
 def set_classes(cfg: DictConfig, number: int) -> None:
