@@ -13,14 +13,18 @@ from torch.autograd.function import once_differentiable
 from torchvision.ops import distance_box_iou_loss, generalized_box_iou_loss
 
 
+def _area(sizes: Tensor) -> Tensor:
+    """(...) of widths and heights (..., 2)."""
+    width, height = sizes.unbind(dim=-1)  # the gradient of a product over a dimension is costly
+    return width * height
+
+
 def _overlap(boxes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Intersection and union areas of (..., 4) boxes with boxes in the same place, (...)."""
-    low = torch.maximum(boxes[..., :2], targets[..., :2])
-    high = torch.minimum(boxes[..., 2:], targets[..., 2:])
-    intersection = (high - low).clamp(min=0).prod(dim=-1)
-    area = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1)
-    target_area = (targets[..., 2:] - targets[..., :2]).prod(dim=-1)
-    return intersection, area + target_area - intersection
+    (low, high), (target_low, target_high) = (x.split(2, dim=-1) for x in (boxes, targets))
+    shared = torch.minimum(high, target_high) - torch.maximum(low, target_low)
+    intersection = _area(shared.clamp(min=0))
+    return intersection, _area(high - low) + _area(target_high - target_low) - intersection
 
 
 def elementwise_iou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> Tensor:
@@ -49,7 +53,7 @@ def elementwise_giou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> Tenso
     union = union.clamp(min=eps)
     low = torch.minimum(boxes[..., :2], targets[..., :2])
     high = torch.maximum(boxes[..., 2:], targets[..., 2:])
-    enclosing = (high - low).clamp(min=0).prod(dim=-1).clamp(min=eps)
+    enclosing = _area((high - low).clamp(min=0)).clamp(min=eps)
     return intersection / union - (enclosing - union) / enclosing
 
 
@@ -74,6 +78,30 @@ def elementwise_diou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> tuple
     return overlap - offset.pow(2).sum(dim=-1) / diagonal, overlap
 
 
+def sum_of(values: Tensor, selected: Tensor) -> Tensor:
+    """Scalar: the sum of those of ``values`` where the bool ``selected``, of the same shape, is
+    True; those of the others may be anything.
+
+    Their number is not asked for, which would let the host wait for a GPU.
+    """
+    return torch.where(selected, values, 0.0).sum()
+
+
+def rows_of_sum(selected: Tensor) -> Any:
+    """An index of what a sum has to look at whose weights are 0 unless ``selected``.
+
+    On the CPU that is what is selected. On a GPU it is everything: how much is selected is not
+    known there, and the host would wait for it longer than the rest takes.
+
+    Args:
+        selected: (N, R) bool.
+
+    Returns:
+        an index: of (N, R, ...) it gives (P, ...) on the CPU, and the tensor itself on a GPU.
+    """
+    return selected.nonzero(as_tuple=True) if selected.device.type == "cpu" else ...
+
+
 def focal_loss(logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:
     """Sum of the focal loss over all predictions that are not ignored.
 
@@ -88,11 +116,10 @@ def focal_loss(logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Te
     Returns:
         scalar
     """
-    valid = labels >= 0
-    one_hot = F.one_hot(labels[valid], logits.shape[-1] + 1)[:, :-1]  # background is no class
-    return sigmoid_focal_loss_jit(
-        logits[valid], one_hot.to(logits.dtype), alpha=alpha, gamma=gamma, reduction="sum"
-    )
+    classes = torch.arange(logits.shape[-1], device=logits.device)
+    one_hot = (labels[..., None] == classes).to(logits.dtype)  # background is no class
+    loss = sigmoid_focal_loss_jit(logits, one_hot, alpha=alpha, gamma=gamma, reduction="none")
+    return sum_of(loss.sum(dim=-1), labels >= 0)
 
 
 def quality_focal_loss(logits: Tensor, soft_labels: Tensor, beta: float) -> Tensor:
@@ -145,7 +172,10 @@ class _ModulatedBinaryCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, target_logits: Tensor, beta: float) -> Tensor:
         ctx.save_for_backward(logits, target_logits)
         ctx.beta = beta
-        return quality_focal_loss(logits, target_logits.sigmoid(), beta)
+        target = target_logits.sigmoid()
+        entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        distance = target.sub_(logits.sigmoid()).abs_()
+        return entropy.mul_(distance if beta == 1 else distance.pow_(beta))
 
     @staticmethod
     @once_differentiable
@@ -155,12 +185,15 @@ class _ModulatedBinaryCrossEntropy(torch.autograd.Function):
         logits, target_logits = ctx.saved_tensors
         score, target = logits.sigmoid(), target_logits.sigmoid()
         slope = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        difference = score - target
-        slope.mul_(score).mul_(1 - score).mul_(ctx.beta).addcmul_(difference, difference)
-        slope.mul_(difference.sign())
-        difference.abs_().clamp_(min=torch.finfo(difference.dtype).tiny)  # whose power is finite
-        slope.mul_(difference.pow_(ctx.beta - 1))
-        return slope.mul_(gradient), None, None
+        difference = torch.sub(score, target, out=target)
+        slope.mul_(score).mul_(1 - score)
+        if ctx.beta != 1:
+            slope.mul_(ctx.beta)
+        slope.addcmul_(difference, difference)
+        if ctx.beta != 1:
+            tiny = torch.finfo(difference.dtype).tiny  # whose power is finite
+            slope.mul_(difference.abs().clamp_(min=tiny).pow_(ctx.beta - 1))
+        return slope.mul_(difference.sign_()).mul_(gradient), None, None
 
 
 def binary_divergence(logits: Tensor, target_logits: Tensor) -> Tensor:

@@ -98,14 +98,44 @@ class DensePass:
         """Let those that were not made be missed, and not be taken for those of no level."""
         self.logits = self.deltas = self.quality = self.distribution = NotPredicted()
 
+    # What is kept has its gradient: who asks next may need it. Lists are read by Python, in which
+    # predictions that were not made say so.
+
+    @cached_property
+    def all_logits(self) -> Tensor:
+        """(N, R, K): ``logits`` of all levels, put together when first asked for."""
+        with torch.enable_grad():
+            return torch.cat([*self.logits], dim=1)
+
+    @cached_property
+    def all_distributions(self) -> Tensor:
+        """(N, R, 4, bins): ``distribution`` of all levels, as ``all_logits``."""
+        assert self.distribution is not None
+        with torch.enable_grad():
+            return torch.cat([*self.distribution], dim=1)
+
+    @cached_property
+    def all_boxes(self) -> Tensor:
+        """(N, R, 4), decoded when first asked for. They are not clipped to the image."""
+        with torch.enable_grad():
+            deltas = torch.cat([*self.deltas], dim=1)
+            return self.decode(deltas, self.all_priors.expand_as(deltas))
+
+    @cached_property
+    def all_priors(self) -> Tensor:
+        """(R, 4)."""
+        return torch.cat(self.priors)
+
+    @property
+    def cells(self) -> list[Tensor]:
+        """L x (Hl*Wl, 4): the first prior of each location."""
+        return [priors[:: self.num_anchors] for priors in self.priors]
+
     @cached_property
     def boxes(self) -> list[Tensor]:
-        """L x (N, Hl*Wl*A, 4), decoded when first asked for. They are not clipped to the image."""
-        with torch.enable_grad():  # they are kept, and who asks next may need their gradient
-            return [
-                self.decode(deltas, priors.expand_as(deltas))
-                for deltas, priors in zip(self.deltas, self.priors)
-            ]
+        """L x (N, Hl*Wl*A, 4): ``all_boxes`` level by level."""
+        with torch.enable_grad():
+            return list(self.all_boxes.split(self.num_predictions, dim=1))
 
     @property
     def num_classes(self) -> int:
@@ -142,14 +172,38 @@ class Targets:
         return (self.labels >= 0) & (self.labels != self.num_classes)
 
     @cached_property
+    def positives(self) -> Tensor:
+        """(P,) int64: where ``foreground`` is True, as indices into the N * R predictions.
+
+        A GPU is waited for when it is first asked for, and not again: what several losses read of
+        positives they read by :meth:`of_positives`, and not by a mask.
+        """
+        return self.foreground.flatten().nonzero()[:, 0]
+
+    def of_positives(self, predictions: Tensor) -> Tensor:
+        """(P, ...) of (N, R, ...): those of the positives, in the order of ``foreground``."""
+        return predictions.flatten(0, 1).index_select(0, self.positives)
+
+    @cached_property
     def valid(self) -> Tensor:
         """(N, R) bool: predictions that take part in the class loss (not ignored)."""
         return self.labels >= 0
 
+    def positives_on_level(self, num_predictions: list[int]) -> Tensor:
+        """(R,) int64: how many positives this batch has on the level of each prediction."""
+        return sums_of_levels(self.foreground, num_predictions)
+
     def level_has_foreground(self, num_predictions: list[int]) -> Tensor:
         """(R,) bool: whether the level of each prediction has a positive in this batch."""
-        levels = [
-            level.any().expand(level.shape[1])
-            for level in self.foreground.split(num_predictions, dim=1)
-        ]
-        return torch.cat(levels)
+        return self.positives_on_level(num_predictions) > 0
+
+
+def sums_of_levels(values: Tensor, sizes: list[int]) -> Tensor:
+    """(R,): at each of the R places, the sum over all images and places of its level.
+
+    Args:
+        values: (N, R).
+        sizes: L numbers of places, whose sum is R.
+    """
+    levels = values.split(sizes, dim=1)
+    return torch.cat([level.sum().expand(level.shape[1]) for level in levels])

@@ -20,7 +20,7 @@ from helpers.builders import (
     tiny_retinanet,
 )
 from helpers.feature_cases import distill
-from helpers.method_cases import ALL, PAIRS, every_method, images_with
+from helpers.method_cases import ALL, PAIRS, VARIANTS, every_method, images_with
 
 OURS = ["cat", "dog", "car", "bus"]
 THEIRS = ["bus", "tree", "cat", "sky", "dog"]
@@ -49,6 +49,33 @@ def test_it_distils_there_and_costs_no_more_than_the_table_says(gpu, name, varia
     assert all(parameter.grad is not None for parameter in model.kd.parameters())
     losses = model(images_with([]))
     assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in losses.values())
+
+
+def test_no_method_lets_the_host_wait_but_tid_for_the_areas_of_an_image():
+    """Of the two images that are counted, one has objects."""
+    for table in device_costs.written().values():
+        stops = {name: device_costs.Cost(*cost).stops for name, cost in table["method"].items()}
+        assert stops == {name: int(name.startswith("TID")) for name in stops}
+        assert len(stops) == len(VARIANTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"), [("LD", ""), ("LD", "joint"), ("PGD", ""), ("TID", "")]
+)
+def test_what_selects_on_the_cpu_alone_gives_the_losses_and_gradients_of_the_cpu(
+    gpu, name, variant
+):
+    pair, inputs = PAIRS[name][variant], images_with(device_costs.OBJECTS, [])
+    model = distill(pair.build(), pair.build(seed=1), getattr(methods, name)(**pair.options))
+    results = []
+    for twin in (model, copy.deepcopy(model).to("cuda")):
+        losses = {key: loss for key, loss in twin(inputs).items() if key.startswith("kd_")}
+        sum(losses.values()).backward()
+        gradients = [p.grad.cpu() for p in twin.parameters() if p.grad is not None]
+        results.append([*(loss.detach().cpu() for loss in losses.values()), *gradients])
+    assert len(results[0]) == len(results[1])
+    for expected, found in zip(*results):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def takes_class_map(name: str) -> bool:

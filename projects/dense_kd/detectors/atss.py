@@ -114,8 +114,7 @@ class ATSS(SquareAnchorDetector):
         """As of any detector, with the target of the quality branch: centreness or IoU."""
         targets = super().targets(dense, ground_truth)
         if self.head.quality_kind == "centerness":
-            priors = torch.cat(dense.priors)
-            targets.quality = centerness(priors, targets.boxes, targets.foreground)
+            targets.quality = centerness(dense.all_priors, targets.boxes, targets.foreground)
         else:
             targets.quality = self._overlap(dense, targets)
         return targets
@@ -126,31 +125,31 @@ class ATSS(SquareAnchorDetector):
         with full_precision(self.device):
             boxes = self.matched_boxes(dense, targets)
             overlap = boxes.new_zeros(targets.labels.shape)
-            overlap[targets.foreground] = elementwise_iou(boxes, targets.boxes[targets.foreground])
+            target_boxes = targets.of_positives(targets.boxes)
+            overlap.view(-1)[targets.positives] = elementwise_iou(boxes, target_boxes)
         return overlap
 
     def losses(self, dense: DensePass, targets: Targets) -> dict[str, Tensor]:
         """``loss_cls`` (focal), ``loss_box_reg`` (GIoU), ``loss_centerness`` or ``loss_iou``,
         and ``loss_dfl`` if the head has ``reg_max``."""
         with full_precision(self.device):
-            foreground = targets.foreground
             loss_cls = focal_loss(
-                torch.cat(dense.logits, dim=1),
+                dense.all_logits,
                 targets.labels,
                 self.focal_loss_alpha,
                 self.focal_loss_gamma,
             )
             boxes = self.matched_boxes(dense, targets)  # (P, 4)
             assert targets.quality is not None and dense.quality is not None
-            quality = targets.quality[foreground]  # (P,)
-            loss_box = 1 - elementwise_giou(boxes, targets.boxes[foreground])  # (P,)
+            quality = targets.of_positives(targets.quality)  # (P,)
+            loss_box = 1 - elementwise_giou(boxes, targets.of_positives(targets.boxes))  # (P,)
             if self.head.quality_kind == "centerness":
                 weights, total = quality, mean_over_processes(quality.sum()).clamp(min=1)
             else:
                 weights, total = torch.ones_like(quality), targets.normalizer
             loss_box = (loss_box * weights).sum() / total
             loss_quality = F.binary_cross_entropy_with_logits(
-                torch.cat(dense.quality, dim=1)[foreground], quality, reduction="sum"
+                targets.of_positives(torch.cat(dense.quality, dim=1)), quality, reduction="sum"
             )
             losses = {
                 "loss_cls": loss_cls / targets.normalizer,

@@ -215,15 +215,15 @@ class DDOD(SquareAnchorDetector):
             cls_factors, box_factors = targets.level_factors  # (L,) both
             loss_cls = (cls_factors * torch.stack(of_levels)).sum()
 
-            foreground = targets.regression.foreground
+            of_positives = targets.regression.of_positives
             boxes = self.matched_boxes(dense, targets.regression)  # (P, 4)
-            target_boxes = targets.regression.boxes[foreground]  # (P, 4)
+            target_boxes = of_positives(targets.regression.boxes)  # (P, 4)
             sizes = zip(box_factors, dense.num_predictions)
             weights = torch.cat([factor.expand(size) for factor, size in sizes])  # (R,)
-            weights = weights.expand_as(foreground)[foreground]  # (P,)
+            weights = of_positives(weights.expand_as(targets.labels))  # (P,)
             loss_box = (weights * (1 - elementwise_giou(boxes, target_boxes))).sum()
             loss_iou = F.binary_cross_entropy_with_logits(
-                torch.cat(dense.quality, dim=1)[foreground],
+                of_positives(torch.cat(dense.quality, dim=1)),
                 elementwise_iou(boxes.detach(), target_boxes),
                 weight=weights,
                 reduction="sum",

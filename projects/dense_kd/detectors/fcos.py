@@ -224,32 +224,30 @@ class FCOS(DenseDetector):
     def targets(self, dense: DensePass, ground_truth: list[Instances]) -> Targets:
         """As of any detector, with the centreness of the positives."""
         targets = super().targets(dense, ground_truth)
-        priors = torch.cat(dense.priors)
-        targets.quality = centerness(priors, targets.boxes, targets.foreground)
+        targets.quality = centerness(dense.all_priors, targets.boxes, targets.foreground)
         return targets
 
     def losses(self, dense: DensePass, targets: Targets) -> dict[str, Tensor]:
         """``loss_fcos_cls`` (focal), ``loss_fcos_loc`` and ``loss_fcos_ctr``, and
         ``loss_fcos_dfl`` if the head has ``reg_max``."""
         with full_precision(self.device):
-            foreground = targets.foreground
             loss_cls = focal_loss(
-                torch.cat(dense.logits, dim=1),
+                dense.all_logits,
                 targets.labels,
                 self.focal_loss_alpha,
                 self.focal_loss_gamma,
             )
             boxes = self.matched_boxes(dense, targets)  # (P, 4)
             assert targets.quality is not None and dense.quality is not None
-            quality = targets.quality[foreground]  # (P,), centreness
-            loss_box = self._box_loss(boxes, targets.boxes[foreground])  # (P,)
+            quality = targets.of_positives(targets.quality)  # (P,), centreness
+            loss_box = self._box_loss(boxes, targets.of_positives(targets.boxes))  # (P,)
             if self.box_loss_weighting == "centerness":
                 weights, total = quality, mean_over_processes(quality.sum()).clamp(min=1e-6)
             else:
                 weights, total = torch.ones_like(quality), targets.normalizer
             loss_box = (loss_box * weights).sum() / total
             loss_centerness = F.binary_cross_entropy_with_logits(
-                torch.cat(dense.quality, dim=1)[foreground], quality, reduction="sum"
+                targets.of_positives(torch.cat(dense.quality, dim=1)), quality, reduction="sum"
             )
             losses = {
                 "loss_fcos_cls": loss_cls / targets.normalizer,

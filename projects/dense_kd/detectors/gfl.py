@@ -11,7 +11,7 @@ from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
 from ..compat import full_precision
-from ..losses import elementwise_giou, elementwise_iou, quality_focal_loss
+from ..losses import elementwise_giou, elementwise_iou, quality_focal_loss, sum_of
 from ..outputs import DensePass, Targets
 from .base.dense import mean_over_processes
 from .base.heads import TowerHead
@@ -99,20 +99,18 @@ class GFL(SquareAnchorDetector):
         and divided by the sum of these weights.
         """
         with full_precision(self.device):
-            valid, foreground = targets.valid, targets.foreground
-            logits = torch.cat(dense.logits, dim=1)  # (N, R, K)
+            logits = dense.all_logits  # (N, R, K)
             boxes = self.matched_boxes(dense, targets)  # (P, 4)
-            target_boxes = targets.boxes[foreground]  # (P, 4)
-            image, index = foreground.nonzero(as_tuple=True)
+            target_boxes = targets.of_positives(targets.boxes)  # (P, 4)
             soft_labels = torch.zeros_like(logits)
-            soft_labels[image, index, targets.labels[foreground]] = elementwise_iou(
+            classes = targets.of_positives(targets.labels)
+            soft_labels.flatten(0, 1)[targets.positives, classes] = elementwise_iou(
                 boxes.detach(), target_boxes
             )
-            loss_cls = quality_focal_loss(
-                logits[valid], soft_labels[valid], self.quality_focal_loss_beta
-            ).sum()
+            loss_cls = quality_focal_loss(logits, soft_labels, self.quality_focal_loss_beta)
+            loss_cls = sum_of(loss_cls.sum(dim=2), targets.valid)
 
-            weights = logits.detach()[foreground].sigmoid().amax(dim=-1)  # (P,)
+            weights = targets.of_positives(logits.detach()).sigmoid().amax(dim=-1)  # (P,)
             total = mean_over_processes(weights.sum()).clamp(min=1)
             loss_box = (weights * (1 - elementwise_giou(boxes, target_boxes))).sum()
             loss_dfl = (weights * distribution_loss(dense, targets, self.box2box_transform)).sum()

@@ -115,16 +115,17 @@ class RetinaNet(DenseDetector):
         """``loss_cls`` (focal), ``loss_box_reg``, and ``loss_dfl`` if the head has ``reg_max``:
         sums divided by ``targets.normalizer``."""
         with full_precision(self.device):
-            foreground = targets.foreground
             loss_cls = focal_loss(
-                torch.cat(dense.logits, dim=1),
+                dense.all_logits,
                 targets.labels,
                 self.focal_loss_alpha,
                 self.focal_loss_gamma,
             )
             deltas = torch.cat(dense.deltas, dim=1)  # (N, R, 4)
-            priors = torch.cat(dense.priors).expand_as(deltas)[foreground]  # (P, 4)
-            deltas, boxes = deltas[foreground], targets.boxes[foreground]  # (P, 4)
+            priors, deltas, boxes = map(  # (P, 4) each
+                targets.of_positives,
+                (dense.all_priors.expand_as(deltas), deltas, targets.boxes),
+            )
             loss_box = dense_box_loss(
                 self.box_reg_loss_type,
                 deltas,

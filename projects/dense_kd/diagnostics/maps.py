@@ -53,7 +53,7 @@ def score_sum_error(
         image: of the batch.
         bound: the largest value, which larger ones become.
     """
-    ours, theirs = method.comparable_logits(student, teacher)
+    ours, theirs = method.comparable_levels(student, teacher)
     return _error(student, ours, theirs, image, bound)
 
 

@@ -17,11 +17,13 @@ from ..losses import (
     elementwise_iou,
     kl_divergence,
     modulated_binary_cross_entropy,
+    sum_of,
 )
 from ..options import check_choices, check_flags, check_unused, check_weights
 from ..outputs import DensePass, Targets
 from .base import KDMethod, Needs, Step
 from .base.checks import check_same_priors
+from .base.statistics import channel_statistics, standardized
 
 LOC_LOSSES = ("auto", "kl", "giou", "iou")
 LOC_WEIGHTINGS = ("score", "uniform")
@@ -211,23 +213,21 @@ class CrossKD(KDMethod):
             targets = step.assign()
             valid = _in_image(teacher)  # (N, R)
         normalizer = self._normalizer(targets, valid)
-        logits = torch.cat(cross.logits, dim=1)[valid]  # (P, K)
-        teacher_logits = torch.cat(teacher.logits, dim=1)[valid]  # (P, K)
         losses = {}
         if self.cls_weight > 0:
-            loss = modulated_binary_cross_entropy(logits, teacher_logits, beta=1.0)
-            losses["loss_cls"] = self.cls_weight * loss.sum() / normalizer
+            loss = modulated_binary_cross_entropy(cross.all_logits, teacher.all_logits, beta=1.0)
+            losses["loss_cls"] = self.cls_weight * sum_of(loss.sum(dim=2), valid) / normalizer
         if self.loc_weight > 0:
             loss = self._loc_loss(cross, teacher, valid, normalizer)
             losses["loss_loc"] = self.loc_weight * loss
         if self.quality_weight > 0:
             assert cross.quality is not None and teacher.quality is not None
-            positive = targets.foreground
             loss = F.binary_cross_entropy_with_logits(
-                torch.cat(cross.quality, dim=1)[positive],
-                torch.cat(teacher.quality, dim=1)[positive].detach().sigmoid(),
-                reduction="sum",
+                torch.cat(cross.quality, dim=1),
+                torch.cat(teacher.quality, dim=1).detach().sigmoid(),
+                reduction="none",
             )
+            loss = sum_of(loss, targets.foreground)
             losses["loss_quality"] = self.quality_weight * loss / normalizer
         # A tower whose term is left out would leave its adapter without gradient, and
         # DistributedDataParallel waiting for it.
@@ -266,35 +266,30 @@ class CrossKD(KDMethod):
         if self.normalize == "predictions":
             return mean_over_processes(valid.sum().float()).clamp(min=1)
         assert targets.quality is not None
-        total = mean_over_processes(targets.quality[targets.foreground].sum())
+        total = mean_over_processes(sum_of(targets.quality, targets.foreground))
         return torch.where(total > 1e-6, total, torch.ones_like(total))
 
     def _loc_loss(
         self, cross: DensePass, teacher: DensePass, valid: Tensor, normalizer: Tensor
     ) -> Tensor:
-        teacher_logits = torch.cat(teacher.logits, dim=1)[valid].detach()  # (P, K)
-        weight = teacher_logits.sigmoid().amax(dim=1)  # (P,), rho
+        with torch.no_grad():
+            weight = teacher.all_logits.sigmoid().amax(dim=2) * valid  # (N, R), rho
         if self.loc_weighting == "uniform":
-            weight = torch.ones_like(weight)
+            weight = valid.to(weight)
         kind = self.loc_loss
         if kind == "auto":
             kind = "giou" if teacher.distribution is None else "kl"
         if kind == "kl":
-            assert cross.distribution is not None and teacher.distribution is not None
-            divergence = kl_divergence(
-                torch.cat(cross.distribution, dim=1)[valid],
-                torch.cat(teacher.distribution, dim=1)[valid],
-            )  # (P, 4)
+            divergence = kl_divergence(cross.all_distributions, teacher.all_distributions)
             # Scores may all underflow. The division comes first: the gradient of that of the loss
             # by a very small sum would overflow.
             share = weight / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
-            return (share * divergence.mean(dim=1)).sum()
-        boxes = torch.cat(cross.boxes, dim=1)[valid]  # (P, 4)
-        teacher_boxes = torch.cat(teacher.boxes, dim=1)[valid].detach()  # (P, 4)
+            return (share * divergence.mean(dim=2)).sum()
+        boxes, teacher_boxes = cross.all_boxes, teacher.all_boxes.detach()  # (N, R, 4) both
         if kind == "giou":
-            distance = 1 - elementwise_giou(boxes, teacher_boxes)  # (P,)
+            distance = 1 - elementwise_giou(boxes, teacher_boxes)  # (N, R)
         else:
-            distance = -elementwise_iou(boxes, teacher_boxes).clamp(min=1e-6).log()  # (P,)
+            distance = -elementwise_iou(boxes, teacher_boxes).clamp(min=1e-6).log()  # (N, R)
         return (weight * distance).sum() / normalizer
 
 
@@ -307,15 +302,8 @@ def align_statistics(feature: Tensor, reference: Tensor, eps: float = 1e-6) -> T
         feature, reference: (N, C, Hl, Wl); the statistics are over N, Hl and Wl.
         eps: added to the standard deviation of ``feature``.
     """
-
-    def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-        cells = x.numel() // x.shape[1]
-        std = x.std(dim=(0, 2, 3), correction=min(1, cells - 1), keepdim=True)  # 0 for one cell
-        return x.mean(dim=(0, 2, 3), keepdim=True), std
-
-    mean, std = statistics(feature)
-    reference_mean, reference_std = statistics(reference.detach())
-    return (feature - mean) / (std + eps) * reference_std + reference_mean
+    std, mean = channel_statistics(reference.detach())
+    return torch.addcmul(mean, standardized(feature, eps), std)
 
 
 def _depth_per_branch(depth: int | Mapping[str, int]) -> dict[str, int]:

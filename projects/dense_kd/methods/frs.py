@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
 from ..detectors.base.dense import DenseDetector
-from ..lengths import zip_equal
 from ..losses import modulated_binary_cross_entropy
 from ..options import check_weights
-from ..outputs import DensePass
+from ..outputs import DensePass, sums_of_levels
 from .base import Needs, Step
 from .base.class_maps import ClassMap
-from .imitation.features import FeatureImitation
+from .imitation.features import FeatureImitation, level_sizes
 
 
 class FRS(FeatureImitation):
@@ -70,31 +67,19 @@ class FRS(FeatureImitation):
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """``loss_feature`` and ``loss_cls``, those of them whose weight is not 0."""
         with torch.no_grad():
-            per_cell = (-1, teacher.num_anchors)
-            masks = [
-                logits.amax(dim=2).sigmoid().unflatten(1, per_cell).amax(dim=2)
-                for logits in teacher.logits
-            ]  # L x (N, Hl*Wl)
+            best = torch.cat([logits.amax(dim=2) for logits in teacher.logits], dim=1)  # (N, R)
+            weights = best.sigmoid().unflatten(1, (-1, teacher.num_anchors)).amax(dim=2)  # (N, P)
+            # Scores may vanish altogether.
+            weights = weights / sums_of_levels(weights, level_sizes(teacher)).clamp(min=1e-6)
         losses = {}
         if self.feature_weight > 0:
-            loss = cast(Tensor, sum(_weighted(self.errors(student, teacher), masks)))
+            loss = (weights * self.errors(student, teacher)).sum()
             losses["loss_feature"] = self.feature_weight * loss
         if self.cls_weight > 0:
             entropies = [
-                modulated_binary_cross_entropy(ours, theirs, beta=0.0)
-                .sum(dim=2)
-                .unflatten(1, per_cell)
-                .sum(dim=2)
-                for ours, theirs in zip(*self.comparable_logits(student, teacher))
-            ]  # L x (N, Hl*Wl)
-            loss = cast(Tensor, sum(_weighted(entropies, masks)))
-            losses["loss_cls"] = self.cls_weight * loss
+                modulated_binary_cross_entropy(ours, theirs, beta=0.0).sum(dim=2)
+                for ours, theirs in zip(*self.comparable_levels(student, teacher))
+            ]  # L x (N, Hl*Wl*A)
+            entropy = torch.cat(entropies, dim=1).unflatten(1, (-1, teacher.num_anchors))
+            losses["loss_cls"] = self.cls_weight * (weights * entropy.sum(dim=2)).sum()
         return losses
-
-
-def _weighted(values: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
-    """L scalars: means with weights, which are scores and may vanish altogether."""
-    return [
-        (w * v).sum() / w.sum().clamp(min=1e-6)
-        for v, w in zip_equal(values=values, weights=weights)
-    ]

@@ -7,12 +7,13 @@ mimicking, and what BCKD (Yang et al., ICCV 2023, Table 3) is compared with, is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from ..detectors.base.dense import DenseDetector
-from ..lengths import zip_equal
-from ..losses import binary_divergence, elementwise_giou, kl_divergence
+from ..losses import binary_divergence, elementwise_giou, kl_divergence, sum_of
 from ..options import check_choices, check_positive, check_weights
 from ..outputs import DensePass
 from .base import KDMethod, Needs, Step
@@ -62,9 +63,9 @@ class KD(KDMethod):
     be mimicked by a student with one prediction per location: it mimics the teacher's anchor that
     has the best class score there (also ours; CrossKD's Table 7 has such pairs).
 
-    In a training step the tensors of the losses take, at their peak, 3.6 times the memory of the
+    In a training step the tensors of the losses take, at their peak, 3.8 times the memory of the
     predictions that are compared (logits and boxes of student and teacher, float32; gradients
-    included) with 80 classes and a temperature; with T = 1 it is 2.7.
+    included) with 80 classes and a temperature; with T = 1 it is 2.9.
     """
 
     def __init__(
@@ -150,26 +151,35 @@ class KD(KDMethod):
 
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """``loss_cls`` and ``loss_loc``, those of them whose weight is not 0."""
-        selected = step.targets.foreground if self.region == "positives" else step.targets.valid
-        normalizer = step.targets.normalizer if self.normalize == "positives" else 1.0
-        ours, theirs = self.comparable_logits(student, teacher)
-        chosen = _best_anchors(theirs, teacher.num_anchors) if self.anchors == "best" else None
-        logits = torch.cat(ours, dim=1)[selected]  # (P, K)
-        teacher_logits = _gather(theirs, chosen)[selected]  # (P, K)
-        del ours, theirs  # with a class map they are copies
-        weights = torch.ones_like(logits[:, 0])  # (P,)
-        if self.region == "all":
-            weights = teacher_logits.sigmoid().amax(dim=1)
+        targets = step.targets
+        only_positives = self.region == "positives"
+        logits, teacher_logits = self.comparable_logits(student, teacher)  # (N, R, K)
+        chosen = None
+        if self.anchors == "best":
+            chosen = _best_anchors(teacher_logits, teacher.num_anchors)  # (N, R)
+
+        def compared(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+            """(N, R, ...) both, or (P, ...) those of the positives."""
+            theirs = theirs.detach() if chosen is None else _gather(theirs.detach(), chosen)
+            if only_positives:
+                return targets.of_positives(ours), targets.of_positives(theirs)
+            return ours, theirs
+
+        def total(loss: Tensor) -> Tensor:
+            loss = loss.sum() if only_positives else sum_of(weights * loss, targets.valid)
+            return loss / targets.normalizer if self.normalize == "positives" else loss
+
+        logits, teacher_logits = compared(logits, teacher_logits)
+        if not only_positives:
+            weights = teacher_logits.sigmoid().amax(dim=-1)  # (N, R)
         losses = {}
         if self.cls_weight > 0:
-            loss = self._class_loss(logits, teacher_logits)  # (P,)
-            losses["loss_cls"] = self.cls_weight * (weights * loss).sum() / normalizer
+            loss = self._class_loss(logits, teacher_logits)  # (N, R) or (P,)
+            losses["loss_cls"] = self.cls_weight * total(loss)
         if self.loc_weight > 0:
-            kind = {"giou": "boxes", "l1": "deltas", "kl": "distribution"}[self.loc_loss]
-            boxes = torch.cat(getattr(student, kind), dim=1)[selected]
-            teacher_boxes = _gather(getattr(teacher, kind), chosen)[selected]
-            loss = self._box_loss(boxes, teacher_boxes)  # (P,)
-            losses["loss_loc"] = self.loc_weight * (weights * loss).sum() / normalizer
+            of_boxes = _OF_BOXES[self.loc_loss]
+            loss = self._box_loss(*compared(of_boxes(student), of_boxes(teacher)))
+            losses["loss_loc"] = self.loc_weight * total(loss)
         return losses
 
     def images_warning(self, images: int) -> str | None:
@@ -183,29 +193,30 @@ class KD(KDMethod):
             return kl_divergence(logits, teacher_logits, self.temperature)
         if self.temperature != 1:
             logits, teacher_logits = logits / self.temperature, teacher_logits / self.temperature
-        return self.temperature**2 * binary_divergence(logits, teacher_logits).sum(dim=1)
+        return self.temperature**2 * binary_divergence(logits, teacher_logits).sum(dim=-1)
 
     def _box_loss(self, boxes: Tensor, teacher_boxes: Tensor) -> Tensor:
         if self.loc_loss == "giou":
             return 1 - elementwise_giou(boxes, teacher_boxes)
         if self.loc_loss == "l1":
-            return (boxes - teacher_boxes).abs().mean(dim=1)
-        return kl_divergence(boxes, teacher_boxes, self.temperature).mean(dim=1)
+            return (boxes - teacher_boxes).abs().mean(dim=-1)
+        return kl_divergence(boxes, teacher_boxes, self.temperature).mean(dim=-1)
 
 
-def _best_anchors(logits: list[Tensor], num_anchors: int) -> list[Tensor]:
-    """L x (N, Hl*Wl): index of the anchor with the best class score among those of its location."""
-    indices = []
-    for level in logits:
-        best = level.amax(dim=2).unflatten(1, (-1, num_anchors)).argmax(dim=2)  # (N, Hl*Wl)
-        first = torch.arange(best.shape[1], device=best.device) * num_anchors
-        indices.append(first + best)
-    return indices
+_OF_BOXES: dict[str, Callable[[DensePass], Tensor]] = {
+    "giou": lambda dense: dense.all_boxes,
+    "l1": lambda dense: torch.cat(dense.deltas, dim=1),
+    "kl": lambda dense: dense.all_distributions,
+}
+"""What is compared of boxes, (N, R, ...)."""
 
 
-def _gather(levels: list[Tensor], indices: list[Tensor] | None) -> Tensor:
-    """(N, R, ...) of L x (N, Hl*Wl*A, ...), or of the predictions ``indices`` of each level."""
-    if indices is not None:
-        levels = [level.gather(1, i[..., None].expand(-1, -1, level.shape[2])) for level, i in
-                  zip_equal(levels=levels, indices=indices)]  # fmt: skip
-    return torch.cat(levels, dim=1).detach()
+def _best_anchors(logits: Tensor, num_anchors: int) -> Tensor:
+    """(N, R / A): index among (N, R, K) ``logits`` of the best class score of each location."""
+    best = logits.amax(dim=2).unflatten(1, (-1, num_anchors)).argmax(dim=2)  # (N, R / A)
+    return best + torch.arange(best.shape[1], device=best.device) * num_anchors
+
+
+def _gather(predictions: Tensor, indices: Tensor) -> Tensor:
+    """(N, R', ...) of (N, R, ...): those of ``indices`` (N, R')."""
+    return predictions.gather(1, indices[..., None].expand(-1, -1, predictions.shape[2]))

@@ -16,6 +16,7 @@ from ..options import check_choices, check_positive, check_unused, is_list
 from ..outputs import DensePass, Tap
 from .base import KDMethod, Needs, Step
 from .base.adapters import comparable_maps, tower_adapters
+from .base.statistics import standardized
 
 RESIZED = ("student", "teacher")
 
@@ -55,7 +56,7 @@ class PKD(KDMethod):
     that are averaged over processes the split of a batch matters. A channel of the student that is
     constant but for rounding is divided by 1e-6, so its rounding is amplified.
 
-    In a training step the tensors of the loss take, at their peak, 2.4 times the memory of the maps
+    In a training step the tensors of the loss take, at their peak, 1.5 times the memory of the maps
     that are compared (both pyramids, or the features of both at the taps, float32; gradients
     included).
     """
@@ -175,18 +176,3 @@ def correlation_loss(student: Tensor, teacher: Tensor, eps: float = 1e-6) -> Ten
         scalar, at most 2.
     """
     return F.mse_loss(standardized(student, eps), standardized(teacher.detach(), eps)) / 2
-
-
-def standardized(feature: Tensor, eps: float = 1e-6) -> Tensor:
-    """``feature`` with mean 0 and unbiased standard deviation 1 per channel, over N, Hl and Wl.
-
-    Args:
-        feature: (N, C, Hl, Wl); where a channel has one cell, it becomes 0.
-        eps: added to the standard deviation.
-
-    Returns:
-        (N, C, Hl, Wl)
-    """
-    cells = feature.numel() // feature.shape[1]
-    std, mean = torch.std_mean(feature, dim=(0, 2, 3), correction=min(1, cells - 1), keepdim=True)
-    return (feature - mean) / (std + eps)

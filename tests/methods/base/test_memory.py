@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -175,8 +176,8 @@ def peak_of_a_step(
         run()  # their gradients, which are not measured, are there from now on
     for tensor in inputs:
         tensor.grad = None
-    for dense in (student, teacher):
-        dense.__dict__.pop("boxes", None)  # decoded anew
+    # Without what they have kept.
+    student, teacher = dataclasses.replace(student), dataclasses.replace(teacher)
     return peak_of_tensors(run)
 
 
@@ -262,11 +263,11 @@ Comparison = Callable[[DensePass, Instances], Any]
 
 
 def pgd(**options: str) -> Comparison:
-    return lambda dense, truth: PGD(**options).masks(dense, [truth])
+    return lambda dense, truth: PGD(**options).masks(dense, [truth] * 2)
 
 
 def tid(loc_score: str) -> Comparison:
-    return lambda dense, truth: TID(loc_score=loc_score).weights(dense, dense, [truth])
+    return lambda dense, truth: TID(loc_score=loc_score).weights(dense, dense, [truth] * 2)
 
 
 def ld(overlap: str) -> Comparison:

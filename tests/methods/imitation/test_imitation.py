@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torchvision.ops import nms
 
 from dense_kd import (
     FGFI,
@@ -19,6 +20,7 @@ from dense_kd import (
 )
 from dense_kd.methods.base.adapters import WidthAdapters
 from dense_kd.methods.imitation.masks import (
+    best_apart,
     box_masks,
     disagreement_masks,
     near_object_masks,
@@ -124,6 +126,19 @@ def test_defeat_fills_the_cells_from_the_begin_of_an_object_to_before_its_end():
     assert found(31, 23, 32, 24) == [[0] * 11 + [1], [0] * 4]  # in the last cell
     assert found(0, 0, 230, 230) == [[0] * 12, [1] * 4]  # large: on the second level
     assert as_lists(box_masks(NO_BOXES, strides, sizes)) == [[0] * 12, [0] * 4]
+
+
+@pytest.mark.parametrize("nms_thresh", [0.0, 0.3, 1.0])
+def test_the_best_boxes_that_are_apart_are_the_first_of_nms(nms_thresh: float):
+    generator = torch.Generator().manual_seed(0)
+    levels = []
+    for size in (40, 7, 1):
+        low = 30 * torch.rand(2, size, 2, generator=generator)
+        levels.append(torch.cat((low, low + 20 * torch.rand(2, size, 2, generator=generator)), 2))
+    for found, boxes in zip(best_apart(levels, 5, nms_thresh), levels):
+        for image in range(2):
+            kept = nms(boxes[image], -torch.arange(boxes.shape[1]).float(), nms_thresh)[:5]
+            assert found[image].nonzero()[:, 0].tolist() == sorted(kept.tolist())
 
 
 def test_general_instances_disagree_most_and_overlap_little():

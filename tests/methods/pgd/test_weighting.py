@@ -10,7 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dense_kd.detectors.assignment.locations import not_in_padding, on_image
+from dense_kd.detectors.assignment.locations import (
+    not_in_padding,
+    num_on_image,
+    on_images,
+)
 from dense_kd.methods.pgd import weighting
 from dense_kd.methods.pgd.released import released_points_in_boxes, released_weights
 from dense_kd.methods.pgd.weighting import (
@@ -220,7 +224,7 @@ def test_the_centre_of_an_object_is_a_fifth_of_its_width_and_height(width: float
 def test_every_cell_of_an_image_that_fills_its_batch_is_on_the_image(offset: float):
     for height, width in ((800, 1333), (800, 1066), (608, 1333), (480, 720)):
         levels = pyramid(height, width, offset)
-        assert on_image(levels, (height, width), 32).all()
+        assert on_images(levels, [(height, width)], 32).all()
         assert not_in_padding(levels[0], (height, width), 32).all()
 
 
@@ -232,8 +236,12 @@ def test_a_cell_that_begins_beyond_an_image_is_not_on_it(offset: float):
         centers = (priors[:, :2] + priors[:, 2:]) / 2 - offset * stride
         expected.append((centers[:, 0] < 864) & (centers[:, 1] < 608))  # (600, 850), rounded up
     expected = torch.cat(expected)
-    assert torch.equal(on_image(levels, (600, 850), 32), expected) and not expected.all()
-    assert on_image(levels, (600, 850), None).all()
+    assert torch.equal(on_images(levels, [(600, 850)], 32)[0], expected) and not expected.all()
+    assert on_images(levels, [(600, 850)], None).all()
+    strides = [8, 16, 32, 64, 128]
+    maps = [(-(-800 // stride), -(-1344 // stride)) for stride in strides]
+    assert num_on_image(maps, strides, (600, 850), 32) == expected.sum()
+    assert num_on_image(maps, strides, (600, 850), None) == len(expected)
 
 
 def test_background_is_in_no_object():

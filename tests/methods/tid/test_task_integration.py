@@ -12,6 +12,7 @@ from dense_kd.methods.tid.task_integration import (
     classification_scores,
     dual_task_importance,
     feature_decoupling,
+    first_in_turns,
     in_turns,
     learning_dynamics,
     localization_scores,
@@ -198,6 +199,20 @@ def test_an_area_is_a_box_that_nms_keeps_and_what_it_drops_for_it():
     assert in_turns(boxes[:0], 0.6).tolist() == []
     empty = torch.zeros(3, 4)  # none overlaps anything, itself included
     assert in_turns(empty, 0.6).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("count", [1, 4, 12, 20, 30])
+def test_boxes_that_are_not_wanted_take_no_turns(count: int):
+    """Twenty of thirty are wanted, of eight areas."""
+    low = 50 * torch.rand(30, 2, generator=torch.Generator().manual_seed(0))
+    boxes = torch.cat((low, low + 30), dim=1)
+    wanted = torch.arange(30) < 20
+    expected = in_turns(boxes[wanted], 0.3).tolist()
+    assert sorted(expected[:8]) != list(range(8))
+    found = first_in_turns(boxes, wanted, 0.3, count).tolist()
+    assert len(found) == count and found[:20] == expected[:count]
+    assert first_in_turns(boxes[wanted], wanted[wanted], 0.3, count).tolist() == expected[:count]
+    assert first_in_turns(boxes[:0], wanted[:0], 0.3, count).tolist() == []
 
 
 @pytest.mark.parametrize("at_once", [1, 10**6])

@@ -189,7 +189,8 @@ def test_student_and_teacher_may_have_other_numbers_of_anchors():
 def test_atss_thresholds_are_the_mean_plus_the_deviation_of_near_anchors():
     student = make_pass(0)
     tid = method(loc_score="atss")
-    positive, negative = tid._thresholds(student, TRUTH[0].gt_boxes.tensor, (32, 32))
+    everywhere = torch.ones(20, dtype=torch.bool)
+    positive, negative = tid._thresholds(student, TRUTH[0].gt_boxes.tensor, everywhere)
     for index, box in enumerate(TRUTH[0].gt_boxes.tensor):
         center = (box[:2] + box[2:]) / 2
         overlaps = []
@@ -211,7 +212,8 @@ def test_atss_thresholds_are_the_mean_plus_the_deviation_of_near_anchors():
 def test_a_single_anchor_has_no_deviation_and_the_usual_thresholds_hold():
     student = make_pass(0)
     student.priors = [student.priors[0][:1]]
-    found = method(loc_score="atss")._thresholds(student, TRUTH[0].gt_boxes.tensor, (32, 32))
+    tid, boxes = method(loc_score="atss"), TRUTH[0].gt_boxes.tensor
+    found = tid._thresholds(student, boxes, torch.ones(1, dtype=torch.bool))
     assert [x.tolist() for x in found] == [[0.5, 0.5], [0.25, 0.25]]
 
 

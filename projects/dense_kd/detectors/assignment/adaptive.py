@@ -203,27 +203,43 @@ class DDODAssigner(AdaptiveAssigner):
         return super()._fits_well(near)
 
 
-def nearest_anchors(levels: list[Tensor], gt_boxes: Tensor, topk: int) -> Tensor:
+def nearest_anchors(
+    levels: list[Tensor], gt_boxes: Tensor, topk: int, valid: Tensor | None = None
+) -> Tensor:
     """The candidates of boxes: on each level the anchors whose centres are nearest to theirs.
 
     Args:
-        levels: L x (Hl*Wl*A, 4).
-        gt_boxes: (M, 4).
+        levels: L x (Rl, 4), of R anchors.
+        gt_boxes: (..., M, 4).
         topk: anchors per box and level.
+        valid: (..., R) bool, anchors that come before all others; None is all.
 
     Returns:
-        (M, candidates): indices into the anchors of all levels.
+        (..., M, candidates): indices into the anchors of all levels.
     """
+    offsets = box_centers(torch.cat(levels)) - box_centers(gt_boxes)[..., None, :]
+    distances = offsets.pow(2).sum(dim=-1).sqrt()  # (..., M, R)
+    if valid is not None:
+        distances = distances.masked_fill(~valid[..., None, :], torch.inf)
     candidates, start = [], 0
-    for anchors in levels:
-        offsets = box_centers(anchors)[None] - box_centers(gt_boxes)[:, None]  # (M, Hl*Wl*A, 2)
-        distances = offsets.pow(2).sum(dim=2).sqrt()
-        count = min(topk, len(anchors))
-        candidates.append(distances.topk(count, dim=1, largest=False).indices + start)
-        start += len(anchors)
-    return torch.cat(candidates, dim=1)
+    for level in distances.split([len(anchors) for anchors in levels], dim=-1):
+        count = min(topk, level.shape[-1])
+        candidates.append(level.topk(count, dim=-1, largest=False).indices + start)
+        start += level.shape[-1]
+    return torch.cat(candidates, dim=-1)
 
 
-def usual_fit(near: Tensor) -> Tensor:
-    """(M, 1): mean plus (unbiased) standard deviation of how well (M, candidates) fit."""
-    return near.mean(dim=1, keepdim=True) + near.std(dim=1, keepdim=True)
+def usual_fit(near: Tensor, valid: Tensor | None = None) -> Tensor:
+    """(..., 1): mean plus (unbiased) standard deviation of how well candidates fit.
+
+    Args:
+        near: (..., candidates).
+        valid: of the same shape, bool: those that count; None is all. Of fewer than two the
+            deviation is NaN.
+    """
+    if valid is None:
+        return near.mean(dim=-1, keepdim=True) + near.std(dim=-1, keepdim=True)
+    count = valid.sum(dim=-1, keepdim=True)
+    mean = (near * valid).sum(dim=-1, keepdim=True) / count
+    squares = ((near - mean) * valid).square().sum(dim=-1, keepdim=True)
+    return mean + (squares / (count - 1)).sqrt()

@@ -21,13 +21,11 @@ def not_in_padding(
     """
     if padding_multiple is None:
         return anchors.new_ones(len(anchors), dtype=torch.bool)
-    height, width = (-(-x // padding_multiple) * padding_multiple for x in image_size)
-    centers = box_centers(anchors) + 0.01  # the corners of an anchor on the border are rounded
-    return (centers[:, 0] < width) & (centers[:, 1] < height)
+    return _before(_rounded(box_centers(anchors)), image_size, padding_multiple)
 
 
-def on_image(
-    levels: list[Tensor], image_size: tuple[int, int], padding_multiple: int | None
+def on_images(
+    levels: list[Tensor], image_sizes: list[tuple[int, int]], padding_multiple: int | None
 ) -> Tensor:
     """Which locations have a cell that begins on the image, see :func:`not_in_padding`.
 
@@ -36,14 +34,51 @@ def on_image(
 
     Args:
         levels: priors, L x (Hl*Wl*A, 4), the first of each at the map's corner.
-        image_size: (height, width) without padding.
+        image_sizes: N x (height, width) without padding.
         padding_multiple: pixels; None keeps all locations.
 
     Returns:
-        (R,) bool
+        (N, R) bool
     """
-    corners = [box_centers(priors) - box_centers(priors[:1]) for priors in levels]
-    return not_in_padding(torch.cat(corners).repeat(1, 2), image_size, padding_multiple)
+    sizes = [len(priors) for priors in levels]
+    if padding_multiple is None:
+        return levels[0].new_ones(len(image_sizes), sum(sizes), dtype=torch.bool)
+    centers = box_centers(torch.cat(levels)).split(sizes)
+    corners = _rounded(torch.cat([of_level - of_level[:1] for of_level in centers]))
+    return torch.stack([_before(corners, size, padding_multiple) for size in image_sizes])
+
+
+def num_on_image(
+    sizes: list[tuple[int, int]],
+    strides: list[int],
+    image_size: tuple[int, int],
+    padding_multiple: int | None,
+) -> int:
+    """How many cells of maps are True in :func:`on_images`, without looking at it.
+
+    Args:
+        sizes: L x (Hl, Wl).
+        strides: L, in pixels.
+        image_size: (height, width) without padding.
+        padding_multiple: see :func:`on_images`.
+    """
+    count = 0
+    for size, stride in zip(sizes, strides):
+        cells = list(size)
+        if padding_multiple is not None:
+            ends = (-(-side // padding_multiple) * padding_multiple for side in image_size)
+            cells = [min(number, -(-end // stride)) for number, end in zip(size, ends)]
+        count += cells[0] * cells[1]
+    return count
+
+
+def _rounded(centers: Tensor) -> Tensor:
+    return centers + 0.01  # the corners of an anchor on the border are rounded
+
+
+def _before(points: Tensor, image_size: tuple[int, int], padding_multiple: int) -> Tensor:
+    height, width = (-(-x // padding_multiple) * padding_multiple for x in image_size)
+    return (points[:, 0] < width) & (points[:, 1] < height)
 
 
 def box_centers(boxes: Tensor) -> Tensor:

@@ -300,8 +300,8 @@ class DenseDetector(nn.Module, ABC):
     def matched_boxes(self, dense: DensePass, targets: Targets) -> Tensor:
         """(P, 4): the predicted boxes of the positives, in the order of ``targets.foreground``."""
         deltas = torch.cat(dense.deltas, dim=1)  # (N, R, 4)
-        priors = torch.cat(dense.priors).expand_as(deltas)
-        return self.decode(deltas[targets.foreground], priors[targets.foreground])
+        priors = dense.all_priors.expand_as(deltas)
+        return self.decode(targets.of_positives(deltas), targets.of_positives(priors))
 
     def count_positives(self, targets: Targets) -> Tensor:
         """Scalar: what this batch adds to the loss normaliser."""

@@ -21,7 +21,7 @@ def bounded(values: Tensor, high: float = LARGEST) -> Tensor:
 
     What is not finite stays as it is, to be noticed.
     """
-    return values.clamp(min=-LARGEST, max=high).where(values.isfinite(), values)
+    return values.where(values.isinf(), values.clamp(min=-LARGEST, max=high))  # NaN stays NaN
 
 
 class DeltaCoder(Box2BoxTransform):

@@ -47,10 +47,9 @@ def distribution_loss(dense: DensePass, targets: Targets, coder: DistanceCoder) 
     Returns:
         (P,)
     """
-    assert dense.distribution is not None
-    distribution = torch.cat(dense.distribution, dim=1)[targets.foreground]  # (P, 4, bins)
-    priors = torch.cat(dense.priors)
-    distances = coder.get_deltas(priors, targets.boxes)[targets.foreground]
+    distribution = targets.of_positives(dense.all_distributions)  # (P, 4, bins)
+    priors = targets.of_positives(dense.all_priors.expand_as(targets.boxes))
+    distances = coder.get_deltas(priors, targets.of_positives(targets.boxes))
     # 0.1 below the last bin, as in the released code.
     distances = distances.clamp(min=0, max=distribution.shape[-1] - 1 - 0.1)  # (P, 4)
     return distribution_focal_loss(distribution, distances).mean(dim=1)

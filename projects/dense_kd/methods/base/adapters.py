@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...detectors.base.dense import DenseDetector
@@ -107,3 +109,23 @@ def comparable_maps(
     """
     for adapter, ours, theirs in zip_equal(adapters=adapters, student=student, teacher=teacher):
         yield adapter(ours.float()), theirs.detach().float()
+
+
+def squared_errors(
+    student: DensePass, teacher: DensePass, adapters: nn.ModuleList, *, relu: bool = False
+) -> Tensor:
+    """The squared differences of the pyramids, summed over the channels.
+
+    Args:
+        student, teacher: passes over a batch.
+        adapters: of the levels.
+        relu: of the student's maps, after the adapters.
+
+    Returns:
+        (N, P) of the P cells of all levels, with gradient to the student and the adapters.
+    """
+    errors = [
+        F.mse_loss(ours.relu() if relu else ours, theirs, reduction="none").sum(dim=1).flatten(1)
+        for ours, theirs in comparable_features(student, teacher, adapters)
+    ]
+    return torch.cat(errors, dim=1)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ...compat import full_precision
 from ...detectors.base.dense import DenseDetector
 from ...errors import DenseKDError
+from ...lengths import zip_equal
 from ...options import check_counts
 from ...outputs import DensePass, Tap, Targets
 from .checks import check_same_distances, check_same_priors
@@ -159,16 +160,25 @@ class KDMethod(nn.Module, ABC):
             self.register_buffer("student_classes", ours, persistent=False)
             self.register_buffer("teacher_classes", theirs, persistent=False)
 
-    def comparable_logits(
+    def comparable_logits(self, student: DensePass, teacher: DensePass) -> tuple[Tensor, Tensor]:
+        """Class logits of both, each (N, R, K'), of the K' classes that correspond."""
+        return self._common_classes(student.all_logits, teacher.all_logits)
+
+    def comparable_levels(
         self, student: DensePass, teacher: DensePass
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Class logits of both, each L x (N, Hl*Wl*A, K'), of the K' classes that correspond."""
+        """As :meth:`comparable_logits`, each L x (N, Hl*Wl*A, K'), to look at one level after
+        the other, which takes less memory."""
+        levels = [
+            self._common_classes(ours, theirs)
+            for ours, theirs in zip_equal(student=student.logits, teacher=teacher.logits)
+        ]
+        return [ours for ours, _ in levels], [theirs for _, theirs in levels]
+
+    def _common_classes(self, ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
         if getattr(self, "student_classes", None) is None:
-            return student.logits, teacher.logits
-        return (
-            [logits[..., self.student_classes] for logits in student.logits],
-            [logits[..., self.teacher_classes] for logits in teacher.logits],
-        )
+            return ours, theirs
+        return ours[..., self.student_classes], theirs[..., self.teacher_classes]
 
     def images_warning(self, images: int) -> str | None:
         """What to say, once in a run, about ``images`` images per process: of a method whose losses

@@ -11,7 +11,8 @@ from torch import Tensor
 from ...options import check_weights
 from ...outputs import DensePass
 from ..base import Needs, Step
-from .features import FeatureImitation, masked_means, stacked
+from ..ld.valuable_region import stacked_boxes
+from .features import FeatureImitation, level_sizes, sum_of_means
 from .masks import box_masks
 
 
@@ -54,17 +55,17 @@ class DeFeat(FeatureImitation):
 
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """``loss_object`` and ``loss_background``, those of them whose weight is not 0."""
-        sizes = [(feature.shape[-2], feature.shape[-1]) for feature in student.features]
-        masks = stacked([
-            box_masks(truth.gt_boxes.tensor, student.strides, sizes) for truth in step.ground_truth
-        ])  # fmt: skip
-        errors = self.errors(student, teacher)
-        channels = 2 * teacher.features[0].shape[1]
+        maps = [(feature.shape[-2], feature.shape[-1]) for feature in student.features]
+        boxes = stacked_boxes([truth.gt_boxes.tensor for truth in step.ground_truth])
+        on_objects = torch.cat(box_masks(boxes, student.strides, maps), dim=-1)  # (N, P)
+        errors = self.errors(student, teacher)  # (N, P)
+        sizes, channels = level_sizes(student), 2 * teacher.features[0].shape[1]
         losses = {}
-        if self.object_weight > 0:
-            loss = torch.stack(masked_means(errors, masks, channels)).mean()
-            losses["loss_object"] = self.object_weight * loss
-        if self.background_weight > 0:
-            loss = torch.stack(masked_means(errors, [1 - mask for mask in masks], channels)).mean()
-            losses["loss_background"] = self.background_weight * loss
+        for term, weight, masks in (
+            ("loss_object", self.object_weight, on_objects),
+            ("loss_background", self.background_weight, ~on_objects),
+        ):
+            if weight > 0:
+                loss = sum_of_means(errors, masks, sizes, channels)
+                losses[term] = weight / len(sizes) * loss
         return losses

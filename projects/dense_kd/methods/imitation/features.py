@@ -11,14 +11,12 @@ over processes the split of a batch matters.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from ...detectors.base.dense import DenseDetector
-from ...lengths import zip_equal
-from ...outputs import DensePass
+from ...outputs import DensePass, sums_of_levels
 from ..base import KDMethod, Needs
-from ..base.adapters import comparable_features, pyramid_adapters
+from ..base.adapters import pyramid_adapters, squared_errors
 
 
 class FeatureImitation(KDMethod):
@@ -47,22 +45,28 @@ class FeatureImitation(KDMethod):
                 nn.init.normal_(weight, std=self.initial_deviation)
                 nn.init.zeros_(bias)
 
-    def errors(self, student: DensePass, teacher: DensePass) -> list[Tensor]:
-        """e, L x (N, Hl*Wl), with gradient to the student and the adapters."""
-        return [
-            (theirs - (ours.relu() if self.relu else ours)).pow(2).sum(dim=1).flatten(1)
-            for ours, theirs in comparable_features(student, teacher, self.adapters)
-        ]
+    def errors(self, student: DensePass, teacher: DensePass) -> Tensor:
+        """e, (N, P) of the P cells of all levels, with gradient to the student and the adapters."""
+        return squared_errors(student, teacher, self.adapters, relu=self.relu)
 
 
-def stacked(masks: list[list[Tensor]]) -> list[Tensor]:
-    """L x (N, Hl*Wl), numbers, of N x L x (Hl*Wl,)."""
-    return [torch.stack(levels).float() for levels in zip(*masks)]
+def level_sizes(dense: DensePass) -> list[int]:
+    """L numbers of cells Hl*Wl, whose sum is P."""
+    return [feature.shape[-2] * feature.shape[-1] for feature in dense.features]
 
 
-def masked_means(errors: list[Tensor], masks: list[Tensor], channels: int) -> list[Tensor]:
-    """L scalars: the mean over the channels of the cells of each mask; 0 without cells."""
-    return [
-        (mask * error).sum() / (channels * mask.sum()).clamp(min=1)
-        for error, mask in zip_equal(errors=errors, masks=masks)
-    ]
+def sum_of_means(errors: Tensor, masks: Tensor, sizes: list[int], channels: int) -> Tensor:
+    """The mean over the channels of the cells of a mask, on each level (0 without cells); the sum
+    of these.
+
+    Args:
+        errors: (N, P), sums over the channels.
+        masks: (N, P), bool or in [0, 1].
+        sizes: of the levels, see :func:`level_sizes`.
+        channels: C.
+
+    Returns:
+        scalar
+    """
+    masks = masks.float()
+    return (masks / (channels * sums_of_levels(masks, sizes)).clamp(min=1) * errors).sum()

@@ -11,7 +11,8 @@ from torch import Tensor
 from ...options import check_choices, check_flags, check_parts, check_positive
 from ...outputs import DensePass
 from ..base import Needs, Step
-from .features import FeatureImitation, masked_means, stacked
+from ..ld.valuable_region import stacked_boxes
+from .features import FeatureImitation, level_sizes, sum_of_means
 from .masks import near_object_masks, object_levels
 
 FGFI_LEVELS = ("assigned", "each")
@@ -78,13 +79,14 @@ class FGFI(FeatureImitation):
 
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """``loss_feature``."""
-        masks = []
-        for truth in step.ground_truth:
-            boxes = truth.gt_boxes.tensor
-            levels = object_levels(boxes, student.strides) if self.levels == "assigned" else None
-            masks.append(
-                near_object_masks(student.priors, student.num_anchors, boxes, levels, self.part)
-            )
+        boxes = stacked_boxes([truth.gt_boxes.tensor for truth in step.ground_truth])
+        levels = object_levels(boxes, student.strides) if self.levels == "assigned" else None
+        masks = near_object_masks(student.priors, student.num_anchors, boxes, levels, self.part)
         channels = teacher.features[0].shape[1] if self.normalize == "elements" else 1
-        means = masked_means(self.errors(student, teacher), stacked(masks), 2 * channels)
-        return {"loss_feature": self.weight * torch.stack(means).mean()}
+        loss = sum_of_means(
+            self.errors(student, teacher),
+            torch.cat(masks, dim=-1),
+            level_sizes(student),
+            2 * channels,
+        )
+        return {"loss_feature": self.weight / len(masks) * loss}

@@ -6,15 +6,14 @@ except on all cells of images that are padded to one size.
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor
 
 from ...options import check_choices, check_flags, check_positive
 from ...outputs import DensePass
 from ..base import Needs, Step
-from .features import FeatureImitation, masked_means, stacked
+from ..ld.valuable_region import stacked_boxes
+from .features import FeatureImitation, level_sizes, sum_of_means
 from .masks import object_masks
 
 FITNET_REGIONS = ("all", "objects", "positives")
@@ -30,7 +29,7 @@ class FitNet(FeatureImitation):
     CrossKD's. "Main Region" there is ``region="positives"``: cells with a positive of the student.
     The adapter is a 1x1 convolution where the widths differ, and nothing where they are equal.
 
-    In a training step the tensors of the loss take, at their peak, 1.6 times the memory of the maps
+    In a training step the tensors of the loss take, at their peak, 0.5 times the memory of the maps
     that are compared (both pyramids, float32; gradients included).
     """
 
@@ -62,18 +61,20 @@ class FitNet(FeatureImitation):
 
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """``loss_feature``."""
-        errors = self.errors(student, teacher)
-        masks = [torch.ones_like(error) for error in errors]
-        if self.region == "objects":
-            masks = stacked([
-                object_masks(student.priors, student.num_anchors, truth.gt_boxes.tensor)
-                for truth in step.ground_truth
-            ])  # fmt: skip
-        elif self.region == "positives":
-            masks = [
-                level.unflatten(1, (-1, student.num_anchors)).any(dim=2).float()
-                for level in step.targets.foreground.split(student.num_predictions, dim=1)
-            ]
-        means = masked_means(errors, masks, teacher.features[0].shape[1])
-        loss = cast(Tensor, sum(means))
+        errors = self.errors(student, teacher)  # (N, P)
+        loss = sum_of_means(
+            errors,
+            self._mask(student, step, errors),
+            level_sizes(student),
+            teacher.features[0].shape[1],
+        )
         return {"loss_feature": self.weight * loss}
+
+    def _mask(self, student: DensePass, step: Step, errors: Tensor) -> Tensor:
+        """(N, P) of numbers, or bool."""
+        if self.region == "objects":
+            boxes = stacked_boxes([truth.gt_boxes.tensor for truth in step.ground_truth])
+            return torch.cat(object_masks(student.priors, student.num_anchors, boxes), dim=-1)
+        if self.region == "positives":
+            return step.targets.foreground.unflatten(1, (-1, student.num_anchors)).any(dim=2)
+        return torch.ones_like(errors)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from ...lengths import zip_equal
-from ...losses import kl_divergence
+from ...lengths import check_equal_lengths
+from ...losses import kl_divergence, rows_of_sum
 from ...options import (
     check_choices,
     check_flags,
@@ -14,11 +16,11 @@ from ...options import (
     check_positive,
     check_weights,
 )
-from ...outputs import DensePass
+from ...outputs import DensePass, Targets
 from ..base import KDMethod, Needs, Step
 from ..base.batch_size import PUBLISHED_IMAGES, growth_warning
 from ..base.class_maps import ClassMap
-from .valuable_region import inside_any_box, valuable_region
+from .valuable_region import inside_any_box, stacked_boxes, valuable_regions
 
 VLR_OVERLAPS = {"iof": "iof", "diou": "iou"}
 VLR_REGIONS = (*VLR_OVERLAPS, "inside")
@@ -41,7 +43,7 @@ class LD(KDMethod):
         loss_cls  = cls_weight  * sum_l mean_{i positive, on level l} C_i
 
     Positives are the student's. The valuable localisation region (VLR) are the anchors that
-    overlap an object somewhat less, see :func:`valuable_region`; the two may share anchors. The
+    overlap an object somewhat less, see :func:`valuable_regions`; the two may share anchors. The
     weights u and v carry no gradient.
 
     This is the released code, which gave the published numbers. Its VLR is not quite that of the
@@ -73,7 +75,7 @@ class LD(KDMethod):
     over its images, so with gradients that are averaged over processes the split of a batch
     matters, unless ``normalize="images"``; the means of ``loss_cls`` depend on the split.
 
-    In a training step the tensors of the losses take, at their peak, 1.0 times the memory of the
+    In a training step the tensors of the losses take, at their peak, 1.8 times the memory of the
     predictions that are compared (logits and distributions of student and teacher, float32;
     gradients included) with 80 classes, where a tenth of the predictions is positive. The region of
     500 objects in an image of 800 x 1344 with nine anchors per location takes 109 MiB.
@@ -100,7 +102,7 @@ class LD(KDMethod):
         Args:
             main_weight, vlr_weight, cls_weight: of the terms; 0 leaves a term out.
             loc_temperature, cls_temperature: of the distributions and of the classes.
-            vlr_region: see :func:`valuable_region`: "iof" (code) or "diou" (paper); or "inside":
+            vlr_region: see :func:`valuable_regions`: "iof" (code) or "diou" (paper); or "inside":
                 the background predictions whose centre is in an object (released FCOS).
             vlr_weighting: v_i is "iou", or "score": as u_i (released FCOS).
             vlr_excludes_positives: leave the student's positives out of the VLR (released
@@ -152,18 +154,16 @@ class LD(KDMethod):
 
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """``loss_main``, ``loss_vlr`` and ``loss_cls``, those of them whose weight is not 0."""
-        foreground = step.targets.foreground  # (N, R)
-        divisor = len(foreground) / PUBLISHED_IMAGES if self.normalize == "images" else 1.0
+        weights = self._box_weights(student, step)
+        divisor = len(step.ground_truth) / PUBLISHED_IMAGES if self.normalize == "images" else 1.0
         losses = {}
-        if self.main_weight > 0:
-            loss = self._box_loss(student, teacher, self._scores(student), foreground)
-            losses["loss_main"] = self.main_weight * loss / divisor
-        if self.vlr_weight > 0:
-            region, weights = self._region(student, step)
-            loss = self._box_loss(student, teacher, weights, region)
-            losses["loss_vlr"] = self.vlr_weight * loss / divisor
+        if weights:
+            rows = rows_of_sum(torch.stack([*weights.values()]).amax(dim=0) > 0)
+            divergence = self._box_divergence(student, teacher, rows)
+            for term, weight in weights.items():
+                losses[term] = (weight[rows] * divergence).sum() / divisor
         if self.cls_weight > 0:
-            loss = self._class_loss(student, teacher, foreground)
+            loss = self._class_loss(student, teacher, step.targets)
             losses["loss_cls"] = self.cls_weight * loss
         return losses
 
@@ -176,56 +176,48 @@ class LD(KDMethod):
         growing = f"{' and '.join(terms)}: sums over the images"
         return growth_warning(growing, images, "set normalize='images'")
 
-    def _scores(self, student: DensePass) -> Tensor:
-        """(N, R): the best class score of the student."""
-        return torch.cat([logits.detach().amax(dim=2) for logits in student.logits], 1).sigmoid()
+    def _box_weights(self, student: DensePass, step: Step) -> dict[str, Tensor]:
+        """{term: what D_i counts in it, (N, R)}, of the terms of boxes."""
+        weights = {}
+        by_score = self.vlr_weight > 0 and self.vlr_weighting == "score"
+        if self.main_weight > 0 or by_score:
+            scores = student.all_logits.detach().amax(dim=2).sigmoid()  # (N, R), the best
+        if self.main_weight > 0:
+            weights["loss_main"] = self.main_weight * scores * step.targets.foreground
+        if self.vlr_weight > 0:
+            region = self._region(student, step)
+            if by_score:
+                region = scores * (region > 0)
+            weights["loss_vlr"] = self.vlr_weight * region
+        return weights
 
-    def _region(self, student: DensePass, step: Step) -> tuple[Tensor, Tensor]:
-        """The VLR, (N, R) bool, and the weights of its predictions, (N, R)."""
-        regions, overlaps = [], []
-        for truth, image_size, labels in zip_equal(
-            ground_truth=step.ground_truth,
-            image_sizes=student.image_sizes,
-            labels=step.targets.labels,
-        ):
-            gt_boxes = truth.gt_boxes.tensor
-            if self.vlr_region == "inside":
-                background = labels == step.targets.num_classes
-                regions.append(inside_any_box(student.priors, gt_boxes) & background)
-                continue
-            overlap = valuable_region(
-                student.priors,
-                gt_boxes,
-                image_size,
-                overlap=VLR_OVERLAPS[self.vlr_region],
-                padding_multiple=self.padding_multiple,
-            )
-            regions.append(overlap > 0)
-            overlaps.append(overlap)
-        region = torch.stack(regions)
-        if self.vlr_excludes_positives:
-            region = region & ~step.targets.foreground
-        weights = self._scores(student) if self.vlr_weighting == "score" else torch.stack(overlaps)
-        return region, weights
+    def _region(self, student: DensePass, step: Step) -> Tensor:
+        """(N, R): above 0 in the VLR, the IoU where it goes by that."""
+        targets = step.targets
+        gt_boxes = [truth.gt_boxes.tensor for truth in step.ground_truth]
+        check_equal_lengths(ground_truth=gt_boxes, labels=targets.labels)
+        if self.vlr_region == "inside":
+            inside = inside_any_box(student.priors, stacked_boxes(gt_boxes))
+            return (inside & (targets.labels == targets.num_classes)).float()
+        region = valuable_regions(
+            student.priors,
+            gt_boxes,
+            student.image_sizes,
+            overlap=VLR_OVERLAPS[self.vlr_region],
+            padding_multiple=self.padding_multiple,
+        )
+        return region * ~targets.foreground if self.vlr_excludes_positives else region
 
-    def _box_loss(
-        self, student: DensePass, teacher: DensePass, weights: Tensor, selected: Tensor
-    ) -> Tensor:
-        """The sum of weights * D over ``selected``, both (N, R)."""
-        assert student.distribution is not None and teacher.distribution is not None
-        ours = torch.cat(student.distribution, dim=1)[selected]  # (P, 4, bins)
-        theirs = torch.cat(teacher.distribution, dim=1)[selected]  # (P, 4, bins)
-        if self.joint_softmax:
-            ours, theirs = ours.flatten(1)[:, None], theirs.flatten(1)[:, None]  # (P, 1, 4 * bins)
-        divergence = kl_divergence(ours, theirs, self.loc_temperature) / ours.shape[-1]
-        return (weights[selected] * divergence.sum(dim=1)).sum() / 4
+    def _box_divergence(self, student: DensePass, teacher: DensePass, rows: Any) -> Tensor:
+        """D of the predictions ``rows``, see :func:`rows_of_sum`."""
+        ours, theirs = student.all_distributions[rows], teacher.all_distributions[rows]
+        if self.joint_softmax:  # (..., 1, 4 * bins)
+            ours, theirs = ours.flatten(-2).unsqueeze(-2), theirs.flatten(-2).unsqueeze(-2)
+        divergence = kl_divergence(ours, theirs, self.loc_temperature)  # (..., 4 or 1)
+        return divergence.sum(dim=-1) / (4 * ours.shape[-1])
 
-    def _class_loss(self, student: DensePass, teacher: DensePass, foreground: Tensor) -> Tensor:
-        losses = []
-        levels = foreground.split(student.num_predictions, dim=1)
-        for ours, theirs, positive in zip(*self.comparable_logits(student, teacher), levels):
-            divergence = kl_divergence(
-                ours[positive], theirs[positive], self.cls_temperature
-            ) / ours.shape[-1]  # fmt: skip
-            losses.append(divergence.sum() / positive.sum().clamp(min=1))
-        return torch.stack(losses).sum()
+    def _class_loss(self, student: DensePass, teacher: DensePass, targets: Targets) -> Tensor:
+        ours, theirs = map(targets.of_positives, self.comparable_logits(student, teacher))
+        divergence = kl_divergence(ours, theirs, self.cls_temperature) / ours.shape[-1]  # (P,)
+        counts = targets.positives_on_level(student.num_predictions)  # (R,)
+        return (divergence / targets.of_positives(counts.expand_as(targets.labels))).sum()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...detectors.assignment.adaptive import nearest_anchors, usual_fit
-from ...detectors.assignment.locations import box_centers, on_image
+from ...detectors.assignment.locations import box_centers, on_images
 from ...losses import elementwise_diou
 
 PAIRS_AT_ONCE = 2**21
@@ -16,18 +17,25 @@ PAIRS_AT_ONCE = 2**21
 memory."""
 
 
-@torch.no_grad()
 def valuable_region(
+    priors: list[Tensor], gt_boxes: Tensor, image_size: tuple[int, int], **options: Any
+) -> Tensor:
+    """(R,): :func:`valuable_regions` of one image with the boxes (M, 4)."""
+    return valuable_regions(priors, [gt_boxes], [image_size], **options)[0]
+
+
+@torch.no_grad()
+def valuable_regions(
     priors: list[Tensor],
-    gt_boxes: Tensor,
-    image_size: tuple[int, int],
+    gt_boxes: list[Tensor],
+    image_sizes: list[tuple[int, int]],
     *,
     overlap: str = "iof",
     topk: int = 9,
     low: float = 0.25,
     padding_multiple: int | None = 32,
 ) -> Tensor:
-    """The valuable localisation region (VLR) of an image, as the weights of its anchors.
+    """The valuable localisation region (VLR) of images, as the weights of their anchors.
 
     Zheng et al., "Localization Distillation for Dense Object Detection", CVPR 2022.
     With t the threshold of ATSS for a box (mean plus standard deviation of the IoU of its ``topk``
@@ -40,59 +48,79 @@ def valuable_region(
 
     Args:
         priors: L x (Hl*Wl*A, 4).
-        gt_boxes: (M, 4), may be empty.
-        image_size: (height, width) without padding.
+        gt_boxes: N x (M, 4), each may be empty.
+        image_sizes: N x (height, width) without padding.
         overlap: first part of DIoU: "iof" (code) or "iou" (paper).
         topk: nearest anchors per box and level.
         low: in units of t.
         padding_multiple: anchors in the padding beyond it are in no region, see
-            :func:`on_image`.
+            :func:`on_images`.
 
     Returns:
-        (R,): the largest IoU of an anchor with a box in whose region it is; 0 outside of all.
+        (N, R): the largest IoU of an anchor with a box in whose region it is; 0 outside of all.
     """
-    valid = [on_image([anchors], image_size, padding_multiple) for anchors in priors]
-    levels = [anchors[keep] for anchors, keep in zip(priors, valid)]
-    anchors = torch.cat(levels)  # (V, 4)
-    best = anchors.new_zeros(len(anchors))
-    if len(anchors) < 2:  # their deviation is undefined
-        gt_boxes = gt_boxes[:0]
-    for boxes in box_chunks(gt_boxes, len(anchors)):
-        diou, iou = elementwise_diou(anchors[None], boxes[:, None])  # (M, V) both
-        threshold = usual_fit(iou.gather(1, nearest_anchors(levels, boxes, topk)))  # (M, 1)
+    valid = on_images(priors, image_sizes, padding_multiple)  # (N, R)
+    anchors = torch.cat(priors)  # (R, 4)
+    best = anchors.new_zeros(valid.shape)
+    # A box without area, which fills up the rows of images, is in no region.
+    for boxes in box_chunks(stacked_boxes(gt_boxes), valid.numel()):
+        diou, iou = elementwise_diou(anchors, boxes[..., None, :])  # (N, M, R) both
+        near = nearest_anchors(priors, boxes, topk, valid)  # (N, M, candidates)
+        counts = valid[:, None].expand_as(iou).gather(2, near)
+        threshold = usual_fit(iou.gather(2, near), counts)  # (N, M, 1); NaN is above nothing
         if overlap == "iof":
             diou += _of_anchor(iou, anchors, boxes) - iou
         inside = (diou >= low * threshold) & (diou < threshold)
-        best = torch.maximum(best, torch.where(inside, iou, torch.zeros_like(iou)).amax(dim=0))
-    weights = best.new_zeros(sum(len(keep) for keep in valid))
-    weights[torch.cat(valid)] = best
-    return weights
+        best = torch.maximum(best, torch.where(inside, iou, 0.0).amax(dim=1))
+    return torch.where(valid, best, 0.0)
 
 
 @torch.no_grad()
 def inside_any_box(priors: list[Tensor], gt_boxes: Tensor) -> Tensor:
-    """(R,) bool: priors whose centre is in a box.
+    """(..., R) bool: priors whose centre is in a box.
 
     Args:
         priors: L x (Hl*Wl*A, 4).
-        gt_boxes: (M, 4), may be empty.
+        gt_boxes: (..., M, 4), may be empty.
     """
     centers = box_centers(torch.cat(priors))  # (R, 2)
-    inside = torch.zeros(len(centers), dtype=torch.bool, device=centers.device)
-    for boxes in box_chunks(gt_boxes, len(centers)):
-        low, high = boxes[:, None, :2], boxes[:, None, 2:]
-        inside |= ((centers > low) & (centers < high)).all(dim=2).any(dim=0)
+    shape = (*gt_boxes.shape[:-2], len(centers))
+    inside = torch.zeros(shape, dtype=torch.bool, device=centers.device)
+    for boxes in box_chunks(gt_boxes, inside.numel()):
+        low, high = boxes[..., None, :2], boxes[..., None, 2:]
+        inside |= ((centers > low) & (centers < high)).all(dim=-1).any(dim=-2)
     return inside
 
 
 def _of_anchor(iou: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
-    """(M, V): the intersections in units of the anchors' areas, from those of the unions."""
-    area = (anchors[:, 2:] - anchors[:, :2]).prod(dim=1)  # (V,)
-    gt_area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)[:, None]  # (M, 1)
+    """(..., M, R): the intersections in units of the anchors' areas, from those of the unions.
+
+    Args:
+        iou: (..., M, R).
+        anchors: (R, 4).
+        boxes: (..., M, 4).
+    """
+    area = (anchors[:, 2:] - anchors[:, :2]).prod(dim=1)  # (R,)
+    gt_area = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1)[..., None]  # (..., M, 1)
     return iou * (area + gt_area) / (1 + iou) / area
 
 
+def stacked_boxes(gt_boxes: list[Tensor], padding: float = 0.0) -> Tensor:
+    """(N, M, 4) of N x (Mn, 4), with M the largest Mn.
+
+    Args:
+        gt_boxes: of images.
+        padding: all coordinates of the boxes, without area, that images of fewer boxes have more.
+    """
+    return nn.utils.rnn.pad_sequence(gt_boxes, batch_first=True, padding_value=padding)
+
+
 def box_chunks(gt_boxes: Tensor, num_priors: int) -> Iterator[Tensor]:
-    """Parts of (M, 4) boxes that make at most ``PAIRS_AT_ONCE`` pairs with the priors."""
-    if len(gt_boxes) > 0:
-        yield from gt_boxes.split(max(1, PAIRS_AT_ONCE // max(1, num_priors)))
+    """Parts of (..., M, 4) boxes that make at most ``PAIRS_AT_ONCE`` pairs with the priors.
+
+    Args:
+        gt_boxes: (..., M, 4).
+        num_priors: that a box of each image is compared with, of all images together.
+    """
+    if gt_boxes.numel() > 0:
+        yield from gt_boxes.split(max(1, PAIRS_AT_ONCE // max(1, num_priors)), dim=-2)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from ...detectors.assignment.locations import box_centers, not_in_padding, on_image
+from ...detectors.assignment.locations import box_centers, not_in_padding, on_images
 from ...detectors.base.dense import DenseDetector
 from ...detectors.base.heads import BRANCHES
 from ...options import (
@@ -29,6 +27,7 @@ from ...outputs import DensePass
 from ..base import KDMethod, Needs, Step
 from ..base.batch_size import growth_warning
 from ..base.class_maps import ClassMap
+from ..ld.valuable_region import stacked_boxes
 from .released import (
     are_points,
     released_background,
@@ -140,9 +139,9 @@ class PGD(KDMethod):
     The released DDOD also assigns the student's labels by the teacher's predictions; that is
     ``Distiller(targets_from_teacher=True)``.
 
-    In a training step the tensors of the losses take, at their peak, 1.8 times the memory of the
+    In a training step the tensors of the losses take, at their peak, 2.2 times the memory of the
     maps that are compared (of both branches, student's and teacher's, float32; gradients included),
-    with nine anchors per location; with one it is 1.7. The masks of 500 objects in an image of
+    with nine anchors per location; with one it is 2.0. The masks of 500 objects in an image of
     800 x 1344 take 203 MiB then.
     """
 
@@ -178,7 +177,7 @@ class PGD(KDMethod):
                 with the terms of the class branch.
             level_step: what lambda grows by from level to level, at least 0.
             compat: "corrected", or "released" with the errors (a) to (f).
-            padding_multiple: see :func:`on_image`.
+            padding_multiple: see :func:`on_images`.
             class_map: see :data:`ClassMap`.
             warmup_iters: see :class:`KDMethod`.
         """
@@ -268,36 +267,37 @@ class PGD(KDMethod):
         and ``loss_bbox_attention``; those of the neck are named as those of the class branch."""
         masks = self.masks(teacher, step.ground_truth)
         normalize = released_normalization if self.compat == "released" else normalize_per_image
-        losses: dict[str, list[Tensor]] = defaultdict(list)
-        for level, (cls, bbox, background) in enumerate(zip(*masks)):
-            cls_share, background_share, bbox_share = normalize(cls, bbox, background)
-            scale = 1 + self.level_step * level
-            for branch in self.branches:
-                features = self._features(student, teacher, branch, level)
-                if branch == "bbox":
-                    feature, attention = bbox_terms(*features, bbox, bbox_share, self.temperature)
-                    losses["loss_bbox"].append(self.gamma * feature)
-                else:
-                    *distances, attention = cls_terms(
-                        *features, cls_share, background_share, self.temperature
-                    )
-                    for name, weight, distance in zip(
-                        ("foreground", "background"), (self.alpha, self.beta), distances
-                    ):
-                        losses[f"loss_{branch}_{name}"].append(weight * scale * distance)
-                losses[f"loss_{branch}_attention"].append(self.delta * attention)
-        return {name: torch.stack(of_levels).sum() for name, of_levels in losses.items()}
+        cls_share, background_share, bbox_share = normalize(*masks)  # (N, P) each
+        # lambda, at each of the P locations
+        scale = torch.cat([
+            torch.full((level[0].numel(),), 1 + self.level_step * number, device=level.device)
+            for number, level in enumerate(masks.cls)
+        ])  # fmt: skip
+        shares = (scale * cls_share, scale * background_share)
+        losses = {}
+        for branch in self.branches:
+            features = self._features(student, teacher, branch)
+            if branch == "bbox":
+                feature, attention = bbox_terms(*features, masks.bbox, bbox_share, self.temperature)
+                losses["loss_bbox"] = self.gamma * feature
+            else:
+                foreground, background, attention = cls_terms(*features, *shares, self.temperature)
+                losses[f"loss_{branch}_foreground"] = self.alpha * foreground
+                losses[f"loss_{branch}_background"] = self.beta * background
+            losses[f"loss_{branch}_attention"] = self.delta * attention
+        return losses
 
     def _features(
-        self, student: DensePass, teacher: DensePass, branch: str, level: int
-    ) -> tuple[Tensor, Tensor]:
+        self, student: DensePass, teacher: DensePass, branch: str
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """L x (N, C, Hl, Wl) of both."""
         ours, theirs = (
-            (dense.features if branch == "neck" else dense.taps[branch, 1])[level].float()
+            [x.float() for x in (dense.features if branch == "neck" else dense.taps[branch, 1])]
             for dense in (student, teacher)
         )
         if branch in self.adapters:
-            ours = self.adapters[branch](ours)
-        return ours, theirs.detach()
+            ours = [self.adapters[branch](x) for x in ours]
+        return ours, [x.detach() for x in theirs]
 
     @torch.no_grad()
     def masks(
@@ -310,50 +310,69 @@ class PGD(KDMethod):
             ground_truth: N Instances with gt_boxes and the student's gt_classes.
             foreground: another strategy than the method's own, without errors of the released code.
         """
-        levels = [priors[:: teacher.num_anchors] for priors in teacher.priors]
         if self.compat == "released" and foreground is None:
-            transposed = are_points(teacher)
-            levels_of_boxes = released_boxes(teacher)
-            weigh = partial(released_weights, transposed=transposed)
-            find_background: Callable[[Tensor, Tensor], Tensor]
-            find_background = partial(released_background, transposed=transposed)
-            find_valid = partial(not_in_padding, torch.cat(levels))
-            padding = None if transposed else self.padding_multiple
+            weights, background = self._released_masks(teacher, ground_truth)
         else:
-            levels_of_boxes = teacher.boxes
-            weigh = partial(foreground_weights, strategy=foreground or self.foreground)
-            find_background = background_mask
-            find_valid = partial(on_image, levels)
-            padding = self.padding_multiple
-        priors = torch.cat(levels)  # (P, 4), one of each location
-        images = []
+            levels = teacher.cells
+            points = box_centers(torch.cat(levels))  # (P, 2)
+            valid = on_images(levels, teacher.image_sizes, self.padding_multiple)  # (N, P)
+            gt_boxes = stacked_boxes([truth.gt_boxes.tensor for truth in ground_truth])
+            classes = nn.utils.rnn.pad_sequence(
+                [self._teacher_classes(truth.gt_classes) for truth in ground_truth],
+                batch_first=True,
+                padding_value=-1,
+            )
+            weights = foreground_weights(  # (2, N, P)
+                points,
+                torch.cat(teacher.logits, dim=1).float().sigmoid(),
+                teacher.all_boxes.float(),
+                gt_boxes * (classes >= 0)[..., None],  # without area, they give none
+                classes.clamp(min=0),
+                iou_exponent=self.iou_exponents,
+                topk=self.topk,
+                strategy=foreground or self.foreground,
+                valid=valid,
+            )
+            background = background_mask(points, gt_boxes) & valid
+        kinds = torch.cat((weights, background[None].to(weights)))  # (3, N, P)
+        sizes = [feature.shape[-2:] for feature in teacher.features]
+        split = kinds.split([size.numel() for size in sizes], dim=2)
+        shaped = [maps.unflatten(2, size) for maps, size in zip(split, sizes)]  # (3, N, Hl, Wl)
+        return Masks(*(list(kind) for kind in zip(*shaped)))
+
+    def _released_masks(
+        self, teacher: DensePass, ground_truth: list[Instances]
+    ) -> tuple[Tensor, Tensor]:
+        """Foregrounds, (2, N, P), and background, (N, P) bool, with the errors (b) to (e)."""
+        priors = torch.cat(teacher.cells)
+        points = box_centers(priors)
+        transposed = are_points(teacher)
+        scores = torch.cat(teacher.logits, dim=1).float().sigmoid()
+        boxes = torch.cat(released_boxes(teacher), dim=1).float()
+        weights, backgrounds = [], []
         for n, truth in enumerate(ground_truth):
-            valid = find_valid(teacher.image_sizes[n], padding)  # (P,)
-            predicted = valid.repeat_interleave(teacher.num_anchors)  # (R,)
-            points = box_centers(priors[valid])
-            scores = torch.cat([logits[n] for logits in teacher.logits])[predicted].float()
-            boxes = torch.cat([boxes[n] for boxes in levels_of_boxes])[predicted].float()
-            predictions = (points, scores.sigmoid(), boxes)
+            # Points are also looked at in the padding.
+            valid = not_in_padding(priors, teacher.image_sizes[n], self.padding_multiple)
+            valid = valid | transposed
             gt_boxes, classes = truth.gt_boxes.tensor, self._teacher_classes(truth.gt_classes)
-            known = classes >= 0
+            known = gt_boxes * (classes >= 0)[:, None]  # without area, they give no weight
             kinds = [
-                weigh(
-                    *predictions,
-                    gt_boxes[known],
-                    classes[known],
+                released_weights(
+                    points,
+                    scores[n],
+                    boxes[n],
+                    known,
+                    classes.clamp(min=0),
                     iou_exponent=exponent,
                     topk=self.topk,
+                    transposed=transposed,
+                    valid=valid,
                 )
                 for exponent in self.iou_exponents
             ]
-            kinds.append(find_background(points, gt_boxes).to(points))
-            maps = priors.new_zeros(len(kinds), len(priors))
-            maps[:, valid] = torch.stack(kinds)
-            images.append(maps)
-        split = torch.stack(images, dim=1).split([len(p) for p in levels], dim=2)
-        sizes = [feature.shape[-2:] for feature in teacher.features]
-        shaped = [maps.unflatten(2, size) for maps, size in zip(split, sizes)]  # (3, N, Hl, Wl)
-        return Masks(*(list(kind) for kind in zip(*shaped)))
+            weights.append(torch.stack(kinds))
+            backgrounds.append(released_background(points, gt_boxes, transposed) & valid)
+        return torch.stack(weights, dim=1), torch.stack(backgrounds)
 
     def _teacher_classes(self, classes: Tensor) -> Tensor:
         """(M,) of (M,): -1 where the teacher has no such class."""

@@ -1,13 +1,22 @@
-"""The terms of PGD's losses on one level: pure functions of features and masks.
+"""The terms of PGD's losses: pure functions of features and masks.
 
-Symbols are those of the docstring of :class:`dense_kd.methods.pgd.PGD`.
+Symbols are those of the docstring of :class:`dense_kd.methods.pgd.PGD`; P are the cells of all
+levels.
 """
 
 from __future__ import annotations
 
+from typing import Union
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..base.attention import spatial_attention
+from ...losses import rows_of_sum
+from ..base.attention import attention_weights
+
+Levels = Union[Tensor, list[Tensor]]
+"""Maps of L levels, or the one of a single level."""
 
 
 def channel_attention(feature: Tensor, temperature: float) -> Tensor:
@@ -16,72 +25,118 @@ def channel_attention(feature: Tensor, temperature: float) -> Tensor:
 
 
 def cls_terms(
-    feature: Tensor,
-    teacher_feature: Tensor,
-    foreground: Tensor,
-    background: Tensor,
+    feature: Levels,
+    teacher_feature: Levels,
+    foreground: Levels,
+    background: Levels,
     temperature: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The class branch on a level, without weights.
+    """The class branch, sums over the levels without weights.
 
     Args:
-        feature, teacher_feature: (N, C, Hl, Wl).
-        foreground, background: (N, Hl, Wl), normalised.
+        feature, teacher_feature: L x (N, C, Hl, Wl).
+        foreground, background: L x (N, Hl, Wl) or (N, P), normalised.
         temperature: tau.
 
     Returns:
         foreground, background and attention term; scalars.
     """
-    spatial = spatial_attention(teacher_feature, temperature)  # (N, Hl, Wl)
-    channel = channel_attention(teacher_feature, temperature)  # (N, C, Hl, Wl)
-    distance = spatial * (channel * (teacher_feature - feature).square()).sum(dim=1)
-    num_images, cells = len(feature), spatial[0].numel()
-    of_channels = (channel - channel_attention(feature, temperature)).abs().sum() / cells
-    of_cells = (spatial - spatial_attention(feature, temperature)).abs().sum()
+    sizes = [level[0, 0].numel() for level in _listed(feature)]
+    ours, theirs = _joined(feature, 2), _joined(teacher_feature, 2)  # (N, C, P)
+    channel, spatial = _attention(ours, temperature, sizes)
+    teacher_channel, teacher_spatial = _attention(theirs, temperature, sizes)
+    num_images, width = ours.shape[:2]
+    squares = F.mse_loss(ours, theirs, reduction="none")  # (N, C, P)
+    distance = width * teacher_spatial * (teacher_channel * squares).sum(dim=1)  # (N, P)
+    of_channels = F.l1_loss(channel, teacher_channel, reduction="none").sum(dim=1)  # (N, P)
+    of_channels = torch.stack([level.mean() for level in of_channels.split(sizes, dim=1)]).sum()
+    of_cells = F.l1_loss(spatial, teacher_spatial, reduction="sum") / num_images
     return (
-        (foreground * distance).sum() / num_images,
-        (background * distance).sum() / num_images,
-        (of_channels + of_cells) / num_images,
+        (_joined(foreground) * distance).sum() / num_images,
+        (_joined(background) * distance).sum() / num_images,
+        width * of_channels + of_cells,
     )
 
 
+def _attention(feature: Tensor, temperature: float, sizes: list[int]) -> tuple[Tensor, Tensor]:
+    """A / C, (N, C, P), and P, (N, P)."""
+    magnitude = feature.abs().div_(temperature)
+    levels = magnitude.mean(dim=1).split(sizes, dim=1)
+    spatial = torch.cat([attention_weights(level, 1.0) for level in levels], dim=1)
+    return magnitude.softmax(dim=1), spatial
+
+
 def bbox_terms(
-    feature: Tensor, teacher_feature: Tensor, mask: Tensor, share: Tensor, temperature: float
+    feature: Levels, teacher_feature: Levels, mask: Levels, share: Levels, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """The box branch on a level, without weights.
+    """The box branch, sums over the levels without weights.
 
     Args:
-        feature, teacher_feature: (N, C, Hl, Wl).
-        mask: (N, Hl, Wl), I.
-        share: (N, Hl, Wl), of the cells with I > 0 in the mean over cells.
+        feature, teacher_feature: L x (N, C, Hl, Wl).
+        mask: L x (N, Hl, Wl) or (N, P), I.
+        share: as ``mask``, of the cells with I > 0 in the mean over cells; 0 for others.
         temperature: tau.
 
     Returns:
         feature and attention term; scalars, with a graph also where the mask is 0.
     """
-    cells = mask != 0
-    ours, theirs = (x.permute(0, 2, 3, 1)[cells] for x in (feature, teacher_feature))  # (P, C)
-    channel = channel_attention(theirs, temperature)
-    distance = (channel * (ours - theirs).square()).mean(dim=1)  # (P,)
-    attention = (channel - channel_attention(ours, temperature)).abs().sum(dim=1)  # (P,)
-    share = share[cells]
-    return (share * mask[cells] * distance).sum(), (share * attention).sum()
+    mask, share = _joined(mask), _joined(share)
+    sizes = [level[0, 0].numel() for level in _listed(feature)]
+    rows = [rows_of_sum(level != 0) for level in mask.split(sizes, dim=1)]
+
+    def of_cells(levels: Levels) -> Tensor:
+        """(..., C) of the cells that count, in the order of the levels."""
+        by_cell = (level.flatten(2).transpose(1, 2) for level in _listed(levels))  # (N, Hl*Wl, C)
+        return torch.cat([level[index] for level, index in zip(by_cell, rows)], dim=-2)
+
+    def of_masks(masks: Tensor) -> Tensor:
+        return torch.cat([level[i] for level, i in zip(masks.split(sizes, dim=1), rows)], dim=-1)
+
+    ours, theirs = of_cells(feature), of_cells(teacher_feature)
+    mask, share = of_masks(mask), of_masks(share)
+    teacher_channel = (theirs.abs() / temperature).softmax(dim=-1)
+    channel = (ours.abs() / temperature).softmax(dim=-1)
+    squares = F.mse_loss(ours, theirs, reduction="none")  # (..., C)
+    distance = (teacher_channel * squares).sum(dim=-1)  # the mean over C of A (F_T - F_S)^2
+    attention = F.l1_loss(channel, teacher_channel, reduction="none").sum(dim=-1)
+    return (share * mask * distance).sum(), ours.shape[-1] * (share * attention).sum()
 
 
-def normalize_per_image(
-    cls: Tensor, bbox: Tensor, background: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def normalize_per_image(cls: Levels, bbox: Levels, background: Levels) -> tuple[Tensor, ...]:
     """What the cells of a level count in its sums.
 
     Args:
-        cls, bbox, background: masks, (N, Hl, Wl) each.
+        cls, bbox, background: masks, L x (N, Hl, Wl) each.
 
     Returns:
-        ``cls`` and ``background`` divided by the number of their cells that are not 0, of each
-        image; and the share of a cell in the mean over the cells of ``bbox``, and over images.
+        (N, P) each: ``cls`` and ``background`` divided by the number of their cells that are not 0,
+        of each image and level; and the share of a cell in the mean over the cells of ``bbox``, and
+        over images.
     """
-    cls, background, cells = (
-        mask / mask.count_nonzero(dim=(1, 2)).clamp(min=1)[:, None, None]
-        for mask in (cls, background, (bbox != 0).to(bbox))
-    )
-    return cls, background, cells / len(bbox)
+    masks, cells, counts = counted(cls, bbox, background)
+    shares = torch.stack((masks[0], cells[1] / masks.shape[1], masks[2])) / counts.clamp(min=1)
+    return shares[0], shares[2], shares[1]
+
+
+def counted(*masks: Levels) -> tuple[Tensor, Tensor, Tensor]:
+    """Masks of all levels, (n, N, P), which of their cells are not 0, 0 or 1, and the number of
+    those in the same image and level, both of the same shape.
+
+    Args:
+        masks: n times L x (N, Hl, Wl).
+    """
+    sizes = [level[0].numel() for level in _listed(masks[0])]
+    joined = torch.stack([_joined(levels) for levels in masks])
+    cells = (joined != 0).to(joined)
+    levels = cells.split(sizes, dim=2)
+    counts = [level.sum(dim=2, keepdim=True).expand_as(level) for level in levels]
+    return joined, cells, torch.cat(counts, dim=2)
+
+
+def _listed(levels: Levels) -> list[Tensor]:
+    return [levels] if isinstance(levels, Tensor) else levels
+
+
+def _joined(levels: Levels, dim: int = 1) -> Tensor:
+    """(..., P) of L x (..., Hl, Wl), whose map begins at ``dim``."""
+    return torch.cat([level.flatten(dim) for level in _listed(levels)], dim=dim)

@@ -1,12 +1,13 @@
 """Which locations of an image PGD distils, and how much: prediction-guided weighting (PGW).
 
 Yang et al., "Prediction-Guided Distillation for Dense Object Detection", ECCV 2022, and the
-other foreground masks of its Table 5. Pure functions on one image, also for plots.
+other foreground masks of its Table 5. Pure functions on an image (no dimensions at "...") or on
+several, also for plots.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -36,9 +37,10 @@ def foreground_weights(
     gt_boxes: Tensor,
     gt_classes: Tensor,
     *,
-    iou_exponent: float,
+    iou_exponent: float | Sequence[float],
     topk: int = 30,
     strategy: str = "ours",
+    valid: Tensor | None = None,
 ) -> Tensor:
     """The foreground mask of an image: for each location the largest weight that an object gives.
 
@@ -68,94 +70,116 @@ def foreground_weights(
 
     Args:
         points: (P, 2), x and y of the locations of all levels.
-        scores: (P*A, K) in [0, 1], predicted class scores; where a location has several anchors,
-            the best of their qualities is its own.
-        boxes: (P*A, 4), predicted boxes.
-        gt_boxes: (M, 4), may be empty.
-        gt_classes: (M,) int64.
-        iou_exponent: xi in [0, 1].
+        scores: (..., P*A, K) in [0, 1], predicted class scores; where a location has several
+            anchors, the best of their qualities is its own.
+        boxes: (..., P*A, 4), predicted boxes.
+        gt_boxes: (..., M, 4), may be empty; those without area give no weight.
+        gt_classes: (..., M) int64.
+        iou_exponent: xi in [0, 1], or E of them.
         topk: most locations per object.
         strategy: one of :data:`FOREGROUNDS`.
+        valid: (..., P) bool, locations that may have a weight; None is all.
 
     Returns:
-        (P,) in [0, 1]
+        (..., P) in [0, 1], or of several exponents (E, ..., P)
     """
     if strategy not in FOREGROUNDS:
         raise ValueError(f"strategy={strategy!r}: expected one of {FOREGROUNDS}")
-    weights = points.new_zeros(len(points))
-    for chunk in object_chunks(len(gt_boxes), boxes):
-        objects = gt_boxes[chunk]
-        inside = points_in_boxes(points, objects)  # (M, P)
+    exponents = [iou_exponent] if isinstance(iou_exponent, (int, float)) else [*iou_exponent]
+    weights = points.new_zeros(len(exponents), *boxes.shape[:-2], len(points))
+    for chunk in object_chunks(gt_boxes, boxes):
+        objects = gt_boxes[..., chunk, :]
+        inside = points_in_boxes(points, objects)  # (..., M, P)
+        if valid is not None:
+            inside = inside & valid[..., None, :]
         if strategy == "box":
-            best = inside.to(weights).amax(dim=0)
+            best = inside.to(weights).amax(dim=-2)
         elif strategy == "center":
-            best = points_in_boxes(points, _shrunk(objects, CENTER)).to(weights).amax(dim=0)
+            in_center = points_in_boxes(points, _shrunk(objects, CENTER)) & inside
+            best = in_center.to(weights).amax(dim=-2)
         elif strategy == "box_gaussian":
-            best = (inside * _box_gaussian(points, objects)).amax(dim=0)
+            best = (inside * _box_gaussian(points, objects)).amax(dim=-2)
         else:
-            quality = prediction_quality(scores, boxes, objects, gt_classes[chunk], iou_exponent)
-            quality = quality.unflatten(1, (len(points), -1)).amax(dim=2)  # (M, P)
+            quality = prediction_quality(
+                scores, boxes, objects, gt_classes[..., chunk], exponents
+            )  # (E, ..., M, P*A)
+            quality = quality.unflatten(-1, (len(points), -1)).amax(dim=-1)
             if strategy == "quality":
-                best = (inside * quality).amax(dim=0)
+                best = (inside * quality).amax(dim=-2)
             else:
                 values, chosen = best_locations(quality.masked_fill(~inside, -1.0), topk)
                 values = _WEIGHTINGS[strategy](points[chosen], values >= 0)
                 best = scatter_largest(values.to(weights), chosen, len(points))
         weights = torch.maximum(weights, best)
-    return weights
+    return weights[0] if isinstance(iou_exponent, (int, float)) else weights
 
 
 @torch.no_grad()
 def prediction_quality(
-    scores: Tensor, boxes: Tensor, gt_boxes: Tensor, gt_classes: Tensor, iou_exponent: float
+    scores: Tensor,
+    boxes: Tensor,
+    gt_boxes: Tensor,
+    gt_classes: Tensor,
+    iou_exponent: float | Sequence[float],
 ) -> Tensor:
     """q of :func:`foreground_weights`, wherever the prediction is.
 
     Args:
-        scores: (R, K) in [0, 1].
-        boxes: (R, 4).
-        gt_boxes: (M, 4).
-        gt_classes: (M,) int64.
-        iou_exponent: xi.
+        scores: (..., R, K) in [0, 1].
+        boxes: (..., R, 4).
+        gt_boxes: (..., M, 4).
+        gt_classes: (..., M) int64.
+        iou_exponent: xi, or E of them.
 
     Returns:
-        (M, R)
+        (..., M, R), or of several exponents (E, ..., M, R)
     """
-    score = scores[:, gt_classes].t()  # (M, R)
-    iou = elementwise_iou(boxes[None], gt_boxes[:, None])  # (M, R)
-    return score.pow(1 - iou_exponent) * iou.pow(iou_exponent)
+    of_objects = gt_classes[..., None, :].expand(*scores.shape[:-1], -1)
+    score = scores.gather(-1, of_objects).transpose(-1, -2)  # (..., M, R)
+    iou = elementwise_iou(boxes[..., None, :, :], gt_boxes[..., None, :])
+    if isinstance(iou_exponent, (int, float)):
+        return score.pow(1 - iou_exponent) * iou.pow(iou_exponent)
+    return torch.stack([score.pow(1 - xi) * iou.pow(xi) for xi in iou_exponent])
 
 
 @torch.no_grad()
 def background_mask(points: Tensor, gt_boxes: Tensor) -> Tensor:
-    """(P,) bool: locations (P, 2) that are in none of the boxes (M, 4)."""
-    background = torch.ones(len(points), dtype=torch.bool, device=points.device)
-    for chunk in object_chunks(len(gt_boxes), points):
-        background &= ~points_in_boxes(points, gt_boxes[chunk]).any(dim=0)
+    """(..., P) bool: locations (P, 2) that are in none of the boxes (..., M, 4)."""
+    shape = (*gt_boxes.shape[:-2], len(points))
+    background = torch.ones(shape, dtype=torch.bool, device=points.device)
+    for chunk in object_chunks(gt_boxes, background[..., None]):
+        background &= ~points_in_boxes(points, gt_boxes[..., chunk, :]).any(dim=-2)
     return background
 
 
 def points_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
-    """(M, P) bool: whether points (P, 2) are strictly within boxes (M, 4)."""
-    low, high = boxes[:, None, :2], boxes[:, None, 2:]
-    return ((points > low) & (points < high)).all(dim=2)
+    """(..., M, P) bool: whether points (P, 2) are strictly within boxes (..., M, 4)."""
+    low, high = boxes[..., None, :2], boxes[..., None, 2:]
+    return ((points > low) & (points < high)).all(dim=-1)
 
 
 def best_locations(quality: Tensor, topk: int) -> tuple[Tensor, Tensor]:
-    """The ``topk`` largest of (M, P) per object, or all, and where they are, both (M, T)."""
-    return quality.topk(min(topk, quality.shape[1]), dim=1)
+    """The ``topk`` largest of (..., M, P) per object, or all, and where, both (..., M, T)."""
+    return quality.topk(min(topk, quality.shape[-1]), dim=-1)
 
 
 def scatter_largest(values: Tensor, locations: Tensor, num_locations: int) -> Tensor:
-    """(P,): the largest of the ``values`` (M, T) >= 0 of each of the ``locations`` (M, T)."""
-    largest = values.new_zeros(num_locations)
-    return largest.scatter_reduce_(0, locations.flatten(), values.flatten(), reduce="amax")
+    """(..., P): the largest of the ``values`` >= 0 at each of the ``locations``, (..., M, T)."""
+    values, locations = values.flatten(-2), locations.flatten(-2)
+    largest = values.new_zeros(*values.shape[:-1], num_locations)
+    return largest.scatter_reduce_(-1, locations, values, reduce="amax")
 
 
-def object_chunks(num_objects: int, predictions: Tensor) -> Iterator[slice]:
-    """Slices of the objects, each few enough to be compared with all ``predictions`` (R, ...)."""
-    size = max(1, PAIRS_AT_ONCE // max(1, len(predictions)))
-    for start in range(0, num_objects if len(predictions) else 0, size):
+def object_chunks(gt_boxes: Tensor, predictions: Tensor) -> Iterator[slice]:
+    """Slices of the M objects, each few enough to be compared with all ``predictions``.
+
+    Args:
+        gt_boxes: (..., M, 4).
+        predictions: (..., R, n).
+    """
+    pairs = predictions[..., 0].numel()  # per object of each image
+    size = max(1, PAIRS_AT_ONCE // max(1, pairs))
+    for start in range(0, gt_boxes.shape[-2] if pairs else 0, size):
         yield slice(start, start + size)
 
 
@@ -176,32 +200,37 @@ def squared_distance(offsets: Tensor, covariance: Tensor, eps: float = 0.0) -> T
 
 
 def moments(points: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Means (M, 1, 2) and covariances (M, 2, 2) of the ``valid`` (M, T) of the points (M, T, 2)."""
-    share = valid.to(points) / valid.sum(dim=1, keepdim=True).clamp(min=1)  # (M, T)
-    mean = (share[..., None] * points).sum(dim=1, keepdim=True)
+    """Means (..., 1, 2) and covariances (..., 2, 2) of the ``valid`` (..., T) of the points
+    (..., T, 2)."""
+    share = valid.to(points) / valid.sum(dim=-1, keepdim=True).clamp(min=1)  # (..., T)
+    mean = (share[..., None] * points).sum(dim=-2, keepdim=True)
     offsets = points - mean
-    products = offsets[..., :, None] * offsets[..., None, :]  # (M, T, 2, 2)
-    return mean, (share[..., None, None] * products).sum(dim=1)
+    products = offsets[..., :, None] * offsets[..., None, :]  # (..., T, 2, 2)
+    return mean, (share[..., None, None] * products).sum(dim=-3)
+
+
+def _moments_with_floor(points: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    mean, covariance = moments(points, valid)
+    floor = torch.full_like(covariance[..., 0], VARIANCE_FLOOR)
+    return mean, covariance + floor.diag_embed()
 
 
 def _gaussian(points: Tensor, valid: Tensor) -> Tensor:
     # In float32 the determinant of points on a diagonal would be nothing but rounding.
     points = points.double()
-    mean, covariance = moments(points, valid)
-    covariance = covariance + VARIANCE_FLOOR * torch.eye(2).to(covariance)
-    return valid * (-0.5 * squared_distance(points - mean, covariance[:, None])).exp()
+    mean, covariance = _moments_with_floor(points, valid)
+    return valid * (-0.5 * squared_distance(points - mean, covariance[..., None, :, :])).exp()
 
 
 def _kernel_density(points: Tensor, valid: Tensor) -> Tensor:
     points = points.double()
-    _, covariance = moments(points, valid)
-    covariance = covariance + VARIANCE_FLOOR * torch.eye(2).to(covariance)
-    count = valid.sum(dim=1).clamp(min=1).double()
-    kernel = covariance * count.pow(-1 / 3)[:, None, None]
-    offsets = points[:, :, None] - points[:, None]  # (M, T, T, 2)
-    density = (-0.5 * squared_distance(offsets, kernel[:, None, None])).exp()
-    density = valid * (density * valid[:, None]).sum(dim=2)  # (M, T)
-    return density / density.amax(dim=1, keepdim=True).clamp(min=1)  # a point is in its kernel
+    _, covariance = _moments_with_floor(points, valid)
+    count = valid.sum(dim=-1).clamp(min=1).double()
+    kernel = covariance * count.pow(-1 / 3)[..., None, None]
+    offsets = points[..., :, None, :] - points[..., None, :, :]  # (..., T, T, 2)
+    density = (-0.5 * squared_distance(offsets, kernel[..., None, None, :, :])).exp()
+    density = valid * (density * valid[..., None, :]).sum(dim=-1)  # (..., T)
+    return density / density.amax(dim=-1, keepdim=True).clamp(min=1)  # a point is in its kernel
 
 
 def _equal(points: Tensor, valid: Tensor) -> Tensor:
@@ -209,15 +238,17 @@ def _equal(points: Tensor, valid: Tensor) -> Tensor:
 
 
 _WEIGHTINGS = {"ours": _gaussian, "kde": _kernel_density, "topk": _equal}
-"""From points (M, T, 2) and which of them are valid (M, T) to weights (M, T)."""
+"""From points (..., T, 2) and which of them are valid (..., T) to weights (..., T)."""
 
 
 def _box_gaussian(points: Tensor, boxes: Tensor) -> Tensor:
-    deviation = ((boxes[:, 2:] - boxes[:, :2]) / 4).clamp(min=VARIANCE_FLOOR**0.5)[:, None]
-    offsets = (points - box_centers(boxes)[:, None]) / deviation  # (M, P, 2)
-    return (-0.5 * offsets.square().sum(dim=2)).exp()
+    deviation = ((boxes[..., 2:] - boxes[..., :2]) / 4).clamp(min=VARIANCE_FLOOR**0.5)
+    offsets = (points - box_centers(boxes)[..., None, :]) / deviation[
+        ..., None, :
+    ]  # (..., M, P, 2)
+    return (-0.5 * offsets.square().sum(dim=-1)).exp()
 
 
 def _shrunk(boxes: Tensor, factor: float) -> Tensor:
-    center, half = box_centers(boxes), (boxes[:, 2:] - boxes[:, :2]) * (factor / 2)
-    return torch.cat((center - half, center + half), dim=1)
+    center, half = box_centers(boxes), (boxes[..., 2:] - boxes[..., :2]) * (factor / 2)
+    return torch.cat((center - half, center + half), dim=-1)

@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Union
 
 import torch
 from detectron2.structures import Instances
 from torch import Tensor
 
-from ...detectors.assignment.adaptive import nearest_anchors, usual_fit
-from ...detectors.assignment.locations import box_centers, on_image
+from ...detectors.assignment.locations import box_centers, num_on_image, on_images
 from ...detectors.base.dense import DenseDetector
-from ...losses import elementwise_iou
 from ...options import (
     check_choices,
     check_flags,
@@ -26,9 +23,9 @@ from ...options import (
 )
 from ...outputs import DensePass
 from ..base import KDMethod, Needs, Step
-from ..base.adapters import comparable_features, pyramid_adapters
+from ..base.adapters import pyramid_adapters, squared_errors
 from ..base.class_maps import ClassMap
-from ..ld.valuable_region import box_chunks
+from .objects import stacked_objects, usual_overlaps
 from .task_integration import (
     PointPredictions,
     dual_task_importance,
@@ -44,11 +41,11 @@ LOC_SCORES = ("thresholds", "atss", "iou")
 COMBINES = ("product", "sum")
 VICINITIES = ("decreasing", "increasing")
 NORMALIZATIONS = ("none", "teacher_variance")
-ATSS_TOPK = 9
 VARIANCE_FLOOR = 1e-12
 """Of features that are constant."""
 
-_Thresholds = Optional[tuple[Tensor, Tensor]]
+_Thresholds = tuple[Union[Tensor, float, None], Union[Tensor, float]]
+"""The positive and the negative one; without a positive there are none."""
 
 
 class PointValues(NamedTuple):
@@ -72,12 +69,24 @@ class PointValues(NamedTuple):
 
 
 class _Compared(NamedTuple):
-    """The points of an image that ``keep`` (P,) has, as both detectors see them."""
+    """The points of a batch as both detectors see them.
 
-    keep: Tensor
+    Attributes:
+        valid: (N, P) bool, the points that are not in the padding.
+        num_points: N, how many these are.
+        has_objects: (N, 1) bool, images with objects that both detectors know.
+        teacher: (N, P) its predictions.
+        thresholds: of the objects.
+        importance: (N, P) each, the student's and the teacher's.
+        information: (N, P).
+    """
+
+    valid: Tensor
+    num_points: list[int]
+    has_objects: Tensor
     teacher: PointPredictions
     thresholds: _Thresholds
-    importance: tuple[Tensor, Tensor]  # the student's, the teacher's
+    importance: tuple[Tensor, Tensor]
     information: Tensor
 
 
@@ -125,9 +134,9 @@ class TID(KDMethod):
     VOC: 76.4 to 78.5; Table 3, classification or localisation alone: 40.9; Table 4, the IoU as
     score: 40.9; Table 5, weak areas alone: 41.8, key areas alone: 41.6) and ATSS (40.5 to 41.5).
 
-    In a training step the tensors of the loss take, at their peak, 2.6 times the memory of the maps
+    In a training step the tensors of the loss take, at their peak, 2.5 times the memory of the maps
     that are compared (both pyramids, float32; gradients included), with nine anchors per location;
-    with one it is 1.7. The weights of 500 objects in an image of 800 x 1344 take 133 MiB.
+    with one it is 1.0. The weights of 500 objects in an image of 800 x 1344 take 133 MiB.
     """
 
     def __init__(
@@ -248,25 +257,20 @@ class TID(KDMethod):
         divisors = weights.sum(dim=1).clamp(min=1) * teacher.features[0].shape[1]  # (N,)
         if self.normalize == "teacher_variance":
             divisors = divisors * self._variance(student, teacher)
-        sizes = [feature[0, 0].numel() for feature in student.features]
-        features = comparable_features(student, teacher, self.adapters)
-        loss = weights.new_zeros(())
-        for (ours, theirs), part in zip(features, weights.split(sizes, dim=1)):
-            error = (theirs - ours).pow(2).sum(dim=1).flatten(1)  # (N, Hl*Wl)
-            loss = loss + (part * error / divisors[:, None]).sum()  # eq 12
-        return {"loss_feature": self.weight * loss / len(weights)}
+        shares = weights / (divisors * len(weights))[:, None]
+        loss = (shares * squared_errors(student, teacher, self.adapters)).sum()  # eq 12
+        return {"loss_feature": self.weight * loss}
 
     @torch.no_grad()
     def weights(
         self, student: DensePass, teacher: DensePass, ground_truth: list[Instances]
     ) -> Tensor:
         """(N, P): the weight of each point of the pyramid, ordered by level, row and column."""
-        points = _points(student)  # (P, 2)
-        weights = points.new_zeros(len(ground_truth), len(points))
-        for image, compared in self._compared(student, teacher, ground_truth, points):
-            values = self._learning(compared, self.areas)
-            weights[image, compared.keep] = feature_decoupling(values, compared.information)
-        return weights
+        compared = self._compared(student, teacher, ground_truth)
+        if compared is None:
+            return self._nothing(student)
+        values = self._learning(compared, self.areas, ground_truth)
+        return feature_decoupling(values, compared.information)
 
     @torch.no_grad()
     def values(
@@ -276,99 +280,128 @@ class TID(KDMethod):
 
         0 in padding, and everywhere in an image without objects that both detectors know.
         """
-        points = _points(student)
-        found = points.new_zeros(len(PointValues._fields), len(ground_truth), len(points))
-        for image, compared in self._compared(student, teacher, ground_truth, points):
-            of_student, of_teacher = compared.importance
-            weak = self._learning(compared, "weak") != 1
-            values = self._learning(compared, self.areas)
-            parts = PointValues(
-                cls=self._importance(compared.teacher, compared.thresholds, "cls"),
-                loc=self._importance(compared.teacher, compared.thresholds, "loc"),
-                importance=of_teacher,
-                student_importance=of_student,
-                key=self._learning(compared, "key"),
-                weak=weak.to(points),
-                weights=feature_decoupling(values, compared.information),
-            )
-            found[:, image, compared.keep] = torch.stack(parts)
-        return PointValues(*found)
+        compared = self._compared(student, teacher, ground_truth)
+        if compared is None:
+            return PointValues(*[self._nothing(student)] * len(PointValues._fields))
+        of_student, of_teacher = compared.importance
+        weak = self._learning(compared, "weak", ground_truth) > 1
+        values = self._learning(compared, self.areas, ground_truth)
+        parts = PointValues(
+            cls=self._importance(compared.teacher, compared.thresholds, "cls", compared.num_points),
+            loc=self._importance(compared.teacher, compared.thresholds, "loc", compared.num_points),
+            importance=of_teacher,
+            student_importance=of_student,
+            key=self._learning(compared, "key", ground_truth),
+            weak=weak.to(values),
+            weights=feature_decoupling(values, compared.information),
+        )
+        counts = compared.valid & compared.has_objects
+        return PointValues(*(torch.where(counts, part, 0.0) for part in parts))
+
+    def _nothing(self, student: DensePass) -> Tensor:
+        points = sum(len(level) for level in student.cells)
+        return student.priors[0].new_zeros(len(student.image_sizes), points)
 
     def _compared(
-        self,
-        student: DensePass,
-        teacher: DensePass,
-        ground_truth: list[Instances],
-        points: Tensor,
-    ) -> Iterator[tuple[int, _Compared]]:
-        """Both detectors at the points of each image that has objects."""
-        ours, theirs = self.comparable_logits(student, teacher)
-        passes = ((student, ours), (teacher, theirs))
-        strides = torch.cat(
-            [
-                points.new_full((len(priors) // student.num_anchors,), float(stride))
-                for priors, stride in zip(student.priors, student.strides)
-            ]
-        )  # (P,)
-        for image, truth in enumerate(ground_truth):
-            gt_boxes, gt_classes = self._objects(truth)
-            size = student.image_sizes[image]
-            keep = self._on_image(student, size)  # (P,)
-            if len(gt_boxes) == 0 or not keep.any():
-                continue
-            found = [
-                point_predictions(
-                    _at_points(logits, image, dense.num_anchors)[keep],
-                    _at_points(dense.boxes, image, dense.num_anchors)[keep],
-                    gt_boxes,
-                    gt_classes,
-                )
-                for dense, logits in passes
-            ]
-            thresholds = self._thresholds(student, gt_boxes, size)
-            of_student, of_teacher = (
-                self._importance(predictions, thresholds, self.tasks) for predictions in found
-            )
-            information = object_vicinity(
-                points[keep],
-                strides[keep],
+        self, student: DensePass, teacher: DensePass, ground_truth: list[Instances]
+    ) -> _Compared | None:
+        """Both detectors at the points of a batch; None without any object."""
+        if not any(len(truth) for truth in ground_truth):
+            return None
+        cells = student.cells
+        valid = on_images(cells, student.image_sizes, self.padding_multiple)  # (N, P)
+        maps = [(feature.shape[-2], feature.shape[-1]) for feature in student.features]
+        num_points = [
+            num_on_image(maps, student.strides, size, self.padding_multiple)
+            for size in student.image_sizes
+        ]
+        known = getattr(self, "student_classes", None)
+        gt_boxes, gt_classes = stacked_objects(ground_truth, known)  # (N, M, 4) and (N, M)
+        found = []
+        levels = self.comparable_levels(student, teacher)
+        for dense, logits in zip((student, teacher), levels):
+            predictions = point_predictions(
+                _at_points(logits, dense.num_anchors),
+                dense.all_boxes.detach().unflatten(1, (-1, dense.num_anchors)),
                 gt_boxes,
-                width=self.vicinity_width,
-                decreases=self.vicinity == "decreasing",
+                gt_classes,
             )
-            importance = (of_student, of_teacher)
-            yield image, _Compared(keep, found[1], thresholds, importance, information)
+            predictions.scores = torch.where(valid, predictions.scores, -1.0)
+            found.append(predictions)
+        thresholds = self._thresholds(student, gt_boxes, valid)
+        of_student, of_teacher = (
+            self._importance(predictions, thresholds, self.tasks, num_points)
+            for predictions in found
+        )
+        strides = torch.cat([
+            torch.full((len(level),), float(stride), device=valid.device)
+            for level, stride in zip(cells, student.strides)
+        ])  # fmt: skip
+        information = object_vicinity(
+            box_centers(torch.cat(cells)),
+            strides,
+            gt_boxes,
+            width=self.vicinity_width,
+            decreases=self.vicinity == "decreasing",
+        )
+        return _Compared(
+            valid=valid,
+            num_points=num_points,
+            has_objects=(gt_classes >= 0).any(dim=1, keepdim=True),
+            teacher=found[1],
+            thresholds=thresholds,
+            importance=(of_student, of_teacher),
+            information=information * valid,
+        )
 
     def _importance(
-        self, predictions: PointPredictions, thresholds: _Thresholds, tasks: str
+        self,
+        predictions: PointPredictions,
+        thresholds: _Thresholds,
+        tasks: str,
+        num_points: list[int],
     ) -> Tensor:
+        positive, negative = thresholds
+        if isinstance(positive, Tensor):
+            positive = positive.gather(-1, predictions.objects)
+        if isinstance(negative, Tensor):
+            negative = negative.gather(-1, predictions.objects)
         return dual_task_importance(
             predictions,
             cls_part=self.cls_part,
             tasks=tasks,
             combine=self.combine,
-            positive=None if thresholds is None else thresholds[0][predictions.objects],
-            negative=0.0 if thresholds is None else thresholds[1][predictions.objects],
+            positive=positive,
+            negative=negative,
+            num_points=num_points,
         )
 
-    def _learning(self, compared: _Compared, areas: str) -> Tensor:
-        of_student, of_teacher = compared.importance
-        return learning_dynamics(
-            of_teacher,
-            of_student,
-            compared.teacher,
-            gamma=self.gamma,
-            nms_thresh=self.nms_thresh,
-            areas=areas,
-            gamma_key=self.gamma_key,
-        )
+    def _learning(self, compared: _Compared, areas: str, ground_truth: list[Instances]) -> Tensor:
+        """(N, P): V_out; in images without objects 0."""
+        images = []
+        for image, truth in enumerate(ground_truth):
+            of_student, of_teacher = (x[image] for x in compared.importance)
+            if len(truth) == 0 or compared.num_points[image] == 0:
+                images.append(torch.zeros_like(of_teacher))
+                continue
+            values = learning_dynamics(
+                of_teacher,
+                of_student,
+                compared.teacher.of_image(image),
+                gamma=self.gamma,
+                nms_thresh=self.nms_thresh,
+                areas=areas,
+                gamma_key=self.gamma_key,
+                valid=compared.valid[image],
+                num_points=compared.num_points[image],
+            )
+            images.append(values)
+        return torch.stack(images)
 
     @torch.no_grad()
     def _variance(self, student: DensePass, teacher: DensePass) -> Tensor:
         """(N,): the variance of the teacher's channels over the points of an image, their mean."""
-        keep = torch.stack(
-            [self._on_image(student, size) for size in student.image_sizes]
-        )  # (N, P)
+        keep = on_images(student.cells, student.image_sizes, self.padding_multiple)  # (N, P)
         levels = [feature.detach().float().flatten(2) for feature in teacher.features]
         masks = keep[:, None].split([level.shape[2] for level in levels], dim=2)
         count = keep.sum(dim=1).clamp(min=1)[:, None]  # (N, 1)
@@ -379,50 +412,26 @@ class TID(KDMethod):
         variance = (squares / count).mean(dim=1)
         return variance.clamp(min=VARIANCE_FLOOR)
 
-    def _on_image(self, dense: DensePass, size: tuple[int, int]) -> Tensor:
-        """(P,) bool: points whose cell is not in the padding of an image of ``size``."""
-        return on_image(_locations(dense), size, self.padding_multiple)
+    def _thresholds(self, student: DensePass, gt_boxes: Tensor, valid: Tensor) -> _Thresholds:
+        """Those of each object (..., M), or of all alike.
 
-    def _objects(self, truth: Instances) -> tuple[Tensor, Tensor]:
-        """(M, 4) boxes and (M,) indices among the compared classes."""
-        boxes, classes = truth.gt_boxes.tensor, truth.gt_classes
-        if getattr(self, "student_classes", None) is None:
-            return boxes, classes
-        same = classes[:, None] == self.student_classes  # (M, K')
-        known = same.any(dim=1)
-        return boxes[known], same[known].int().argmax(dim=1)
-
-    def _thresholds(
-        self, student: DensePass, gt_boxes: Tensor, size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor] | None:
-        """(M,) positive and (M,) negative threshold of each object, None without thresholds."""
+        Args:
+            student: whose anchors count.
+            gt_boxes: (..., M, 4).
+            valid: (..., P) bool, the locations that count.
+        """
         if self.loc_score == "iou":
-            return None
+            return None, 0.0
         if self.loc_score == "thresholds":
-            fixed = (self.positive_thresh, self.negative_thresh)
-            positive, negative = (gt_boxes.new_full((len(gt_boxes),), x) for x in fixed)
-            return positive, negative
-        levels = [x[on_image([x], size, self.padding_multiple)] for x in student.priors]
-        anchors = torch.cat(levels)  # (V, 4)
-        fits = []
-        for boxes in box_chunks(gt_boxes, len(anchors)):
-            near = anchors[nearest_anchors(levels, boxes, ATSS_TOPK)]  # (M, candidates, 4)
-            fits.append(usual_fit(elementwise_iou(near, boxes[:, None]))[:, 0])
+            return self.positive_thresh, self.negative_thresh
+        positive = usual_overlaps(student, gt_boxes, valid)
         # A single anchor has no deviation.
-        positive = torch.cat(fits).nan_to_num(nan=self.positive_thresh)
+        positive = positive.nan_to_num(nan=self.positive_thresh)
         return positive, 0.5 * positive
 
 
-def _points(dense: DensePass) -> Tensor:
-    """(P, 2): the points of the pyramid, ordered by level, row and column."""
-    return box_centers(torch.cat(_locations(dense)))
-
-
-def _locations(dense: DensePass) -> list[Tensor]:
-    """L x (Hl*Wl, 4): the first prior of each location."""
-    return [priors[:: dense.num_anchors] for priors in dense.priors]
-
-
-def _at_points(levels: list[Tensor], image: int, num_anchors: int) -> Tensor:
-    """(P, A, ...) of one image, of L x (N, Hl*Wl*A, ...)."""
-    return torch.cat([level[image] for level in levels]).unflatten(0, (-1, num_anchors))
+def _at_points(levels: list[Tensor], num_anchors: int) -> Tensor:
+    """(N, P, 1, K): of L x (N, Hl*Wl*A, K) logits, the largest of the anchors of each point."""
+    if num_anchors > 1:
+        levels = [level.unflatten(1, (-1, num_anchors)).amax(dim=2) for level in levels]
+    return torch.cat(levels, dim=1).detach()[:, :, None]
