@@ -198,10 +198,9 @@ def backward_of(method: str) -> str:
 
 
 def _with_leaves(dense: DensePass) -> DensePass:
-    """The same pass, whose tensors with gradient are leaves of a graph."""
-    found = copy.copy(dense)
-    vars(found).update({name: _leaves(value) for name, value in vars(dense).items()})
-    return found
+    """The same pass without what it keeps, whose tensors with gradient are leaves of a graph."""
+    names = [field.name for field in dataclasses.fields(dense)]
+    return dataclasses.replace(dense, **{name: _leaves(getattr(dense, name)) for name in names})
 
 
 def _leaves(value: Any) -> Any:
