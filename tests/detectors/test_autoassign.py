@@ -10,6 +10,7 @@ from detectron2.layers import ShapeSpec
 from torch import Tensor
 from torchvision.ops import box_iou, generalized_box_iou
 
+from dense_kd.benchmark.memory import peak_of_tensors
 from dense_kd.detectors import ATSS, FCOS, ATSSHead, AutoAssign, AutoAssignHead, AutoAssignTargets
 from dense_kd.detectors.autoassign import CenterPrior
 from dense_kd.outputs import DensePass, Targets
@@ -23,7 +24,6 @@ from helpers.builders import (
     tiny_autoassign,
     tiny_fcos,
 )
-from helpers.feature_cases import peak_of_tensors
 
 LOSSES = ["loss_pos", "loss_neg", "loss_center"]
 
