@@ -69,10 +69,10 @@ def configs_loaded_once_by_all_workers(tmp_path_factory: pytest.TempPathFactory)
         yield
 
 
-@pytest.fixture(autouse=True)
-def loggers_as_they_were():
-    """Runs change them, and their handlers write to streams that are closed after the test."""
-    yield
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Leave loggers as they were: runs change them, and their handlers write to streams that are
+    closed after the test."""
     for logger, (level, propagate) in LEVELS.items():
         if logger.level != level:  # to set it empties a cache of each logger there is
             logger.setLevel(level)
