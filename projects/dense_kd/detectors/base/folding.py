@@ -27,7 +27,8 @@ def fold_norms(model: nn.Module) -> int:
     Evaluation computes the same up to rounding, in fewer passes over the maps; training does not,
     and the state dict is another, so this is for a model that neither trains nor is saved.
     Folded are the norms of detectron2's ``Conv2d`` and those behind a convolution in a
-    ``Sequential``; others, group norms among them, stay as they are.
+    ``Sequential``; others, group norms among them, stay as they are, and so do those of which a
+    head has one for each level behind one convolution ("BN" in the heads of detectron2 main).
 
     Args:
         model: it is changed in place, and must be in eval mode.
