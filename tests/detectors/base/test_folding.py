@@ -19,7 +19,8 @@ def with_statistics(model: nn.Module) -> nn.Module:
         if getattr(module, "running_mean", None) is not None:
             for name, low in (("running_mean", -0.5), ("running_var", 0.5), ("weight", 0.5)):
                 tensor = getattr(module, name)
-                tensor.data = torch.rand(tensor.shape, generator=generator) + low
+                if tensor is not None:  # as in one that shares its factors with others
+                    tensor.data = torch.rand(tensor.shape, generator=generator) + low
     return model.eval()
 
 
