@@ -122,6 +122,12 @@ def full_precision(device: torch.device) -> Iterator[None]:
         yield
 
 
+def wait_for(device: torch.device) -> None:
+    """Let the host wait for all that the device was asked for, or times are those of asking."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def autocast_dtype() -> torch.dtype:
     """Of ``torch.autocast("cuda")``."""
     if hasattr(torch, "get_autocast_dtype"):  # torch 2.4

@@ -44,11 +44,11 @@ def peak_of_tensors(run: Callable[[], object]) -> int:
 
 
 def _peak_on_gpu(run: Callable[[], object], device: torch.device) -> int:
-    torch.cuda.synchronize(device)
+    compat.wait_for(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     run()
-    torch.cuda.synchronize(device)
+    compat.wait_for(device)
     return torch.cuda.max_memory_allocated(device) - before
 
 

@@ -42,8 +42,7 @@ def write_profile(file: str, steps: Mapping[str, Part], device: torch.device) ->
             part.prepare()
             with record_function(title):
                 part.run()
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
+                compat.wait_for(device)
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     if file.endswith(".json"):
         found.export_chrome_trace(file)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from ..compat import wait_for
 from .work import Part
 
 Key = TypeVar("Key")
@@ -51,16 +52,11 @@ def timed_rounds(
 def timed(part: Part, device: torch.device) -> float:
     """Seconds of one run."""
     part.prepare()
-    _wait_for(device)
+    wait_for(device)
     start = time.perf_counter()
     part.run()
-    _wait_for(device)
+    wait_for(device)
     return time.perf_counter() - start
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

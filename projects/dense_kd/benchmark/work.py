@@ -89,9 +89,7 @@ class Work:
 
     def inputs(self) -> tuple[DensePass, DensePass, Step]:
         """What the step gave its methods, as if none had seen it; gradients end there."""
-        student, teacher, step = self._seen
-        step = dataclasses.replace(step, targets=copy.copy(step.targets))
-        return _with_leaves(student), copy.copy(teacher), step
+        return _unseen(*self._seen)
 
     def evaluation(self) -> None:
         """What the student detects in the batch."""
@@ -136,9 +134,7 @@ class Work:
             return run(*args, **kwargs)
 
         def keep_passes(_: nn.Module, given: tuple[DensePass, DensePass, Step]) -> None:
-            student, teacher, step = given
-            step = dataclasses.replace(step, targets=copy.copy(step.targets))
-            self._seen = _with_leaves(student), copy.copy(teacher), step
+            self._seen = _unseen(*given)
 
         handle = self.model.kd.register_forward_pre_hook(keep_passes)
         try:
@@ -195,6 +191,14 @@ def forward_of(method: str) -> str:
 def backward_of(method: str) -> str:
     """The name of the part that computes their gradients."""
     return f"{method} backward"
+
+
+def _unseen(
+    student: DensePass, teacher: DensePass, step: Step
+) -> tuple[DensePass, DensePass, Step]:
+    """The same, without what is kept of them once a method has asked for it."""
+    step = dataclasses.replace(step, targets=copy.copy(step.targets))
+    return _with_leaves(student), copy.copy(teacher), step
 
 
 def _with_leaves(dense: DensePass) -> DensePass:

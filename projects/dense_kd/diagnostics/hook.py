@@ -14,7 +14,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import Tensor, nn
 
-from ..compat import full_precision
+from ..compat import full_precision, wait_for
 from ..methods import KDMethod, Step
 from ..options import check_counts
 from ..outputs import DensePass, Targets
@@ -264,6 +264,5 @@ def _over_processes(values: Mapping[str, float], counts: tuple[int, int, int]) -
 
 
 def _now(device: torch.device) -> float:
-    if device.type == "cuda":  # or what is still computed would be counted
-        torch.cuda.synchronize(device)
+    wait_for(device)
     return time.perf_counter()

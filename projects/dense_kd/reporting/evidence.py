@@ -57,7 +57,7 @@ def evidence(groups: Sequence[RunGroup], samples: int = 1000) -> list[Part]:
             try:
                 analyses[_key(group, run)] = _analysis(truth, run)
             except EvaluationError as error:
-                parts.append(Note(f"{_called(group, run)}: {error}.", "warning"))
+                parts.append(Note(f"{group.title_of(run)}: {error}.", "warning"))
     stale = [_stale(g, r, analyses[_key(g, r)]) for g in alike for r in g.runs
              if _key(g, r) in analyses]  # fmt: skip
     parts += [note for note in stale if note]
@@ -78,10 +78,6 @@ def _key(group: RunGroup, run: TrainedRun) -> _Key:
     return group.title, str(run.folder)
 
 
-def _called(group: RunGroup, run: TrainedRun) -> str:
-    return group.title if len(group.runs) == 1 else f"{group.title}, {group.name_of(run)}"
-
-
 def _analysis(truth: Any, run: TrainedRun) -> Analysis:
     file = run.detections
     if file is None:
@@ -98,7 +94,7 @@ def _stale(group: RunGroup, run: TrainedRun, analysis: Analysis) -> Note | None:
     if logged is None or math.isnan(there) or abs(logged - there) < _NEAR:
         return None
     return Note(
-        f"{_called(group, run)}: {run.detections} is of another evaluation than the last that the "
+        f"{group.title_of(run)}: {run.detections} is of another evaluation than the last that the "
         f"run logged, {there:.1f} AP and not {logged:.1f}; what follows is of that file.",
         "warning",
     )
@@ -118,7 +114,7 @@ def _differences(
             found = compare(
                 analyses[_key(first, base)], analyses[_key(group, run)], samples=samples
             )
-            name = f"{_called(group, run)} − {_called(first, base)}"
+            name = f"{group.title_of(run)} − {first.title_of(base)}"
             rows.append(Row(name, [_interval(found.get(metric)) for metric in METRICS]))
     if not rows:
         return []

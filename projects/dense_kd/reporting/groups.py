@@ -61,6 +61,10 @@ class RunGroup:
         same = sum(each.seed == run.seed for each in self.runs) > 1
         return f"seed {run.seed}" + (f" ({run.folder})" if same else "")
 
+    def title_of(self, run: TrainedRun) -> str:
+        """Of one of its runs, also outside of the row."""
+        return f"{self.title}, {self.name_of(run)}" if len(self.runs) > 1 else self.title
+
 
 def group_runs(
     runs: Sequence[TrainedRun],

@@ -45,8 +45,7 @@ def maps(groups: Sequence[RunGroup], figures: Sequence[str], count: int) -> list
             parts.append(Note(f"{group.title} has no maps: {error}.", "warning"))
             continue
         notes = [Note(text, "warning") for text in left_out]
-        title = f"{group.title}, {group.name_of(run)}" if len(group.runs) > 1 else group.title
-        parts.append(Folded(f"Maps of {title}", [*notes, Pictures(rows, wide=True)]))
+        parts.append(Folded(f"Maps of {group.title_of(run)}", [*notes, Pictures(rows, wide=True)]))
     return parts or [Note("No run is a distillation, so there is no teacher to draw maps of.")]
 
 

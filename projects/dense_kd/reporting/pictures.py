@@ -58,7 +58,7 @@ def pictures(groups: Sequence[RunGroup], count: int) -> list[Part]:
             notes.append(Note(f"{group.title} is left out: {error}.", "warning"))
             continue
         if len(group.runs) > 1:
-            seeds.append(f"of {group.title}, {group.name_of(run)}")
+            seeds.append(f"of {group.title_of(run)}")
         rows = [
             ComparedImage(new.name, [*old.panels, *new.panels[1:]]) for old, new in zip(rows, found)
         ] or found

@@ -131,7 +131,7 @@ def _lead(groups: Sequence[RunGroup]) -> list[str]:
     names = list(dict.fromkeys(str(group.data) for group in groups))
     lead = [f"Evaluated on {'; '.join(names)}."]
     unfinished = [
-        f"{group.title}{f', {group.name_of(run)}' if len(group.runs) > 1 else ''} ({run.state})"
+        f"{group.title_of(run)} ({run.state})"
         for group in groups
         for run in group.runs
         if run.state

@@ -34,9 +34,12 @@ def training_maps(groups: Sequence[RunGroup]) -> list[Part]:
         run = group.counted[0]
         drawn = drawn_maps(run.folder)
         if drawn:
-            title = f"{group.title}, {group.name_of(run)}" if len(group.runs) > 1 else group.title
             place = str(run.folder / FOLDER)
-            parts.append(Folded(f"Maps of {title} while it trained", _first_and_last(drawn, place)))
+            parts.append(
+                Folded(
+                    f"Maps of {group.title_of(run)} while it trained", _first_and_last(drawn, place)
+                )
+            )
     if not parts:
         return []
     note = (

@@ -14,6 +14,7 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
 
+from ...compat import wait_for
 from ..trainer import make_trainer
 from .data import Batch
 from .memory import PeakMemory
@@ -46,8 +47,7 @@ def timed_steps(
             trainer.iter = iteration
             start = time.perf_counter()
             trainer.run_step()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            wait_for(device)
             seconds.append(time.perf_counter() - start)
             waiting.append(storage.latest()["data_time"][0])
             scheduler.step()

@@ -56,7 +56,7 @@ def usual_overlaps(dense: DensePass, gt_boxes: Tensor, valid: Tensor) -> Tensor:
     Returns:
         (..., M); NaN where a single anchor counts.
     """
-    anchors = torch.cat(dense.priors)  # (R, 4)
+    anchors = dense.all_priors  # (R, 4)
     of_anchors = valid.repeat_interleave(dense.num_anchors, dim=-1)  # (..., R)
     fits = []
     for boxes in box_chunks(gt_boxes, of_anchors.numel()):
