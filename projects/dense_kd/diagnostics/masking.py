@@ -11,7 +11,8 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from ..detectors.assignment.locations import box_centers
-from ..methods.pgd.weighting import points_in_boxes, prediction_quality
+from ..methods.base.objects import points_in_boxes
+from ..methods.pgd.weighting import prediction_quality
 from ..options import is_share
 from ..outputs import DensePass
 from .errors import DiagnosticsError

@@ -17,7 +17,7 @@ from ..outputs import DensePass
 from .base import KDMethod, Needs, Step
 from .base.adapters import comparable_features, pyramid_adapters, pyramid_channels
 from .base.attention import attention_weights
-from .ld.valuable_region import stacked_boxes
+from .base.objects import stacked_boxes
 
 BOX_SCALES = ("image_size", "stride")
 

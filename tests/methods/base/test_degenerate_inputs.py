@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dense_kd import Distiller, methods
 from dense_kd.detectors import DistanceCoder
-from dense_kd.methods.pgd.weighting import points_in_boxes
+from dense_kd.methods.base.objects import points_in_boxes
 from dense_kd.outputs import DensePass
 from helpers.builders import tiny_fcos, tiny_gfl
 from helpers.feature_cases import distill

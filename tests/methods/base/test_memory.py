@@ -34,11 +34,11 @@ from dense_kd import (
     methods,
 )
 from dense_kd.benchmark.memory import peak_of_tensors
+from dense_kd.methods.base import objects
 from dense_kd.methods.base.kd_method import Step
 from dense_kd.methods.fgd import object_masks
 from dense_kd.methods.imitation import masks
 from dense_kd.methods.ld import valuable_region
-from dense_kd.methods.pgd import weighting
 from dense_kd.methods.pgd.weighting import FOREGROUNDS
 from dense_kd.methods.tid.tid import LOC_SCORES
 from dense_kd.outputs import DensePass, Targets
@@ -277,7 +277,7 @@ def ld(overlap: str) -> Comparison:
 
 
 def ld_inside(dense: DensePass, truth: Instances) -> None:
-    valuable_region.inside_any_box(dense.priors, truth.gt_boxes.tensor)
+    objects.inside_any_box(dense.priors, truth.gt_boxes.tensor)
 
 
 def fgd(dense: DensePass, truth: Instances) -> None:
@@ -315,9 +315,8 @@ BYTES_PER_PAIR = 128
 def test_boxes_are_compared_with_locations_in_parts_that_take_little_memory(name: str, monkeypatch):
     """Any number of boxes takes 256 MiB then, and what the predictions need; here fewer boxes and
     smaller parts, since 500 boxes take seconds."""
-    for module in (weighting, valuable_region):
-        assert BYTES_PER_PAIR * module.PAIRS_AT_ONCE <= 2**28
-        monkeypatch.setattr(module, "PAIRS_AT_ONCE", 2**17)
+    assert BYTES_PER_PAIR * objects.PAIRS_AT_ONCE <= 2**28
+    monkeypatch.setattr(objects, "PAIRS_AT_ONCE", 2**17)
     dense = make_pass(0, False, image_size=(800, 1344), channels=1, classes=4, bins=2)
     assert len(dense.boxes) == len(STRIDES)  # decoded before
     generator = torch.Generator().manual_seed(0)

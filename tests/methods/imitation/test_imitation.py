@@ -18,6 +18,7 @@ from dense_kd import (
     GIBox,
     KDMethod,
 )
+from dense_kd.methods.base import objects
 from dense_kd.methods.base.adapters import WidthAdapters
 from dense_kd.methods.imitation.masks import (
     best_apart,
@@ -27,7 +28,6 @@ from dense_kd.methods.imitation.masks import (
     object_levels,
     object_masks,
 )
-from dense_kd.methods.ld import valuable_region
 from dense_kd.outputs import DensePass, Targets
 from helpers.builders import (
     CASES,
@@ -96,7 +96,7 @@ def test_fgfi_takes_anchors_above_half_of_the_best_overlap_of_their_level(monkey
     assert as_lists(near_object_masks(priors, 1, boxes, torch.tensor([1, 0]))) == [[0, 0, 1, 1],
                                                                                   [1]]  # fmt: skip
     assert as_lists(near_object_masks(priors, 1, NO_BOXES)) == [[0] * 4, [0]]
-    monkeypatch.setattr(valuable_region, "PAIRS_AT_ONCE", 1)
+    monkeypatch.setattr(objects, "PAIRS_AT_ONCE", 1)
     assert as_lists(near_object_masks(priors, 1, boxes)) == [[1, 0, 1, 1], [1]]
 
 

@@ -8,8 +8,10 @@ from torchvision.ops import distance_box_iou
 
 from dense_kd.benchmark.memory import peak_of_tensors
 from dense_kd.losses import elementwise_diou
+from dense_kd.methods.base import objects
+from dense_kd.methods.base.objects import inside_any_box
 from dense_kd.methods.ld import valuable_region as module
-from dense_kd.methods.ld.valuable_region import inside_any_box, valuable_region
+from dense_kd.methods.ld.valuable_region import valuable_region
 from helpers.builders import assert_close
 from helpers.ld_reference import GFLReference
 
@@ -128,7 +130,7 @@ def test_the_result_does_not_depend_on_the_size_of_the_chunks(monkeypatch):
     boxes = truth.gt_boxes.tensor
     expected = valuable_region(reference.priors, boxes, truth.image_size)
     inside = inside_any_box(reference.priors, boxes)
-    monkeypatch.setattr(module, "PAIRS_AT_ONCE", 1)
+    monkeypatch.setattr(objects, "PAIRS_AT_ONCE", 1)
     assert torch.equal(valuable_region(reference.priors, boxes, truth.image_size), expected)
     assert torch.equal(inside_any_box(reference.priors, boxes), inside)
 

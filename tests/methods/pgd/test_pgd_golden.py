@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from dense_kd import PGD
+from dense_kd.methods.base.objects import points_in_boxes
 from dense_kd.methods.pgd import pgd
 from dense_kd.methods.pgd.released import released_normalization, released_weights
 from dense_kd.methods.pgd.terms import bbox_terms, cls_terms, normalize_per_image
 from dense_kd.methods.pgd.weighting import (
     best_locations,
     foreground_weights,
-    points_in_boxes,
     prediction_quality,
 )
 from helpers.builders import assert_close, golden, golden_config

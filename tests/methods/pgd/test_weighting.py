@@ -15,7 +15,7 @@ from dense_kd.detectors.assignment.locations import (
     num_on_image,
     on_images,
 )
-from dense_kd.methods.pgd import weighting
+from dense_kd.methods.base import objects
 from dense_kd.methods.pgd.released import released_points_in_boxes, released_weights
 from dense_kd.methods.pgd.weighting import (
     FOREGROUNDS,
@@ -305,7 +305,7 @@ def test_of_several_anchors_at_a_location_the_best_counts():
 @pytest.mark.parametrize("strategy", FOREGROUNDS)
 def test_weights_do_not_depend_on_how_many_objects_are_compared_at_a_time(strategy, monkeypatch):
     together = weights(strategy)
-    monkeypatch.setattr(weighting, "PAIRS_AT_ONCE", 1)
+    monkeypatch.setattr(objects, "PAIRS_AT_ONCE", 1)
     torch.testing.assert_close(weights(strategy), together, rtol=1e-6, atol=0)
     assert background_mask(grid()[0], GT).sum() == 48 - (weights("box") > 0).sum()
 

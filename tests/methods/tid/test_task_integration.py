@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dense_kd.methods.ld import valuable_region
+from dense_kd.methods.base import objects
 from dense_kd.methods.tid.task_integration import (
     PointPredictions,
     classification_scores,
@@ -115,14 +115,14 @@ def test_matching_does_not_depend_on_the_size_of_the_chunks(monkeypatch):
         return matched.boxes, matched.overlaps, matched.objects, matched.scores, near, turns
 
     whole = found()
-    monkeypatch.setattr(valuable_region, "PAIRS_AT_ONCE", 1)
+    monkeypatch.setattr(objects, "PAIRS_AT_ONCE", 1)
     for a, b in zip(whole, found()):
         assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("at_once", [1, 10**6])
 def test_of_objects_that_overlap_a_prediction_equally_the_first_counts(at_once: int, monkeypatch):
-    monkeypatch.setattr(valuable_region, "PAIRS_AT_ONCE", at_once)
+    monkeypatch.setattr(objects, "PAIRS_AT_ONCE", at_once)
     gt = torch.tensor([[0.0, 0.0, 10.0, 10.0]] * 3)
     boxes = torch.tensor([[[0.0, 0.0, 10.0, 5.0]]])
     scores = torch.tensor([[[0.1, 0.9, 0.2]]])
@@ -218,7 +218,7 @@ def test_boxes_that_are_not_wanted_take_no_turns(count: int):
 @pytest.mark.parametrize("at_once", [1, 10**6])
 def test_a_box_that_two_kept_boxes_overlap_is_of_the_area_of_the_better(at_once: int, monkeypatch):
     """0 and 1 are kept; 2 overlaps both by 3/7, 3 only the first, 4 only the second."""
-    monkeypatch.setattr(valuable_region, "PAIRS_AT_ONCE", at_once)
+    monkeypatch.setattr(objects, "PAIRS_AT_ONCE", at_once)
     boxes = torch.tensor([[x, 0.0, x + 10.0, 10.0] for x in (0.0, 8.0, 4.0, -2.0, 10.0)])
     assert in_turns(boxes, 0.3).tolist() == [0, 1, 2, 4, 3]
 

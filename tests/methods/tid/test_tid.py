@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from dense_kd import TID, DistillationError
+from dense_kd.methods.base import objects
 from dense_kd.methods.base.adapters import WidthAdapters
-from dense_kd.methods.ld import valuable_region
 from dense_kd.methods.tid import task_integration
 from dense_kd.outputs import DensePass, Targets
 from helpers.builders import (
@@ -398,7 +398,7 @@ def test_five_hundred_objects_do_not_take_memory_for_all_pairs(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     boxes = torch.rand(1000, 9, 4, generator=generator).sort(dim=2).values
     gt_boxes = torch.rand(500, 4, generator=generator).sort(dim=1).values
-    monkeypatch.setattr(valuable_region, "PAIRS_AT_ONCE", 100_000)
+    monkeypatch.setattr(objects, "PAIRS_AT_ONCE", 100_000)
     found = task_integration.point_predictions(
         torch.zeros(1000, 9, 2), boxes, gt_boxes, torch.zeros(500, dtype=torch.int64)
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...options import check_weights
 from ...outputs import DensePass
 from ..base import Needs, Step
-from ..ld.valuable_region import stacked_boxes
+from ..base.objects import stacked_boxes
 from .features import FeatureImitation, level_sizes, sum_of_means
 from .masks import box_masks
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...options import check_choices, check_flags, check_positive
 from ...outputs import DensePass
 from ..base import Needs, Step
-from ..ld.valuable_region import stacked_boxes
+from ..base.objects import stacked_boxes
 from .features import FeatureImitation, level_sizes, sum_of_means
 from .masks import object_masks
 

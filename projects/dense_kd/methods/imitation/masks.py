@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...lengths import zip_equal
 from ...losses import elementwise_iou
-from ..ld.valuable_region import box_chunks, inside_any_box
+from ..base.objects import box_chunks, inside_any_box
 
 CELLS_OF_LEVEL = 14
 """A level is for boxes from so many of its cells wide up to twice as many (square root of the

@@ -20,7 +20,8 @@ from ...outputs import DensePass, Targets
 from ..base import KDMethod, Needs, Step
 from ..base.batch_size import PUBLISHED_IMAGES, growth_warning
 from ..base.class_maps import ClassMap
-from .valuable_region import inside_any_box, stacked_boxes, valuable_regions
+from ..base.objects import inside_any_box, stacked_boxes
+from .valuable_region import valuable_regions
 
 VLR_OVERLAPS = {"iof": "iof", "diou": "iou"}
 VLR_REGIONS = (*VLR_OVERLAPS, "inside")

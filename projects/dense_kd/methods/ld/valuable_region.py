@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...detectors.assignment.adaptive import nearest_anchors, usual_fit
-from ...detectors.assignment.locations import box_centers, on_images
+from ...detectors.assignment.locations import on_images
 from ...losses import elementwise_diou
-
-PAIRS_AT_ONCE = 2**21
-"""Pairs of a box and an anchor that are compared at a time: more boxes take longer, not more
-memory."""
+from ..base.objects import box_chunks, stacked_boxes
 
 
 def valuable_region(
@@ -75,23 +71,6 @@ def valuable_regions(
     return torch.where(valid, best, 0.0)
 
 
-@torch.no_grad()
-def inside_any_box(priors: list[Tensor], gt_boxes: Tensor) -> Tensor:
-    """(..., R) bool: priors whose centre is in a box.
-
-    Args:
-        priors: L x (Hl*Wl*A, 4).
-        gt_boxes: (..., M, 4), may be empty.
-    """
-    centers = box_centers(torch.cat(priors))  # (R, 2)
-    shape = (*gt_boxes.shape[:-2], len(centers))
-    inside = torch.zeros(shape, dtype=torch.bool, device=centers.device)
-    for boxes in box_chunks(gt_boxes, inside.numel()):
-        low, high = boxes[..., None, :2], boxes[..., None, 2:]
-        inside |= ((centers > low) & (centers < high)).all(dim=-1).any(dim=-2)
-    return inside
-
-
 def _of_anchor(iou: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
     """(..., M, R): the intersections in units of the anchors' areas, from those of the unions.
 
@@ -103,24 +82,3 @@ def _of_anchor(iou: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
     area = (anchors[:, 2:] - anchors[:, :2]).prod(dim=1)  # (R,)
     gt_area = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1)[..., None]  # (..., M, 1)
     return iou * (area + gt_area) / (1 + iou) / area
-
-
-def stacked_boxes(gt_boxes: list[Tensor], padding: float = 0.0) -> Tensor:
-    """(N, M, 4) of N x (Mn, 4), with M the largest Mn.
-
-    Args:
-        gt_boxes: of images.
-        padding: all coordinates of the boxes, without area, that images of fewer boxes have more.
-    """
-    return nn.utils.rnn.pad_sequence(gt_boxes, batch_first=True, padding_value=padding)
-
-
-def box_chunks(gt_boxes: Tensor, num_priors: int) -> Iterator[Tensor]:
-    """Parts of (..., M, 4) boxes that make at most ``PAIRS_AT_ONCE`` pairs with the priors.
-
-    Args:
-        gt_boxes: (..., M, 4).
-        num_priors: that a box of each image is compared with, of all images together.
-    """
-    if gt_boxes.numel() > 0:
-        yield from gt_boxes.split(max(1, PAIRS_AT_ONCE // max(1, num_priors)), dim=-2)

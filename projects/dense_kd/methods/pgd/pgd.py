@@ -27,7 +27,7 @@ from ...outputs import DensePass
 from ..base import KDMethod, Needs, Step
 from ..base.batch_size import growth_warning
 from ..base.class_maps import ClassMap
-from ..ld.valuable_region import stacked_boxes
+from ..base.objects import stacked_boxes
 from .released import (
     are_points,
     released_background,

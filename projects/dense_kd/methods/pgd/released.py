@@ -10,13 +10,13 @@ from torch import Tensor
 
 from ...detectors.assignment.locations import box_centers
 from ...outputs import DensePass
+from ..base.objects import points_in_boxes
 from .terms import Levels, counted
 from .weighting import (
     background_mask,
     best_locations,
     moments,
     object_chunks,
-    points_in_boxes,
     prediction_quality,
     scatter_largest,
     squared_distance,

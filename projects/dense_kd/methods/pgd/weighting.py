@@ -14,16 +14,13 @@ from torch import Tensor
 
 from ...detectors.assignment.locations import box_centers
 from ...losses import elementwise_iou
+from ..base.objects import box_chunks, chunks, points_in_boxes
 
 FOREGROUNDS = ("box", "box_gaussian", "center", "quality", "topk", "kde", "ours")
 """Masks of Table 5, see :func:`foreground_weights`."""
 
 CENTER = 0.2
 """Part of an object's width and height that is its centre."""
-
-PAIRS_AT_ONCE = 2**21
-"""Pairs of a box and a location that are compared at a time: more boxes take longer, not more
-memory."""
 
 VARIANCE_FLOOR = 1e-4
 """In square pixels, added to variances so that locations on a line have a covariance, too."""
@@ -147,15 +144,9 @@ def background_mask(points: Tensor, gt_boxes: Tensor) -> Tensor:
     """(..., P) bool: locations (P, 2) that are in none of the boxes (..., M, 4)."""
     shape = (*gt_boxes.shape[:-2], len(points))
     background = torch.ones(shape, dtype=torch.bool, device=points.device)
-    for chunk in object_chunks(gt_boxes, background[..., None]):
-        background &= ~points_in_boxes(points, gt_boxes[..., chunk, :]).any(dim=-2)
+    for boxes in box_chunks(gt_boxes, background.numel()):
+        background &= ~points_in_boxes(points, boxes).any(dim=-2)
     return background
-
-
-def points_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
-    """(..., M, P) bool: whether points (P, 2) are strictly within boxes (..., M, 4)."""
-    low, high = boxes[..., None, :2], boxes[..., None, 2:]
-    return ((points > low) & (points < high)).all(dim=-1)
 
 
 def best_locations(quality: Tensor, topk: int) -> tuple[Tensor, Tensor]:
@@ -177,10 +168,8 @@ def object_chunks(gt_boxes: Tensor, predictions: Tensor) -> Iterator[slice]:
         gt_boxes: (..., M, 4).
         predictions: (..., R, n).
     """
-    pairs = predictions[..., 0].numel()  # per object of each image
-    size = max(1, PAIRS_AT_ONCE // max(1, pairs))
-    for start in range(0, gt_boxes.shape[-2] if pairs else 0, size):
-        yield slice(start, start + size)
+    num_predictions = predictions[..., 0].numel()
+    return chunks(gt_boxes.shape[-2] if num_predictions else 0, num_predictions)
 
 
 def squared_distance(offsets: Tensor, covariance: Tensor, eps: float = 0.0) -> Tensor:

@@ -10,7 +10,7 @@ from ...detectors.assignment.adaptive import nearest_anchors, usual_fit
 from ...detectors.boxes.coders import LARGEST
 from ...losses import elementwise_iou
 from ...outputs import DensePass
-from ..ld.valuable_region import box_chunks, stacked_boxes
+from ..base.objects import box_chunks, stacked_boxes
 
 ELSEWHERE = -LARGEST
 """A coordinate that is not in an image, and that no predicted box reaches beyond."""

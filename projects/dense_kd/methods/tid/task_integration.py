@@ -18,7 +18,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from ...losses import elementwise_iou, rows_of_sum
-from ..ld.valuable_region import box_chunks
+from ..base.objects import box_chunks
 from .objects import ELSEWHERE
 
 POSITIVE, BETWEEN, NEGATIVE = 2.0, 1.5, 0.4
