@@ -261,3 +261,19 @@ def test_training_says_that_no_file_of_the_teacher_is_read(caplog):
     for _ in range(2):
         model(batch())
     assert caplog.text.count("weights=None, so no file is read") == 1
+
+
+def test_a_teacher_that_has_folded_its_norms_is_not_inherited_from_without_them():
+    teacher = Teacher(tiny_fcos(norm="BN", seed=1), None, fold_norms=True)
+    early, late = (
+        Distiller(
+            student=tiny_fcos(norm="BN", seed=seed),
+            teacher=teacher,
+            methods=MethodSet(mse=FeatureMSE()),
+            init_student=True,
+        )
+        for seed in (2, 3)
+    )
+    early(batch())
+    with pytest.raises(DistillationError, match=r"folded norms into \d+ convolutions of its FPN"):
+        late.prepare_training()

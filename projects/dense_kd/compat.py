@@ -128,6 +128,16 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 by itself, so that autocast to it is faster.
+
+    Torch tells by functions that are not public; without them (before 2.6) it is not known, and
+    taken for no.
+    """
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(bool(getattr(torch.cpu, name, bool)()) for name in names)
+
+
 def autocast_dtype() -> torch.dtype:
     """Of ``torch.autocast("cuda")``."""
     if hasattr(torch, "get_autocast_dtype"):  # torch 2.4

@@ -20,6 +20,7 @@ from .methods import MethodSet, Step
 from .options import check_flags
 from .pairs import (
     check_inheritable,
+    check_not_folded,
     check_same_images,
     check_separate,
     check_targets_from_teacher,
@@ -116,6 +117,10 @@ class Distiller(nn.Module):
 
         The first training step does this, if nobody did before it. The student's own weights
         (``train.init_checkpoint``) must be loaded by then.
+
+        Raises:
+            CheckpointError: see :meth:`Teacher.load`.
+            DistillationError: the student is to inherit weights that are folded into others.
         """
         self._prepared = True
         self.teacher.load()
@@ -126,6 +131,7 @@ class Distiller(nn.Module):
         if self.kd.student_initialized:
             logger.info("The student has inherited FPN and head before; they are left as loaded")
             return
+        check_not_folded(self.teacher)
         for model in self._copies:
             if model.kd.student_initialized:
                 continue

@@ -6,9 +6,10 @@ from torch import nn
 
 from .detectors import DenseDetector
 from .detectors.base.images import check_convertible, padding
-from .inheritance import inherited_state
+from .inheritance import INHERITED, inherited_state
 from .methods.base.checks import check_same_priors
 from .methods.base.kd_method import DistillationError
+from .teacher import Teacher
 
 
 def check_separate(student: DenseDetector, teacher: DenseDetector) -> None:
@@ -60,6 +61,18 @@ def check_inheritable(student: DenseDetector, teacher: DenseDetector) -> None:
             f"{type(student).__name__} has the name and shape of one of the teacher "
             f"{type(teacher).__name__}; build both with the same width and kind of head, or "
             "leave init_student out"
+        )
+
+
+def check_not_folded(teacher: Teacher) -> None:
+    """Raise DistillationError if a student would inherit convolutions without the norms that were
+    folded into them, as of a teacher that another student has learnt from."""
+    folded = [name for name in teacher.folded if name.startswith(INHERITED)]
+    if folded:
+        raise DistillationError(
+            f"init_student=True, but the teacher has folded norms into {len(folded)} convolutions "
+            f"of its FPN and head, such as {folded[0]!r}; call prepare_training() of all students "
+            "before the first step of any, or give the teacher fold_norms=False"
         )
 
 

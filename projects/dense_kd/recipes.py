@@ -87,7 +87,7 @@ def known_teacher(path: str) -> DictConfig:
         path: of its config, relative to ``configs/``, as in "gfl/r101_2x_ms.py".
 
     Returns:
-        The LazyCall of a :class:`Teacher`.
+        The LazyCall of a :class:`Teacher`, which folds its norms.
 
     Raises:
         FileNotFoundError: there is no such config; the message names close matches.
@@ -97,7 +97,7 @@ def known_teacher(path: str) -> DictConfig:
     _check_parts(path, config, ("model", "train"))
     path = os.path.normpath(path)  # as the table has it
     trained = f"{config.train.output_dir}/model_final.pth"
-    return L(Teacher)(model=config.model, weights=PUBLISHED.get(path, trained))
+    return L(Teacher)(model=config.model, weights=PUBLISHED.get(path, trained), fold_norms=True)
 
 
 def _check_parts(what: str, config: Mapping[str, Any], parts: Iterable[str]) -> None:

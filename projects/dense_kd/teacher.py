@@ -78,6 +78,7 @@ class Teacher:
         self.precision = precision
         self.fold_norms = fold_norms
         self.channels_last = channels_last
+        self.folded: list[str] = []  # the names of convolutions, from the first pass on
         self._arranged = False
         self.loaded = weights is None
         self.file_classes: list[str] | None = None  # that the file names
@@ -201,8 +202,8 @@ class Teacher:
             return
         self._arranged = True
         if self.fold_norms:
-            count = fold_norms(self.model)
-            logger.info(f"Folded {count} norms of the teacher into their convolutions")
+            self.folded = fold_norms(self.model)
+            logger.info(f"Folded {len(self.folded)} norms of the teacher into their convolutions")
         if self.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

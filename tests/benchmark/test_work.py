@@ -98,9 +98,13 @@ def test_equal_detectors_are_built_once_and_methods_for_each(models, work, caplo
     other = models.distiller(cfg)
     assert other.student is work.model.student and other.teacher is work.model.teacher
     assert other.kd.other is not work.model.kd.mgd
-    cfg.model.teacher.fold_norms = True
-    folded = models.distiller(cfg)
-    assert folded.student is other.student and folded.teacher.model is not other.teacher.model
+    cfg.model.teacher.fold_norms = False
+    unfolded = models.distiller(cfg)
+    assert unfolded.student is other.student
+    assert unfolded.teacher.model is not other.teacher.model
+    cfg.train.channels_last = True
+    arranged = models.distiller(cfg)
+    assert arranged.student is not other.student and arranged.teacher is unfolded.teacher
     cfg.model.student.num_classes = 4
     assert models.detector(cfg.model.student, "model.student") is not other.student
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]

@@ -1,9 +1,13 @@
 """What is decided before anything is written, and what is refused."""
 
+from unittest import mock
+
 import pytest
 import torch
 
-from dense_kd import distill
+from dense_kd import compat, distill
+from dense_kd.pipeline import derive
+from dense_kd.pipeline.derive import Devices
 from dense_kd.pipeline.errors import PipelineError
 from dense_kd.pipeline.options import DistillOptions
 from dense_kd.pipeline.plan import make_plan
@@ -41,6 +45,37 @@ def test_a_dry_run_says_every_number_with_its_reason_and_writes_nothing(
     ):
         assert part in text
     assert not list(tmp_path.iterdir())
+
+
+def test_the_plan_says_what_half_precision_saves_here(images):
+    def line(has_bfloat16, **changes):
+        with mock.patch.object(compat, "cpu_has_bfloat16", lambda: has_bfloat16):
+            (line,) = [x for x in plan_of(images, **changes).lines() if x.startswith("precision:")]
+        return line
+
+    assert line(True).startswith("precision: float32 (bfloat16 is faster here, and rounds; --")
+    assert line(False).startswith("precision: float32 (bfloat16 would be slower: these devices")
+    assert line(True, precision="bfloat16") == "precision: bfloat16 (as given)"
+    assert "; slower than float32: these devices" in line(False, precision="bfloat16")
+    assert "float32, the teacher's pass bfloat16 (" in line(True, teacher_precision="bfloat16")
+
+
+@pytest.mark.parametrize(
+    "precision, teacher_precision, order, teacher_order",
+    [
+        ("float32", None, False, False),
+        ("float32", "bfloat16", False, True),
+        ("bfloat16", None, True, True),
+        ("bfloat16", "float32", True, False),
+    ],
+)
+def test_detectors_in_half_precision_have_their_channels_last_but_small_ones(
+    precision, teacher_precision, order, teacher_order
+):
+    for small in (False, True):
+        found = derive.precision(precision, teacher_precision, Devices("cpu", 1), small, True)
+        assert found.channels_last == (order and not small)
+        assert found.teacher_channels_last == (teacher_order and not small)
 
 
 def test_the_stages_are_trainings_that_are_needed(images):
@@ -98,6 +133,9 @@ def test_a_file_of_weights_is_used_from_scratch_as_well(images, checkpoint):
         (dict(teacher="nothing.pth"), "nothing.pth"),
         (dict(batch_size=3, num_gpus=2), "expected a multiple of the 2 processes"),
         (dict(device="tpu"), "expected cuda or cpu"),
+        (dict(precision="half"), "precision='half': expected one of float32, bfloat16, float16"),
+        (dict(teacher_precision="int8"), "teacher_precision='int8': expected one of float32"),
+        (dict(precision="float16"), "its gradients are scaled on a GPU"),
         (dict(layout="csv"), "expected coco, voc or yolo"),
         (dict(iterations=0), "iterations=0: expected at least 1"),
         (dict(iterations="many"), "expected a whole number or None"),

@@ -147,7 +147,11 @@ def test_two_processes_train_too(images, tmp_path):
 def test_a_teacher_that_is_ready_is_evaluated_and_not_trained(images, output, summary, tmp_path):
     teacher = str(output / "teacher" / "model_final.pth")
     options = dict(teacher_weights=teacher, teacher_iterations=0, iterations=1)
-    result = distilled(images, tmp_path, **options)
+    half = dict(precision="bfloat16", teacher_precision="float32")
+    result = distilled(images, tmp_path, **options, **half)
+    cfg = engine.load_config(str(tmp_path / "distilled.py"))
+    assert cfg.train.amp == {"enabled": True, "dtype": "bfloat16"}
+    assert cfg.model.teacher.precision == "float32" and cfg.model.teacher.fold_norms
     assert result["detectors"]["teacher"]["val"] == summary["detectors"]["teacher"]["val"]
     assert result["detectors"]["teacher"]["iterations"] == 0
     assert not (tmp_path / "teacher").exists()

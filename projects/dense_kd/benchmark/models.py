@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig
 
 from ..distiller import Distiller
-from ..engine.building import build
+from ..engine.building import arranged, build
 from ..engine.checks.tree import select
 from ..teacher import Teacher
 from .random_weights import settle
@@ -38,11 +38,14 @@ class Models:
             DistillationError: student, teacher and methods do not go together.
         """
         parts: dict[str, Any] = {key: cfg.model[key] for key in cfg.model}
-        parts["student"] = self.detector(cfg.model.student, "model.student")
+        parts["student"] = self.detector(
+            cfg.model.student, "model.student", cfg.train.get("channels_last", False)
+        )
         parts["teacher"] = self._teacher(cfg.model.teacher)
         torch.manual_seed(0)
         model: Distiller = build(parts, "model")
-        model.to(self.device).prepare_training()
+        arranged(model.to(self.device), cfg.train)
+        model.prepare_training()
         return model
 
     def _teacher(self, node: DictConfig) -> Teacher:
@@ -54,14 +57,15 @@ class Models:
             self._built[key] = build({**parts, "weights": None}, "model.teacher")
         return self._built[key]
 
-    def detector(self, node: DictConfig, place: str) -> Any:
+    def detector(self, node: DictConfig, place: str, channels_last: bool = False) -> Any:
         """A detector alone.
 
         Args:
             node: its LazyCall.
             place: of it in the config, for messages; equal nodes of one place are one object.
+            channels_last: whether somebody arranges its weights so; others have another object.
         """
-        key = f"{place} {node!r}"
+        key = f"{place} {channels_last} {node!r}"
         if key not in self._built:
             self._built[key] = self._new_detector(node, place)
         return self._built[key]

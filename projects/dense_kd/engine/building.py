@@ -34,6 +34,27 @@ def build(node: DictConfig, place: str) -> Any:
         raise cannot_be_built(place, error) from error
 
 
+def build_model(cfg: DictConfig) -> nn.Module:
+    """``cfg.model`` on ``train.device``, with its maps in the order of ``train.channels_last``.
+
+    Raises:
+        RunError, DistillationError: see :func:`build`.
+    """
+    model: nn.Module = build(cfg.model, "model").to(cfg.train.device)
+    return arranged(model, cfg.train)
+
+
+def arranged(model: nn.Module, train: DictConfig) -> nn.Module:
+    """``model`` itself; of a Distiller, the student and the methods, not the teacher.
+
+    With ``channels_last`` in ``train``, its weights lie in memory as (N, H, W, C), in which
+    convolutions leave their maps, too.
+    """
+    if train.get("channels_last", False):
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
 def build_optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
     """``cfg.optimizer`` of the parameters of ``model``.
 

@@ -24,7 +24,7 @@ from ..checkpoint.description import ENTRY
 from ..diagnostics.hook import Diagnostics
 from ..distiller import Distiller
 from ..evaluation.text import shown
-from .building import build, build_optimizer
+from .building import build, build_model, build_optimizer
 from .checks import check_run
 from .checks.data import check_file_classes, check_teacher_classes
 from .checks.tree import select
@@ -59,7 +59,7 @@ def do_test(
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
     """Evaluate ``cfg.train.init_checkpoint`` in ``cfg.model``; of a Distiller, the student."""
     check_run(cfg, "evaluate")
-    model = _build(cfg)
+    model = build_model(cfg)
     student = model.student if isinstance(model, Distiller) else model
     names = load_strictly(student, cfg.train.init_checkpoint)
     evaluation = Evaluation(cfg)
@@ -89,11 +89,13 @@ def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") ->
         cfg: ``model``, ``dataloader.{train,test,evaluator}``, ``optimizer``, ``lr_multiplier``
             and ``train``, as for detectron2's script, where ``train`` may also hold
             ``clip_grad`` (max_norm, norm_type), ``accumulate`` (batches per iteration),
-            ``amp.dtype``, ``init_partial`` (start from a file of which little fits),
-            ``overwrite`` (give up the run that ``output_dir`` holds), ``diagnostics.period``
-            (iterations between the measurements of :class:`dense_kd.diagnostics.hook.Diagnostics`;
-            0 is none), ``diagnostics.images`` (of the test set, on which distances are measured
-            at each evaluation, see :class:`.measuring.EvaluationDistances`; 0 is none), and
+            ``amp.dtype``, ``channels_last`` (maps lie in memory as (N, H, W, C), which
+            convolutions in half precision are faster with), ``init_partial`` (start from a file
+            of which little fits), ``overwrite`` (give up the run that ``output_dir`` holds),
+            ``diagnostics.period`` (iterations between the measurements of
+            :class:`dense_kd.diagnostics.hook.Diagnostics`; 0 is none), ``diagnostics.images`` (of
+            the test set, on which distances are measured at each evaluation, see
+            :class:`.measuring.EvaluationDistances`; 0 is none), and
             ``maps`` (period, images and figures of :class:`.training_maps.TrainingMaps`).
         progress: one of :data:`.progress.MODES`.
 
@@ -110,7 +112,7 @@ def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") ->
     if remarks:
         logger.warning(remarks)
     config = StoredConfig(cfg)
-    model = _build(cfg)
+    model = build_model(cfg)
     logger.info(f"Model:\n{model}")
     distiller = model if isinstance(model, Distiller) else None
     if distiller:
@@ -188,10 +190,6 @@ def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") ->
         LazyConfig.save(cfg, os.path.join(cfg.train.output_dir, "config.yaml"))
     trainer.train(start, cfg.train.max_iter)
     return results
-
-
-def _build(cfg: DictConfig) -> nn.Module:
-    return build(cfg.model, "model").to(cfg.train.device)
 
 
 def _parallel(cfg: DictConfig, model: nn.Module) -> nn.Module:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import replace_atomically
-from .derive import Number
+from .derive import Number, Precision
 from .plan import DetectorPlan, Plan
 
 __all__ = ["write_configs"]
@@ -55,7 +55,7 @@ dataloader = own_dataloader(
 {weights}
 {clip}train.seed = {seed}
 train.checkpointer.period = {period}
-train.device = {device}
+{precision}train.device = {device}
 train.output_dir = f"{{OUT}}/{role}"
 '''
 
@@ -75,7 +75,11 @@ from .teacher import model as teacher
 
 model = L(Distiller)(
     student=student,
-    teacher=L(Teacher)(model=teacher, weights={weights}),
+    teacher=L(Teacher)(
+        model=teacher,
+        weights={weights},
+        {options},
+    ),
     {methods}
 {flags})
 train.output_dir = f"{{OUT}}/distilled"
@@ -136,6 +140,7 @@ def _detector(plan: Plan, detector: DetectorPlan) -> str:
         weights=f"train.init_checkpoint = {_text(_file(detector.weights))}  # {detector.why}",
         clip="" if clips else "train.clip_grad = dict(max_norm=35.0, norm_type=2.0)\n",
         period=period,
+        precision=_precision(plan.precision),
         device=_text(plan.devices.kind),
         role=detector.role,
     )
@@ -156,14 +161,29 @@ def _distilled(plan: Plan) -> str:
         for call, name in zip(calls, plan.methods.options)
     )
     weights = 'f"{OUT}/teacher/model_final.pth"'
+    options = {"fold_norms": "True"}
+    if plan.precision.teacher_channels_last:
+        options["channels_last"] = "True"
+    if plan.precision.teacher:
+        options["precision"] = _text(plan.precision.teacher)
     return _DISTILLED.format(
         title=_wrapped(title),
         repeat=_repeat(plan),
         classes=", ".join(sorted({*used, "Distiller", "MethodSet", "Teacher"}, key=str.casefold)),
         weights=weights if plan.teacher.trained else _text(_file(plan.teacher.weights)),
+        options=", ".join(f"{name}={value}" for name, value in options.items()),
         methods=f"methods=L(MethodSet)({entries}\n    ),",
         flags="".join(f"    {flag}=True,\n" for flag in plan.methods.flags),
     )
+
+
+def _precision(precision: Precision) -> str:
+    lines = []
+    if precision.is_half:
+        lines.append(f"train.amp = dict(enabled=True, dtype={_text(precision.training)})")
+    if precision.channels_last:
+        lines.append("train.channels_last = True")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _repeat(plan: Plan) -> str:

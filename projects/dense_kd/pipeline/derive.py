@@ -7,7 +7,20 @@ import math
 import statistics
 from collections.abc import Sequence
 
-__all__ = ["Devices", "Number", "image_size", "iterations", "learning_rate", "batch_size", "warmup"]
+from ..teacher import PRECISIONS
+from .errors import PipelineError
+
+__all__ = [
+    "Devices",
+    "Number",
+    "Precision",
+    "batch_size",
+    "image_size",
+    "iterations",
+    "learning_rate",
+    "precision",
+    "warmup",
+]
 
 # COCO's recipe, and what a CPU can do in reasonable time.
 _COCO_EDGES = (800, 1333)
@@ -37,6 +50,78 @@ class Devices:
     def __str__(self) -> str:
         name = "GPU" if self.kind.startswith("cuda") else "CPU process"
         return f"{self.count} {name}" + ("s" * (self.count > 1) if name == "GPU" else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Precision:
+    """What the trainings compute in.
+
+    Attributes:
+        training: one of "float32", "bfloat16" and "float16", of the student and, in its own
+            training, the teacher.
+        teacher: the same, of the teacher's pass in the distillation; None: as the training.
+        small: whether both detectors are small ones.
+        reason: why.
+    """
+
+    training: str
+    teacher: str | None
+    small: bool
+    reason: str
+
+    @property
+    def is_half(self) -> bool:
+        """Whether the trainings run under autocast."""
+        return self.training != "float32"
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether maps lie in memory as (N, H, W, C), which is slower for small detectors."""
+        return self.is_half and not self.small
+
+    @property
+    def teacher_channels_last(self) -> bool:
+        """As :attr:`channels_last`, of the teacher's pass in the distillation."""
+        return (self.teacher or self.training) != "float32" and not self.small
+
+    def __str__(self) -> str:
+        teacher = f", the teacher's pass {self.teacher}" if self.teacher else ""
+        return f"{self.training}{teacher} ({self.reason})"
+
+
+def precision(
+    training: str, teacher: str | None, devices: Devices, small: bool, has_bfloat16: bool
+) -> Precision:
+    """What is computed in which precision, and what another one would give.
+
+    Args:
+        training, teacher: as given.
+        devices: that it runs on.
+        small: whether both detectors are small ones.
+        has_bfloat16: whether the devices multiply bfloat16 by themselves.
+
+    Raises:
+        PipelineError: there is no such precision, or not on these devices.
+    """
+    for name, value in (("precision", training), ("teacher_precision", teacher)):
+        if value is not None and value not in PRECISIONS:
+            raise PipelineError(f"{name}={value!r}: expected one of {', '.join(PRECISIONS)}")
+    on_gpu = devices.kind.startswith("cuda")
+    if training == "float16" and not on_gpu:
+        raise PipelineError(
+            "precision=float16: its gradients are scaled on a GPU, and the trainings run on "
+            f"{devices}; bfloat16 needs no scaling"
+        )
+    if training != "float32":
+        reason = "as given"
+        if training == "bfloat16" and not has_bfloat16:
+            reason += "; slower than float32: these devices have no arithmetic for bfloat16"
+    elif has_bfloat16:
+        reason = "bfloat16 is faster here, and rounds; --precision bfloat16, or for the teacher's "
+        reason += "pass alone --teacher-precision bfloat16"
+    else:
+        reason = "bfloat16 would be slower: these devices have no arithmetic for it"
+    return Precision(training, teacher, small, reason)
 
 
 def given(value: float) -> Number:

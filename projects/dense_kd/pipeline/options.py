@@ -59,6 +59,13 @@ class DistillOptions:
     checkpoint_period: int | None = _option(None, "iterations between checkpoints", least=1)
     num_workers: int | None = _option(None, "processes that load images, for each GPU", least=0)
     device: str | None = _option(None, "cuda or cpu; None: a GPU if there is one")
+    precision: str = _option(
+        "float32",
+        "of the trainings: float32, bfloat16, or on a GPU float16; the plan says what it saves",
+    )
+    teacher_precision: str | None = _option(
+        None, "of the teacher's pass in the distillation; None: as the training"
+    )
     num_gpus: int = _option(1, "GPUs to train on; with --device cpu, processes", least=1)
     fresh: bool = _option(False, "train everything again, and give up what OUTPUT holds")
     dry_run: bool = _option(False, "print the plan; nothing is trained, downloaded or written")

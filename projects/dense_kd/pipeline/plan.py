@@ -14,6 +14,7 @@ from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 from omegaconf import DictConfig
 
+from .. import compat
 from ..checkpoint import class_names, read_content
 from ..data.folders import read_dataset
 from ..distiller import Distiller
@@ -21,7 +22,7 @@ from ..engine.fingerprint import cores
 from ..methods import DistillationError
 from ..teacher import Teacher
 from . import derive
-from .derive import Devices, Number
+from .derive import Devices, Number, Precision
 from .errors import PipelineError
 from .methods import ChosenMethods, choose_methods
 from .named_detectors import NamedDetector, find_detector, named_detector
@@ -63,6 +64,7 @@ class Plan:
         name: of its datasets in detectron2's catalogs, followed by _train, _val and _test.
         output: folder of all that is made.
         devices: what the trainings run on.
+        precision: of all trainings.
         numbers: of all trainings.
         teacher, student: the detectors.
         methods: between them.
@@ -73,6 +75,7 @@ class Plan:
     name: str
     output: Path
     devices: Devices
+    precision: Precision
     numbers: dict[str, Number]
     teacher: DetectorPlan
     student: DetectorPlan
@@ -93,6 +96,7 @@ class Plan:
         yield f"  {data.problems.summary()}"
         yield f"  {len(data.classes)} classes: {', '.join(data.classes)}"
         yield f"devices: {self.devices}"
+        yield f"precision: {self.precision}"
         yield from _numbers(self.numbers)
         for plan in (self.teacher, self.student):
             yield f"{plan.role}: {plan.found.name} ({plan.found.origin})"
@@ -160,6 +164,9 @@ def make_plan(data: str, options: DistillOptions) -> Plan:
         name=name,
         output=Path(options.output or f"output/distill/{name}"),
         devices=devices,
+        precision=derive.precision(
+            options.precision, options.teacher_precision, devices, small, _has_bfloat16(devices)
+        ),
         numbers=numbers,
         methods=methods,
         **plans,
@@ -236,6 +243,12 @@ def _devices(options: DistillOptions) -> Devices:
     elif device != "cpu":
         raise PipelineError(f"device={device!r}: expected cuda or cpu")
     return Devices(device, options.num_gpus)
+
+
+def _has_bfloat16(devices: Devices) -> bool:
+    if not devices.kind.startswith("cuda"):
+        return compat.cpu_has_bfloat16()
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
 
 
 def _check_batch(batch: int, devices: Devices) -> None:

@@ -21,8 +21,8 @@ _FIXED = (
 )
 
 
-def fold_norms(model: nn.Module) -> int:
-    """Fold each batch norm that follows its convolution into it; returns how many were.
+def fold_norms(model: nn.Module) -> list[str]:
+    """Fold each batch norm that follows its convolution into it; returns these convolutions' names.
 
     Evaluation computes the same up to rounding, in fewer passes over the maps; training does not,
     and the state dict is another, so this is for a model that neither trains nor is saved.
@@ -58,7 +58,8 @@ def fold_norms(model: nn.Module) -> int:
         assert conv.bias is not None
         conv.bias.requires_grad_(False)
         setattr(holder, name, None if holder is conv else nn.Identity())
-    return len(folded)
+    names = {id(module): name for name, module in model.named_modules()}
+    return [names[id(conv)] for conv, _, _ in folded]
 
 
 def _followed_by_norm(model: nn.Module) -> Iterator[tuple[nn.Conv2d, nn.Module, str]]:

@@ -34,6 +34,7 @@ TRAIN: dict[str, Rule | dict[str, Rule]] = {
         lambda v: is_integer(v) and -1 <= v <= 4294967000,
     ),
     "amp": {"enabled": SWITCH, "dtype": one_of("float16", "bfloat16")},
+    "channels_last": SWITCH,
     "ddp": {
         **dict.fromkeys(_SWITCHES_OF_DDP, SWITCH),
         **dict.fromkeys(sorted(_DDP - {"module", *_SWITCHES_OF_DDP}), ANYTHING),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import math
 import tempfile
@@ -18,7 +19,7 @@ from ...arguments import is_integer
 from ...checkpoint import AtomicCheckpointer
 from ...distiller import Distiller
 from ...options import check_counts
-from ..building import build, build_optimizer
+from ..building import build_model, build_optimizer
 from ..checks import RunError, check_run
 from ..checks.data import check_teacher_classes
 from ..checks.tree import PARTS, select
@@ -175,7 +176,7 @@ class _Tried:
         """The model, its teacher's file, and what it starts from."""
         run, cfg = self.attempts.run, self.cfg
         self.memory = PeakMemory(torch.device(cfg.train.device))
-        self.model = run("the model", self._build, place="model.")
+        self.model = run("the model", functools.partial(build_model, self.cfg), place="model.")
         if self.model is None:
             return
         self.result.models = model_facts(self.given, self.model)
@@ -191,9 +192,6 @@ class _Tried:
             self.trainable = run("the teacher's weights", self._prepare, self.model)
         else:
             self.trainable = self.model
-
-    def _build(self) -> nn.Module:
-        return build(self.cfg.model, "model").to(self.cfg.train.device)
 
     def _start_from(self, path: str, model: nn.Module) -> None:
         partial = self.cfg.train.get("init_partial", False)
