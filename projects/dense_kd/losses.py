@@ -19,12 +19,22 @@ def _area(sizes: Tensor) -> Tensor:
     return width * height
 
 
-def _overlap(boxes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Intersection and union areas of (..., 4) boxes with boxes in the same place, (...)."""
+def _sizes(boxes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Widths and heights, (..., 2), of boxes, of those in the same place, and of what they share;
+    the last are negative where boxes are apart.
+
+    Those of the smallest box around both are the first two minus the last, as max(a, b) is
+    a + b - min(a, b).
+    """
     (low, high), (target_low, target_high) = (x.split(2, dim=-1) for x in (boxes, targets))
     shared = torch.minimum(high, target_high) - torch.maximum(low, target_low)
+    return high - low, target_high - target_low, shared
+
+
+def _overlap(size: Tensor, target_size: Tensor, shared: Tensor) -> tuple[Tensor, Tensor]:
+    """Intersection and union areas, (...), of what :func:`_sizes` gives."""
     intersection = _area(shared.clamp(min=0))
-    return intersection, _area(high - low) + _area(target_high - target_low) - intersection
+    return intersection, _area(size) + _area(target_size) - intersection
 
 
 def elementwise_iou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> Tensor:
@@ -39,7 +49,7 @@ def elementwise_iou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> Tensor
     Returns:
         (...)
     """
-    intersection, union = _overlap(boxes, targets)
+    intersection, union = _overlap(*_sizes(boxes, targets))
     return intersection / union.clamp(min=eps)
 
 
@@ -49,15 +59,16 @@ def elementwise_giou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> Tenso
     Args and returns as :func:`elementwise_iou`. Unlike the losses of fvcore it takes any boxes,
     also those with x2 < x1, which an early student predicts.
     """
-    intersection, union = _overlap(boxes, targets)
+    size, target_size, shared = _sizes(boxes, targets)
+    intersection, union = _overlap(size, target_size, shared)
     union = union.clamp(min=eps)
-    low = torch.minimum(boxes[..., :2], targets[..., :2])
-    high = torch.maximum(boxes[..., 2:], targets[..., 2:])
-    enclosing = _area((high - low).clamp(min=0)).clamp(min=eps)
+    enclosing = _area((size + target_size - shared).clamp(min=0)).clamp(min=eps)
     return intersection / union - (enclosing - union) / enclosing
 
 
-def elementwise_diou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
+def elementwise_diou(
+    boxes: Tensor, targets: Tensor, eps: float = 1e-6, *, first: str = "iou"
+) -> tuple[Tensor, Tensor]:
     """Distance-IoU of each box with that in the same place, and the IoU it is made of.
 
     Zheng et al., "Distance-IoU Loss", AAAI 2020, equation 7: the IoU minus the squared distance of
@@ -66,16 +77,19 @@ def elementwise_diou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> tuple
     Args:
         boxes, targets: (..., 4) xyxy, broadcast with each other.
         eps: smallest union and squared diagonal.
+        first: "iou", or "iof": the squared distance is taken from the intersection in units of the
+            area of ``boxes``.
 
     Returns:
         (...) and (...)
     """
-    overlap = elementwise_iou(boxes, targets, eps)
-    low = torch.minimum(boxes[..., :2], targets[..., :2])
-    high = torch.maximum(boxes[..., 2:], targets[..., 2:])
-    diagonal = (high - low).pow(2).sum(dim=-1).clamp(min=eps)
+    size, target_size, shared = _sizes(boxes, targets)
+    intersection, union = _overlap(size, target_size, shared)
+    iou = intersection / union.clamp(min=eps)
+    whole = intersection / _area(size) if first == "iof" else iou
+    diagonal = (size + target_size - shared).square().sum(dim=-1).clamp(min=eps)
     offset = (boxes[..., :2] + boxes[..., 2:] - targets[..., :2] - targets[..., 2:]) / 2
-    return overlap - offset.pow(2).sum(dim=-1) / diagonal, overlap
+    return whole - offset.square().sum(dim=-1) / diagonal, iou
 
 
 def sum_of(values: Tensor, selected: Tensor) -> Tensor:
@@ -306,6 +320,7 @@ def complete_iou_loss(boxes: Tensor, targets: Tensor, eps: float = 1e-7) -> Tens
     aspect = (width / height.clamp(min=SMALLEST_HEIGHT)).atan()
     inconsistency = 4 / math.pi**2 * ((target_width / target_height).atan() - aspect).pow(2)
     with torch.no_grad():
-        intersection, union = _overlap(boxes, targets)
-        weight = inconsistency / (1 - intersection / (union + eps) + inconsistency + eps)
+        intersection, union = _overlap(*_sizes(boxes, targets))
+        iou = intersection / (union + eps)
+        weight = inconsistency / (1 - iou + inconsistency + eps)
     return distance_box_iou_loss(boxes, targets) + weight * inconsistency

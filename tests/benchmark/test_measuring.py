@@ -78,8 +78,9 @@ def test_a_step_is_the_students_and_the_teachers_pass_in_flops_and_kernels(resul
         counts = run["kernels"]
         passes = counts["student"], counts["teacher"]
         added = {key: n - sum(each[key] for each in passes) for key, n in counts["step"].items()}
-        assert added["forward"] > counts["bckd"]["forward"] > 0  # it also looks at the teacher's
-        assert added["backward"] > counts["bckd"]["backward"] > 0  # it also sums gradients
+        # It also looks at the teacher's numbers, and puts together once what both losses read.
+        for part in ("forward", "backward"):
+            assert 0 < added[part] < 1.2 * counts["bckd"][part]
         assert added["stops"] == counts["bckd"]["stops"]
         assert counts["teacher"]["backward"] == counts["teacher"]["stops"] == 0
     ours, low = (run["kernels"]["teacher"]["forward"] for run in results["runs"])

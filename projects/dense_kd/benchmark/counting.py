@@ -51,14 +51,18 @@ def count_kernels(cfg: DictConfig) -> dict[str, dict[str, int]]:
             student.image_input.num_channels,
         )
         work = Work(cfg, model, batch)
-        found = {
-            STUDENT: _counted(gpu, lambda: work.losses(student)),
-            TEACHER: _counted(gpu, work.teacher),
-            STEP: _counted(gpu, lambda: work.losses(model)),
+        forwards: dict[str, Callable[[], Tensor | None]] = {
+            STUDENT: lambda: work.losses(student),
+            TEACHER: work.teacher,
+            STEP: lambda: work.losses(model),
         }
         for name in work.methods:
             inputs = work.inputs()
-            found[name] = _counted(gpu, lambda n=name, i=inputs: work.method(n, i))  # type: ignore[misc]
+            forwards[name] = lambda n=name, i=inputs: work.method(n, i)  # type: ignore[misc]
+        found = {}
+        for name, forward in forwards.items():
+            work.forget_gradients()  # to add to them would count
+            found[name] = _counted(gpu, forward)
         return found
 
 

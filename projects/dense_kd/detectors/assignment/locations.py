@@ -21,7 +21,9 @@ def not_in_padding(
     """
     if padding_multiple is None:
         return anchors.new_ones(len(anchors), dtype=torch.bool)
-    return _before(_rounded(box_centers(anchors)), image_size, padding_multiple)
+    width, height = _ends(image_size, padding_multiple)
+    centers = _rounded(box_centers(anchors))
+    return (centers[:, 0] < width) & (centers[:, 1] < height)
 
 
 def on_images(
@@ -43,9 +45,11 @@ def on_images(
     sizes = [len(priors) for priors in levels]
     if padding_multiple is None:
         return levels[0].new_ones(len(image_sizes), sum(sizes), dtype=torch.bool)
-    centers = box_centers(torch.cat(levels)).split(sizes)
-    corners = _rounded(torch.cat([of_level - of_level[:1] for of_level in centers]))
-    return torch.stack([_before(corners, size, padding_multiple) for size in image_sizes])
+    centers = box_centers(torch.cat(levels))
+    corners = torch.cat([level[:1].expand_as(level) for level in centers.split(sizes)])
+    ends = torch.tensor([_ends(size, padding_multiple) for size in image_sizes])  # (N, 2)
+    ends = ends.to(centers.device, non_blocking=True)
+    return (_rounded(centers - corners) < ends[:, None]).all(dim=-1)
 
 
 def num_on_image(
@@ -66,8 +70,8 @@ def num_on_image(
     for size, stride in zip(sizes, strides):
         cells = list(size)
         if padding_multiple is not None:
-            ends = (-(-side // padding_multiple) * padding_multiple for side in image_size)
-            cells = [min(number, -(-end // stride)) for number, end in zip(size, ends)]
+            width, height = _ends(image_size, padding_multiple)
+            cells = [min(n, -(-end // stride)) for n, end in zip(size, (height, width))]
         count += cells[0] * cells[1]
     return count
 
@@ -76,9 +80,10 @@ def _rounded(centers: Tensor) -> Tensor:
     return centers + 0.01  # the corners of an anchor on the border are rounded
 
 
-def _before(points: Tensor, image_size: tuple[int, int], padding_multiple: int) -> Tensor:
-    height, width = (-(-x // padding_multiple) * padding_multiple for x in image_size)
-    return (points[:, 0] < width) & (points[:, 1] < height)
+def _ends(image_size: tuple[int, int], padding_multiple: int) -> tuple[int, int]:
+    """Width and height, rounded up to the multiple, of an image of (height, width)."""
+    height, width = (-(-side // padding_multiple) * padding_multiple for side in image_size)
+    return width, height
 
 
 def box_centers(boxes: Tensor) -> Tensor:

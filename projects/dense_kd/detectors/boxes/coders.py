@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from detectron2.modeling.box_regression import Box2BoxTransform
 from torch import Tensor
 
@@ -21,7 +22,9 @@ def bounded(values: Tensor, high: float = LARGEST) -> Tensor:
 
     What is not finite stays as it is, to be noticed.
     """
-    return values.where(values.isinf(), values.clamp(min=-LARGEST, max=high))  # NaN stays NaN
+    # Has the gradient of a clamp in one operation. NaN stays NaN.
+    within = F.hardtanh(values, -LARGEST, high)
+    return torch.where(values.isinf(), values.detach(), within)
 
 
 class DeltaCoder(Box2BoxTransform):
@@ -93,7 +96,10 @@ class DistanceCoder:
         """
         centers = (priors[..., :2] + priors[..., 2:]) / 2
         distances = torch.cat((centers - boxes[..., :2], boxes[..., 2:] - centers), dim=-1)
-        return distances / self._units(priors) if self.normalize_by_size else distances
+        if not self.normalize_by_size:
+            return distances
+        units = self._units(priors)
+        return distances / torch.cat((units, units), dim=-1)
 
     def apply_deltas(self, deltas: Tensor, priors: Tensor) -> Tensor:
         """Boxes (..., 4) from head outputs ``deltas`` (..., 4) at ``priors`` (..., 4)."""
@@ -101,14 +107,16 @@ class DistanceCoder:
             deltas = deltas.relu()
         elif self.activation == "exp":
             deltas = bounded(deltas, high=math.log(LARGEST)).exp()
-        if self.normalize_by_size:
-            deltas = deltas * self._units(priors)
         centers = (priors[..., :2] + priors[..., 2:]) / 2
-        return torch.cat((centers - deltas[..., :2], centers + deltas[..., 2:]), dim=-1)
+        if not self.normalize_by_size:
+            return torch.cat((centers - deltas[..., :2], centers + deltas[..., 2:]), dim=-1)
+        units = self._units(priors)
+        # The same with signs, in fewer operations and still fewer of the gradient.
+        return torch.cat((centers, centers), dim=-1) + deltas * torch.cat((-units, units), dim=-1)
 
     def _units(self, priors: Tensor) -> Tensor:
-        sizes = (priors[..., 2:] - priors[..., :2]) / self.prior_scale
-        return torch.cat((sizes, sizes), dim=-1)
+        """(..., 2): the pixels that a distance of 1 is, horizontally and vertically."""
+        return (priors[..., 2:] - priors[..., :2]) / self.prior_scale
 
 
 @torch.no_grad()

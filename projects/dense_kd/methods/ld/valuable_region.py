@@ -60,25 +60,10 @@ def valuable_regions(
     best = anchors.new_zeros(valid.shape)
     # A box without area, which fills up the rows of images, is in no region.
     for boxes in box_chunks(stacked_boxes(gt_boxes), valid.numel()):
-        diou, iou = elementwise_diou(anchors, boxes[..., None, :])  # (N, M, R) both
+        diou, iou = elementwise_diou(anchors, boxes[..., None, :], first=overlap)  # (N, M, R)
         near = nearest_anchors(priors, boxes, topk, valid)  # (N, M, candidates)
         counts = valid[:, None].expand_as(iou).gather(2, near)
         threshold = usual_fit(iou.gather(2, near), counts)  # (N, M, 1); NaN is above nothing
-        if overlap == "iof":
-            diou += _of_anchor(iou, anchors, boxes) - iou
         inside = (diou >= low * threshold) & (diou < threshold)
         best = torch.maximum(best, torch.where(inside, iou, 0.0).amax(dim=1))
     return torch.where(valid, best, 0.0)
-
-
-def _of_anchor(iou: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
-    """(..., M, R): the intersections in units of the anchors' areas, from those of the unions.
-
-    Args:
-        iou: (..., M, R).
-        anchors: (R, 4).
-        boxes: (..., M, 4).
-    """
-    area = (anchors[:, 2:] - anchors[:, :2]).prod(dim=1)  # (R,)
-    gt_area = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1)[..., None]  # (..., M, 1)
-    return iou * (area + gt_area) / (1 + iou) / area
