@@ -121,7 +121,32 @@ def test_folded_norms_and_the_order_of_channels_leave_the_pass(caplog):
     torch.testing.assert_close(detected, as_before)
 
 
-@pytest.mark.parametrize("option", ["fold_norms", "channels_last"])
+@pytest.mark.parametrize("option", ["fold_norms", "channels_last", "compile"])
 def test_an_option_that_is_no_flag_says_what_is_expected(option):
     with pytest.raises(ValueError, match=f"{option}=.*True or False"):
         Teacher(tiny_fcos(), None, **{option: "false"})
+
+
+@pytest.mark.slow
+def test_a_compiled_backbone_leaves_the_pass_and_the_names_of_the_weights(monkeypatch):
+    compiled = []
+
+    def compile_without_a_compiler(module):
+        compiled.append(module)
+        module._compiled_call_impl = torch.compile(module._call_impl, backend="eager")
+
+    monkeypatch.setattr(nn.Module, "compile", compile_without_a_compiler, raising=False)
+    student, inputs = tiny_fcos(), batch()
+    expected = run(Teacher(tiny_fcos(seed=1), None), student, inputs)
+    teacher = Teacher(tiny_fcos(seed=1), None, compile=True)
+    for _ in range(2):
+        found = run(teacher, student, inputs)
+    assert compiled == [teacher.model.backbone]
+    assert teacher.model.state_dict().keys() == student.state_dict().keys()
+    torch.testing.assert_close(found.logits, expected.logits)
+
+
+def test_a_torch_that_compiles_no_module_is_named(monkeypatch):
+    monkeypatch.delattr(nn.Module, "compile", raising=False)
+    with pytest.raises(ValueError, match="compile=True needs torch 2.2 or newer, and this is"):
+        Teacher(tiny_fcos(), None, compile=True)

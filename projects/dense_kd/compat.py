@@ -138,6 +138,13 @@ def cpu_has_bfloat16() -> bool:
     return any(bool(getattr(torch.cpu, name, bool)()) for name in names)
 
 
+def uncompiled() -> contextlib.AbstractContextManager[Any]:
+    """Run what ``torch.compile`` has been given as it was before, where torch knows how (2.6)."""
+    if hasattr(torch.compiler, "set_stance"):
+        return torch.compiler.set_stance("force_eager")
+    return contextlib.nullcontext()
+
+
 def autocast_dtype() -> torch.dtype:
     """Of ``torch.autocast("cuda")``."""
     if hasattr(torch, "get_autocast_dtype"):  # torch 2.4

@@ -41,6 +41,7 @@ class Teacher:
         precision: str | None = None,
         fold_norms: bool = False,
         channels_last: bool = False,
+        compile: bool = False,
     ):
         """
         Args:
@@ -54,8 +55,16 @@ class Teacher:
                 is changed, its state dict too.
             channels_last: keep its weights and maps in the order (N, H, W, C) in memory, which
                 convolutions on many processors are faster with: the same up to rounding.
+            compile: let ``torch.compile`` make one program of backbone and pyramid in the first
+                pass, and one more for each other size of the batch, until torch makes one for all
+                sizes; each takes a minute or so. Not with torch before 2.2.
         """
-        check_flags(fold_norms=fold_norms, channels_last=channels_last)
+        check_flags(fold_norms=fold_norms, channels_last=channels_last, compile=compile)
+        if compile and not hasattr(model, "compile"):
+            raise ValueError(
+                f"compile=True needs torch 2.2 or newer, and this is {torch.__version__}; "
+                "leave it out"
+            )
         if not isinstance(model, DenseDetector):
             raise TypeError(
                 f"the teacher's model is a {type(model).__module__}.{type(model).__name__}, "
@@ -78,6 +87,7 @@ class Teacher:
         self.precision = precision
         self.fold_norms = fold_norms
         self.channels_last = channels_last
+        self.compile = compile
         self.folded: list[str] = []  # the names of convolutions, from the first pass on
         self._arranged = False
         self.loaded = weights is None
@@ -206,6 +216,8 @@ class Teacher:
             logger.info(f"Folded {len(self.folded)} norms of the teacher into their convolutions")
         if self.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.compile:
+            self.model.backbone.compile()
 
     def _autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         if self.precision is None:

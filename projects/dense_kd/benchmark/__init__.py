@@ -41,5 +41,7 @@ student. The collection of garbage is off within a round.
   What a distillation adds is step - student - teacher, which is more than the methods' own work:
   gradients that come from two sides are summed.
 
-Not measured: several processes, workers of loaders, compilation, evaluators.
+FLOPs and kernels of a teacher that is compiled are those that it has without that.
+
+Not measured: several processes, workers of loaders, the time of compilation, evaluators.
 """

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from .. import losses as shared_losses
+from ..compat import uncompiled
 from .batches import COCO_BOXES, synthetic_batch
 from .machine import threads
 from .models import Models
@@ -40,7 +41,7 @@ def count_kernels(cfg: DictConfig) -> dict[str, dict[str, int]]:
         cfg: of a distillation, which is read as on a GPU.
     """
     # On so small maps, threads would wait for each other.
-    with threads(1), pretended_gpu() as gpu, eager_losses():
+    with threads(1), pretended_gpu() as gpu, eager_losses(), uncompiled():
         model = Models(torch.device("cuda")).distiller(cfg)
         student = model.student
         batch = synthetic_batch(

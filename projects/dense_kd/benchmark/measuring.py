@@ -15,6 +15,7 @@ import torch
 from omegaconf import DictConfig
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..compat import uncompiled
 from ..engine.checks import RunError
 from ..engine.checks import data as data_checks
 from ..engine.checks import device as device_checks
@@ -233,7 +234,7 @@ def _measure(
     for (index, name), part in parts.items():
         if "flops" in settings.what and name != DATA:
             part.prepare()
-            with FlopCounterMode(display=False) as counter:
+            with uncompiled(), FlopCounterMode(display=False) as counter:
                 part.run()
             measured[index].found[name]["flops"] = counter.get_total_flops()
     for (index, name), part in parts.items():
