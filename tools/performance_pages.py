@@ -1,21 +1,27 @@
 #!/usr/bin/env python
-"""Write the tables of docs/performance.md from the files in benchmarks/results/<date>_<machine>/.
+"""Write the tables of docs/performance.md from the files in benchmarks/results.
 
-Each file is what `dense-kd benchmark --json FILE` wrote. With --check nothing is written, and it
-ends with 1 if the page is another one.
+Those in folders <date>_<machine> are what `dense-kd benchmark --json FILE` wrote, precision.json,
+int8_teacher.json and scaling.json what the scripts of these names in benchmarks did. With --check
+nothing is written, and it ends with 1 if the page is another one.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matrix_results import insert_table
+from tabulate import tabulate
 
 from dense_kd.benchmark.schema import read_results
 from dense_kd.benchmark.text import PAGE, described, tables
+from dense_kd.json_files import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -43,10 +49,85 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def sections(folder: Path) -> str:
-    """Of each file of results, the newest folder first."""
+    """Of each file of results: those of the scripts, then the newest folder first."""
     files = sorted(folder.glob("*/*.json"), key=lambda f: f.name)
     files.sort(key=lambda f: f.parent.name, reverse=True)
-    return "\n".join(map(section, files)) or NOTHING
+    of_scripts = [(folder / name, write) for name, write in SCRIPTS.items()]
+    parts = [_titled(file, write(read_json(file))) for file, write in of_scripts if file.exists()]
+    return "\n".join([*parts, *map(section, files)]) or NOTHING
+
+
+def precision(content: dict[str, Any]) -> str:
+    """AP of each seed, and what was computed in float32 and in bfloat16."""
+    rows = []
+    for title, seeds in content["AP"].items():
+        values = [seeds[seed] for seed in sorted(seeds, key=int)]
+        rows.append(
+            [title, f"{statistics.mean(values):.1f}", ", ".join(f"{v:.1f}" for v in values)]
+        )
+    text = (
+        "AP on the 500 generated validation images, mean and seeds, of `python "
+        f"benchmarks/precision.py` ({_versions(content)}): the detectors of the demo, 1,000 "
+        "iterations; the teacher was trained in float32."
+    )
+    return f"{_wrapped(text)}\n\n{_table(['', 'AP', 'seeds'], rows)}"
+
+
+def int8_teacher(content: dict[str, Any]) -> str:
+    """Times and differences of a teacher's pass."""
+    runs = content["runs"]
+    floor = next(iter(runs.values()))["seconds"]["median"]
+    rows = [
+        [
+            name,
+            f"{run['seconds']['median'] / floor:.2f}",
+            *(f"{100 * run['difference'][part]:.1f} %" for part in ("logits", "distributions")),
+        ]
+        for name, run in runs.items()
+    ]
+    text = (
+        "The pass of a teacher, GFL with a ResNet-101, in `python benchmarks/int8_teacher.py` "
+        f"({content['commit'][:10]}, {_versions(content)}, {content['machine']['cpu']}, threads: "
+        f"{content['threads']}): time, and mean absolute difference from float32."
+    )
+    header = ["", "time", "class logits", "box distributions"]
+    return f"{_wrapped(text)}\n\n{_table(header, rows)}"
+
+
+def scaling(content: dict[str, Any]) -> str:
+    """The figure."""
+    base = content["base"]
+    text = (
+        f"What the methods cost in `python benchmarks/scaling.py` ({content['commit'][:10]}, "
+        f"{_versions(content)}, {content['machine']['cpu']}, threads: {content['threads']}), when "
+        f"one number varies and the others are {base['images']} image of {base['side']} x "
+        f"{base['side']} with {base['boxes']} boxes and {base['classes']} classes:"
+    )
+    return f"{_wrapped(text)}\n\n![cost against pixels, images, boxes, classes](images/scaling.png)"
+
+
+SCRIPTS = {
+    "precision.json": precision,
+    "int8_teacher.json": int8_teacher,
+    "scaling.json": scaling,
+}
+"""{file: what writes its section}."""
+
+
+def _titled(file: Path, text: str) -> str:
+    return f"### {file.name}\n\n{text}\n"
+
+
+def _versions(content: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in content["versions"].items())
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    return tabulate(rows, header, tablefmt=PAGE, disable_numparse=True)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 130, break_long_words=False, break_on_hyphens=False)
 
 
 def section(file: Path) -> str:

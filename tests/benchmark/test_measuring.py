@@ -187,3 +187,32 @@ def test_pages_are_written_with_the_newest_folder_first(results, tmp_path, monke
     assert headings == ["2026-03-04_x/gfl.json", "2026-01-02_x/gfl.json"]
     assert re.search(r"^\| student +\| +\S+ ms \|", text, re.MULTILINE) and "old" not in text
     assert text.startswith("above\n") and text.endswith("below\n")
+
+
+def test_results_of_the_scripts_stand_first_each_with_its_command(tmp_path):
+    versions = {"torch": "2.12", "detectron2": "0.5"}
+    about = {"versions": versions, "commit": 40 * "a", "machine": {"cpu": "a CPU"}, "threads": 2}
+    runs = {
+        name: {
+            "seconds": {"median": seconds},
+            "difference": {"logits": 0.0125, "distributions": 0.5},
+        }
+        for name, seconds in (("float32", 0.5), ("int8", 1.0))
+    }
+    contents = {
+        "precision.json": {"versions": versions, "AP": {"student": {"2": 20.0, "1": 21.0}}},
+        "int8_teacher.json": {**about, "runs": runs},
+        "scaling.json": {
+            **about,
+            "base": {"images": 1, "side": 320, "boxes": 7, "classes": 80},
+        },
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    text = performance_pages.sections(tmp_path)
+    assert re.findall(r"^### (.*)$", text, re.MULTILINE) == list(contents)
+    assert re.search(r"^\| student +\| 20.5 +\| 21.0, 20.0 +\|$", text, re.MULTILINE)
+    assert re.search(r"^\| int8 +\| 2.00 +\| 1.2 % +\| 50.0 % +\|$", text, re.MULTILINE)
+    words = " ".join(text.split())
+    for name in contents:
+        assert f"`python benchmarks/{name[:-5]}.py`" in words
