@@ -8,7 +8,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from dense_kd import FGD, DistillationError
-from dense_kd.methods.fgd import ContextBlock, attention, focal_losses, object_masks
+from dense_kd.methods.fgd import ContextBlock, attention, focal_losses, masks_of_levels
 from helpers.builders import assert_close, batch, golden, golden_config, instances, tiny_fcos
 from helpers.feature_cases import adapted, distill, feature_pass, feature_step
 
@@ -52,6 +52,18 @@ class Reference:
     def losses(self) -> dict[str, Tensor]:
         passes = [feature_pass([x], self.sizes) for x in (self.student, self.teacher)]
         return self.method(*passes, feature_step(self.truth))
+
+
+def object_masks(truth, sizes, feature, stride=None) -> tuple[Tensor, Tensor]:
+    """Foreground and background of a single level, (N, Hl, Wl) both."""
+    masks = masks_of_levels(truth, sizes, [feature], None if stride is None else [stride])
+    return tuple(mask.view(-1, *feature.shape[-2:]) for mask in masks)
+
+
+def attention_of(feature: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """(N, Hl, Wl) and (N, C), of a map."""
+    cells, channels = attention([[feature]], temperature)
+    return cells[0].view(-1, *feature.shape[-2:]), channels[0, 0]
 
 
 def state_of(data: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -152,7 +164,7 @@ def test_masks_without_boxes_without_background_and_with_boxes_outside_the_image
 
 def test_attention_worked_by_hand():
     feature = torch.tensor([[[[1.0, -3.0]], [[0.0, 1.0]]]])  # (1, 2, 1, 2)
-    cells, channels = attention(feature, temperature=0.5)
+    cells, channels = attention_of(feature, 0.5)
     # Cells: means 0.5 and 2 over channels; channels: means 2 and 0.5 over cells.
     assert cells.flatten().tolist() == pytest.approx(
         (2 * torch.tensor([1.0, 4.0]).softmax(0)).tolist()
@@ -171,7 +183,7 @@ def test_the_student_attends_only_in_the_attention_loss():
     foreground, background = torch.rand(2, 2, 5, 6, generator=generator)
     terms = focal_losses(student, teacher, foreground, background, 0.5)
     gradient = torch.autograd.grad(terms["loss_fg"], student, retain_graph=True)[0]
-    cells, channels = (a.detach() for a in attention(teacher, 0.5))
+    cells, channels = (a.detach() for a in attention_of(teacher, 0.5))
     weight = (foreground * cells)[:, None] * channels[:, :, None, None]
     torch.testing.assert_close(gradient, (weight * (student - teacher)).detach())  # 2 / N = 1
     sum(terms.values()).backward()

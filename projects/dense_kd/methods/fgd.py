@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from ..options import check_choices, check_positive, check_weights
 from ..outputs import DensePass
 from .base import KDMethod, Needs, Step
 from .base.adapters import comparable_features, pyramid_adapters, pyramid_channels
-from .base.attention import attention_weights
+from .base.levels import Levels, Places, joined, listed
 from .base.objects import stacked_boxes
 
 BOX_SCALES = ("image_size", "stride")
@@ -30,7 +31,7 @@ class FGD(KDMethod):
 
         S(F) = H W softmax_{h,w}(mean_c |F| / T),      C(F) = C softmax_c(mean_{h,w} |F| / T)
 
-    and with the masks of :func:`object_masks`, on each level, the losses are
+    and with the masks of :func:`masks_of_levels`, on each level, the losses are
 
         loss_fg        = fg_weight        * 1/N sum M_fg S(t) C(t) (s - t)^2
         loss_bg        = bg_weight        * 1/N sum M_bg S(t) C(t) (s - t)^2
@@ -124,25 +125,23 @@ class FGD(KDMethod):
             "loss_relation": self.relation_weight,
         }
         weights = {term: weight for term, weight in weights.items() if weight > 0}
-        features = list(comparable_features(student, teacher, self.adapters))
+        ours, theirs = map(list, zip(*comparable_features(student, teacher, self.adapters)))
         scales = student.strides if self.box_scale == "stride" else None
-        maps = [ours for ours, _ in features]
-        foregrounds, backgrounds = masks_of_levels(
-            step.ground_truth, student.image_sizes, maps, scales
-        )
-        levels = [
-            focal_losses(ours, theirs, foreground, background, self.temperature)
-            for (ours, theirs), foreground, background in zip(features, foregrounds, backgrounds)
-        ]
+        masks = masks_of_levels(step.ground_truth, student.image_sizes, ours, scales)
+        losses = focal_losses(ours, theirs, *masks, self.temperature)
         if self.relation_weight > 0:
-            contexts = zip(self.student_context, self.teacher_context)
-            for terms, (ours, theirs), (block, teacher_block) in zip(levels, features, contexts):
-                relation = F.mse_loss(block(ours), teacher_block(theirs), reduction="sum")
-                terms["loss_relation"] = relation / len(ours)
-        return {
-            term: weight * torch.stack([terms[term] for terms in levels]).sum()
-            for term, weight in weights.items()
-        }
+            losses["loss_relation"] = self._relation(ours, theirs)
+        return {term: weight * losses[term] for term, weight in weights.items()}
+
+    def _relation(self, ours: list[Tensor], theirs: list[Tensor]) -> Tensor:
+        """1/N sum (R_s(s) - R_t(t))^2, where R adds the same to all cells of a level."""
+        blocks = [*self.student_context, *self.teacher_context]
+        added, of_teacher = contexts(blocks, ours + theirs).chunk(2)  # (L, N, C, 1, 1) both
+        errors = [
+            F.mse_loss(s + offset, t, reduction="sum")
+            for s, t, offset in zip(ours, theirs, added - of_teacher)
+        ]
+        return torch.stack(errors).sum() / len(ours[0])
 
 
 class ContextBlock(nn.Module):
@@ -173,62 +172,96 @@ class ContextBlock(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         """(N, C, Hl, Wl) of (N, C, Hl, Wl)."""
-        attention = self.attention(feature).flatten(2).softmax(dim=2)  # (N, 1, Hl*Wl)
-        context = feature.flatten(2) @ attention.transpose(1, 2)  # (N, C, 1)
-        return feature + self.transform(context[..., None])
+        return feature + contexts([self], [feature])[0]
+
+
+def contexts(blocks: Sequence[ContextBlock], features: Sequence[Tensor]) -> Tensor:
+    """What context blocks add to all cells of a map, each block to its own.
+
+    Args:
+        blocks: B of them, equally wide.
+        features: B x (N, C, H, W).
+
+    Returns:
+        (B, N, C, 1, 1)
+    """
+    logits = [block.attention(x) for block, x in zip(blocks, features)]  # (N, 1, H, W) each
+    weights = [x.flatten(2).softmax(dim=2) for x in logits]  # (N, 1, H*W) each
+    attended = torch.stack([x.flatten(2) @ w.mT for x, w in zip(features, weights)])[..., 0]
+    # What follows is small, so that all blocks take as long as one.
+    first, norm, _, last = zip(*(block.transform for block in blocks))
+    hidden = _each(first, attended)  # (B, N, C')
+    hidden = F.layer_norm(hidden, hidden.shape[2:], eps=norm[0].eps)
+    scale, offset = (
+        torch.stack([getattr(layer, name).view(1, -1) for layer in norm])
+        for name in ("weight", "bias")
+    )
+    added = _each(last, torch.addcmul(offset, hidden, scale).relu())  # (B, N, C)
+    return added[..., None, None]
+
+
+def _each(layers: Sequence[nn.Conv2d], inputs: Tensor) -> Tensor:
+    """(B, N, D) of (B, N, C): each of B convolutions of one cell, on inputs of its own."""
+    weight = torch.stack([layer.weight.flatten(1) for layer in layers])  # (B, D, C)
+    bias = torch.stack([cast(Tensor, layer.bias) for layer in layers])[:, None]  # (B, 1, D)
+    return torch.baddbmm(bias, inputs, weight.transpose(1, 2))
 
 
 def focal_losses(
-    student: Tensor, teacher: Tensor, foreground: Tensor, background: Tensor, temperature: float
+    student: Levels,
+    teacher: Levels,
+    foreground: Levels,
+    background: Levels,
+    temperature: float,
 ) -> dict[str, Tensor]:
-    """``loss_fg``, ``loss_bg`` and ``loss_attention`` of one level, without their weights.
+    """``loss_fg``, ``loss_bg`` and ``loss_attention``, sums over levels without their weights.
 
     Args:
-        student, teacher: (N, C, Hl, Wl); no gradient goes to the teacher's.
-        foreground, background: (N, Hl, Wl), of :func:`object_masks`.
+        student, teacher: L x (N, C, Hl, Wl); no gradient goes to the teacher's.
+        foreground, background: L x (N, Hl, Wl) or (N, P), of :func:`masks_of_levels`.
         temperature: of the attention.
     """
-    cells, channels = attention(student, temperature)
-    with torch.no_grad():
-        teacher_cells, teacher_channels = attention(teacher, temperature)
+    ours, theirs = listed(student), [level.detach() for level in listed(teacher)]
+    (cells, teacher_cells), (channels, teacher_channels) = attention([ours, theirs], temperature)
     # Both masks weigh cells alone, so the channels are summed once for both.
-    squares = F.mse_loss(student, teacher.detach(), reduction="none")  # (N, C, Hl, Wl)
-    attended = teacher_cells * torch.einsum("nchw,nc->nhw", squares, teacher_channels)
+    summed = [
+        weight[:, None] @ F.mse_loss(s, t, reduction="none").flatten(2)
+        for weight, s, t in zip(teacher_channels, ours, theirs)
+    ]  # L x (N, 1, Hl*Wl)
+    attended = teacher_cells * torch.cat(summed, dim=2)[:, 0]  # (N, P)
     difference = F.l1_loss(channels, teacher_channels, reduction="sum")
-    difference = difference + F.l1_loss(cells, teacher_cells, reduction="sum")
     losses = {
-        "loss_fg": (foreground * attended).sum(),
-        "loss_bg": (background * attended).sum(),
-        "loss_attention": difference,
+        "loss_fg": (joined(foreground) * attended).sum(),
+        "loss_bg": (joined(background) * attended).sum(),
+        "loss_attention": difference + F.l1_loss(cells, teacher_cells, reduction="sum"),
     }
-    return {term: loss / len(student) for term, loss in losses.items()}
+    return {term: loss / len(ours[0]) for term, loss in losses.items()}
 
 
-def attention(feature: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """How much a feature attends to its cells and to its channels, see :class:`FGD`.
+def attention(pyramids: Sequence[list[Tensor]], temperature: float) -> tuple[Tensor, Tensor]:
+    """How much features attend to their cells and to their channels, see :class:`FGD`.
 
     Args:
-        feature: (N, C, Hl, Wl).
+        pyramids: S x L x (N, C, Hl, Wl).
         temperature: the lower, the more the largest stand out.
 
     Returns:
-        (N, Hl, Wl) with the mean 1 over cells, and (N, C) with the mean 1 over channels.
+        (S, N, P) with the mean 1 over the cells of a level, and (S, L, N, C) with the mean 1 over
+        channels.
     """
-    magnitude = feature.abs()
-    cells, channels = magnitude.mean(dim=1), magnitude.mean(dim=(2, 3))
-    return attention_weights(cells, temperature), attention_weights(channels, temperature)
+    means = [[_means(level.abs()) for level in pyramid] for pyramid in pyramids]
+    cells = torch.stack([joined([m for m, _ in levels]) for levels in means]) / temperature
+    channels = torch.stack([torch.stack([m for _, m in levels]) for levels in means]) / temperature
+    places = Places(pyramids[0], dim=2)
+    return (
+        places.softmax(cells) * places.spread(places.counts),
+        channels.softmax(dim=-1) * channels.shape[-1],
+    )
 
 
-def object_masks(
-    ground_truth: list[Instances],
-    image_sizes: list[tuple[int, int]],
-    feature: Tensor,
-    stride: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """:func:`masks_of_levels` of a single level: foreground and background, (N, Hl, Wl) each."""
-    strides = None if stride is None else [stride]
-    (foreground,), (background,) = masks_of_levels(ground_truth, image_sizes, [feature], strides)
-    return foreground, background
+def _means(magnitudes: Tensor) -> tuple[Tensor, Tensor]:
+    """Of (N, C, H, W) over the channels, (N, H, W), and over the cells, (N, C)."""
+    return magnitudes.mean(dim=1), magnitudes.mean(dim=(2, 3))
 
 
 @torch.no_grad()
@@ -237,7 +270,7 @@ def masks_of_levels(
     image_sizes: list[tuple[int, int]],
     features: list[Tensor],
     strides: list[int] | None = None,
-) -> tuple[list[Tensor], list[Tensor]]:
+) -> tuple[Tensor, Tensor]:
     """The weights of the cells on objects, and of those on none.
 
     A box covers the cells from the floor of its low to the ceiling of its high sides, both
@@ -252,8 +285,8 @@ def masks_of_levels(
             map over that of their image.
 
     Returns:
-        foreground and background, L x (N, Hl, Wl) each, float32. A box that reaches out of the map
-        keeps the weight of its whole.
+        foreground and background, (N, P) both, float32. A box that reaches out of the map keeps
+        the weight of its whole.
     """
     check_equal_lengths(ground_truth=ground_truth, image_sizes=image_sizes)
     device = features[0].device
@@ -266,24 +299,32 @@ def masks_of_levels(
         boxes = of_images * _sides(sizes, device)[:, None, None]  # (L, N, G, 4)
     else:
         boxes = torch.stack([boxes / stride for stride in strides])
-    (x1, y1), (x2, y2) = boxes[..., :2].floor().unbind(-1), boxes[..., 2:].ceil().unbind(-1)
-    weights = 1 / ((x2 - x1 + 1) * (y2 - y1 + 1))  # (L, N, G)
-    foregrounds = []
-    for level, (height, width) in enumerate(sizes):
-        rows, columns = (torch.arange(size, device=device) for size in (height, width))
-        first_row, last_row, first, last, weight = (
-            x[level, ..., None] for x in (y1, y2, x1, x2, weights)
-        )  # (N, G, 1)
-        in_columns = ((columns >= first) & (columns <= last)) * weight  # (N, G, Wl)
-        in_rows = (rows >= first_row) & (rows <= last_row)  # (N, G, Hl)
-        on_box = in_rows[..., None] * in_columns[:, :, None]  # (N, G, Hl, Wl)
-        foregrounds.append(on_box.amax(dim=1) if on_box.numel() else on_box.sum(dim=1))
-    backgrounds = []
-    for foreground in foregrounds:
-        background = (foreground == 0).float()
-        count = background.sum(dim=(1, 2), keepdim=True).clamp(min=1)
-        backgrounds.append(background / count)
-    return foregrounds, backgrounds
+    low, high = boxes[..., :2].floor(), boxes[..., 2:].ceil()  # (L, N, G, 2) both
+    weights = 1 / (high - low + 1).prod(dim=-1, keepdim=True)  # (L, N, G, 1)
+    heights, widths = zip(*sizes)
+    in_columns = _covered(low[..., :1], high[..., :1], widths)  # L x (N, G, Wl)
+    in_rows = _covered(low[..., 1:], high[..., 1:], heights)  # L x (N, G, Hl)
+    levels = []
+    for rows, columns, weight in zip(in_rows, in_columns, weights):
+        on_box = rows[..., None] * (columns * weight)[:, :, None]  # (N, G, Hl, Wl)
+        levels.append(on_box.amax(dim=1) if on_box.numel() else on_box.sum(dim=1))
+    places = Places(levels)
+    foreground = joined(levels)  # (N, P)
+    background = (foreground == 0).float()
+    counts = places.spread(places.sums(background))
+    return foreground, background / counts.clamp(min=1)
+
+
+def _covered(first: Tensor, last: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
+    """L x (N, G, Sl) bool: which of the Sl rows or columns of a level are from ``first`` to
+    ``last``, (L, N, G, 1) both."""
+    steps = torch.arange(max(sizes), device=first.device)
+    numbers = torch.cat([steps[:size] for size in sizes])
+    first, last = (
+        torch.cat([x.expand(-1, -1, size) for x, size in zip(bound, sizes)], dim=-1)
+        for bound in (first, last)
+    )  # (N, G, sum of sizes)
+    return ((numbers >= first) & (numbers <= last)).split([*sizes], dim=-1)
 
 
 def _sides(sizes: Sequence[tuple[int, int]], device: torch.device) -> Tensor:

@@ -36,7 +36,7 @@ from dense_kd import (
 from dense_kd.benchmark.memory import peak_of_tensors
 from dense_kd.methods.base import objects
 from dense_kd.methods.base.kd_method import Step
-from dense_kd.methods.fgd import object_masks
+from dense_kd.methods.fgd import masks_of_levels
 from dense_kd.methods.imitation import masks
 from dense_kd.methods.ld import valuable_region
 from dense_kd.methods.pgd.weighting import FOREGROUNDS
@@ -281,8 +281,7 @@ def ld_inside(dense: DensePass, truth: Instances) -> None:
 
 
 def fgd(dense: DensePass, truth: Instances) -> None:
-    for feature in dense.features:
-        object_masks([truth], dense.image_sizes[:1], feature)
+    masks_of_levels([truth], dense.image_sizes[:1], dense.features)
 
 
 def fgfi(dense: DensePass, truth: Instances) -> None:

@@ -49,6 +49,15 @@ def points_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def points_in_any_box(points: Tensor, gt_boxes: Tensor) -> Tensor:
+    """(..., P) bool: whether points (P, 2) are strictly within one of the boxes (..., M, 4)."""
+    shape = (*gt_boxes.shape[:-2], len(points))
+    inside = torch.zeros(shape, dtype=torch.bool, device=points.device)
+    for boxes in box_chunks(gt_boxes, inside.numel()):
+        inside |= points_in_boxes(points, boxes).any(dim=-2)
+    return inside
+
+
 def inside_any_box(priors: list[Tensor], gt_boxes: Tensor) -> Tensor:
     """(..., R) bool: priors whose centre is in a box.
 
@@ -56,9 +65,4 @@ def inside_any_box(priors: list[Tensor], gt_boxes: Tensor) -> Tensor:
         priors: L x (Hl*Wl*A, 4).
         gt_boxes: (..., M, 4), may be empty.
     """
-    centers = box_centers(torch.cat(priors))  # (R, 2)
-    shape = (*gt_boxes.shape[:-2], len(centers))
-    inside = torch.zeros(shape, dtype=torch.bool, device=centers.device)
-    for boxes in box_chunks(gt_boxes, inside.numel()):
-        inside |= points_in_boxes(centers, boxes).any(dim=-2)
-    return inside
+    return points_in_any_box(box_centers(torch.cat(priors)), gt_boxes)

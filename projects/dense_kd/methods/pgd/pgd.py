@@ -27,6 +27,7 @@ from ...outputs import DensePass
 from ..base import KDMethod, Needs, Step
 from ..base.batch_size import growth_warning
 from ..base.class_maps import ClassMap
+from ..base.levels import Places
 from ..base.objects import stacked_boxes
 from .released import (
     are_points,
@@ -268,11 +269,8 @@ class PGD(KDMethod):
         masks = self.masks(teacher, step.ground_truth)
         normalize = released_normalization if self.compat == "released" else normalize_per_image
         cls_share, background_share, bbox_share = normalize(*masks)  # (N, P) each
-        # lambda, at each of the P locations
-        scale = torch.cat([
-            torch.full((level[0].numel(),), 1 + self.level_step * number, device=level.device)
-            for number, level in enumerate(masks.cls)
-        ])  # fmt: skip
+        numbers = torch.arange(len(masks.cls), device=cls_share.device)
+        scale = Places(masks.cls).spread(1 + self.level_step * numbers)  # (P,), lambda
         shares = (scale * cls_share, scale * background_share)
         losses = {}
         for branch in self.branches:
@@ -324,8 +322,8 @@ class PGD(KDMethod):
             )
             weights = foreground_weights(  # (2, N, P)
                 points,
-                torch.cat(teacher.logits, dim=1).float().sigmoid(),
-                teacher.all_boxes.float(),
+                torch.cat([*teacher.logits], dim=1).sigmoid_(),  # not to be kept, as all_logits is
+                teacher.all_boxes,
                 gt_boxes * (classes >= 0)[..., None],  # without area, they give none
                 classes.clamp(min=0),
                 iou_exponent=self.iou_exponents,
@@ -347,8 +345,8 @@ class PGD(KDMethod):
         priors = torch.cat(teacher.cells)
         points = box_centers(priors)
         transposed = are_points(teacher)
-        scores = torch.cat(teacher.logits, dim=1).float().sigmoid()
-        boxes = torch.cat(released_boxes(teacher), dim=1).float()
+        scores = torch.cat([*teacher.logits], dim=1).sigmoid_()
+        boxes = torch.cat(released_boxes(teacher), dim=1)
         weights, backgrounds = [], []
         for n, truth in enumerate(ground_truth):
             # Points are also looked at in the padding.

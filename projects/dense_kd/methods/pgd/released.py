@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ...detectors.assignment.locations import box_centers
 from ...outputs import DensePass
+from ..base.levels import Levels
 from ..base.objects import points_in_boxes
-from .terms import Levels, counted
+from .terms import counted
 from .weighting import (
     background_mask,
     best_locations,

@@ -6,17 +6,12 @@ levels.
 
 from __future__ import annotations
 
-from typing import Union
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...losses import rows_of_sum
-from ..base.attention import attention_weights
-
-Levels = Union[Tensor, list[Tensor]]
-"""Maps of L levels, or the one of a single level."""
+from ..base.levels import Levels, Places, joined, listed
 
 
 def channel_attention(feature: Tensor, temperature: float) -> Tensor:
@@ -41,29 +36,29 @@ def cls_terms(
     Returns:
         foreground, background and attention term; scalars.
     """
-    sizes = [level[0, 0].numel() for level in _listed(feature)]
-    ours, theirs = _joined(feature, 2), _joined(teacher_feature, 2)  # (N, C, P)
-    channel, spatial = _attention(ours, temperature, sizes)
-    teacher_channel, teacher_spatial = _attention(theirs, temperature, sizes)
+    places = Places(feature, dim=2)
+    ours, theirs = joined(feature, 2), joined(teacher_feature, 2)  # (N, C, P)
+    (channel, magnitude), (teacher_channel, teacher_magnitude) = (
+        _channel_attention(x, temperature) for x in (ours, theirs)
+    )
+    spatial, teacher_spatial = places.softmax(torch.stack((magnitude, teacher_magnitude)))
     num_images, width = ours.shape[:2]
+    cells = places.spread(places.counts)  # (P,), HW
     squares = F.mse_loss(ours, theirs, reduction="none")  # (N, C, P)
-    distance = width * teacher_spatial * (teacher_channel * squares).sum(dim=1)  # (N, P)
+    distance = width * cells * teacher_spatial * (teacher_channel * squares).sum(dim=1)  # (N, P)
     of_channels = F.l1_loss(channel, teacher_channel, reduction="none").sum(dim=1)  # (N, P)
-    of_channels = torch.stack([level.mean() for level in of_channels.split(sizes, dim=1)]).sum()
-    of_cells = F.l1_loss(spatial, teacher_spatial, reduction="sum") / num_images
+    of_cells = F.l1_loss(spatial, teacher_spatial, reduction="none")  # (N, P)
     return (
-        (_joined(foreground) * distance).sum() / num_images,
-        (_joined(background) * distance).sum() / num_images,
-        width * of_channels + of_cells,
+        (joined(foreground) * distance).sum() / num_images,
+        (joined(background) * distance).sum() / num_images,
+        (width / cells * of_channels + cells * of_cells).sum() / num_images,
     )
 
 
-def _attention(feature: Tensor, temperature: float, sizes: list[int]) -> tuple[Tensor, Tensor]:
-    """A / C, (N, C, P), and P, (N, P)."""
+def _channel_attention(feature: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """A / C, (N, C, P), and what P is the softmax of, (N, P)."""
     magnitude = feature.abs().div_(temperature)
-    levels = magnitude.mean(dim=1).split(sizes, dim=1)
-    spatial = torch.cat([attention_weights(level, 1.0) for level in levels], dim=1)
-    return magnitude.softmax(dim=1), spatial
+    return magnitude.softmax(dim=1), magnitude.mean(dim=1)
 
 
 def bbox_terms(
@@ -80,13 +75,13 @@ def bbox_terms(
     Returns:
         feature and attention term; scalars, with a graph also where the mask is 0.
     """
-    mask, share = _joined(mask), _joined(share)
-    sizes = [level[0, 0].numel() for level in _listed(feature)]
-    rows = [rows_of_sum(level != 0) for level in mask.split(sizes, dim=1)]
+    mask, share = joined(mask), joined(share)
+    sizes = [level[0, 0].numel() for level in listed(feature)]
+    rows = [rows_of_sum(level) for level in (mask != 0).split(sizes, dim=1)]
 
     def of_cells(levels: Levels) -> Tensor:
         """(..., C) of the cells that count, in the order of the levels."""
-        by_cell = (level.flatten(2).transpose(1, 2) for level in _listed(levels))  # (N, Hl*Wl, C)
+        by_cell = (level.flatten(2).transpose(1, 2) for level in listed(levels))  # (N, Hl*Wl, C)
         return torch.cat([level[index] for level, index in zip(by_cell, rows)], dim=-2)
 
     def of_masks(masks: Tensor) -> Tensor:
@@ -125,18 +120,7 @@ def counted(*masks: Levels) -> tuple[Tensor, Tensor, Tensor]:
     Args:
         masks: n times L x (N, Hl, Wl).
     """
-    sizes = [level[0].numel() for level in _listed(masks[0])]
-    joined = torch.stack([_joined(levels) for levels in masks])
-    cells = (joined != 0).to(joined)
-    levels = cells.split(sizes, dim=2)
-    counts = [level.sum(dim=2, keepdim=True).expand_as(level) for level in levels]
-    return joined, cells, torch.cat(counts, dim=2)
-
-
-def _listed(levels: Levels) -> list[Tensor]:
-    return [levels] if isinstance(levels, Tensor) else levels
-
-
-def _joined(levels: Levels, dim: int = 1) -> Tensor:
-    """(..., P) of L x (..., Hl, Wl), whose map begins at ``dim``."""
-    return torch.cat([level.flatten(dim) for level in _listed(levels)], dim=dim)
+    places = Places(masks[0])
+    stacked = torch.stack([joined(levels) for levels in masks])
+    cells = (stacked != 0).to(stacked)
+    return stacked, cells, places.spread(places.sums(cells))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...detectors.assignment.locations import box_centers
 from ...losses import elementwise_iou
-from ..base.objects import box_chunks, chunks, points_in_boxes
+from ..base.objects import chunks, points_in_any_box, points_in_boxes
 
 FOREGROUNDS = ("box", "box_gaussian", "center", "quality", "topk", "kde", "ours")
 """Masks of Table 5, see :func:`foreground_weights`."""
@@ -139,14 +139,9 @@ def prediction_quality(
     return torch.stack([score.pow(1 - xi) * iou.pow(xi) for xi in iou_exponent])
 
 
-@torch.no_grad()
 def background_mask(points: Tensor, gt_boxes: Tensor) -> Tensor:
     """(..., P) bool: locations (P, 2) that are in none of the boxes (..., M, 4)."""
-    shape = (*gt_boxes.shape[:-2], len(points))
-    background = torch.ones(shape, dtype=torch.bool, device=points.device)
-    for boxes in box_chunks(gt_boxes, background.numel()):
-        background &= ~points_in_boxes(points, boxes).any(dim=-2)
-    return background
+    return ~points_in_any_box(points, gt_boxes)
 
 
 def best_locations(quality: Tensor, topk: int) -> tuple[Tensor, Tensor]:
