@@ -155,6 +155,7 @@ class Teacher:
         taps: Mapping[str, list[Tensor]],
         depth: int | Mapping[str, int],
         image_sizes: list[tuple[int, int]],
+        priors: list[Tensor] | None = None,
     ) -> DensePass:
         """Predict from tower features with the frozen head; gradients reach ``taps``.
 
@@ -163,9 +164,11 @@ class Teacher:
             taps: {"cls": L x (N, C, Hl, Wl), "bbox": the same}.
             depth: of the taps, see ``TowerHead.resume``.
             image_sizes: N x (height, width).
+            priors: of a pass with these features, which are made anew otherwise.
         """
         with self._autocast(features[0].device):
-            return self.model.dense_pass(features, self.model.head.resume(taps, depth), image_sizes)
+            outputs = self.model.head.resume(taps, depth)
+            return self.model.dense_pass(features, outputs, image_sizes, priors)
 
     @torch.no_grad()
     def assign(self, dense: DensePass, ground_truth: list[Instances], num_classes: int) -> Targets:

@@ -105,7 +105,7 @@ def test_a_channel_worked_by_hand():
     student = torch.tensor([1.0, 2.0, 3.0]).view(1, 1, 1, 3)
     teacher = torch.tensor([0.0, 8.0, 4.0]).view(1, 1, 1, 3)
     # -1 0 1 and -1 1 0: squares 0, 1, 1.
-    assert standardized(teacher).flatten().tolist() == pytest.approx([-1, 1, 0], abs=1e-5)
+    assert standardized([teacher])[0].flatten().tolist() == pytest.approx([-1, 1, 0], abs=1e-5)
     assert correlation_loss(student, teacher).item() == pytest.approx(1 / 3, abs=1e-5)
     assert loss_of([student], [teacher], weight=9.0).item() == pytest.approx(3, abs=1e-4)
     assert correlation_loss(student, -student).item() == pytest.approx(4 / 3, abs=1e-5)

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..detectors.assignment.locations import on_images
 from ..detectors.base.dense import DenseDetector, mean_over_processes
 from ..detectors.base.heads import BRANCHES, PRE_RELU
-from ..lengths import zip_equal
+from ..lengths import check_equal_lengths
 from ..losses import (
     elementwise_giou,
     elementwise_iou,
@@ -211,7 +212,8 @@ class CrossKD(KDMethod):
             valid = targets.valid  # (N, R)
         else:
             targets = step.assign()
-            valid = _in_image(teacher)  # (N, R)
+            # Predictions of the cells that are not all padding.
+            valid = on_images(teacher.priors, teacher.image_sizes, 1)  # (N, R)
         normalizer = self._normalizer(targets, valid)
         losses = {}
         if self.cls_weight > 0:
@@ -244,21 +246,21 @@ class CrossKD(KDMethod):
             resume: ``Teacher.resume``.
         """
         taps = {}
-        for branch in BRANCHES:
-            tap = self.tap_names[branch]
-            taps[branch] = [
-                self._cross_feature(branch, ours.float(), theirs.float())
-                for ours, theirs in zip_equal(student=student.taps[tap], teacher=teacher.taps[tap])
-            ]
-        return resume(teacher.features, taps, self.depth, teacher.image_sizes)
+        for branch, tap in self.tap_names.items():
+            check_equal_lengths(student=student.taps[tap], teacher=teacher.taps[tap])
+            ours, theirs = ([x.float() for x in dense.taps[tap]] for dense in (student, teacher))
+            taps[branch] = self._cross_features(branch, ours, theirs)
+        return resume(teacher.features, taps, self.depth, teacher.image_sizes, teacher.priors)
 
-    def _cross_feature(self, branch: str, feature: Tensor, teacher_feature: Tensor) -> Tensor:
-        """(N, C, Hl, Wl), what the next block of the teacher's tower gets."""
+    def _cross_features(
+        self, branch: str, features: list[Tensor], teacher_features: list[Tensor]
+    ) -> list[Tensor]:
+        """L x (N, C, Hl, Wl), what the next block of the teacher's tower gets."""
         if branch in self.adapters:
-            feature = self.adapters[branch](feature)
+            features = [self.adapters[branch](feature) for feature in features]
         if self.align:
-            feature = align_statistics(feature, teacher_feature)
-        return feature.relu() if self.depth[branch] > 0 else feature
+            features = align_statistics(features, teacher_features)
+        return [x.relu() for x in features] if self.depth[branch] > 0 else features
 
     def _normalizer(self, targets: Targets, valid: Tensor) -> Tensor:
         if self.normalize == "positives":
@@ -293,17 +295,22 @@ class CrossKD(KDMethod):
         return (weight * distance).sum() / normalizer
 
 
-def align_statistics(feature: Tensor, reference: Tensor, eps: float = 1e-6) -> Tensor:
-    """``feature`` with mean and standard deviation of ``reference``, per channel.
+def align_statistics(
+    features: list[Tensor], references: list[Tensor], eps: float = 1e-6
+) -> list[Tensor]:
+    """``features`` with mean and standard deviation of ``references``, per channel of each.
 
-    Gradient goes through the statistics of ``feature``, and not to ``reference``.
+    Gradient goes through the statistics of ``features``, and not to ``references``.
 
     Args:
-        feature, reference: (N, C, Hl, Wl); the statistics are over N, Hl and Wl.
-        eps: added to the standard deviation of ``feature``.
+        features, references: (N, C, Hl, Wl) each; the statistics are over N, Hl and Wl.
+        eps: added to the standard deviations of ``features``.
     """
-    std, mean = channel_statistics(reference.detach())
-    return torch.addcmul(mean, standardized(feature, eps), std)
+    aligned = []
+    for feature, reference in zip(standardized(features, eps), references):
+        std, mean = channel_statistics(reference.detach())
+        aligned.append(torch.addcmul(mean, feature, std))
+    return aligned
 
 
 def _depth_per_branch(depth: int | Mapping[str, int]) -> dict[str, int]:
@@ -323,17 +330,3 @@ def _same_priors(student: DenseDetector, teacher: DenseDetector) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _in_image(dense: DensePass) -> Tensor:
-    """(N, R) bool: predictions of the cells that are not all padding."""
-    levels = []
-    for feature, stride in zip(dense.features, dense.strides):
-        rows, columns = (
-            torch.arange(cells, device=feature.device) * stride for cells in feature.shape[-2:]
-        )
-        inside = [  # N x (Hl, Wl)
-            (rows < height)[:, None] & (columns < width) for height, width in dense.image_sizes
-        ]
-        levels.append(torch.stack(inside).flatten(1).repeat_interleave(dense.num_anchors, dim=1))
-    return torch.cat(levels, dim=1)

@@ -16,6 +16,7 @@ from ..options import check_choices, check_positive, check_unused, is_list
 from ..outputs import DensePass, Tap
 from .base import KDMethod, Needs, Step
 from .base.adapters import comparable_maps, tower_adapters
+from .base.levels import Levels, listed
 from .base.statistics import standardized
 
 RESIZED = ("student", "teacher")
@@ -56,7 +57,7 @@ class PKD(KDMethod):
     that are averaged over processes the split of a batch matters. A channel of the student that is
     constant but for rounding is divided by 1e-6, so its rounding is amplified.
 
-    In a training step the tensors of the loss take, at their peak, 1.5 times the memory of the maps
+    In a training step the tensors of the loss take, at their peak, 1.8 times the memory of the maps
     that are compared (both pyramids, or the features of both at the taps, float32; gradients
     included).
     """
@@ -121,11 +122,9 @@ class PKD(KDMethod):
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """``loss_feature``."""
         ours, theirs = self._maps(student), self._maps(teacher)
-        losses = [
-            correlation_loss(*equal_sizes(*maps, self.resized))
-            for maps in comparable_maps(ours, theirs, self.adapters)
-        ]
-        return {"loss_feature": self.weight * torch.stack(losses).sum()}
+        compared = comparable_maps(ours, theirs, self.adapters)
+        ours, theirs = map(list, zip(*(equal_sizes(*maps, self.resized) for maps in compared)))
+        return {"loss_feature": self.weight * correlation_loss(ours, theirs)}
 
     def _maps(self, dense: DensePass) -> list[Tensor]:
         """Those that are compared, (N, C, Hl, Wl), in the order of the adapters."""
@@ -165,14 +164,16 @@ def _resize(feature: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(feature, like.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def correlation_loss(student: Tensor, teacher: Tensor, eps: float = 1e-6) -> Tensor:
-    """Half the mean squared difference of both maps after :func:`standardized`.
+def correlation_loss(student: Levels, teacher: Levels, eps: float = 1e-6) -> Tensor:
+    """Half the mean squared difference of both maps after :func:`standardized`, summed over levels.
 
     Args:
-        student, teacher: (N, C, Hl, Wl).
+        student, teacher: L x (N, C, Hl, Wl).
         eps: see :func:`standardized`.
 
     Returns:
-        scalar, at most 2.
+        scalar, at most 2 for each level.
     """
-    return F.mse_loss(standardized(student, eps), standardized(teacher.detach(), eps)) / 2
+    ours = standardized(listed(student), eps)
+    theirs = standardized([level.detach() for level in listed(teacher)], eps)
+    return torch.stack([F.mse_loss(s, t) for s, t in zip(ours, theirs)]).sum() / 2

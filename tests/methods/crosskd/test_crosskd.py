@@ -219,7 +219,7 @@ def test_alignment_by_hand():
     """Student (1, 3): mean 2, deviation sqrt(2); teacher (10, 10, 16): 12 and sqrt(12)."""
     feature = torch.tensor([1.0, 3.0]).view(2, 1, 1, 1)
     reference = torch.tensor([10.0, 10.0, 16.0]).view(1, 1, 3, 1)
-    aligned = align_statistics(feature, reference).flatten().tolist()
+    aligned = align_statistics([feature], [reference])[0].flatten().tolist()
     step = math.sqrt(12) / (math.sqrt(2) + 1e-6)
     assert aligned == pytest.approx([12 - step, 12 + step], rel=1e-6)
 
@@ -228,14 +228,16 @@ def test_alignment_gives_each_channel_the_statistics_over_images_and_cells():
     generator = torch.Generator().manual_seed(0)
     feature, reference = torch.randn(2, 3, 4, 5, 6, generator=generator).double()
     reference = reference * torch.tensor([1.0, 5.0, 0.1, 2.0]).view(1, 4, 1, 1) + 3
-    aligned = align_statistics(feature, reference)
+    aligned = align_statistics([feature], [reference])[0]
     for statistic in (torch.mean, torch.std):
         found, expected = (statistic(x, dim=(0, 2, 3)) for x in (aligned, reference))
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
     feature.requires_grad_()
     reference.requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: align_statistics(x, reference.detach()), feature)
-    (align_statistics(feature, reference) ** 3).sum().backward()
+    assert torch.autograd.gradcheck(
+        lambda x: align_statistics([x], [reference.detach()])[0], feature
+    )
+    (align_statistics([feature], [reference])[0] ** 3).sum().backward()
     assert reference.grad is None
     # What shifts or scales the student's feature does not change the aligned one.
     assert feature.grad.sum(dim=(0, 2, 3)).abs().max() < 1e-9
@@ -247,7 +249,7 @@ def test_alignment_gives_each_channel_the_statistics_over_images_and_cells():
 def test_alignment_without_variance_is_finite(shape: tuple[int, ...]):
     feature = torch.full(shape, 0.7, requires_grad=True)
     for reference in (torch.rand(shape), torch.zeros(shape)):
-        aligned = align_statistics(feature, reference)
+        aligned = align_statistics([feature], [reference])[0]
         mean = reference.mean(dim=(0, 2, 3), keepdim=True).expand(shape)
         torch.testing.assert_close(aligned, mean, rtol=0.2, atol=1e-6)
         gradient = torch.autograd.grad((aligned**2).sum(), feature)[0]

@@ -241,9 +241,22 @@ class DenseDetector(nn.Module, ABC):
         return dense
 
     def dense_pass(
-        self, features: list[Tensor], outputs: HeadOutputs, image_sizes: list[tuple[int, int]]
+        self,
+        features: list[Tensor],
+        outputs: HeadOutputs,
+        image_sizes: list[tuple[int, int]],
+        priors: list[Tensor] | None = None,
     ) -> DensePass:
-        """Arrange the maps of the head, from :meth:`run` or ``head.resume``, as a DensePass."""
+        """Arrange the maps of the head, from :meth:`run` or ``head.resume``, as a DensePass.
+
+        Args:
+            features: L x (N, C, Hl, Wl), the input of the head.
+            outputs: of the head.
+            image_sizes: N x (height, width) of the images without padding.
+            priors: of these features, where they are known.
+        """
+        if priors is None:
+            priors = [anchors.tensor for anchors in self.anchor_generator(features)]
         quality = [per_prediction(x, 1).squeeze(-1) for x in outputs.quality]
         if self.head.reg_max is not None:
             bins = self.head.reg_max + 1
@@ -261,7 +274,7 @@ class DenseDetector(nn.Module, ABC):
             distribution=distribution,
             quality=quality or None,
             quality_kind=self.head.quality_kind,
-            priors=[anchors.tensor for anchors in self.anchor_generator(features)],
+            priors=priors,
             strides=self.strides,
             num_anchors=self.num_anchors,
             image_sizes=list(image_sizes),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,38 +25,49 @@ def channel_statistics(feature: Tensor) -> tuple[Tensor, Tensor]:
     return torch.std_mean(feature, dim=_CELLS, correction=min(1, cells - 1), keepdim=True)
 
 
-def standardized(feature: Tensor, eps: float = 1e-6) -> Tensor:
-    """``feature`` with mean 0 and unbiased standard deviation 1 per channel, over N, Hl and Wl.
+def standardized(features: Sequence[Tensor], eps: float = 1e-6) -> tuple[Tensor, ...]:
+    """Maps with mean 0 and unbiased standard deviation 1 per channel, over N, Hl and Wl.
 
     Args:
-        feature: (N, C, Hl, Wl); where a channel has one cell, it becomes 0.
-        eps: added to the standard deviation.
+        features: (N, C, Hl, Wl) each; where a channel has one cell, it becomes 0.
+        eps: added to the standard deviations.
 
     Returns:
-        (N, C, Hl, Wl), with gradient also through mean and deviation.
+        (N, C, Hl, Wl) each, with gradient also through mean and deviation.
     """
-    return _Standardized.apply(feature, eps)
+    return _Standardized.apply(eps, *features) if features else ()
 
 
 class _Standardized(torch.autograd.Function):
-    """Keeps its result for the gradient, and computes that in a third of the operations."""
+    """Keeps its results for the gradient, and computes that in a third of the operations; what has
+    one number a channel is computed for all maps at once."""
 
     @staticmethod
-    def forward(ctx: Any, feature: Tensor, eps: float) -> Tensor:
-        std, mean = channel_statistics(feature)
+    def forward(ctx: Any, eps: float, *features: Tensor) -> tuple[Tensor, ...]:
+        stds, means = zip(*map(channel_statistics, features))
+        std = torch.cat(stds, dim=1)  # (1, the C of all maps, 1, 1)
         scale = (std + eps).reciprocal()
-        result = (feature - mean).mul_(scale)
-        ctx.save_for_backward(result, std, scale)
-        return result
+        ctx.widths = [feature.shape[1] for feature in features]
+        results = tuple(
+            (feature - mean).mul_(factor)
+            for feature, mean, factor in zip(features, means, scale.split(ctx.widths, dim=1))
+        )
+        ctx.save_for_backward(std, scale, *results)
+        return results
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """With z the result and its gradient g, of m cells, of which the deviation is std,
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """With z a result and its gradient g, of m cells, of which the deviation is std,
         scale (g - mean g) - z sum(g z) / ((m - 1) std)."""
-        result, std, scale = ctx.saved_tensors
-        cells = result.numel() // result.shape[1]
-        along = (gradient * result).sum(dim=_CELLS, keepdim=True)
-        along = along / std.clamp(min=torch.finfo(std.dtype).tiny)  # 0 for a constant channel
-        found = (gradient - gradient.mean(dim=_CELLS, keepdim=True)).mul_(scale)
-        return found.addcmul_(result, along, value=-1 / max(cells - 1, 1)), None
+        std, scale, *results = ctx.saved_tensors
+        along = [(g * z).sum(dim=_CELLS, keepdim=True) for g, z in zip(gradients, results)]
+        # 0 for a constant channel
+        along = torch.cat(along, dim=1) / std.clamp(min=torch.finfo(std.dtype).tiny)
+        factors = (x.split(ctx.widths, dim=1) for x in (scale, along))
+        found = []
+        for gradient, result, factor, share in zip(gradients, results, *factors):
+            cells = result.numel() // result.shape[1]
+            centred = (gradient - gradient.mean(dim=_CELLS, keepdim=True)).mul_(factor)
+            found.append(centred.addcmul_(result, share, value=-1 / max(cells - 1, 1)))
+        return None, *found
