@@ -37,6 +37,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--val-images", type=int, default=500, help="number of them")
     parser.add_argument("--teacher-iters", type=int, help="iterations; None: as in its config")
     parser.add_argument("--student-iters", type=int, help="iterations; None: as in its config")
+    parser.add_argument(
+        "--precision", help="float32 or bfloat16; None: the faster one on this machine"
+    )
     parser.add_argument("--fresh", action="store_true", help="train everything again")
     return parser
 

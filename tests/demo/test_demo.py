@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dense_kd.demo import DemoError, Options, run_demo
 from dense_kd.engine.processes import read_metrics
@@ -37,6 +38,7 @@ def options(tmp_path_factory):
         val_images=8,
         teacher_iters=2,
         student_iters=1,
+        precision="bfloat16",
     )
 
 
@@ -68,6 +70,18 @@ def test_the_students_differ_in_the_distillation_alone(options, summary):
     assert added and all(key.startswith("kd_bckd_") for key in added)
     configs = [(run / "config.yaml").read_text() for run in runs]
     assert all("seed: 1" in text for text in configs)
+
+
+def test_all_are_trained_in_the_precision_that_the_summary_names(options, summary):
+    assert summary["settings"]["precision of the trainings"] == "bfloat16"
+    for run in ("teacher", "seed1/baseline", "seed1/distilled"):
+        config = yaml.unsafe_load((options.output / run / "config.yaml").read_text())
+        assert config["train"]["amp"] == {"enabled": True, "dtype": "bfloat16"}
+
+
+def test_another_precision_is_an_error(tmp_path):
+    with pytest.raises(DemoError, match="precision is 'float16', expected float32 or bfloat16"):
+        run_demo(Options(script=TOOLS, output=tmp_path, precision="float16"))
 
 
 def test_the_demo_leaves_curves_and_a_page_with_a_row_per_picture(options, summary):
