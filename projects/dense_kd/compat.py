@@ -152,6 +152,15 @@ def autocast_dtype() -> torch.dtype:
     return torch.get_autocast_gpu_dtype()
 
 
+def active_autocast(kind: str) -> torch.dtype | None:
+    """The dtype that operations on a device of ``kind`` are cast to now; None without autocast."""
+    if hasattr(torch, "get_autocast_dtype"):  # torch 2.4
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+    if kind == "cuda":
+        return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
+    return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
+
+
 def start_of_event(event: Any) -> int:
     """When an event of torch's profiler began; only to be compared with others."""
     return event.start_ns() if hasattr(event, "start_ns") else event.start_us()  # torch 2.3

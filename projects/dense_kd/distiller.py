@@ -159,6 +159,8 @@ class Distiller(nn.Module):
             self.student,
             self.kd.taps,
             predictions=self.kd.reads_predictions or self.targets_from_teacher,
+            features=self.kd.reads_features,
+            cached=True,
         )
         student = self.student.run(images, self.kd.taps)
         assigned_by = teacher if self.targets_from_teacher else student

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -33,17 +33,46 @@ The branches are "cls" and "bbox", and "cls_pre_relu" and "bbox_pre_relu" for a 
 before its ReLU."""
 
 
-class NotPredicted(list[Tensor]):
-    """In place of the levels of a prediction that a pass did not make; to read it is an error."""
+class LeftOut(list[Tensor]):
+    """In place of the levels of what a pass does not hold; to read it is an error."""
+
+    reason: str
 
     def _refuse(self, *_: object) -> NoReturn:
-        raise LookupError(
-            "the pass was run without predictions (predictions=False), as the methods of this run "
-            "say that they read none of the teacher's; a method that does has "
-            "needs=Needs(predictions=True), which is the default"
-        )
+        raise LookupError(self.reason)
 
     __iter__ = __getitem__ = __len__ = __bool__ = _refuse
+
+
+class NotPredicted(LeftOut):
+    """In place of a prediction that a pass did not make."""
+
+    reason = (
+        "the pass was run without predictions (predictions=False), as the methods of this run "
+        "say that they read none of the teacher's; a method that does has "
+        "needs=Needs(predictions=True), which is the default"
+    )
+
+
+class NotKept(LeftOut):
+    """In place of features that the teacher's cache did not keep, but for their sizes."""
+
+    reason = (
+        "the pass comes from the teacher's cache without features, as the methods of this run say "
+        "that they read none of the teacher's; a method that does has "
+        "needs=Needs(features=True), which is the default, and DensePass.map_sizes has their sizes"
+    )
+
+    def __init__(self, sizes: list[torch.Size]):
+        """
+        Args:
+            sizes: L x (Hl, Wl).
+        """
+        super().__init__()
+        self.sizes = sizes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.sizes,)
 
 
 @dataclass
@@ -51,7 +80,8 @@ class DensePass:
     """One forward pass of a dense detector over a batch.
 
     A pass that was run for its features and taps alone has no predictions: ``logits``, ``deltas``,
-    ``quality`` and ``distribution`` raise LookupError when they are read.
+    ``quality`` and ``distribution`` raise LookupError when they are read. So do ``features`` of a
+    pass of the teacher's cache whose methods do not read them; ``map_sizes`` are there.
 
     Attributes:
         features: L x (N, C, Hl, Wl), the input of the head.
@@ -86,7 +116,7 @@ class DensePass:
         names = ("features", "logits", "deltas", "priors", "strides", "quality", "distribution")
         # A list may be empty where nothing is asked of it.
         held = {name: getattr(self, name) for name in names}
-        there = {k: levels for k, levels in held.items() if not isinstance(levels, NotPredicted)}
+        there = {k: levels for k, levels in held.items() if not isinstance(levels, LeftOut)}
         check_equal_lengths(**{name: levels for name, levels in there.items() if levels})
 
     @property
@@ -94,9 +124,25 @@ class DensePass:
         """Whether the pass was run with them."""
         return not isinstance(self.logits, NotPredicted)
 
+    @property
+    def has_features(self) -> bool:
+        """Whether the pass holds them."""
+        return not isinstance(self.features, LeftOut)
+
+    @property
+    def map_sizes(self) -> list[torch.Size]:
+        """L x (Hl, Wl)."""
+        if isinstance(self.features, NotKept):
+            return self.features.sizes
+        return [feature.shape[-2:] for feature in self.features]
+
     def leave_out_predictions(self) -> None:
         """Let those that were not made be missed, and not be taken for those of no level."""
         self.logits = self.deltas = self.quality = self.distribution = NotPredicted()
+
+    def leave_out_features(self) -> None:
+        """Let them be missed; their sizes stay known."""
+        self.features = NotKept(self.map_sizes)
 
     # What is kept has its gradient: who asks next may need it. Lists are read by Python, in which
     # predictions that were not made say so.

@@ -11,12 +11,16 @@ import torch
 from detectron2.structures import ImageList, Instances
 from torch import Tensor
 
+from . import compat
 from .checkpoint import load_strictly
 from .detectors import DenseDetector
 from .detectors.base.folding import fold_norms
 from .detectors.base.images import converted, padding
-from .options import check_flags
+from .options import check_choices, check_flags, check_positive, check_unused
 from .outputs import DensePass, Tap, Targets
+from .teacher_cache import PRECISIONS as CACHE_PRECISIONS
+from .teacher_cache import Fingerprint, TeacherCache, key_of
+from .teacher_cache.parts import FEATURES, PREDICTIONS, joined, parts_of, split
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +46,9 @@ class Teacher:
         fold_norms: bool = False,
         channels_last: bool = False,
         compile: bool = False,
+        cache: str | None = None,
+        cache_gb: float = 4.0,
+        cache_precision: str = "exact",
     ):
         """
         Args:
@@ -58,6 +65,11 @@ class Teacher:
             compile: let ``torch.compile`` make one program of backbone and pyramid in the first
                 pass, and one more for each other size of the batch, until torch makes one for all
                 sizes; each takes a minute or so. Not with torch before 2.2.
+            cache: keep what the methods read of the passes of training, by image, and do not run
+                it on the same image again: "memory", in this process, or a folder that runs with
+                other seeds, students and methods share. See :class:`TeacherCache`.
+            cache_gb: its size in gigabytes (1e9 bytes); what comes when it is full is not kept.
+            cache_precision: "exact", or "float16", which takes half the place.
         """
         check_flags(fold_norms=fold_norms, channels_last=channels_last, compile=compile)
         if compile and not hasattr(model, "compile"):
@@ -65,6 +77,13 @@ class Teacher:
                 f"compile=True needs torch 2.2 or newer, and this is {torch.__version__}; "
                 "leave it out"
             )
+        check_positive(cache_gb=cache_gb)
+        check_choices(("cache_precision", cache_precision, CACHE_PRECISIONS))
+        if cache is None:
+            unused = dict(cache_gb=cache_gb, cache_precision=cache_precision)
+            check_unused(Teacher, "cache=None", **unused)
+        elif not isinstance(cache, str) or not cache.strip():
+            raise ValueError(f"cache={cache!r}: expected 'memory', a folder, or None")
         if not isinstance(model, DenseDetector):
             raise TypeError(
                 f"the teacher's model is a {type(model).__module__}.{type(model).__name__}, "
@@ -89,6 +108,11 @@ class Teacher:
         self.channels_last = channels_last
         self.compile = compile
         self.folded: list[str] = []  # the names of convolutions, from the first pass on
+        self.cache: TeacherCache | None = None
+        if cache is not None:
+            size = cache_gb * 1e9
+            self.cache = TeacherCache(cache, max_bytes=size, precision=cache_precision)
+        self._fingerprint = Fingerprint()
         self._arranged = False
         self.loaded = weights is None
         self.file_classes: list[str] | None = None  # that the file names
@@ -113,6 +137,8 @@ class Teacher:
         taps: Iterable[Tap] = (),
         *,
         predictions: bool = True,
+        features: bool = True,
+        cached: bool = False,
     ) -> DensePass:
         """The teacher's pass over a batch, without gradient.
 
@@ -122,10 +148,16 @@ class Teacher:
             student: whose preprocessed images serve if the teacher normalises alike.
             taps: tower features to keep.
             predictions: make them, or leave out what of the head is not needed for ``taps``.
+            features: whether they are read; a cache does not keep them otherwise, and the pass
+                does not have them then.
+            cached: use the cache, if there is one: for batches of training, which come again.
         """
         self.load()
         if self.model.device != images.tensor.device:
             self.model.to(images.tensor.device)
+        if cached and self.cache is not None:
+            parts = parts_of(taps := tuple(taps), predictions, features)
+            return self._run_cached(self.cache, batched_inputs, images, student, taps, parts)
         return self._run(self._images(batched_inputs, images, student), taps, predictions)
 
     def detect(
@@ -202,12 +234,59 @@ class Teacher:
     ) -> DensePass:
         self.model.eval()
         self._arrange()
-        if self.channels_last:
-            images = ImageList(
-                images.tensor.contiguous(memory_format=torch.channels_last), images.image_sizes
-            )
+        images = ImageList(self._ordered(images.tensor), images.image_sizes)
         with torch.no_grad(), self._autocast(images.tensor.device):
             return self.model.run(images, taps, predictions=predictions)
+
+    def _run_cached(
+        self,
+        cache: TeacherCache,
+        batched_inputs: list[dict[str, Any]],
+        images: ImageList,
+        student: DenseDetector,
+        taps: tuple[Tap, ...],
+        parts: list[str],
+    ) -> DensePass:
+        self.model.eval()
+        self._arrange()
+
+        def run(missing: list[int]) -> dict[str, dict[str, list[Tensor]]]:
+            tensor = self._images(batched_inputs, images, student).tensor
+            if len(missing) < len(tensor):
+                tensor = torch.stack([tensor[index] for index in missing])
+            predictions = PREDICTIONS in parts
+            return split(
+                self.model.maps(self._ordered(tensor), taps, predictions=predictions), parts
+            )
+
+        device = images.tensor.device
+        with torch.no_grad(), self._autocast(device):
+            context = self._context(images.tensor, student)
+            keys = [key_of(inputs["image"], context) for inputs in batched_inputs]
+            maps = joined(cache.maps(keys, parts, run, device), taps)
+            maps.features = [self._ordered(level) for level in maps.features]
+            maps.taps = {t: [*map(self._ordered, levels)] for t, levels in maps.taps.items()}
+            dense = self.model.pass_of(maps, images.image_sizes)
+        if FEATURES not in parts:
+            dense.leave_out_features()
+        return dense
+
+    def _context(self, images: Tensor, student: DenseDetector) -> str:
+        """All that the maps of an image depend on besides itself."""
+        device = images.device.type
+        return repr((
+            compat.versions(),
+            self._fingerprint.of(self.model),
+            self.channels_last,
+            device,
+            str(compat.active_autocast(device)),
+            student.input_format,
+            tuple(images.shape[-2:]),
+        ))  # fmt: skip
+
+    def _ordered(self, maps: Tensor) -> Tensor:
+        """(N, C, H, W), in the order in memory that the teacher works in."""
+        return maps.contiguous(memory_format=torch.channels_last) if self.channels_last else maps
 
     def _arrange(self) -> None:
         """What is done to the model once, when its weights are there."""

@@ -19,6 +19,8 @@ and after:
   makes it: forward, backward, norm of the gradients, look for numbers that are not finite, step of
   the optimizer. Autocast, gradient scaling and clipping are those of the config.
 - ``teacher``: the teacher's pass, on images that are preprocessed already, as in the distillation.
+  With ``model.teacher.cache`` that is what a hit costs, here and in the step: the batch was there
+  before the rounds begin.
 - ``step``: an iteration of the distillation; nothing of it is left out.
 - ``evaluation``: what the student detects in the batch; neither loading nor scoring.
 - ``NAME forward`` and ``NAME backward``: a method's own work between two passes that are there: its

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .. import compat
-from ..outputs import DensePass, NotPredicted
+from ..outputs import DensePass, LeftOut
 
 MEMORY_OF = {
     "cpu": "bytes of torch's allocator at the peak of a part, above those before it, as "
@@ -61,7 +61,7 @@ def bytes_of_pass(dense: DensePass) -> int:
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         yield value
-    elif isinstance(value, (list, dict)) and not isinstance(value, NotPredicted):
+    elif isinstance(value, (list, dict)) and not isinstance(value, LeftOut):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _tensors(item)
 

@@ -21,7 +21,7 @@ def replace_atomically(path: str, write: Callable[[BinaryIO], Any]) -> None:
     """
     folder, name = os.path.split(path)
     remove_abandoned(folder, re.escape(name))
-    temporary = f"{path}.tmp-{_HOST}-{os.getpid()}"
+    temporary = temporary_name(path)
     try:
         with open(temporary, "wb") as file:
             write(file)
@@ -31,6 +31,11 @@ def replace_atomically(path: str, write: Callable[[BinaryIO], Any]) -> None:
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
+
+
+def temporary_name(path: str) -> str:
+    """Of the file of this process that is to become ``path``."""
+    return f"{path}.tmp-{_HOST}-{os.getpid()}"
 
 
 def remove_abandoned(folder: str, name: str) -> None:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from ..arguments import is_integer
 from ..data import detection_dataset
 from .building import BARE, cannot_be_built
-from .checks import RunError
+from .checks import RunError, teacher_cache
 from .checks.data import class_problems, dataset_names, detector_of
 from .checks.tree import select
 
@@ -71,6 +71,8 @@ def _load(cfg: DictConfig, part: str, mode: str) -> Loaded:
         return Loaded(instantiate(node), None)
     images = instantiate(node.dataset)
     problems = [*class_problems(cfg, mode), *_image_problems(cfg, part, mode, images)]
+    if part == "train":
+        problems += teacher_cache.image_problems(cfg, images)
     if problems:
         raise RunError(problems)
     # The dataset is given as it is, for a config would copy it.

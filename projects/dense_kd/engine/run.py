@@ -189,6 +189,8 @@ def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") ->
     if main and start < cfg.train.max_iter:
         LazyConfig.save(cfg, os.path.join(cfg.train.output_dir, "config.yaml"))
     trainer.train(start, cfg.train.max_iter)
+    if distiller and distiller.teacher.cache:
+        logger.info(distiller.teacher.cache.report())
     return results
 
 

@@ -69,7 +69,7 @@ def _words(needs: Needs) -> Iterator[str]:
                 depths.setdefault(depth, []).append(branch)
             for depth, branches in depths.items():
                 yield f"towers of {depth} or more blocks ({' and '.join(branches)})"
-        elif value and field.name != "predictions":  # which every teacher has
+        elif value and field.name not in ("predictions", "features"):  # which every teacher has
             yield _WORDS[field.name]
 
 

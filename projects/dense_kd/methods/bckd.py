@@ -52,7 +52,7 @@ class BCKD(KDMethod):
     included) with 80 classes, all levels having positives.
     """
 
-    needs = Needs(same_priors=True, same_classes=True, ground_truth=True)
+    needs = Needs(same_priors=True, same_classes=True, ground_truth=True, features=False)
 
     def __init__(
         self,

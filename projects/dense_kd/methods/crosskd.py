@@ -153,7 +153,12 @@ class CrossKD(KDMethod):
             branch: (branch + PRE_RELU if align_on == "pre_relu" and i > 0 else branch, i)
             for branch, i in self.depth.items()
         }
-        self.needs = Needs(taps=tuple(self.tap_names.values()), same_levels=True, ground_truth=True)
+        self.needs = Needs(
+            taps=tuple(self.tap_names.values()),
+            same_levels=True,
+            ground_truth=True,
+            features=False,
+        )
         self.same_priors = True
         self.adapters = nn.ModuleDict()
 
@@ -250,7 +255,8 @@ class CrossKD(KDMethod):
             check_equal_lengths(student=student.taps[tap], teacher=teacher.taps[tap])
             ours, theirs = ([x.float() for x in dense.taps[tap]] for dense in (student, teacher))
             taps[branch] = self._cross_features(branch, ours, theirs)
-        return resume(teacher.features, taps, self.depth, teacher.image_sizes, teacher.priors)
+        sizes, priors = teacher.image_sizes, teacher.priors
+        return resume(taps[BRANCHES[0]], taps, self.depth, sizes, priors)
 
     def _cross_features(
         self, branch: str, features: list[Tensor], teacher_features: list[Tensor]

@@ -52,7 +52,10 @@ class FRS(FeatureImitation):
         super().__init__(warmup_iters=warmup_iters)
         check_weights(feature_weight=feature_weight, cls_weight=cls_weight)
         self.needs = Needs(
-            same_levels=True, same_priors=cls_weight > 0, same_classes=cls_weight > 0
+            same_levels=True,
+            same_priors=cls_weight > 0,
+            same_classes=cls_weight > 0,
+            features=feature_weight > 0,
         )
         self.feature_weight = feature_weight
         self.cls_weight = cls_weight

@@ -116,6 +116,7 @@ class KD(KDMethod):
             several_classes=cls_weight > 0 and cls_loss == "softmax",
             distribution=loc_weight > 0 and loc_loss == "kl",
             ground_truth=True,
+            features=False,
         )
         self.cls_weight = cls_weight
         self.loc_weight = loc_weight

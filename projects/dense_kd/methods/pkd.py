@@ -88,7 +88,9 @@ class PKD(KDMethod):
             raise ValueError(f"omitted_levels={omitted_levels!r}: expected numbers of levels")
         self.weight = weight
         self.taps = _checked_taps(taps)
-        self.needs = Needs(taps=self.taps, as_many_levels=True, predictions=False)
+        self.needs = Needs(
+            taps=self.taps, as_many_levels=True, predictions=False, features=not self.taps
+        )
         self.omitted_levels = tuple(omitted_levels)
         self.resized = resized
 

@@ -21,7 +21,7 @@ from ..boxes.coders import bounded
 from ..boxes.distributions import check_distribution_boxes, expected_distances
 from .detections import best_candidates, suppress
 from .ground_truth import checked_ground_truth
-from .heads import HeadOutputs, TowerHead
+from .heads import HeadOutputs, Maps, TowerHead
 from .images import as_rgb, checked_images, image_input
 from .levels import check_anchors, check_head, pyramid_levels
 from .options import check_options
@@ -231,12 +231,32 @@ class DenseDetector(nn.Module, ABC):
             predictions: make them; otherwise the pass has none, see ``DensePass``, and the head
                 is run as far as its taps.
         """
-        features = self.backbone(images.tensor)
+        maps = self.maps(images.tensor, taps, predictions=predictions)
+        return self.pass_of(maps, images.image_sizes)
+
+    def maps(self, images: Tensor, taps: Iterable[Tap] = (), *, predictions: bool = True) -> Maps:
+        """What backbone and head make of a preprocessed batch, as it comes out of them.
+
+        Args:
+            images: (N, C, H, W).
+            taps, predictions: as of :meth:`run`.
+        """
+        features = self.backbone(images)
         features = [features[name] for name in self.head_in_features]
         outputs, collected = self.head.run(features, taps, predictions=predictions)
-        dense = self.dense_pass(features, outputs, images.image_sizes)
-        dense.taps = collected
-        if not predictions:
+        return Maps(features, outputs if predictions else None, collected)
+
+    def pass_of(self, maps: Maps, image_sizes: list[tuple[int, int]]) -> DensePass:
+        """The pass whose :meth:`maps` these are.
+
+        Args:
+            maps: of N images.
+            image_sizes: N x (height, width).
+        """
+        outputs = HeadOutputs() if maps.outputs is None else maps.outputs
+        dense = self.dense_pass(maps.features, outputs, image_sizes)
+        dense.taps = maps.taps
+        if maps.outputs is None:
             dense.leave_out_predictions()
         return dense
 

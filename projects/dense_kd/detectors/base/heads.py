@@ -41,6 +41,21 @@ class HeadOutputs:
     distribution: list[Tensor] = field(default_factory=list)
 
 
+@dataclass
+class Maps:
+    """All that backbone and head make of a batch, before it is arranged by predictions.
+
+    Attributes:
+        features: L x (N, C, Hl, Wl), the input of the head.
+        outputs: of the head; None if no predictions were made.
+        taps: {(branch, depth): L x (N, C, Hl, Wl)}.
+    """
+
+    features: list[Tensor]
+    outputs: HeadOutputs | None
+    taps: dict[Tap, list[Tensor]]
+
+
 class Scale(nn.Module):
     """A learnable factor, one per level."""
 

@@ -28,7 +28,7 @@ _SCHEMES = (*_ZOOS, "timm", "detectron2", "catalog", "http", "https", "ftp", "fi
 def problems(cfg: DictConfig, mode: str, resume: bool) -> Iterator[str]:
     """Those of ``train.output_dir``, ``train.init_checkpoint`` and teachers' files."""
     if mode == "train":
-        yield from _output(cfg.train.get("output_dir"))
+        yield from folder_problems("train.output_dir", cfg.train.get("output_dir"))
     if mode != "evaluate":
         for place, teacher in calls_of(cfg.model, "model", Teacher):
             yield from _teacher(place, teacher)
@@ -44,21 +44,27 @@ def problems(cfg: DictConfig, mode: str, resume: bool) -> Iterator[str]:
         yield from _checkpoint("train.init_checkpoint", source)
 
 
-def _output(folder: str) -> Iterator[str]:
+def folder_problems(place: str, folder: str) -> Iterator[str]:
+    """Why files cannot be written to a folder, which may not be there yet.
+
+    Args:
+        place: of its name in the config.
+        folder: its name.
+    """
     if not isinstance(folder, str) or not folder.strip() or "://" in folder:
         return
     path = os.path.abspath(folder)
     while not os.path.lexists(path):
         path = os.path.dirname(path)
     if not os.path.isdir(path):
-        yield f"train.output_dir={folder}: {path} is a file, expected a folder"
+        yield f"{place}={folder}: {path} is a file, expected a folder"
         return
     try:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
         yield (
-            f"train.output_dir={folder}: nothing can be written to {path} ({error.strerror}); "
+            f"{place}={folder}: nothing can be written to {path} ({error.strerror}); "
             "give another folder"
         )
 

@@ -8,7 +8,7 @@ from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 
 from ..state import run_folder
-from . import calls, data, detectors, device, files, pretrained, values
+from . import calls, data, detectors, device, files, pretrained, teacher_cache, values
 from .errors import RunError, choice, near
 from .tree import PARTS, has_entries, referred_names, select
 
@@ -50,6 +50,8 @@ def check_run(
             found += device.problems(chosen, num_processes, per_machine)
         found += files.problems(cfg, mode, resume)
         found += data.problems(cfg, mode)
+        if mode == "train":
+            found += teacher_cache.problems(cfg)
         if mode == "train" and not found:
             found += run_folder.problems(cfg, resume)
     if found:

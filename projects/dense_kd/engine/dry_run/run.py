@@ -19,6 +19,7 @@ from ...arguments import is_integer
 from ...checkpoint import AtomicCheckpointer
 from ...distiller import Distiller
 from ...options import check_counts
+from ...teacher_cache import IN_MEMORY
 from ..building import build_model, build_optimizer
 from ..checks import RunError, check_run
 from ..checks.data import check_teacher_classes
@@ -124,6 +125,8 @@ class _Tried:
                 f"without {_TEACHER_FILE}, losses and gradients are those of a teacher with random "
                 "numbers"
             )
+        if isinstance(select(self.cfg, "model.teacher.cache"), str):
+            self.cfg.model.teacher.cache = IN_MEMORY  # the folder is for the run
         # What was replaced has no consequences.
         replaced = ("train.device", "train.amp.dtype=float16", "train.output_dir", _TEACHER_FILE)
         attempts.known = [text for text in self.known if not text.startswith(replaced)]

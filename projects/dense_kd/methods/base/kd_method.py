@@ -67,6 +67,8 @@ class Needs:
         ground_truth: it reads the objects of an image, or what an assigner made of them.
         predictions: it reads predictions of the teacher. Where no method does, they are not made:
             the teacher's head is run as far as the taps, and without any not at all.
+        features: it reads the teacher's features, beyond their sizes (``DensePass.map_sizes``).
+            Where no method does, the teacher's cache does not keep them.
     """
 
     taps: tuple[Tap, ...] = ()
@@ -78,6 +80,7 @@ class Needs:
     distribution: bool = False
     ground_truth: bool = False
     predictions: bool = True
+    features: bool = True
 
 
 class KDMethod(nn.Module, ABC):
@@ -253,6 +256,11 @@ class MethodSet(nn.Module):
     def reads_predictions(self) -> bool:
         """Whether a method reads predictions of the teacher, or somebody who looks on."""
         return self.looked_at or any(method.needs.predictions for _, method in self._named())
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether a method reads features of the teacher."""
+        return any(method.needs.features for _, method in self._named())
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector, weights: str | None) -> None:
         """Check every method against both detectors, and let it make what depends on them.

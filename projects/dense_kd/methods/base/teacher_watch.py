@@ -38,10 +38,9 @@ class TeacherWatch:
             FloatingPointError: an earlier pass was not finite.
         """
         self.check()
-        maps = {
-            "features": dense.features,
-            **{f"tower features {tap}": levels for tap, levels in dense.taps.items()},
-        }
+        maps = {f"tower features {tap}": levels for tap, levels in dense.taps.items()}
+        if dense.has_features:
+            maps |= {"features": dense.features}
         if dense.has_predictions:
             maps |= {
                 "class logits": dense.logits,

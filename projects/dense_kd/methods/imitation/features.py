@@ -52,7 +52,7 @@ class FeatureImitation(KDMethod):
 
 def level_sizes(dense: DensePass) -> list[int]:
     """L numbers of cells Hl*Wl, whose sum is P."""
-    return [feature.shape[-2] * feature.shape[-1] for feature in dense.features]
+    return [size.numel() for size in dense.map_sizes]
 
 
 def sum_of_means(errors: Tensor, masks: Tensor, sizes: list[int], channels: int) -> Tensor:

@@ -139,6 +139,7 @@ class LD(KDMethod):
             several_classes=cls_weight > 0,
             distribution=True,
             ground_truth=True,
+            features=False,
         )
         self.main_weight = main_weight
         self.vlr_weight = vlr_weight

@@ -244,6 +244,7 @@ class PGD(KDMethod):
             same_levels=True,
             same_classes=True,
             ground_truth=True,
+            features="neck" in self.branches,
         )
         self.adapters = nn.ModuleDict()
 
@@ -333,7 +334,7 @@ class PGD(KDMethod):
             )
             background = background_mask(points, gt_boxes) & valid
         kinds = torch.cat((weights, background[None].to(weights)))  # (3, N, P)
-        sizes = [feature.shape[-2:] for feature in teacher.features]
+        sizes = teacher.map_sizes
         split = kinds.split([size.numel() for size in sizes], dim=2)
         shaped = [maps.unflatten(2, size) for maps, size in zip(split, sizes)]  # (3, N, Hl, Wl)
         return Masks(*(list(kind) for kind in zip(*shaped)))
