@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -70,9 +70,6 @@ class NotKept(LeftOut):
         """
         super().__init__()
         self.sizes = sizes
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.sizes,)
 
 
 @dataclass

@@ -30,7 +30,6 @@ from .pipeline.run import distill
 from .prediction import Predictor
 from .recipes import known_teacher, recipe
 from .teacher import Teacher
-from .teacher_cache import TeacherCache
 from .yacs_config import DistillFCOS, DistillRetinaNet, add_dense_kd_config
 
 __all__ = [
@@ -63,7 +62,6 @@ __all__ = [
     "Predictor",
     "RetinaNet",
     "Teacher",
-    "TeacherCache",
     "add_dense_kd_config",
     "data",
     "distill",

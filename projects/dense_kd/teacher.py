@@ -18,8 +18,7 @@ from .detectors.base.folding import fold_norms
 from .detectors.base.images import converted, padding
 from .options import check_choices, check_flags, check_positive, check_unused
 from .outputs import DensePass, Tap, Targets
-from .teacher_cache import PRECISIONS as CACHE_PRECISIONS
-from .teacher_cache import Fingerprint, TeacherCache, key_of
+from .teacher_cache import CACHE_PRECISIONS, Fingerprint, TeacherCache, key_of
 from .teacher_cache.parts import FEATURES, PREDICTIONS, joined, parts_of, split
 
 logger = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ import torch
 
 from dense_kd import compat, distill
 from dense_kd.pipeline import derive
+from dense_kd.pipeline import plan as plan_module
 from dense_kd.pipeline.derive import Devices
 from dense_kd.pipeline.errors import PipelineError
 from dense_kd.pipeline.options import DistillOptions
@@ -136,6 +137,8 @@ def test_a_file_of_weights_is_used_from_scratch_as_well(images, checkpoint):
         (dict(precision="half"), "precision='half': expected one of float32, bfloat16, float16"),
         (dict(teacher_precision="int8"), "teacher_precision='int8': expected one of float32"),
         (dict(precision="float16"), "its gradients are scaled on a GPU"),
+        (dict(teacher_cache=" "), "expected memory, or a folder"),
+        (dict(teacher_cache="/proc/none"), "nothing can be written to /proc"),
         (dict(layout="csv"), "expected coco, voc or yolo"),
         (dict(iterations=0), "iterations=0: expected at least 1"),
         (dict(iterations="many"), "expected a whole number or None"),
@@ -147,6 +150,25 @@ def test_a_file_of_weights_is_used_from_scratch_as_well(images, checkpoint):
 )
 def test_a_wrong_option_is_refused_before_anything_is_trained(images, changes, said):
     assert said in refusal(images, **changes)
+
+
+def test_a_teachers_cache_is_refused_before_the_teacher_is_trained_on_images_of_unlike_sizes(
+    images, monkeypatch
+):
+    assert "teacher's cache: memory (as given)" in plan_of(images, teacher_cache="memory").lines()
+    read = plan_module.read_dataset
+
+    def unlike(*args, **options):
+        dataset = read(*args, **options)
+        for index, image in enumerate(dataset.train):
+            image["height"] = 64 + 40 * index
+        return dataset
+
+    monkeypatch.setattr(plan_module, "read_dataset", unlike)
+    said = refusal(images, teacher_cache="memory", short_edge=320, long_edge=2000)
+    assert "teacher_cache=memory: images of 12 sizes come in batches of 4" in said
+    assert "leave the option out" in said
+    assert plan_of(images, teacher_cache="memory", batch_size=1)
 
 
 def test_weights_that_cannot_be_fetched_say_what_to_give(images, tmp_path, monkeypatch):

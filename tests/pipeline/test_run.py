@@ -148,10 +148,13 @@ def test_a_teacher_that_is_ready_is_evaluated_and_not_trained(images, output, su
     teacher = str(output / "teacher" / "model_final.pth")
     options = dict(teacher_weights=teacher, teacher_iterations=0, iterations=1)
     half = dict(precision="bfloat16", teacher_precision="float32")
-    result = distilled(images, tmp_path, **options, **half)
+    cache = tmp_path / "cache"
+    result = distilled(images, tmp_path, **options, **half, teacher_cache=cache)
+    assert len([*cache.glob("*/*.maps")]) == 4  # one batch
     cfg = engine.load_config(str(tmp_path / "distilled.py"))
     assert cfg.train.amp == {"enabled": True, "dtype": "bfloat16"}
     assert cfg.model.teacher.precision == "float32" and cfg.model.teacher.fold_norms
+    assert cfg.model.teacher.cache == str(cache)
     assert result["detectors"]["teacher"]["val"] == summary["detectors"]["teacher"]["val"]
     assert result["detectors"]["teacher"]["iterations"] == 0
     assert not (tmp_path / "teacher").exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import replace_atomically
+from ..teacher_cache import IN_MEMORY
 from .derive import Number, Precision
 from .plan import DetectorPlan, Plan
 
@@ -166,6 +167,10 @@ def _distilled(plan: Plan) -> str:
         options["channels_last"] = "True"
     if plan.precision.teacher:
         options["precision"] = _text(plan.precision.teacher)
+    cache = plan.options.teacher_cache
+    if cache is not None:
+        folder = str(Path(cache).absolute())
+        options["cache"] = _text(cache if cache == IN_MEMORY else folder)
     return _DISTILLED.format(
         title=_wrapped(title),
         repeat=_repeat(plan),

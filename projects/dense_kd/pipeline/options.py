@@ -66,6 +66,11 @@ class DistillOptions:
     teacher_precision: str | None = _option(
         None, "of the teacher's pass in the distillation; None: as the training"
     )
+    teacher_cache: str | None = _option(
+        None,
+        "memory, or a folder: run the teacher once on an image and its mirror image, where images "
+        "have one size or batches one image",
+    )
     num_gpus: int = _option(1, "GPUs to train on; with --device cpu, processes", least=1)
     fresh: bool = _option(False, "train everything again, and give up what OUTPUT holds")
     dry_run: bool = _option(False, "print the plan; nothing is trained, downloaded or written")

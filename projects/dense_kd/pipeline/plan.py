@@ -17,16 +17,21 @@ from omegaconf import DictConfig
 from .. import compat
 from ..checkpoint import class_names, read_content
 from ..data.folders import read_dataset
+from ..detectors.base.images import padding
 from ..distiller import Distiller
+from ..engine.checks.files import folder_problems
+from ..engine.checks.teacher_cache import padding_problems, resized
 from ..engine.fingerprint import cores
 from ..methods import DistillationError
 from ..teacher import Teacher
+from ..teacher_cache import IN_MEMORY
 from . import derive
 from .derive import Devices, Number, Precision
 from .errors import PipelineError
 from .methods import ChosenMethods, choose_methods
 from .named_detectors import NamedDetector, find_detector, named_detector
 from .options import DistillOptions
+from .own_data import own_dataloader
 
 __all__ = ["DetectorPlan", "Plan", "make_plan"]
 
@@ -104,6 +109,8 @@ class Plan:
             yield f"  {start} {plan.weights or 'random weights'} ({plan.why})"
             if plan.trained:
                 yield from _numbers(plan.numbers)
+        if self.options.teacher_cache is not None:
+            yield f"teacher's cache: {self.options.teacher_cache} (as given)"
         for name, (_, options) in self.methods.options.items():
             given = ", ".join(f"{k}={v!r}" for k, v in options.items())
             yield f"method: {name}({given}), {self.methods.origins[name]}"
@@ -171,7 +178,9 @@ def make_plan(data: str, options: DistillOptions) -> Plan:
         methods=methods,
         **plans,
     )
-    _check_pair(plan)
+    model = _check_pair(plan)
+    if options.teacher_cache is not None:
+        _check_cache(plan, model, sizes)
     return plan
 
 
@@ -259,8 +268,8 @@ def _check_batch(batch: int, devices: Devices) -> None:
         )
 
 
-def _check_pair(plan: Plan) -> None:
-    """Whether the methods can distil this teacher into this student, before it is trained."""
+def _check_pair(plan: Plan) -> Distiller:
+    """The model; the methods can distil this teacher into this student, or the error says why."""
     teacher = L(Teacher)(model=plan.teacher.cfg.model, weights="not read here")
     model = L(Distiller)(
         student=plan.student.cfg.model,
@@ -269,12 +278,45 @@ def _check_pair(plan: Plan) -> None:
         **plan.methods.flags,
     )
     try:
-        instantiate(model)
+        return instantiate(model)
     except (DistillationError, ValueError) as error:
         raise PipelineError(
             f"{plan.options.method} cannot distil {plan.teacher.found.name} into "
             f"{plan.student.found.name}: {error}"
         ) from error
+
+
+def _check_cache(plan: Plan, model: Distiller, sizes: list[tuple[int, int]]) -> None:
+    """Whether images come again as the teacher's cache has them, before the teacher is trained."""
+    cache = str(plan.options.teacher_cache)
+    numbers = {name: int(number.value) for name, number in plan.numbers.items()}
+    dataloader = own_dataloader(
+        train="",
+        test="",
+        short_edge=numbers["short edge"],
+        long_edge=numbers["long edge"],
+        batch_size=numbers["batch size"],
+        image_format=model.student.input_format,
+        seed=plan.options.seed,
+        num_workers=0,
+    )
+    multiple, square = padding(model.student.backbone)
+    given = f"teacher_cache={cache}"
+    problems = [
+        *padding_problems(
+            given,
+            sizes,
+            resized(sizes, dataloader.train.mapper.augmentations),
+            numbers["batch size"] // plan.devices.count,
+            0 if square else multiple,
+            without="leave the option out",
+        ),
+        *([] if cache == IN_MEMORY else folder_problems("teacher_cache", cache)),
+    ]
+    if not cache.strip():
+        problems = [f"{given!r}: expected memory, or a folder"]
+    if problems:
+        raise PipelineError("; ".join(problems))
 
 
 def _numbers(numbers: dict[str, Number]) -> Iterator[str]:

@@ -6,7 +6,7 @@ out of backbone and head, and of these only what the methods of a run read. Prio
 and expectations are made from them anew.
 """
 
-from .cache import IN_MEMORY, PRECISIONS, TeacherCache, key_of
+from .cache import CACHE_PRECISIONS, IN_MEMORY, TeacherCache, key_of
 from .fingerprint import Fingerprint
 
-__all__ = ["IN_MEMORY", "PRECISIONS", "Fingerprint", "TeacherCache", "key_of"]
+__all__ = ["CACHE_PRECISIONS", "IN_MEMORY", "Fingerprint", "TeacherCache", "key_of"]

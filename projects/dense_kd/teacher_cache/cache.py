@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 IN_MEMORY = "memory"
 """In place of a folder."""
 
-PRECISIONS = ("exact", "float16")
+CACHE_PRECISIONS = ("exact", "float16")
 
 Levels = Mapping[str, Sequence[Tensor]]
 """{name: L x (N, C, Hl, Wl)}"""
@@ -45,12 +46,11 @@ class TeacherCache:
         Args:
             place: a folder, or :data:`IN_MEMORY`.
             max_bytes: of all entries; what does not fit is not kept.
-            precision: "exact", or "float16" for what the teacher gives in more bits.
+            precision: of :data:`CACHE_PRECISIONS`; "float16" is of what has more bits than that.
         """
-        self._options: dict[str, Any] = dict(place=place, max_bytes=max_bytes, precision=precision)
         self.place = place
         self.max_bytes = max_bytes
-        self.half = precision == "float16"
+        self.precision = precision
         self.asked = 0
         self.found = 0
         self._store: Store | None = None
@@ -151,7 +151,7 @@ class TeacherCache:
     def _keep(self, key: str, levels: Levels) -> None:
         if self._is_full:
             return
-        entry = pack(levels, self.half)
+        entry = pack(levels, half=self.precision == "float16")
         if entry is None:  # not finite, which stops the run
             return
         if self.store.nbytes + entry.nbytes > self.max_bytes:
@@ -186,7 +186,10 @@ class TeacherCache:
             )
 
     def __reduce__(self) -> tuple[Any, ...]:  # a copy has kept nothing
-        return _rebuilt, (self._options,)
+        anew = functools.partial(
+            type(self), self.place, max_bytes=self.max_bytes, precision=self.precision
+        )
+        return anew, ()
 
 
 def key_of(image: Tensor, context: str) -> str:
@@ -199,10 +202,6 @@ def key_of(image: Tensor, context: str) -> str:
     digest = hashlib.sha256(repr((context, tuple(image.shape), str(image.dtype))).encode())
     digest.update(bytes_of(image))
     return digest.hexdigest()
-
-
-def _rebuilt(options: dict[str, Any]) -> TeacherCache:
-    return TeacherCache(**options)
 
 
 def _key_of_part(key: str, part: str) -> str:

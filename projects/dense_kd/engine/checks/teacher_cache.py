@@ -93,6 +93,7 @@ def padding_problems(
     batch: int,
     multiple: int,
     grouped: bool = True,
+    without: str = _OUT,
 ) -> Iterator[str]:
     """That batches would be padded to the largest of their images, which are of unlike sizes.
 
@@ -103,6 +104,7 @@ def padding_problems(
         batch: images at a time in a process.
         multiple: that batches are padded to, in pixels; 0: all to one size.
         grouped: wide and high images come in batches of their own, as detectron2 does it.
+        without: how to do without the cache.
     """
     known = [size for size in seen if size is not None]
     if batch <= 1 or multiple == 0:
@@ -111,7 +113,7 @@ def padding_problems(
         yield (
             f"{given}: the dataset does not say the sizes of all images (height, width), so it is "
             f"not known whether they meet the same padding again in batches of {batch}; give "
-            f"batches of one image, or {_OUT}"
+            f"batches of one image, or {without}"
         )
         return
     groups = [grouped and size is not None and size[1] > size[0] for size in sizes]
@@ -121,7 +123,7 @@ def padding_problems(
             f"{given}: images of {len(set(known))} sizes come in batches of {batch}, each padded "
             f"to its largest image, and in a second epoch {100 * share:.0f} % would meet the "
             "padding of the first. Give batches of one image per process (total_batch_size), "
-            "resize all to one size (detectron2's T.Resize, or images of one shape), or " + _OUT
+            "resize all to one size (detectron2's T.Resize, or images of one shape), or " + without
         )
 
 
