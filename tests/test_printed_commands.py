@@ -20,6 +20,9 @@ RUN_BY = {
     "dense-kd list": "test_printed_commands.py::test_commands_that_need_nothing_run",
     "dense-kd check bckd/": "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_eval",
     "dense-kd train bckd/": "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_eval",
+    "dense-kd train CONFIG model.teacher.cache": (
+        "teacher_cache/test_runs.py::test_a_run_with_a_cache_has_the_losses_of_one_without"
+    ),
     "dense-kd eval gfl/": "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_eval",
     "dense-kd report output/": "cli/test_report.py::test_seeds_are_one_row_and_titles_are_given",
     "dense-kd maps quickstart/": "cli/test_maps.py::test_what_needs_objects_is_left_out_with_the_r",
