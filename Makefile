@@ -19,7 +19,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MM
 TORCH := torch==2.12.1 torchvision==0.27.1
 
 .DEFAULT_GOAL := help
-.PHONY: help env test test-quick test-matrix lint demo bench-quick bench-pages gpu-check wheel clean
+.PHONY: help env test tests-alone test-quick test-matrix lint demo bench-quick bench-pages gpu-check wheel clean
 
 help:  ## Show this help.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' \
@@ -43,7 +43,10 @@ $(READY): setup.py Makefile tools/install_detectron2.py tools/detectron2_fixes.p
 	@$(INSTALL) --no-build-isolation -e '.[test]'
 	@touch $@
 
-test: lint  ## Lint, then run the tests.
+test: $(READY)  ## Run the tests and, beside them, the linter.
+	@$(MAKE) --no-print-directory -j2 lint tests-alone
+
+tests-alone: $(READY)
 	@echo "running the tests"
 	@$(PYTEST) --dist worksteal
 

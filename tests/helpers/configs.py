@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
+import copy
 import functools
 import hashlib
 import os
@@ -13,9 +15,10 @@ from unittest import mock
 
 import pytest
 import torch
-from detectron2.config import LazyConfig
+from detectron2.config import LazyCall, LazyConfig, lazy
 from detectron2.layers import ShapeSpec
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.base import Metadata
 
 from dense_kd import get_config_file
 
@@ -32,6 +35,9 @@ NARROWER = 4
 """Times fewer channels of a small detector; 32 groups or more still divide them."""
 
 _load = LazyConfig.load
+_call = LazyCall.__call__
+_import = builtins.__import__
+_compiled = functools.cache(compile)
 _shared: Path | None = None
 
 
@@ -41,14 +47,40 @@ def share(folder: Path) -> None:
     _shared = folder
 
 
+def _call_with_plain_imports(self: LazyCall, **arguments: object) -> DictConfig:
+    """OmegaConf imports in its functions, and what detectron2 makes of ``import`` is slow."""
+    of_detectron2, builtins.__import__ = builtins.__import__, _import
+    try:
+        return _call(self, **arguments)
+    finally:
+        builtins.__import__ = of_detectron2
+
+
+def _copy_of_metadata(self: Metadata, memo: dict[int, object]) -> Metadata:
+    """Each node has some, and ``copy`` knows nothing of what is in them."""
+    copied = object.__new__(type(self))
+    changing = {"flags": dict(self.flags), "resolver_cache": copy.copy(self.resolver_cache)}
+    copied.__dict__.update(self.__dict__, **changing)
+    return copied
+
+
+def _load_fast(path: str) -> DictConfig:
+    """What others import is run for each of them, but parsed and compiled once."""
+    calling = mock.patch.object(LazyCall, "__call__", _call_with_plain_imports)
+    copying = mock.patch.object(Metadata, "__deepcopy__", _copy_of_metadata, create=True)
+    parsing = {"_validate_py_syntax": lambda _: None, "compile": _compiled}
+    with calling, copying, mock.patch.multiple(lazy, create=True, **parsing):
+        return _load(path)
+
+
 @functools.cache
 def _pickled(path: str) -> bytes:
     if _shared is None:
-        return pickle.dumps(_load(path))
+        return pickle.dumps(_load_fast(path))
     stored = _shared / f"{hashlib.sha1(path.encode()).hexdigest()}.pickle"
     if not stored.exists():
         unfinished = stored.with_suffix(f".{os.getpid()}")
-        unfinished.write_bytes(pickle.dumps(_load(path)))
+        unfinished.write_bytes(pickle.dumps(_load_fast(path)))
         unfinished.replace(stored)
     return stored.read_bytes()
 

@@ -54,4 +54,5 @@ def forks() -> Iterator[None]:
 
 def ranks_of(outputs: Path, name: str, case: str) -> list[dict]:
     """What each rank has saved."""
-    return [torch.load(outputs / f"{name}_{case}_{r}.pth", weights_only=True) for r in range(2)]
+    # They are files of this test; to read them as if they were not takes ten times as long.
+    return [torch.load(outputs / f"{name}_{case}_{r}.pth", weights_only=False) for r in range(2)]
