@@ -88,8 +88,9 @@ def elementwise_diou(
     iou = intersection / union.clamp(min=eps)
     whole = intersection / _area(size) if first == "iof" else iou
     diagonal = (size + target_size - shared).square().sum(dim=-1).clamp(min=eps)
-    offset = (boxes[..., :2] + boxes[..., 2:] - targets[..., :2] - targets[..., 2:]) / 2
-    return whole - offset.square().sum(dim=-1) / diagonal, iou
+    # Of the centres, twice as far.
+    offset = (boxes[..., :2] + boxes[..., 2:]) - (targets[..., :2] + targets[..., 2:])
+    return whole - offset.square().sum(dim=-1) / (4 * diagonal), iou
 
 
 def sum_of(values: Tensor, selected: Tensor) -> Tensor:
@@ -101,19 +102,21 @@ def sum_of(values: Tensor, selected: Tensor) -> Tensor:
     return torch.where(selected, values, 0.0).sum()
 
 
-def rows_of_sum(selected: Tensor) -> Any:
-    """An index of what a sum has to look at whose weights are 0 unless ``selected``.
+def rows_of_sum(*weights: Tensor) -> Any:
+    """An index of what sums have to look at that have these weights, all at least 0.
 
-    On the CPU that is what is selected. On a GPU it is everything: how much is selected is not
-    known there, and the host would wait for it longer than the rest takes.
+    On the CPU that is where one of them is above 0. On a GPU it is everything: how much that is, is
+    not known there, and the host would wait for it longer than the rest takes.
 
     Args:
-        selected: (N, R) bool.
+        weights: (N, R) each, numbers or bool.
 
     Returns:
         an index: of (N, R, ...) it gives (P, ...) on the CPU, and the tensor itself on a GPU.
     """
-    return selected.nonzero(as_tuple=True) if selected.device.type == "cpu" else ...
+    if weights[0].device.type != "cpu":
+        return ...
+    return torch.stack([weight > 0 for weight in weights]).any(dim=0).nonzero(as_tuple=True)
 
 
 def focal_loss(logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:

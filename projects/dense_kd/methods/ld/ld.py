@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...lengths import check_equal_lengths
@@ -160,10 +159,11 @@ class LD(KDMethod):
         divisor = len(step.ground_truth) / PUBLISHED_IMAGES if self.normalize == "images" else 1.0
         losses = {}
         if weights:
-            rows = rows_of_sum(torch.stack([*weights.values()]).amax(dim=0) > 0)
+            rows = rows_of_sum(*weights.values())
             divergence = self._box_divergence(student, teacher, rows)
+            factors = {"loss_main": self.main_weight, "loss_vlr": self.vlr_weight}
             for term, weight in weights.items():
-                losses[term] = (weight[rows] * divergence).sum() / divisor
+                losses[term] = factors[term] / divisor * (weight[rows] * divergence).sum()
         if self.cls_weight > 0:
             loss = self._class_loss(student, teacher, step.targets)
             losses["loss_cls"] = self.cls_weight * loss
@@ -179,18 +179,18 @@ class LD(KDMethod):
         return growth_warning(growing, images, "set normalize='images'")
 
     def _box_weights(self, student: DensePass, step: Step) -> dict[str, Tensor]:
-        """{term: what D_i counts in it, (N, R)}, of the terms of boxes."""
+        """{term: u_i or v_i where D_i counts in it, else 0, (N, R)}, of the terms of boxes."""
         weights = {}
         by_score = self.vlr_weight > 0 and self.vlr_weighting == "score"
         if self.main_weight > 0 or by_score:
             scores = student.all_logits.detach().amax(dim=2).sigmoid()  # (N, R), the best
         if self.main_weight > 0:
-            weights["loss_main"] = self.main_weight * scores * step.targets.foreground
+            weights["loss_main"] = scores * step.targets.foreground
         if self.vlr_weight > 0:
             region = self._region(student, step)
             if by_score:
                 region = scores * (region > 0)
-            weights["loss_vlr"] = self.vlr_weight * region
+            weights["loss_vlr"] = region
         return weights
 
     def _region(self, student: DensePass, step: Step) -> Tensor:

@@ -77,7 +77,7 @@ def bbox_terms(
     """
     mask, share = joined(mask), joined(share)
     sizes = [level[0, 0].numel() for level in listed(feature)]
-    rows = [rows_of_sum(level) for level in (mask != 0).split(sizes, dim=1)]
+    rows = [rows_of_sum(level) for level in mask.split(sizes, dim=1)]
 
     def of_cells(levels: Levels) -> Tensor:
         """(..., C) of the cells that count, in the order of the levels."""

@@ -225,7 +225,7 @@ def learning_dynamics(
             values[_ranked(importance, predictions.scores)[count:]] = 0
     if areas != "key":
         candidates = _ranked(gain, predictions.scores)
-        candidates = candidates[rows_of_sum(gain[candidates] > 0)]
+        candidates = candidates[rows_of_sum(gain[candidates])]
         if nms_thresh is not None:
             boxes, are_weak = predictions.boxes[candidates], gain[candidates] > 0
             candidates = candidates[first_in_turns(boxes, are_weak, nms_thresh, count)]

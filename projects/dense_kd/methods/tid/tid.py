@@ -403,13 +403,13 @@ class TID(KDMethod):
         """(N,): the variance of the teacher's channels over the points of an image, their mean."""
         keep = on_images(student.cells, student.image_sizes, self.padding_multiple)  # (N, P)
         levels = [feature.detach().float().flatten(2) for feature in teacher.features]
-        masks = keep[:, None].split([level.shape[2] for level in levels], dim=2)
-        count = keep.sum(dim=1).clamp(min=1)[:, None]  # (N, 1)
-        mean = sum((mask * x).sum(dim=2) for x, mask in zip(levels, masks)) / count  # (N, C)
-        squares = sum(
-            (mask * (x - mean[:, :, None]).square()).sum(dim=2) for x, mask in zip(levels, masks)
-        )  # (N, C)
-        variance = (squares / count).mean(dim=1)
+        # What a point counts in a mean, (N, Hl*Wl, 1)
+        shares = keep / keep.sum(dim=1, keepdim=True).clamp(min=1)
+        masks = shares[..., None].split([level.shape[2] for level in levels], dim=1)
+        means = [level @ mask for level, mask in zip(levels, masks)]  # (N, C, 1)
+        mean = torch.stack(means).sum(dim=0)
+        squares = [(level - mean).square() @ mask for level, mask in zip(levels, masks)]
+        variance = torch.stack(squares).sum(dim=0).mean(dim=(1, 2))  # (N,)
         return variance.clamp(min=VARIANCE_FLOOR)
 
     def _thresholds(self, student: DensePass, gt_boxes: Tensor, valid: Tensor) -> _Thresholds:
