@@ -109,6 +109,31 @@ def test_precision_sets_its_own_autocast():
     assert follows.features[0].dtype == torch.bfloat16
 
 
+def test_the_head_may_have_a_precision_of_its_own_also_for_the_students_features():
+    inputs, student = batch(), tiny_retinanet()
+    full = run(Teacher(tiny_retinanet(seed=1), None), student, inputs)
+    trunk = Teacher(tiny_retinanet(seed=1), None, precision="bfloat16", head_precision="float32")
+    found = run(trunk, student, inputs)
+    rounded = [level.bfloat16().float() for level in found.features]
+    assert all(torch.equal(level, twin) for level, twin in zip(found.features, rounded))
+    outputs, _ = trunk.model.head.run(found.features, ())
+    exact = trunk.model.dense_pass(found.features, outputs, found.image_sizes)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(found.logits, exact.logits))
+    assert not any(torch.equal(ours, theirs) for ours, theirs in zip(found.logits, full.logits))
+
+    head = Teacher(tiny_retinanet(seed=1), None, head_precision="bfloat16")
+    features = run(head, student, inputs).features
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(features, full.features))
+    taps = {"cls": full.features, "bbox": full.features}
+    for teacher, is_half in ((head, True), (trunk, False)):
+        resumed = teacher.resume(full.features, taps, 0, full.image_sizes)
+        exact = Teacher(tiny_retinanet(seed=1), None).resume(
+            full.features, taps, 0, full.image_sizes
+        )
+        equal = [torch.equal(ours, theirs) for ours, theirs in zip(resumed.logits, exact.logits)]
+        assert not any(equal) if is_half else all(equal)
+
+
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
@@ -121,9 +146,10 @@ def test_bad_arguments_say_what_is_expected(arguments, error, message):
         Teacher(*arguments)
 
 
-def test_an_unknown_precision_says_which_there_are():
-    with pytest.raises(ValueError, match="precision='fp8'.*bfloat16"):
-        Teacher(tiny_retinanet(), None, precision="fp8")
+@pytest.mark.parametrize("option", ["precision", "head_precision"])
+def test_an_unknown_precision_says_which_there_are(option):
+    with pytest.raises(ValueError, match=f"^{option}='fp8'.*bfloat16"):
+        Teacher(tiny_retinanet(), None, **{option: "fp8"})
 
 
 def damaged_files(tmp_path, checkpoint: str) -> dict[str, tuple[str, dict, list[str]]]:

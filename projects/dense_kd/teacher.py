@@ -15,6 +15,7 @@ from . import compat
 from .checkpoint import load_strictly
 from .detectors import DenseDetector
 from .detectors.base.folding import fold_norms
+from .detectors.base.heads import Maps
 from .detectors.base.images import converted, padding
 from .options import check_choices, check_flags, check_positive, check_unused
 from .outputs import DensePass, Tap, Targets
@@ -42,6 +43,7 @@ class Teacher:
         weights: str | None,
         *,
         precision: str | None = None,
+        head_precision: str | None = None,
         fold_norms: bool = False,
         channels_last: bool = False,
         compile: bool = False,
@@ -56,6 +58,8 @@ class Teacher:
                 ``model`` holds its trained parameters already.
             precision: "float32", "bfloat16" or "float16" to run it in, whatever the student
                 does; None follows the student's autocast.
+            head_precision: the same, of its head alone, also where CrossKD runs the student's
+                features through it; None is ``precision``.
             fold_norms: before the first pass, make batch norms part of the convolutions before
                 them: the same predictions up to rounding, in fewer passes over the maps. ``model``
                 is changed, its state dict too.
@@ -93,8 +97,9 @@ class Teacher:
                 "the teacher has no weights (weights=''), so the student would learn from noise; "
                 "give its checkpoint, as in model.teacher.weights=output/teacher/model_final.pth"
             )
-        if precision is not None and precision not in PRECISIONS:
-            raise ValueError(f"precision={precision!r}: expected one of {tuple(PRECISIONS)}")
+        for name, value in (("precision", precision), ("head_precision", head_precision)):
+            if value is not None and value not in PRECISIONS:
+                raise ValueError(f"{name}={value!r}: expected one of {tuple(PRECISIONS)}")
         if weights is None and _is_fresh(model):
             logger.warning(
                 f"the teacher {type(model).__name__} has no weights (weights=None) and looks as "
@@ -103,6 +108,7 @@ class Teacher:
         self.model = model.eval().requires_grad_(False)
         self.weights = weights
         self.precision = precision
+        self.head_precision = precision if head_precision is None else head_precision
         self.fold_norms = fold_norms
         self.channels_last = channels_last
         self.compile = compile
@@ -197,7 +203,7 @@ class Teacher:
             image_sizes: N x (height, width).
             priors: of a pass with these features, which are made anew otherwise.
         """
-        with self._autocast(features[0].device):
+        with self._autocast(features[0].device, self.head_precision):
             outputs = self.model.head.resume(taps, depth)
             return self.model.dense_pass(features, outputs, image_sizes, priors)
 
@@ -233,9 +239,18 @@ class Teacher:
     ) -> DensePass:
         self.model.eval()
         self._arrange()
-        images = ImageList(self._ordered(images.tensor), images.image_sizes)
-        with torch.no_grad(), self._autocast(images.tensor.device):
-            return self.model.run(images, taps, predictions=predictions)
+        with torch.no_grad():
+            maps = self._maps(images.tensor, taps, predictions)
+            with self._autocast(images.tensor.device, self.head_precision):
+                return self.model.pass_of(maps, images.image_sizes)
+
+    def _maps(self, images: Tensor, taps: Iterable[Tap], predictions: bool) -> Maps:
+        with self._autocast(images.device, self.precision):
+            features = self.model.pyramid(self._ordered(images))
+        with self._autocast(images.device, self.head_precision):
+            if self.head_precision == "float32":
+                features = [level.float() for level in features]
+            return self.model.maps_of_head(features, taps, predictions=predictions)
 
     def _run_cached(
         self,
@@ -253,19 +268,17 @@ class Teacher:
             tensor = self._images(batched_inputs, images, student).tensor
             if len(missing) < len(tensor):
                 tensor = torch.stack([tensor[index] for index in missing])
-            predictions = PREDICTIONS in parts
-            return split(
-                self.model.maps(self._ordered(tensor), taps, predictions=predictions), parts
-            )
+            return split(self._maps(tensor, taps, PREDICTIONS in parts), parts)
 
         device = images.tensor.device
-        with torch.no_grad(), self._autocast(device):
+        with torch.no_grad():
             context = self._context(images.tensor, student)
             keys = [key_of(inputs["image"], context) for inputs in batched_inputs]
             maps = joined(cache.maps(keys, parts, run, device), taps)
             maps.features = [self._ordered(level) for level in maps.features]
             maps.taps = {t: [*map(self._ordered, levels)] for t, levels in maps.taps.items()}
-            dense = self.model.pass_of(maps, images.image_sizes)
+            with self._autocast(device, self.head_precision):
+                dense = self.model.pass_of(maps, images.image_sizes)
         if FEATURES not in parts:
             dense.leave_out_features()
         return dense
@@ -273,12 +286,16 @@ class Teacher:
     def _context(self, images: Tensor, student: DenseDetector) -> str:
         """All that the maps of an image depend on besides itself."""
         device = images.device.type
+        computed_in = []
+        for precision in (self.precision, self.head_precision):
+            with self._autocast(images.device, precision):
+                computed_in.append(str(compat.active_autocast(device)))
         return repr((
             compat.versions(),
             self._fingerprint.of(self.model),
             self.channels_last,
             device,
-            str(compat.active_autocast(device)),
+            computed_in,
             student.input_format,
             tuple(images.shape[-2:]),
         ))  # fmt: skip
@@ -300,10 +317,12 @@ class Teacher:
         if self.compile:
             self.model.backbone.compile()
 
-    def _autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-        if self.precision is None:
+    def _autocast(
+        self, device: torch.device, precision: str | None
+    ) -> contextlib.AbstractContextManager[Any]:
+        if precision is None:
             return contextlib.nullcontext()
-        dtype = PRECISIONS[self.precision]
+        dtype = PRECISIONS[precision]
         if dtype is torch.float32:
             return torch.autocast(device.type, enabled=False)
         return torch.autocast(device.type, dtype=dtype)

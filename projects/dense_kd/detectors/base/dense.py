@@ -241,8 +241,17 @@ class DenseDetector(nn.Module, ABC):
             images: (N, C, H, W).
             taps, predictions: as of :meth:`run`.
         """
+        return self.maps_of_head(self.pyramid(images), taps, predictions=predictions)
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """L x (N, C, Hl, Wl): what the head sees of a preprocessed batch (N, C, H, W)."""
         features = self.backbone(images)
-        features = [features[name] for name in self.head_in_features]
+        return [features[name] for name in self.head_in_features]
+
+    def maps_of_head(
+        self, features: list[Tensor], taps: Iterable[Tap] = (), *, predictions: bool = True
+    ) -> Maps:
+        """What the head makes of a pyramid; arguments as of :meth:`run`."""
         outputs, collected = self.head.run(features, taps, predictions=predictions)
         return Maps(features, outputs if predictions else None, collected)
 
