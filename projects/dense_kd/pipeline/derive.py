@@ -81,7 +81,7 @@ class Precision:
 
     @property
     def teacher_channels_last(self) -> bool:
-        """As :attr:`channels_last`, of the teacher's pass in the distillation."""
+        """As ``channels_last``, of the teacher's pass in the distillation."""
         return (self.teacher or self.training) != "float32" and not self.small
 
     def __str__(self) -> str:
