@@ -24,7 +24,7 @@ from .ground_truth import checked_ground_truth
 from .heads import HeadOutputs, Maps, TowerHead
 from .images import as_rgb, checked_images, image_input
 from .levels import check_anchors, check_head, pyramid_levels
-from .options import check_options
+from .options import check_options, checked_names
 
 
 class DenseDetector(nn.Module, ABC):
@@ -139,7 +139,7 @@ class DenseDetector(nn.Module, ABC):
         self.box2box_transform = box2box_transform
         check_distribution_boxes(self)
         self.num_classes = num_classes
-        self.class_names = _checked_names(class_names, num_classes)
+        self.class_names = checked_names(class_names, num_classes)
 
         self.loss_normalizer_momentum = loss_normalizer_momentum
         self.loss_normalizer_sync = loss_normalizer_sync
@@ -438,15 +438,3 @@ def per_prediction(maps: Tensor, dim: int) -> Tensor:
     n, _, height, width = maps.shape
     maps = maps.view(n, -1, dim, height, width).permute(0, 3, 4, 1, 2)
     return maps.reshape(n, -1, dim).float()
-
-
-def _checked_names(names: list[str] | None, num_classes: int) -> list[str] | None:
-    if names is None:
-        return None
-    names = list(names)
-    if len(names) != num_classes or len(set(names)) != len(names):
-        raise ValueError(
-            f"class_names has {len(names)} names, {len(set(names))} of them different; expected "
-            f"{num_classes} different ones, as num_classes says"
-        )
-    return names

@@ -85,3 +85,20 @@ def check_options(**options: Any) -> None:
     """Raise ValueError unless each option is what :data:`CHECKS` has for its name."""
     for name, value in options.items():
         CHECKS[name](**{name: value})
+
+
+def checked_names(names: list[str] | None, num_classes: int) -> list[str] | None:
+    """A detector's ``class_names`` as a list, or None.
+
+    Raises:
+        ValueError: there are not ``num_classes`` different ones.
+    """
+    if names is None:
+        return None
+    names = list(names)
+    if len(names) != num_classes or len(set(names)) != len(names):
+        raise ValueError(
+            f"class_names has {len(names)} names, {len(set(names))} of them different; expected "
+            f"{num_classes} different ones, as num_classes says"
+        )
+    return names
