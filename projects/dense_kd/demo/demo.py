@@ -157,7 +157,8 @@ def _plan(
     overrides.append(f"train.output_dir={folder.absolute()}")
     if teacher is not None:
         weights = (teacher.folder / "model_final.pth").absolute()
-        overrides.append(f"model.teacher.weights={weights}")
+        # Images are flipped at most, so after some epochs the teacher has seen them all.
+        overrides += [f"model.teacher.weights={weights}", "model.teacher.cache=memory"]
         settings["teacher"] = file_digest(weights)
     return Run(
         title=name if seed is None else f"{name}, seed {seed}",
