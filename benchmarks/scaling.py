@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from dense_kd import get_config
 from dense_kd.benchmark.batches import synthetic_batch
@@ -137,6 +138,9 @@ def draw(axes: dict[str, Any], file: Path) -> None:
             panel.plot(x, line, color="grey", linestyle=":", label="in proportion")
             panel.set_ylim(limits)
             panel.set_xlabel(LABELS[axis])
+            values = [p["value"] for p in points]
+            panel.set_xticks(x, [f"{v}²" if axis == "side" else str(v) for v in values])
+            panel.xaxis.set_minor_locator(NullLocator())
     panels[0, 0].set_ylabel("losses, forward and backward, in ms")
     panels[1, 0].set_ylabel("peak of memory in MiB")
     handles, labels = panels[0, 0].get_legend_handles_labels()
