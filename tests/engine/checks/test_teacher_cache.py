@@ -10,7 +10,7 @@ from dense_kd.engine import RunError
 from dense_kd.engine.checks import teacher_cache
 from dense_kd.engine.checks.teacher_cache import padding_problems
 from dense_kd.engine.loaders import load_training
-from helpers.checked_runs import load, problems, register, unregister
+from helpers.checked_runs import load, problems, unregister
 
 CONFIG = "quickstart/distill.py"
 MAPPER = "dataloader.train.mapper"
@@ -18,13 +18,6 @@ FIRST = f"{MAPPER}.augmentations.0"
 T = "detectron2.data.transforms"
 EDGE = f"{T}.ResizeShortestEdge"
 TARGET = {"target_height": 64, "target_width": 64}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def data(tmp_path_factory):
-    register(tmp_path_factory.mktemp("data"))
-    yield
-    unregister()
 
 
 def found(*overrides: str, cache: str = "memory") -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import pickle
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -33,18 +34,18 @@ PARTS = {
 @contextlib.contextmanager
 def spoilt(model: Distiller, part: str, value: float, everywhere: bool = False) -> Iterator[None]:
     """Let one value, or all, of a part of the teacher's pass be ``value``."""
-    teacher, real = model.teacher.model, model.teacher.model.run
+    teacher, real = model.teacher.model, model.teacher.model.pass_of
 
-    def run(images, taps=(), **options) -> DensePass:
-        dense = real(images, taps, **options)
+    def pass_of(*given: Any) -> DensePass:
+        dense = real(*given)
         levels = PARTS[part][1](dense)
         for level in levels if everywhere else levels[-1:]:
             level[... if everywhere else (-1,) * level.dim()] = value
         return dense
 
-    teacher.run = run
+    teacher.pass_of = pass_of
     yield
-    teacher.run = real
+    teacher.pass_of = real
 
 
 def parts_of(model: Distiller) -> list[str]:

@@ -11,16 +11,12 @@ import pytest
 from detectron2.utils.env import seed_all_rng
 
 from dense_kd.engine import train
-from helpers.checked_runs import register, unregister
 from helpers.tried_runs import distillation, write_teacher
 
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("cached")
-    register(root)
-    yield write_teacher(root / "teacher.pth")
-    unregister()
+    return write_teacher(tmp_path_factory.mktemp("cached") / "teacher.pth")
 
 
 def run(teacher: Path, output: Path, *overrides: str) -> list[dict]:
