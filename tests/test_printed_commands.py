@@ -21,7 +21,7 @@ RUN_BY = {
     "dense-kd check bckd/": "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_eval",
     "dense-kd train bckd/": "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_eval",
     "dense-kd train CONFIG model.teacher.cache": (
-        "teacher_cache/test_runs.py::test_a_run_with_a_cache_has_the_losses_of_one_without"
+        "engine/test_cached_runs.py::test_a_run_with_a_cache_has_the_losses_of_one_without"
     ),
     "dense-kd eval gfl/": "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_eval",
     "dense-kd report output/": "cli/test_report.py::test_seeds_are_one_row_and_titles_are_given",
