@@ -58,6 +58,15 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def autograd_started_without_threads():
+    """Autograd counts the devices in the first backward pass of a process, and starts a thread for
+    each but the CPU. Once ``torch.compile`` has run, it finds some, and forks refuse to go on."""
+    import torch  # not above, as below
+
+    torch.ones((), requires_grad=True).backward()
+
+
+@pytest.fixture(autouse=True, scope="session")
 def configs_loaded_once_by_all_workers(tmp_path_factory: pytest.TempPathFactory):
     from helpers import configs  # not above: pytest's own process needs none of it
 

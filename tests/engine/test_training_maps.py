@@ -75,16 +75,17 @@ def test_training_is_what_it_is_without_them(tmp_path):
         hook.trainer = mock.Mock(iter=0)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
         with EventStorage() as storage:
-            for step in range(2):
+            for _ in range(2):
                 optimizer.zero_grad()
                 sum(model(batch()).values()).backward()
                 optimizer.step()
-                if drawing and step == 0:  # the other one shows what that changed
+                if drawing:
                     hook.after_step()
         logged = [value for value, _ in storage.history("num_pos_anchors").values()]
         assert len(logged) == len(storage._vis_data) == 2
-        pictures = hook.trainer.storage.put_image.call_args_list
-        assert len(pictures) == (len(FIGURES) if drawing else 0)
+        assert len(hook.trainer.storage.put_image.call_args_list) == (
+            2 * len(FIGURES) if drawing else 0
+        )
         found.append({**model.state_dict(), "rng": torch.get_rng_state(),
                       "normalizer": model.student.loss_normalizer,
                       "logged": torch.tensor(logged)})  # fmt: skip
