@@ -53,9 +53,7 @@ class Maps(nn.Module):
         Args:
             images: (N, 3, H, W), normalised.
         """
-        features = self.model.backbone(images)
-        features = [features[name] for name in self.model.head_in_features]
-        outputs, _ = self.model.head.run(features, (), predictions=True)
+        outputs = self.model.maps_of_head(self.model.pyramid(images)).outputs
         return (*outputs.logits, *outputs.distribution)
 
 

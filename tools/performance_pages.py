@@ -20,7 +20,7 @@ from matrix_results import insert_table
 from tabulate import tabulate
 
 from dense_kd.benchmark.schema import read_results
-from dense_kd.benchmark.text import PAGE, described, tables
+from dense_kd.benchmark.text import PAGE, described, tables, versions_of
 from dense_kd.json_files import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,7 +67,7 @@ def precision(content: dict[str, Any]) -> str:
         )
     text = (
         "AP on the 500 generated validation images, mean and seeds, of `python "
-        f"benchmarks/precision.py` ({_versions(content)}): the detectors of the demo, 1,000 "
+        f"benchmarks/precision.py` ({versions_of(content)}): the detectors of the demo, 1,000 "
         "iterations; the teacher was trained in float32."
     )
     return f"{_wrapped(text)}\n\n{_table(['', 'AP', 'seeds'], rows)}"
@@ -87,7 +87,7 @@ def int8_teacher(content: dict[str, Any]) -> str:
     ]
     text = (
         "The pass of a teacher, GFL with a ResNet-101, in `python benchmarks/int8_teacher.py` "
-        f"({content['commit'][:10]}, {_versions(content)}, {content['machine']['cpu']}, threads: "
+        f"({content['commit'][:10]}, {versions_of(content)}, {content['machine']['cpu']}, threads: "
         f"{content['threads']}): time, and mean absolute difference from float32."
     )
     header = ["", "time", "class logits", "box distributions"]
@@ -99,8 +99,8 @@ def scaling(content: dict[str, Any]) -> str:
     base = content["base"]
     text = (
         f"What the methods cost in `python benchmarks/scaling.py` ({content['commit'][:10]}, "
-        f"{_versions(content)}, {content['machine']['cpu']}, threads: {content['threads']}), when "
-        f"one number varies and the others are {base['images']} image of {base['side']} x "
+        f"{versions_of(content)}, {content['machine']['cpu']}, threads: {content['threads']}), "
+        f"when one number varies and the others are {base['images']} image of {base['side']} x "
         f"{base['side']} with {base['boxes']} boxes and {base['classes']} classes:"
     )
     return f"{_wrapped(text)}\n\n![cost against pixels, images, boxes, classes](images/scaling.png)"
@@ -116,10 +116,6 @@ SCRIPTS = {
 
 def _titled(file: Path, text: str) -> str:
     return f"### {file.name}\n\n{text}\n"
-
-
-def _versions(content: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in content["versions"].items())
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

@@ -138,6 +138,14 @@ def cpu_has_bfloat16() -> bool:
     return any(bool(getattr(torch.cpu, name, bool)()) for name in names)
 
 
+def check_compiles_modules() -> None:
+    """Raise ValueError unless torch compiles a module in its place (2.2)."""
+    if not hasattr(nn.Module, "compile"):
+        raise ValueError(
+            f"compile=True needs torch 2.2 or newer, and this is {torch.__version__}; leave it out"
+        )
+
+
 def uncompiled() -> contextlib.AbstractContextManager[Any]:
     """Run what ``torch.compile`` has been given as it was before, where torch knows how (2.6)."""
     if hasattr(torch.compiler, "set_stance"):
@@ -145,20 +153,20 @@ def uncompiled() -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
-def autocast_dtype() -> torch.dtype:
-    """Of ``torch.autocast("cuda")``."""
+def autocast_dtype(kind: str = "cuda") -> torch.dtype:
+    """Of ``torch.autocast`` on a device of ``kind``, "cuda" or "cpu"."""
     if hasattr(torch, "get_autocast_dtype"):  # torch 2.4
-        return torch.get_autocast_dtype("cuda")
-    return torch.get_autocast_gpu_dtype()
+        return torch.get_autocast_dtype(kind)
+    return torch.get_autocast_gpu_dtype() if kind == "cuda" else torch.get_autocast_cpu_dtype()
 
 
 def active_autocast(kind: str) -> torch.dtype | None:
     """The dtype that operations on a device of ``kind`` are cast to now; None without autocast."""
     if hasattr(torch, "get_autocast_dtype"):  # torch 2.4
-        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-    if kind == "cuda":
-        return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
-    return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
+        enabled = torch.is_autocast_enabled(kind)
+    else:
+        enabled = torch.is_autocast_enabled() if kind == "cuda" else torch.is_autocast_cpu_enabled()
+    return autocast_dtype(kind) if enabled else None
 
 
 def start_of_event(event: Any) -> int:

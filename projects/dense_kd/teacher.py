@@ -75,11 +75,8 @@ class Teacher:
             cache_precision: "exact", or "float16", which takes half the place.
         """
         check_flags(fold_norms=fold_norms, channels_last=channels_last, compile=compile)
-        if compile and not hasattr(model, "compile"):
-            raise ValueError(
-                f"compile=True needs torch 2.2 or newer, and this is {torch.__version__}; "
-                "leave it out"
-            )
+        if compile:
+            compat.check_compiles_modules()
         check_positive(cache_gb=cache_gb)
         check_choices(("cache_precision", cache_precision, CACHE_PRECISIONS))
         if cache is None:

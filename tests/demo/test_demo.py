@@ -35,7 +35,7 @@ def options(tmp_path_factory):
         output=folder / "output",
         data=folder / "datasets",
         train_images=16,
-        val_images=4,
+        val_images=8,
         teacher_iters=2,
         student_iters=1,
         precision="bfloat16",
@@ -92,7 +92,7 @@ def test_another_precision_is_an_error(tmp_path):
 
 def test_the_demo_leaves_curves_and_a_page_with_a_row_per_picture(options, summary):
     page = (options.output / "report.html").read_text(encoding="utf-8")
-    assert page.count('class="row"') == 4
+    assert page.count('class="row"') == 8
     assert (options.output / "curves.png").stat().st_size > 0
 
 

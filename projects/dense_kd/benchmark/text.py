@@ -32,20 +32,28 @@ def described(results: Mapping[str, Any]) -> str:
     where = f"{machine['gpu']}, " if machine["gpu"] else ""
     commit = results["commit"][:10] if results["commit"] else "no checkout"
     changed = ", with changes" if results["changed"] else ""
-    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     loads = (results["load_before"] or [None])[0], (results["load_after"] or [None])[0]
     load = f"; load {loads[0]} before, {loads[1]} after" if None not in loads else ""
     rounds = f"; rounds: {results['rounds']}, after {results['warmup']} to warm up"
     lines = [
         f"{results['date']}, {where}{machine['cpu']}, cores: {machine['cores']}; on "
         f"{results['device']}, threads: {results['threads']}{load}",
-        f"{commit}{changed}; {versions}",
+        f"{commit}{changed}; {versions_of(results)}",
         f"batch: {batch['images']} x {batch['height']} x {batch['width']}, {results['data']}; "
         f"boxes an image: {batch['boxes']:g}" + (rounds if results["rounds"] else ""),
     ]
     if results["memory_of"]:
         lines.append(f"memory: {results['memory_of']}")
     return "\n".join(lines)
+
+
+def versions_of(results: Mapping[str, Any]) -> str:
+    """Of what the numbers depend on, in words.
+
+    Args:
+        results: with "versions".
+    """
+    return ", ".join(f"{name} {version}" for name, version in results["versions"].items())
 
 
 def tables(results: Mapping[str, Any], style: str) -> Iterator[str]:

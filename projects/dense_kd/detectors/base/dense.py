@@ -231,17 +231,9 @@ class DenseDetector(nn.Module, ABC):
             predictions: make them; otherwise the pass has none, see ``DensePass``, and the head
                 is run as far as its taps.
         """
-        maps = self.maps(images.tensor, taps, predictions=predictions)
+        features = self.pyramid(images.tensor)
+        maps = self.maps_of_head(features, taps, predictions=predictions)
         return self.pass_of(maps, images.image_sizes)
-
-    def maps(self, images: Tensor, taps: Iterable[Tap] = (), *, predictions: bool = True) -> Maps:
-        """What backbone and head make of a preprocessed batch, as it comes out of them.
-
-        Args:
-            images: (N, C, H, W).
-            taps, predictions: as of :meth:`run`.
-        """
-        return self.maps_of_head(self.pyramid(images), taps, predictions=predictions)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """L x (N, C, Hl, Wl): what the head sees of a preprocessed batch (N, C, H, W)."""
@@ -256,10 +248,10 @@ class DenseDetector(nn.Module, ABC):
         return Maps(features, outputs if predictions else None, collected)
 
     def pass_of(self, maps: Maps, image_sizes: list[tuple[int, int]]) -> DensePass:
-        """The pass whose :meth:`maps` these are.
+        """The pass whose maps these are.
 
         Args:
-            maps: of N images.
+            maps: of :meth:`maps_of_head`, of N images.
             image_sizes: N x (height, width).
         """
         outputs = HeadOutputs() if maps.outputs is None else maps.outputs

@@ -43,7 +43,6 @@ class Places:
         maps = listed(levels)
         self.sizes = [level[(0,) * dim].numel() for level in maps]
         columns = torch.eye(len(maps), dtype=maps[0].dtype, device=maps[0].device).split(1, dim=1)
-        # (L, P), 1 where a place is on a level, else 0
         self.on_level = torch.cat([x.expand(-1, n) for x, n in zip(columns, self.sizes)], dim=1)
         self.counts = self.on_level.sum(dim=1)
 
