@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Write the tables of docs/performance.md from the files in benchmarks/results.
 
-Those in folders <date>_<machine> are what `dense-kd benchmark --json FILE` wrote, precision.json,
-int8_teacher.json and scaling.json what the scripts of these names in benchmarks did. With --check
-nothing is written, and it ends with 1 if the page is another one.
+Those in folders <date>_<machine> are what `dense-kd benchmark --json FILE` wrote; precision.json,
+int8_teacher.json, scaling.json and, in these folders, soak.json what the scripts of these names in
+benchmarks did. With --check nothing is written, and it ends with 1 if the page is another one.
 """
 
 from __future__ import annotations
@@ -106,12 +106,43 @@ def scaling(content: dict[str, Any]) -> str:
     return f"{_wrapped(text)}\n\n![cost against pixels, images, boxes, classes](images/scaling.png)"
 
 
+def soak(content: dict[str, Any]) -> str:
+    """What grew in a long training, and the lines of Python that did."""
+    last = content["processes"][-1]
+    first, end = last["samples"][0], last["samples"][-1]
+    rows = []
+    for name, slope in last["per_1000_iterations"].items():
+        values = [each[name] for each in (first, end)]
+        if None in values:
+            continue
+        numbers = [*values, slope] if slope is not None else values
+        if name in ("descriptors", "objects", "threads"):
+            shown = [f"{number:,.1f}".removesuffix(".0") for number in numbers]
+        else:
+            shown = [f"{number / 1e6:,.2f} MB" for number in numbers]
+        rows.append([f"`{name}`", *shown])
+    text = (
+        f"A distillation of {end['iteration']:,} iterations ({end['seconds'] / 60:.0f} minutes in "
+        f"{len(content['processes'])} process{'es' * (len(content['processes']) > 1)}) in `python "
+        f"benchmarks/soak.py` ({content['commit'][:10]}, {versions_of(content)}, "
+        f"{content['machine']['cpu']}, threads: {content['threads']}), images of {content['side']} "
+        f"x {content['side']}: the first sample, the last, and the slope of the later two thirds "
+        "(`rss` is what is resident, `malloc` what the C library has given out, `python` what "
+        "tracemalloc sees, `objects` what the garbage collector sees)."
+    )
+    header = ["", f"after {first['iteration']:,}", "at the end", "per 1,000 iterations"]
+    return f"{_wrapped(text)}\n\n{_table(header, rows)}"
+
+
 SCRIPTS = {
     "precision.json": precision,
     "int8_teacher.json": int8_teacher,
     "scaling.json": scaling,
 }
 """{file: what writes its section}."""
+
+DATED_SCRIPTS = {"soak.json": soak}
+"""The same of those in folders of dates."""
 
 
 def _titled(file: Path, text: str) -> str:
@@ -127,9 +158,12 @@ def _wrapped(text: str) -> str:
 
 
 def section(file: Path) -> str:
+    title = f"{file.parent.name}/{file.name}"
+    if file.name in DATED_SCRIPTS:
+        return f"### {title}\n\n{DATED_SCRIPTS[file.name](read_json(file))}\n"
     results = read_results(file)
     facts = "\n".join(f"- {line}" for line in described(results).splitlines())
-    parts = [f"### {file.parent.name}/{file.name}", facts, *tables(results, PAGE)]
+    parts = [f"### {title}", facts, *tables(results, PAGE)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -54,6 +54,19 @@ def test_the_loss_that_is_written_is_the_mean_over_accumulated_batches():
     assert written == pytest.approx(sum(values) / 2, rel=1e-5)
 
 
+def test_a_long_run_keeps_the_latest_numbers_of_each_scalar_alone(monkeypatch):
+    monkeypatch.setattr("dense_kd.engine.trainer.KEPT_SCALARS", 2)
+    run = trainer(distiller(), [batch(seed=s) for s in range(4)])
+    totals = []
+    run.after_step = lambda: totals.append(run.storage.latest()["total_loss"][0])
+    steps(run, 0, 4)
+    histories = run.storage.histories()
+    assert len(histories) > 5 and {len(each.values()) for each in histories.values()} == {2}
+    kept = histories["total_loss"]
+    assert kept.values() == [(totals[2], 2), (totals[3], 3)]
+    assert kept.global_avg() == pytest.approx(sum(totals) / 4)
+
+
 def test_clipping_bounds_the_step_and_no_clipping_does_not():
     def step_length(**options) -> float:
         model = distiller()

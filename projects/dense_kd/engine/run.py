@@ -7,7 +7,7 @@ import functools
 import logging
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -81,7 +81,12 @@ def evaluate_teacher(cfg: DictConfig) -> dict[str, Any]:
     return evaluation.run(functools.partial(teacher.detect, input_format=input_format))
 
 
-def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") -> dict[str, Any]:
+def train(
+    args: argparse.Namespace,
+    cfg: DictConfig,
+    progress: str = "lines",
+    more_hooks: Sequence[hooks.HookBase] = (),
+) -> dict[str, Any]:
     """Train ``cfg.model``.
 
     Args:
@@ -98,6 +103,7 @@ def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") ->
             :class:`.measuring.EvaluationDistances`; 0 is none), and
             ``maps`` (period, images and figures of :class:`.training_maps.TrainingMaps`).
         progress: one of :data:`.progress.MODES`.
+        more_hooks: called after those of this function.
 
     Returns:
         the metrics of the last evaluation, {} if there was none.
@@ -178,6 +184,7 @@ def train(args: argparse.Namespace, cfg: DictConfig, progress: str = "lines") ->
             if main
             else None,
             ProgressBar() if main and wants_bar(progress) else None,
+            *more_hooks,
         ]
     )
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,7 @@ import torch
 from detectron2.engine import SimpleTrainer
 from detectron2.engine.hooks import PeriodicCheckpointer
 from detectron2.utils import comm
+from fvcore.common.history_buffer import HistoryBuffer
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -23,6 +25,10 @@ from .state.random_state import random_state, set_random_state
 from .state.resuming import check_same_optimizer, hyperparameters, keep_hyperparameters, save_final
 
 AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+KEPT_SCALARS = 1000
+"""Latest numbers of each scalar that the storage keeps: the longest window of detectron2's writers,
+over which the time left is estimated. All of them are in ``metrics.json``."""
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +100,10 @@ class Trainer(SimpleTrainer):
         super().train(start_iter, max_iter)
 
     def before_train(self) -> None:
-        """Save what a kill in the last save left out, if no iteration is left."""
+        """Bound what the storage keeps, and save what a kill in the last save left out, if no
+        iteration is left."""
+        # A million numbers of each scalar otherwise, of which nothing reads more than these.
+        self.storage.histories().default_factory = functools.partial(HistoryBuffer, KEPT_SCALARS)
         super().before_train()
         if self.start_iter == self.max_iter > 0:
             logger.info(f"All {self.max_iter} iterations are done already")
