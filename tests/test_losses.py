@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from fvcore.nn import sigmoid_focal_loss
 from torch import Tensor
 
 from dense_kd.losses import (
@@ -243,6 +244,50 @@ def test_focal_loss_gives_mmdetections():
     total = sum(losses) / MMDET["avg_factor"]
     assert_close(total, MMDET["focal_avg/loss"], LOSS_NOISE)
     assert_close(torch.autograd.grad(total, logits)[0], MMDET["focal_avg/grad"], GRADIENT_NOISE)
+
+
+@pytest.mark.parametrize("alpha", [0.25, 0.0, 1.0, -1])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 3.0])
+def test_focal_loss_and_its_gradient_are_fvcores(alpha, gamma):
+    """Also of logits at which a score is 0 or 1, of background and of ignored predictions."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 40, 3, generator=generator) * 4
+    logits[0, :4] = torch.tensor([-100.0, 100.0, 0.0])
+    labels = torch.randint(-1, 4, (2, 40), generator=generator)
+    labels[0, :4] = torch.arange(4)
+    one_hot = torch.nn.functional.one_hot(labels.clamp(min=0), 4)[..., :3].float()
+    one_hot[labels < 0] = 0
+    gradients, losses = [], []
+    for name in ("ours", "fvcore's"):
+        x = logits.clone().requires_grad_()
+        if name == "ours":
+            loss = focal_loss(x, labels, alpha, gamma)
+        else:
+            loss = sigmoid_focal_loss(x, one_hot, alpha, gamma)[labels >= 0].sum()
+        gradients.append(torch.autograd.grad(3 * loss, x)[0])
+        losses.append(loss.detach())
+    torch.testing.assert_close(*losses, rtol=1e-6, atol=0)
+    finite = gradients[1].isfinite()  # fvcore's is NaN where a score is 1 and gamma is below 1
+    assert gradients[0].isfinite().all() and (finite.all() or gamma < 1)
+    torch.testing.assert_close(gradients[0][finite], gradients[1][finite], rtol=1e-5, atol=1e-5)
+
+
+def test_focal_loss_is_not_scripted_but_rounds_alike_in_all_steps_of_a_process():
+    logits = torch.randn(1, 500, 3, generator=torch.Generator().manual_seed(0)) * 3
+    labels = torch.arange(500)[None] % 4
+    found = []
+    for _ in range(4):  # TorchScript compiles what it has seen once or twice
+        x = logits.clone().requires_grad_()
+        found.append(torch.autograd.grad(focal_loss(x, labels, 0.25, 2.0), x)[0])
+    assert all(torch.equal(each, found[0]) for each in found)
+
+
+def test_focal_loss_keeps_nothing_as_large_as_the_logits_but_themselves():
+    logits = torch.randn(1, 50, 7, requires_grad=True)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(kept.append, id):
+        focal_loss(logits, torch.arange(50)[None] % 8, 0.25, 2.0)
+    assert [x.data_ptr() for x in kept if x.numel() == logits.numel()] == [logits.data_ptr()]
 
 
 def test_a_prediction_that_is_ignored_has_no_focal_loss():

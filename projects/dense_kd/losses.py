@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from fvcore.nn import sigmoid_focal_loss_jit, smooth_l1_loss
+from fvcore.nn import smooth_l1_loss
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torchvision.ops import distance_box_iou_loss, generalized_box_iou_loss
@@ -122,7 +122,9 @@ def rows_of_sum(*weights: Tensor) -> Any:
 def focal_loss(logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:
     """Sum of the focal loss over all predictions that are not ignored.
 
-    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, equation 5, by fvcore.
+    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, equation 5. Not by fvcore's
+    function, which is scripted: its gradient rounds otherwise in the first steps of a process than
+    in later ones, so a run that was stopped and resumed would not end as one that was not.
 
     Args:
         logits: (N, R, K).
@@ -133,10 +135,56 @@ def focal_loss(logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Te
     Returns:
         scalar
     """
-    classes = torch.arange(logits.shape[-1], device=logits.device)
-    one_hot = (labels[..., None] == classes).to(logits.dtype)  # background is no class
-    loss = sigmoid_focal_loss_jit(logits, one_hot, alpha=alpha, gamma=gamma, reduction="none")
-    return sum_of(loss.sum(dim=-1), labels >= 0)
+    return _FocalLoss.apply(logits.float(), labels, alpha, gamma)
+
+
+class _FocalLoss(torch.autograd.Function):
+    """Keeps its arguments for the gradient, and none of the tensors in between: as large as all
+    class logits, they would take most of the memory of a detector's losses.
+
+    With s = -x for the class of the label, and x for the others, each costs sig(s)^gamma H, where
+    H = log(1 + e^s) is its cross-entropy.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:
+        own, others = (alpha, 1 - alpha) if alpha >= 0 else (1.0, 1.0)
+        classes = labels.clamp(0, logits.shape[-1] - 1)[..., None]  # any for background
+        is_object, is_valid = classes == labels[..., None], labels >= 0
+        ctx.save_for_backward(logits, classes, is_object, is_valid)
+        ctx.weights, ctx.gamma = (own, others), gamma
+        error = _turned(logits, classes, is_object)
+        losses = F.softplus(error)
+        losses.mul_(_power_(error.sigmoid_(), gamma))
+        of_label = losses.gather(-1, classes) * torch.where(is_object, own, others)
+        losses.mul_(others).scatter_(-1, classes, of_label)
+        return sum_of(losses.sum(dim=-1), is_valid)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        """With p = sig(s), the derivative of p^gamma H by s is p^gamma (gamma (1 - p) H + p)."""
+        logits, classes, is_object, is_valid = ctx.saved_tensors
+        own, others = ctx.weights
+        error = _turned(logits, classes, is_object)
+        slope = F.softplus(error)
+        score = error.sigmoid_()
+        slope.addcmul_(slope, score, value=-1)
+        torch.add(score, slope, alpha=ctx.gamma, out=slope)
+        slope.mul_(_power_(score, ctx.gamma))
+        of_label = slope.gather(-1, classes) * torch.where(is_object, -own, others)
+        slope.mul_(others).scatter_(-1, classes, of_label)
+        return slope.mul_(gradient * is_valid[..., None]), None, None, None
+
+
+def _turned(logits: Tensor, classes: Tensor, is_object: Tensor) -> Tensor:
+    """A copy of (N, R, K) ``logits`` with the other sign for ``classes`` (N, R, 1) of objects."""
+    chosen = logits.gather(-1, classes)
+    return logits.scatter(-1, classes, torch.where(is_object, -chosen, chosen))
+
+
+def _power_(scores: Tensor, gamma: float) -> Tensor:
+    return scores if gamma == 1 else scores.pow_(gamma)
 
 
 def quality_focal_loss(logits: Tensor, soft_labels: Tensor, beta: float) -> Tensor:

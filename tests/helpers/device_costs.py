@@ -25,7 +25,6 @@ import torch
 from torch import nn
 
 from dense_kd import Distiller, methods
-from dense_kd.benchmark.counting import eager_losses
 from dense_kd.benchmark.pretended import GPU, Counts, pretended_gpu
 from dense_kd.detectors import DenseDetector
 from helpers import method_cases
@@ -61,7 +60,7 @@ def images() -> list[dict[str, Any]]:
 def of_step(gpu: GPU, model: nn.Module) -> Cost:
     """Of a forward and a backward pass under bfloat16 autocast, without the optimizer."""
     model.zero_grad(set_to_none=True)
-    with gpu.counting() as counts, eager_losses():
+    with gpu.counting() as counts:
         with torch.autocast("cuda", dtype=torch.bfloat16):
             losses = model(images())
         sum(losses.values()).backward()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-from unittest import mock
+from collections.abc import Callable
 
 import torch
-from fvcore.nn import sigmoid_focal_loss
 from omegaconf import DictConfig
 from torch import Tensor
 
-from .. import losses as shared_losses
 from ..compat import uncompiled
 from .batches import COCO_BOXES, synthetic_batch
 from .machine import threads
@@ -21,14 +17,6 @@ from .work import STEP, STUDENT, TEACHER, Work
 
 COUNTED_IMAGES = 2
 COUNTED_SIZE = (128, 128)
-
-
-@contextlib.contextmanager
-def eager_losses() -> Iterator[None]:
-    """Let the focal loss be what it is before the compiler has seen it some times in a process,
-    and makes other kernels of it."""
-    with mock.patch.object(shared_losses, "sigmoid_focal_loss_jit", sigmoid_focal_loss):
-        yield
 
 
 def count_kernels(cfg: DictConfig) -> dict[str, dict[str, int]]:
@@ -41,7 +29,7 @@ def count_kernels(cfg: DictConfig) -> dict[str, dict[str, int]]:
         cfg: of a distillation, which is read as on a GPU.
     """
     # On so small maps, threads would wait for each other.
-    with threads(1), pretended_gpu() as gpu, eager_losses(), uncompiled():
+    with threads(1), pretended_gpu() as gpu, uncompiled():
         model = Models(torch.device("cuda")).distiller(cfg)
         student = model.student
         batch = synthetic_batch(
