@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
 import warnings
 from pathlib import Path
@@ -20,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "projects"))
 
 from dense_kd.demo import Options, run_demo
 from dense_kd.engine.processes import TrainingError
+from dense_kd.engine.stopping import ends_as_preempted
 
 TRAIN_SCRIPT = Path(__file__).resolve().with_name("lazyconfig_train_net.py")
 
@@ -50,16 +50,12 @@ def main() -> int:
     logging.getLogger("dense_kd.data").setLevel(logging.INFO)
     torch.set_num_threads(1)  # the work of this process is small, that of its trainings is not
     warnings.filterwarnings("ignore", message="torch.meshgrid")  # detectron2's
-    # A killed demo stops its trainings, as an interrupted one does.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        run_demo(Options(script=TRAIN_SCRIPT, **vars(args)))
+        with ends_as_preempted():
+            run_demo(Options(script=TRAIN_SCRIPT, **vars(args)))
     except TrainingError as error:
         print(f"The demo failed: {error}", file=sys.stderr, flush=True)
         return 1
-    except KeyboardInterrupt:
-        print("Interrupted; finished trainings are kept for the next time.", file=sys.stderr)
-        return 130
     return 0
 
 

@@ -1,6 +1,6 @@
 """Options of the training loop, for tools/lazyconfig_train_net.py and for detectron2's script.
 
-detectron2's script does not know `clip_grad`, `accumulate`, `amp.dtype`,
+detectron2's script does not know `max_minutes`, `clip_grad`, `accumulate`, `amp.dtype`,
 `channels_last`, `init_partial`, `overwrite`, `diagnostics` and `maps`; it trains without clipping,
 one batch per iteration, in fp16 where amp is enabled, with maps in torch's order, from any file,
 over what is there, and measures and draws nothing.
@@ -12,6 +12,7 @@ train = dict(
     init_checkpoint="",
     init_partial=False,  # true starts from a file of which less than half fits
     max_iter=90000,
+    max_minutes=0,  # after which the run saves, ends and can be resumed; 0 is no limit
     seed=-1,  # -1 is a different one each time
     amp=dict(enabled=False, dtype="float16"),
     channels_last=False,  # maps in memory as (N, H, W, C): faster with amp, but on small detectors

@@ -6,13 +6,12 @@ import contextlib
 import gc
 import logging
 import platform
-import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import signal
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import detectron2
 import torch
-from detectron2.engine import launch as detectron2_launch
 from detectron2.modeling import Backbone
 from detectron2.structures import ImageList
 from detectron2.utils import comm
@@ -208,77 +207,30 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, norm: to
             parameter.grad.mul_(factor)
 
 
-def launch(
-    main: Callable[..., Any],
-    num_gpus_per_machine: int,
-    num_machines: int = 1,
-    machine_rank: int = 0,
-    dist_url: str | None = None,
-    args: tuple[Any, ...] = (),
-) -> None:
-    """``detectron2.engine.launch`` that also works without a GPU, with gloo processes.
+def make_local_group(per_machine: int) -> None:
+    """Tell detectron2 which processes are of one machine; all call it together.
 
-    detectron2 0.5 refuses to start several processes on a machine without CUDA; main allows it.
-    There ``num_gpus_per_machine`` is the number of processes of this machine, and a ``dist_url``
-    of None or "auto" is a free port of it.
+    Args:
+        per_machine: as many ranks, one after the other, are of each machine.
     """
-    if torch.cuda.is_available() or num_gpus_per_machine * num_machines == 1:
-        detectron2_launch(
-            main, num_gpus_per_machine, num_machines, machine_rank, dist_url, args=args
-        )
+    if hasattr(comm, "create_local_process_group"):
+        comm.create_local_process_group(per_machine)
         return
-    if dist_url in (None, "auto"):
-        if num_machines > 1:
-            raise ValueError(f"dist_url={dist_url!r} with {num_machines} machines: give an address")
-        dist_url = f"tcp://127.0.0.1:{_free_port()}"
-    world_size = num_gpus_per_machine * num_machines
-    torch.multiprocessing.spawn(
-        _gloo_worker,
-        nprocs=num_gpus_per_machine,
-        args=(main, world_size, num_gpus_per_machine, machine_rank, dist_url, args),
-    )
+    rank = torch.distributed.get_rank()
+    for first in range(0, torch.distributed.get_world_size(), per_machine):
+        group = torch.distributed.new_group(list(range(first, first + per_machine)))
+        if first <= rank < first + per_machine:
+            comm._LOCAL_PROCESS_GROUP = group
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def end_with_parent() -> None:
+    """Let this process get a SIGTERM when the one that started it dies (Linux)."""
+    set_signal = getattr(torch.multiprocessing, "_prctl_pr_set_pdeathsig", None)
+    if set_signal is not None:
+        set_signal(signal.SIGTERM)
 
 
-def _gloo_worker(
-    local_rank: int,
-    main: Callable[..., Any],
-    world_size: int,
-    per_machine: int,
-    machine_rank: int,
-    dist_url: str,
-    args: tuple[Any, ...],
-) -> None:
-    # Otherwise every process would take all the cores.
-    torch.set_num_threads(max(1, torch.get_num_threads() // per_machine))
-    torch.distributed.init_process_group(
-        "gloo",
-        init_method=dist_url,
-        world_size=world_size,
-        rank=machine_rank * per_machine + local_rank,
-    )
-    try:
-        if hasattr(comm, "create_local_process_group"):
-            comm.create_local_process_group(per_machine)
-        else:
-            for machine in range(world_size // per_machine):
-                ranks = list(range(machine * per_machine, (machine + 1) * per_machine))
-                group = torch.distributed.new_group(ranks)
-                if machine == machine_rank:
-                    comm._LOCAL_PROCESS_GROUP = group
-        comm.synchronize()
-        main(*args)
-    finally:
-        _forget_groups()
-        torch.distributed.destroy_process_group()
-
-
-def _forget_groups() -> None:
+def forget_groups() -> None:
     """Let go of the process groups that detectron2 and unreachable models hold.
 
     Their threads end with them. Those of a group that outlives the interpreter abort the process
@@ -286,4 +238,6 @@ def _forget_groups() -> None:
     """
     comm._LOCAL_PROCESS_GROUP = None
     comm._get_global_gloo_group.cache_clear()
+    if hasattr(comm, "create_local_process_group"):
+        comm.create_local_process_group.cache_clear()
     gc.collect()

@@ -2,13 +2,17 @@
 
 import contextlib
 import io
+import os
 import re
+import signal
+import threading
 import time
 
 import pytest
 
 from dense_kd.engine import processes
 from dense_kd.engine.processes import Run, TrainingError, read_metrics, train_together
+from dense_kd.errors import Preempted
 
 pytestmark = pytest.mark.slow
 
@@ -24,6 +28,8 @@ log(iteration=19, total_loss=1.5, eta_seconds=65.0)
 if what == "fails":
     print("something went wrong")
     sys.exit(3)
+if what == "is told to stop":
+    sys.exit(75)
 time.sleep(60 if what == "hangs" else 0.3)
 if what != "evaluates nothing":
     log(iteration=40, **{"bbox/AP": 25.0, "bbox/APl": float("nan")})
@@ -183,3 +189,22 @@ def test_iterations_that_were_done_twice_are_counted_once(tmp_path):
     lines = ['{"iteration": 19}', '{"iteration": 39}', '{"iteration": 29, "bbox/AP": 1.0}']
     (tmp_path / "metrics.json").write_text("\n".join(lines))
     assert [line["iteration"] for line in read_metrics(tmp_path)] == [19, 29]
+
+
+def test_a_training_that_was_told_to_stop_stops_the_other_and_the_command(make_run):
+    hanging, told = make_run("baseline", "hangs"), make_run("distilled", "is told to stop")
+    with pytest.raises(Preempted, match="the same command goes on") as error:
+        train_together([hanging, told])
+    assert error.value.code == 75
+    assert not (hanging.folder / "model_final.pth").exists()
+
+
+def test_a_signal_to_the_command_is_handed_on(make_run):
+    hanging = make_run("baseline", "hangs")
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGUSR1))
+    timer.start()
+    before, start = signal.getsignal(signal.SIGUSR1), time.monotonic()
+    with pytest.raises(Preempted, match="baseline stopped by SIGUSR1"):
+        train_together([hanging])
+    assert time.monotonic() - start < 20
+    assert signal.getsignal(signal.SIGUSR1) == before

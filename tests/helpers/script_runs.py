@@ -102,6 +102,9 @@ class _ForkedTraining:
         self.terminate, self.kill = self.process.terminate, self.process.kill
         self.wait = self.process.join
 
+    def send_signal(self, number):
+        os.kill(self.process.pid, number)
+
     @property
     def returncode(self):
         return self.process.exitcode

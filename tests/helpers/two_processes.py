@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +10,9 @@ from unittest import mock
 
 import pytest
 import torch
-from torch import multiprocessing
 
 from dense_kd.engine import launch
+from dense_kd.engine.ranks import launching
 
 
 def run_in_two_processes(
@@ -41,11 +40,10 @@ def forks() -> Iterator[None]:
     if torch.cuda.is_available():  # which a fork cannot use
         yield
         return
-    fork = functools.partial(multiprocessing.start_processes, start_method="fork")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        forking = mock.patch.object(multiprocessing, "spawn", fork)
+        forking = mock.patch.object(launching, "START_METHOD", "fork")
         with forking, mock.patch.dict(sys.modules, {"hotcoco": None}):
             yield
     finally:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 from detectron2.config import LazyConfig
+from detectron2.evaluation import COCOEvaluator
 
 from dense_kd.checkpoint import CheckpointError
 from dense_kd.engine import RunError, trainer
 from dense_kd.engine.finite import StepNumbers
-from helpers.script_runs import assert_equal, metrics, run
+from dense_kd.errors import EXIT_PREEMPTED, Preempted
+from helpers.script_runs import SCRIPT, assert_equal, fork_of, metrics, run
+from helpers.two_processes import forks
 
 pytestmark = pytest.mark.slow
 
@@ -52,6 +58,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def final(folder: Path) -> dict:
     return torch.load(folder / "model_final.pth", weights_only=True)
+
+
+def assert_same_end(folder: Path, expected: Path) -> None:
+    resumed, whole = final(folder)["model"], final(expected)["model"]
+    assert resumed.keys() == whole.keys()
+    for name, value in resumed.items():
+        torch.testing.assert_close(value, whole[name], rtol=1e-3, atol=1e-5)
 
 
 def test_a_folder_with_a_run_is_left_as_it_is(again):
@@ -154,7 +167,69 @@ def test_a_step_that_is_not_finite_leaves_the_run_to_be_resumed(
     assert not any("bbox/AP" in line for line in metrics(again.folder))
     monkeypatch.undo()
     again()
-    resumed, whole = final(again.folder)["model"], final(finished)["model"]
-    assert resumed.keys() == whole.keys()
-    for name, value in resumed.items():
-        torch.testing.assert_close(value, whole[name], rtol=1e-3, atol=1e-5)
+    assert_same_end(again.folder, finished)
+
+
+@pytest.mark.parametrize("place", ["step", "evaluation", "last evaluation"])
+def test_a_run_that_is_told_to_stop_goes_on_to_the_same_end(again, finished, place):
+    shutil.rmtree(again.folder)
+    step, process = trainer.Trainer.run_step, COCOEvaluator.process
+    iteration = DONE if place == "last evaluation" else 2  # 1 and 3 are saved anyway
+    seen = []
+
+    def stop_in_step(self):
+        step(self)
+        seen.append(self.iter)
+        if place == "step" and self.iter == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def stop_in_evaluation(self, inputs, outputs):
+        process(self, inputs, outputs)
+        if place != "step" and len(seen) == iteration:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    period = "train.eval_period=2"
+    with mock.patch.object(trainer.Trainer, "run_step", stop_in_step):
+        with mock.patch.object(COCOEvaluator, "process", stop_in_evaluation):
+            with pytest.raises(Preempted, match="goes on .exit code 75"):
+                again(period, resume=False)
+    evaluated = [line["iteration"] for line in metrics(again.folder) if "bbox/AP" in line]
+    assert evaluated == {"step": [1], "evaluation": [], "last evaluation": [1]}[place]
+    assert (again.folder / "model_0000002.pth").exists() == (place == "step")
+    again(period)
+    evaluated = [line["iteration"] for line in metrics(again.folder) if "bbox/AP" in line]
+    assert evaluated == [1, 4]
+    assert_same_end(again.folder, finished)
+
+
+def processes_below(process: int) -> list[int]:
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [process, *(below for child in children for below in processes_below(int(child)))]
+
+
+def test_a_command_that_gets_a_signal_ends_with_a_code_of_its_own(data, tmp_path):
+    """Of two processes, when all that there are get it, as from a scheduler."""
+    folder, logs = tmp_path / "run", [tmp_path / "stdout", tmp_path / "stderr"]
+    for log in logs:
+        log.touch()
+    more = ["train.max_iter=100000", "--num-gpus", "2", "dataloader.train.num_workers=1"]
+    more = [f"train.output_dir={folder}", "train.checkpointer.period=100000", *more]
+    with forks():
+        process = fork_of([str(SCRIPT), STUDENT, *data, *more], logs, {})
+        deadline = time.monotonic() + 60
+        while not (folder / "metrics.json").exists() or not metrics(folder):
+            assert process.is_alive() and time.monotonic() < deadline, logs[1].read_text()
+            time.sleep(0.05)
+        told = processes_below(process.pid)
+        assert len(told) == 1 + 2 + 2
+        for each in told:
+            os.kill(each, signal.SIGTERM)
+        process.join(60)
+    assert process.exitcode == EXIT_PREEMPTED, logs[1].read_text()[-3000:]
+    last = (folder / "last_checkpoint").read_text()
+    done = torch.load(folder / last, weights_only=True)["iteration"] + 1
+    assert last == f"model_{done - 1:07d}.pth"
+    for name in ("log.txt", "log.txt.rank1"):
+        said = f"Stopped by SIGTERM with {done} of 100000 iterations done"
+        assert (folder / name).read_text().count(said) == 1
+    assert "Traceback" not in "".join(log.read_text() for log in logs)

@@ -41,7 +41,9 @@ _METAVARS = {str: "NAME", int: "N", float: "X"}
 
 def run(args: argparse.Namespace) -> None:
     """Distil."""
+    from ..engine.stopping import ends_as_preempted
     from ..pipeline.run import distill
 
     names = [field.name for field in dataclasses.fields(DistillOptions)]
-    distill(args.data, **{name: getattr(args, name) for name in names})
+    with ends_as_preempted():
+        distill(args.data, **{name: getattr(args, name) for name in names})

@@ -75,6 +75,7 @@ def run_demo(options: Options) -> dict[str, Any]:
     Raises:
         DemoError: an option is wrong.
         TrainingError: a training failed; the message ends with its log.
+        Preempted: a signal came while trainings ran, which have saved; the same call goes on.
     """
     start = time.monotonic()
     for name in ("seeds", "train_images", "val_images", "teacher_iters", "student_iters"):

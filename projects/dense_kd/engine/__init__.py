@@ -1,11 +1,12 @@
 """Training and evaluation."""
 
-from ..compat import launch
 from .checks import RunError, check_run, load_config
+from .ranks import RankError, launch
 from .run import do_test, evaluate, evaluate_teacher, train
 from .trainer import Trainer
 
 __all__ = [
+    "RankError",
     "RunError",
     "Trainer",
     "check_run",

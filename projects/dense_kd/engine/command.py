@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from omegaconf import DictConfig
 from .. import compat, noise
 from .checks import RunError, check_run, load_config
 from .checks.config_file import config_path
+from .ranks import joined, launch, rank_of_environment
 from .run import evaluate, evaluate_teacher, train
 
 logger = logging.getLogger("dense_kd")
@@ -31,11 +33,26 @@ def start(args: argparse.Namespace, process: Callable[[argparse.Namespace], Any]
 
     Raises:
         RunError: something is wrong with the options, the config or its overrides.
+        RankError: one of several processes has failed.
+        Preempted: the training was told to stop, and can go on.
     """
+    rank = rank_of_environment(os.environ)
     processes = args.num_gpus * args.num_machines
+    if rank is not None:
+        if processes != 1:
+            raise RunError(
+                [
+                    f"--num-gpus {args.num_gpus} --num-machines {args.num_machines}: this is "
+                    f"process {rank.rank} of {rank.world_size} already, as RANK and WORLD_SIZE of "
+                    "the environment say (torchrun sets them); leave these options out"
+                ]
+            )
+        with joined(rank):
+            process(args)
+        return
     if processes != 1:  # otherwise each of them would say what is wrong
         load_checked(args, num_processes=processes, per_machine=args.num_gpus)
-    compat.launch(
+    launch(
         process, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,)
     )
 

@@ -16,6 +16,8 @@ from .building import cannot_be_built
 from .checks import RunError
 from .checks.tree import calls, calls_of, select
 from .loaders import load_evaluation
+from .preemption import InterruptibleEvaluator
+from .stopping import Stop
 
 
 class Evaluation:
@@ -33,9 +35,22 @@ class Evaluation:
         self.loader = load_evaluation(cfg, mode).loader
         self.evaluator = build_evaluator(cfg)
 
-    def run(self, model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> dict[str, Any]:
-        """Evaluate ``model`` and print the metrics; {task: metrics}."""
-        results = inference_on_dataset(model, self.loader, self.evaluator)
+    def run(
+        self,
+        model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]],
+        stop: Stop | None = None,
+    ) -> dict[str, Any]:
+        """Evaluate ``model`` and print the metrics; {task: metrics}.
+
+        Args:
+            model: or a function that does as a detector does.
+            stop: what leaves the evaluation before its end.
+
+        Raises:
+            LeftEvaluation: it did so, in any process.
+        """
+        evaluator = InterruptibleEvaluator(self.evaluator, stop) if stop else self.evaluator
+        results = inference_on_dataset(model, self.loader, evaluator)
         if comm.is_main_process():
             print_csv_format(results)
         return results

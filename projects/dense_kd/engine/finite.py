@@ -30,6 +30,7 @@ class StepNumbers:
         losses: {term: scalar}, means over accumulated batches.
         norm: of all gradients (scalar).
         images: their file names, as far as the batches have them.
+        stop: whether this process is to stop after the step.
     """
 
     iteration: int
@@ -37,9 +38,10 @@ class StepNumbers:
     losses: Mapping[str, Tensor]
     norm: Tensor
     images: list[str]
+    stop: bool = False
 
-    def check(self, grad_scaler: Any) -> tuple[dict[str, float], float]:
-        """The losses and the norm, read from the device at once.
+    def check(self, grad_scaler: Any) -> tuple[dict[str, float], float, bool]:
+        """The losses, the norm, and whether any process is to stop, read from the device at once.
 
         Args:
             grad_scaler: if enabled, it leaves out the steps whose gradients are not finite, as
@@ -52,9 +54,13 @@ class StepNumbers:
         scalars = [value.float().reshape(()) for value in (*self.losses.values(), self.norm)]
         values = torch.stack([scalar.to(scalars[0].device) for scalar in scalars])  # (terms + 1,)
         num_bad = (~torch.isfinite(values[:-1] if scaled else values)).sum()
-        if comm.get_world_size() > 1:
-            torch.distributed.all_reduce(num_bad)
-        *terms, norm, num_bad = torch.cat([values, num_bad.to(values)[None]]).tolist()
+        counts = num_bad[None]
+        if comm.get_world_size() > 1:  # one exchange for both questions
+            counts = torch.stack([num_bad, torch.full_like(num_bad, self.stop)])
+            torch.distributed.all_reduce(counts)
+        numbers = torch.cat([values, counts.to(values)]).tolist()
+        *terms, norm = numbers[: len(values)]
+        num_bad, *stops = numbers[len(values) :]
         losses = dict(zip(self.losses, terms))
         if num_bad:
             raise _of_all_processes(self._report(losses, norm))
@@ -64,7 +70,7 @@ class StepNumbers:
                 f"{self._report(losses, norm)}\nThe scale of the gradients has come down to "
                 f"{scale:.3g}, so the range of float16 is not the cause"
             )
-        return losses, norm
+        return losses, norm, self.stop or any(stops)
 
     def _report(self, losses: dict[str, float], norm: float) -> str:
         bad = [name for name, value in losses.items() if not math.isfinite(value)]

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,9 +18,10 @@ from typing import Any
 from tqdm import tqdm
 
 from ..checkpoint import replace_atomically
-from ..errors import DenseKDError
+from ..errors import EXIT_PREEMPTED, DenseKDError, Preempted
 from .process_bars import ProcessBars
 from .progress import wants_bar
+from .stopping import StopSignals
 
 __all__ = ["Run", "TrainingError", "clock", "read_metrics", "say", "train_together"]
 
@@ -71,40 +73,70 @@ def train_together(runs: list[Run], fresh: bool = False) -> None:
     """Train ``runs`` at the same time, and fill in their metrics and seconds.
 
     A run that was finished with the same settings before is not repeated unless ``fresh``, and one
-    that was stopped goes on with its last checkpoint.
+    that was stopped goes on with its last checkpoint. A signal of :data:`.stopping.SIGNALS` is
+    handed on to them.
 
     Raises:
+        Preempted: a training was told to stop, as the others are then; they can go on.
         TrainingError: a training failed, and the others were stopped; or a folder holds what is
             no training.
     """
     runs = [run for run in runs if fresh or not _reuse(run)]
     processes: list[tuple[Run, subprocess.Popen[bytes]]] = []
+    signals = StopSignals(
+        lambda number: _tell(processes, number), end=lambda: _stop([p for _, p in processes], 0.0)
+    )
+    stopped: list[str] = []
     started = shown = time.monotonic()
     bars = ProcessBars({r.title: r.iterations for r in runs}) if _on_terminal() else None
     period = BAR_PERIOD if bars else PROGRESS_PERIOD
     try:
-        for run in runs:
-            processes.append((run, _start(run, fresh)))
-        running = list(processes)
-        while running:
-            time.sleep(_POLL_PERIOD)
-            for run, process in list(running):
-                if process.poll() is not None:
-                    running.remove((run, process))
-                    if bars:
-                        bars.remove(run.title)
-                    _finish(run, process.returncode, time.monotonic() - started)
-            if time.monotonic() - shown >= period:
-                shown = time.monotonic()
-                for run, _ in running:
-                    if bars:
-                        bars.show(run.title, read_metrics(run.folder))
-                    else:
-                        say(_progress(run, shown - started))
+        with signals:
+            for run in runs:
+                processes.append((run, _start(run, fresh)))
+            running = list(processes)
+            while running:
+                time.sleep(_POLL_PERIOD)
+                for run, process in list(running):
+                    if process.poll() is not None:
+                        running.remove((run, process))
+                        if bars:
+                            bars.remove(run.title)
+                        told = signals.received or (signal.SIGTERM.name if stopped else "")
+                        if _was_preempted(process.returncode, told):
+                            stopped.append(run.title)
+                            _tell(running, signal.SIGTERM)
+                        else:
+                            _finish(run, process.returncode, time.monotonic() - started)
+                if time.monotonic() - shown >= period:
+                    shown = time.monotonic()
+                    for run, _ in running:
+                        if bars:
+                            bars.show(run.title, read_metrics(run.folder))
+                        else:
+                            say(_progress(run, shown - started))
     finally:
         _stop([process for _, process in processes])
         if bars:
             bars.close()
+    if stopped or signals.received:
+        what = f"{' and '.join(stopped)} stopped" if stopped else "stopped after a training"
+        cause = signals.received or "a signal or a time limit of their own"
+        message = f"{what} by {cause}; the same command goes on (exit code {EXIT_PREEMPTED})"
+        say(message)
+        raise Preempted(message)
+
+
+def _tell(processes: list[tuple[Run, subprocess.Popen[bytes]]], number: int) -> None:
+    for _, process in processes:
+        if process.poll() is None:
+            process.send_signal(number)
+
+
+def _was_preempted(code: int, told: str) -> bool:
+    """Whether a training ended as it was told to, or did not listen yet when it was told."""
+    number = signal.Signals[told] if told else None
+    return code == EXIT_PREEMPTED or (number is not None and code in (-number, 128 + number))
 
 
 def _on_terminal() -> bool:
@@ -249,13 +281,13 @@ def _progress(run: Run, seconds: float) -> str:
     return f"{run.title:18} {position}{rest}  ({clock(seconds)} so far)"
 
 
-def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+def _stop(processes: list[subprocess.Popen[bytes]], grace: float = _GRACE) -> None:
     running = [process for process in processes if process.poll() is None]
     for process in running:
         process.terminate()
     for process in running:
         try:
-            process.wait(_GRACE)
+            process.wait(grace)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -29,24 +29,19 @@ from .checks import check_run
 from .checks.data import check_file_classes, check_teacher_classes
 from .checks.tree import select
 from .evaluation import Evaluation
+from .evaluation_hook import EvaluationHook
 from .loaders import load_training
 from .measuring import EvaluationDistances
+from .preemption import LeftEvaluation, Preemption
 from .progress import ProgressBar, wants_bar
 from .state import run_folder
 from .state.described_run import DescribedRun
 from .state.stored_config import StoredConfig
+from .stopping import Stop
 from .trainer import make_trainer
 from .training_maps import TrainingMaps, fixed_images
 
 logger = logging.getLogger("dense_kd")
-
-
-class _EvalHook(hooks.EvalHook):
-    """detectron2's also evaluates a run that fails in its last iteration."""
-
-    def after_train(self) -> None:
-        if self.trainer.iter >= self.trainer.max_iter:
-            super().after_train()
 
 
 def do_test(
@@ -100,8 +95,9 @@ def train(
             ``diagnostics.period`` (iterations between the measurements of
             :class:`dense_kd.diagnostics.hook.Diagnostics`; 0 is none), ``diagnostics.images`` (of
             the test set, on which distances are measured at each evaluation, see
-            :class:`.measuring.EvaluationDistances`; 0 is none), and
-            ``maps`` (period, images and figures of :class:`.training_maps.TrainingMaps`).
+            :class:`.measuring.EvaluationDistances`; 0 is none), ``max_minutes`` (after which the
+            run saves and ends, and can be resumed; 0 is no limit), and ``maps`` (period, images
+            and figures of :class:`.training_maps.TrainingMaps`).
         progress: one of :data:`.progress.MODES`.
         more_hooks: called after those of this function.
 
@@ -112,8 +108,21 @@ def train(
         RunError: something is wrong with the config; or ``output_dir`` holds a run that is
             neither resumed nor overwritten, or cannot be resumed with this config.
         FloatingPointError: losses, gradients or what is to be saved are not finite.
+        Preempted: it was told to stop, by one of :data:`.stopping.SIGNALS` or as
+            ``train.max_minutes`` are over; the iteration was finished and saved.
     """
     check_run(cfg, "train", resume=args.resume)
+    with Stop(cfg.train.get("max_minutes", 0)) as stop:
+        return _train(args, cfg, progress, more_hooks, stop)
+
+
+def _train(
+    args: argparse.Namespace,
+    cfg: DictConfig,
+    progress: str,
+    more_hooks: Sequence[hooks.HookBase],
+    stop: Stop,
+) -> dict[str, Any]:
     remarks = run_folder.remarks(cfg, args.resume)
     if remarks:
         logger.warning(remarks)
@@ -151,8 +160,21 @@ def train(
     period = select(cfg, "train.diagnostics.period", 0)
     results: dict[str, Any] = {}
 
+    def save(iteration: int) -> str:
+        prefix = cfg.train.checkpointer.get("file_prefix", "model")
+        names = [f"{prefix}_{iteration:07d}"]
+        names += [f"{prefix}_final"] if iteration + 1 == cfg.train.max_iter else []
+        if os.path.basename(run_folder.last_checkpoint(cfg))[:-4] not in names:
+            checkpointer.save(names[0], iteration=iteration)
+        return os.path.join(cfg.train.output_dir, run_folder.last_checkpoint(cfg))
+
+    preemption = Preemption(stop, save)
+
     def test(evaluation: Evaluation) -> dict[str, Any]:
-        results.update(evaluation.run(model))
+        try:
+            results.update(evaluation.run(model, stop))
+        except LeftEvaluation:
+            preemption.end()
         if measured is not None:
             found = measured.run()
             if comm.is_main_process():
@@ -175,7 +197,10 @@ def train(
             if mapped
             else None,
             hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
-            _EvalHook(cfg.train.eval_period, functools.partial(test, evaluation))
+            preemption,
+            EvaluationHook(
+                cfg.train.eval_period, functools.partial(test, evaluation), cfg.train.output_dir
+            )
             if evaluation
             else None,
             hooks.PeriodicWriter(

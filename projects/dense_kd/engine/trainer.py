@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -45,7 +45,14 @@ class Trainer(SimpleTrainer):
     of several processes only the first restores its generators. A resumed run has the learning
     rates, weight decays and other hyperparameters of the optimizer it was built with, and says
     which differ from the checkpoint's.
+
+    Attributes:
+        wants_stop: whether this process was told to stop, asked in each iteration.
+        stopping: whether any process was; all have the same answer after an iteration.
     """
+
+    wants_stop: Callable[[], bool] = staticmethod(lambda: False)
+    stopping = False
 
     def __init__(
         self,
@@ -135,8 +142,10 @@ class Trainer(SimpleTrainer):
                 totals[name] = totals.get(name, 0) + value.detach() / self.accumulate
         self.grad_scaler.unscale_(self.optimizer)
         norm = self._gradient_norm()
-        step = StepNumbers(self.iter, unwrapped(self.model), totals, norm, images)
-        values, norm_value = step.check(self.grad_scaler)
+        step = StepNumbers(
+            self.iter, unwrapped(self.model), totals, norm, images, self.wants_stop()
+        )
+        values, norm_value, self.stopping = step.check(self.grad_scaler)
         # As numbers that are on the CPU already, or detectron2 would wait for each of them.
         self._write_metrics(
             {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()},

@@ -56,6 +56,7 @@ def distill(data: str | os.PathLike[str], **options: Any) -> dict[str, Any]:
         PipelineError: an option is wrong, weights cannot be fetched, or the output folder holds
             something else.
         TrainingError: a training failed; the message ends with its log.
+        Preempted: a signal came while a training ran, which has saved; the same call goes on.
     """
     plan = make_plan(os.fspath(data), options_of.from_keywords(options))
     check_output(plan)

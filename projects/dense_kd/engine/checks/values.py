@@ -29,6 +29,10 @@ TRAIN: dict[str, Rule | dict[str, Rule]] = {
     "init_checkpoint": optional(TEXT),
     "init_partial": SWITCH,
     "max_iter": integer(1),
+    "max_minutes": Rule(
+        "a number of at least 0 (minutes; 0 is no limit)",
+        lambda v: is_number(v) and 0 <= v < math.inf,
+    ),
     "seed": Rule(
         "a whole number from -1 (which draws one) to 4294967000",
         lambda v: is_integer(v) and -1 <= v <= 4294967000,

@@ -90,6 +90,11 @@ def clear(cfg: DictConfig) -> None:
         logger.warning(f"train.overwrite=True: removed {', '.join(sorted(names))} of {folder}")
 
 
+def last_checkpoint(cfg: DictConfig) -> str:
+    """The name of the file that a run would be resumed from; "" if there is none."""
+    return _last_checkpoint(cfg.train.output_dir)
+
+
 def _when_beginning(cfg: DictConfig) -> Iterator[str]:
     folder, checkpoints = cfg.train.output_dir, _checkpoints(cfg)
     if not checkpoints and not _last_checkpoint(folder):

@@ -8,7 +8,8 @@ import weakref
 import torch
 from detectron2.utils import comm
 
-from dense_kd import compat
+from dense_kd.engine.ranks import Rank, joined
+from dense_kd.engine.ranks.launching import free_port
 
 
 def test_no_group_outlives_the_work_of_a_process():
@@ -23,9 +24,9 @@ def test_no_group_outlives_the_work_of_a_process():
         held.append(weakref.ref(torch.distributed.group.WORLD))
         assert all(group() is not None for group in held)
 
-    address = f"tcp://127.0.0.1:{compat._free_port()}"
     threads = torch.get_num_threads()
-    compat._gloo_worker(0, main, 1, 1, 0, address, ())
+    with joined(Rank(0, 0, 1, 1, f"tcp://127.0.0.1:{free_port()}")):
+        main()
     torch.set_num_threads(threads)
     assert len(held) == 2 and all(group() is None for group in held)
     assert comm.get_world_size() == 1 and comm.get_local_rank() == 0

@@ -1,0 +1,121 @@
+"""A training that is told to stop finishes its iteration, saves and ends, all processes at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from detectron2.engine import HookBase
+from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
+from detectron2.utils import comm
+
+from ..errors import EXIT_PREEMPTED, Preempted
+from .stopping import Stop
+
+__all__ = ["InterruptibleEvaluator", "LeftEvaluation", "Preemption"]
+
+logger = logging.getLogger("dense_kd")
+
+
+class Preemption(HookBase):
+    """Ends a training after the iteration in which any process was told to.
+
+    It stands after the hook that saves periodically and before those that evaluate: whether to
+    stop is exchanged with the look for numbers that are not finite, in the step itself.
+    """
+
+    def __init__(self, stop: Stop, save: Callable[[int], str]):
+        """
+        Args:
+            stop: of this process.
+            save: called in all processes with the iteration that is done, it makes the run
+                one that can be resumed from there; returns the name of the file.
+        """
+        self._stop = stop
+        self._save = save
+
+    def before_train(self) -> None:
+        """End, if any process has been told so while the run was loaded.
+
+        Raises:
+            Preempted: in all processes.
+        """
+        self.trainer.wants_stop = lambda: bool(self._stop.reason)
+        if any(comm.all_gather(self._stop.signalled)):
+            raise self._preempted("before the first iteration: nothing was to be saved")
+
+    def after_step(self) -> None:
+        """Save and end, if the processes have agreed on it."""
+        alone = comm.get_world_size() == 1  # with nobody to agree with since the step
+        if self.trainer.stopping or (alone and self._stop.reason):
+            self.end()
+
+    def end(self) -> NoReturn:
+        """Save and end, in all processes.
+
+        Raises:
+            Preempted: always.
+        """
+        done = min(self.trainer.storage.iter + 1, self.trainer.max_iter)
+        saved = self._save(done - 1)
+        comm.synchronize()  # who starts them may kill all when one of them has ended
+        raise self._preempted(
+            f"with {done} of {self.trainer.max_iter} iterations done; {saved} holds them, --resume "
+            f"goes on (exit code {EXIT_PREEMPTED})"
+        )
+
+    def _preempted(self, what: str) -> Preempted:
+        message = f"Stopped by {self._stop.reason or 'a signal to another process'} {what}"
+        logger.warning(message)
+        return Preempted(message)
+
+
+class LeftEvaluation(Exception):
+    """An evaluation was left because a process was told to stop; raised in all of them."""
+
+
+class InterruptibleEvaluator(DatasetEvaluator):
+    """Another evaluator, whose evaluation is left if a process gets a signal meanwhile.
+
+    The process that got it leaves out the rest of its images, the others learn of it when they
+    have done theirs.
+    """
+
+    def __init__(self, evaluator: Any, stop: Stop):
+        """
+        Args:
+            evaluator: or several, as ``inference_on_dataset`` takes them.
+            stop: of this process.
+        """
+        several = isinstance(evaluator, (list, tuple))
+        self._evaluator = DatasetEvaluators(evaluator) if several else evaluator
+        self._stop = stop
+
+    def reset(self) -> None:
+        """Begin."""
+        self._evaluator.reset()
+
+    def process(self, inputs: Any, outputs: Any) -> None:
+        """Take a batch.
+
+        Raises:
+            LeftEvaluation: there was a signal.
+        """
+        if self._stop.signalled:
+            self._agree()
+        self._evaluator.process(inputs, outputs)
+
+    def evaluate(self) -> Any:
+        """The metrics.
+
+        Raises:
+            LeftEvaluation: there was a signal, to any process.
+        """
+        self._agree()
+        return self._evaluator.evaluate()
+
+    def _agree(self) -> None:
+        """Each process comes here once in an evaluation."""
+        if any(comm.all_gather(self._stop.signalled)):
+            raise LeftEvaluation
