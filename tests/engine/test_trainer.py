@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import copy
+import random
 
+import numpy as np
 import pytest
 import torch
+from detectron2.engine import HookBase
 from detectron2.utils.events import EventStorage
 
 from dense_kd import BCKD, Distiller, MethodSet, Teacher
 from dense_kd.checkpoint import AtomicCheckpointer, CheckpointError
+from dense_kd.data import TrainLoader
 from dense_kd.engine import Trainer
 from helpers.builders import batch, tiny_fcos, tiny_retinanet
+from helpers.script_runs import assert_equal
+from helpers.toy import Toy, toy_batch
 
 
 def distiller(make=tiny_retinanet) -> Distiller:
@@ -155,7 +161,7 @@ def test_normalisers_of_a_checkpoint_of_version_0_1_are_found(caplog):
     second = trainer(distiller(), [batch()])
     second.load_state_dict(state)
     assert second.model.loss_normalizer == first.model.loss_normalizer != 100
-    assert not caplog.text
+    assert "training buffers" not in caplog.text
     state["training_buffers"] = {"another": torch.ones(())}
     second.load_state_dict(state)
     assert "training buffers ['another']" in caplog.text
@@ -165,6 +171,76 @@ def test_normalisers_of_a_checkpoint_of_version_0_1_are_found(caplog):
 def test_fewer_iterations_than_are_done_are_an_error(done, planned):
     with pytest.raises(ValueError, match=f"{done} iterations are done .* max_iter={planned}"):
         steps(trainer(distiller(), []), done, planned)
+
+
+class Draws(HookBase):
+    """An evaluation, say, every other iteration; keeps the state that a checkpoint would have."""
+
+    def __init__(self):
+        self.states: list[dict] = []
+
+    def before_train(self):
+        self.draw()
+
+    def after_step(self):
+        if self.trainer.iter % 2:
+            self.draw()
+        self.states.append(copy.deepcopy(self.trainer.state_dict()["random"]))
+
+    @staticmethod
+    def draw():
+        random.random(), np.random.rand(), torch.rand(())
+
+
+def test_hooks_draw_no_numbers_of_the_training_and_none_go_into_its_checkpoint():
+    def run(*hooks) -> tuple[list, list]:
+        seen = []
+        model = Toy()
+        model.register_forward_pre_hook(
+            lambda *_: seen.append([random.random(), np.random.rand(), torch.rand(()).item()])
+        )
+        training = Trainer(model, [toy_batch()] * 4, torch.optim.SGD(model.parameters(), lr=0.1))
+        recorder = Draws()
+        training.register_hooks([*hooks, recorder])
+        for seed in (random.seed, np.random.seed, torch.manual_seed):
+            seed(3)
+        if not hooks:
+            recorder.draw = lambda: None
+        training.train(0, 4)
+        return seen, recorder.states
+
+    (alone, states), (beside, others) = run(), run(Draws())
+    assert alone == beside and len(alone) == 4
+    assert_equal(states, others)
+
+
+@pytest.mark.parametrize(
+    "loader, missing, said",
+    [
+        ([], None, "list, the loader of dataloader.train, does not tell its place"),
+        (None, "data_loader", "the checkpoint does not have the place in the data"),
+        (None, "random", "the checkpoint does not have the random generators"),
+        (None, "other_processes", "had 3 processes and has 1 now"),
+        (None, None, ""),
+    ],
+)
+def test_what_keeps_a_resumed_run_from_being_exact_is_said_in_one_line(
+    loader, missing, said, caplog
+):
+    def training() -> Trainer:
+        model = Toy()
+        data = [{"width": 9, "height": 9}]
+        batches = TrainLoader(data, mapper=dict, total_batch_size=1, seed=1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        return Trainer(model, batches if loader is None else loader, optimizer)
+
+    state = training().state_dict()
+    state.pop(missing or "none", None)
+    if missing == "other_processes":
+        state["num_processes"] = 3
+    training().load_state_dict(state)
+    lines = [r.getMessage() for r in caplog.records if "bit for bit" in r.getMessage()]
+    assert len(lines) == bool(said) and said in "".join(lines)
 
 
 def test_the_state_of_another_optimizer_is_refused():

@@ -24,7 +24,7 @@ from ..teacher import Teacher
 from .annotated import AnnotatedImages
 from .checks import RunError
 from .dry_run.scores import scores
-from .state.random_state import random_state, set_random_state
+from .state.random_state import kept_random_state
 
 Progress = Callable[[int, int], None]
 """Is told how many images are done, of how many."""
@@ -173,19 +173,15 @@ class EvaluationDistances:
             RunError: the test set has no labels.
             DiagnosticsError: classes of student and teacher do not correspond.
         """
-        state = random_state()
-        self._images = TestImages(cfg, number)
-        set_random_state(state)
+        with kept_random_state():
+            self._images = TestImages(cfg, number)
         self._pair = Pair(model, model.teacher, compared_classes(model))
 
     def run(self) -> dict[str, float]:
         """{"distance_teacher", "distance_truth"}, means as :class:`Distances` has them."""
-        state = random_state()
         found = Distances(0.0, 0.0, 0)
-        try:
+        with kept_random_state():
             for batch in self._images:
                 ours, theirs, targets = self._pair.passes(batch)
                 found += distances(ours, theirs, targets, classes=self._pair.classes)
-        finally:
-            set_random_state(state)
         return {"distance_teacher": found.teacher, "distance_truth": found.truth}

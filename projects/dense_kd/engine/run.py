@@ -164,8 +164,9 @@ def _train(
         prefix = cfg.train.checkpointer.get("file_prefix", "model")
         names = [f"{prefix}_{iteration:07d}"]
         names += [f"{prefix}_final"] if iteration + 1 == cfg.train.max_iter else []
-        if os.path.basename(run_folder.last_checkpoint(cfg))[:-4] not in names:
-            checkpointer.save(names[0], iteration=iteration)
+        with trainer.saving_all_processes():
+            if os.path.basename(run_folder.last_checkpoint(cfg))[:-4] not in names:
+                checkpointer.save(names[0], iteration=iteration)
         return os.path.join(cfg.train.output_dir, run_folder.last_checkpoint(cfg))
 
     preemption = Preemption(stop, save)

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -21,8 +21,15 @@ from torch.nn.parallel import DistributedDataParallel
 from .. import compat
 from ..checkpoint.layouts.wrappers import unwrapped
 from .finite import StepNumbers, file_names
-from .state.random_state import random_state, set_random_state
-from .state.resuming import check_same_optimizer, hyperparameters, keep_hyperparameters, save_final
+from .state.process_state import ProcessState, other_processes, restore
+from .state.random_state import RandomState, kept_random_state
+from .state.resuming import (
+    check_same_optimizer,
+    hyperparameters,
+    keep_hyperparameters,
+    save_final,
+    what_is_lost,
+)
 
 AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -39,12 +46,12 @@ class Trainer(SimpleTrainer):
     Gradient accumulation and clipping, bf16 or fp16 autocast on any device, an end of the run
     (``FloatingPointError``, on all processes) before losses or gradients that are not finite reach
     the weights, and a state dict that also holds the training buffers of the model (the loss
-    normalisers), the gradient scaler, the place in the data and the random generators, so that a
-    resumed run goes on where it stopped. It does so bit for bit with one process,
-    ``dense_kd.data.TrainLoader`` and no loader workers; workers seed their augmentations anew, and
-    of several processes only the first restores its generators. A resumed run has the learning
-    rates, weight decays and other hyperparameters of the optimizer it was built with, and says
-    which differ from the checkpoint's.
+    normalisers), the gradient scaler, the place in the data and the random generators, of all
+    processes, so that a resumed run goes on where it stopped. It does so bit for bit with
+    ``dense_kd.data.TrainLoader`` and no loader workers, which seed their augmentations anew. What
+    hooks draw after a step, for an evaluation say, is undone after them. A resumed run has the
+    learning rates, weight decays and other hyperparameters of the optimizer it was built with, and
+    says which differ from the checkpoint's.
 
     Attributes:
         wants_stop: whether this process was told to stop, asked in each iteration.
@@ -91,6 +98,9 @@ class Trainer(SimpleTrainer):
                 "set train.amp.dtype=bfloat16"
             )
         self._loader_started = False
+        self._random: RandomState | None = None  # while hooks run, what it was before them
+        self._others: list[ProcessState] | None = None  # while all processes save together
+        self._save_periods: list[int] = []
         self.grad_scaler = compat.grad_scaler(enabled=amp_dtype == "float16")
 
     def train(self, start_iter: int, max_iter: int) -> None:
@@ -111,13 +121,46 @@ class Trainer(SimpleTrainer):
         iteration is left."""
         # A million numbers of each scalar otherwise, of which nothing reads more than these.
         self.storage.histories().default_factory = functools.partial(HistoryBuffer, KEPT_SCALARS)
-        super().before_train()
+        hooks = [hook for hook in self._hooks if isinstance(hook, PeriodicCheckpointer)]
+        # As in detectron2's script, the first process alone may have it.
+        self._save_periods = comm.all_gather([int(hook.period) for hook in hooks])[0]
+        with self._unchanged_by_hooks():
+            super().before_train()
         if self.start_iter == self.max_iter > 0:
             logger.info(f"All {self.max_iter} iterations are done already")
             self.iter = self.max_iter - 1  # as in the last step, for what is saved
-            for hook in self._hooks:
-                if isinstance(hook, PeriodicCheckpointer):
+            with self.saving_all_processes():
+                for hook in hooks if comm.is_main_process() else ():
                     save_final(hook, self.iter)
+
+    def after_step(self) -> None:
+        """The hooks; all processes take part where a checkpoint is saved."""
+        done = self.iter + 1
+        saved = done == self.max_iter or any(done % period == 0 for period in self._save_periods)
+        with self._unchanged_by_hooks():
+            with self.saving_all_processes() if saved else contextlib.nullcontext():
+                super().after_step()
+
+    @contextlib.contextmanager
+    def saving_all_processes(self) -> Iterator[None]:
+        """Meanwhile, :meth:`state_dict` of the first process holds what the others need, too.
+
+        All processes must enter it at once, as they do where a ``PeriodicCheckpointer`` hook saves.
+        """
+        self._others = other_processes(self.model, self._random or RandomState.now())
+        try:
+            yield
+        finally:
+            self._others = None
+
+    @contextlib.contextmanager
+    def _unchanged_by_hooks(self) -> Iterator[None]:
+        """A run that was stopped has not run the hooks that come after its checkpoint."""
+        with kept_random_state() as self._random:
+            try:
+                yield
+            finally:
+                self._random = None
 
     def run_step(self) -> None:
         """``accumulate`` batches forward and backward, then one step of the optimizer."""
@@ -165,7 +208,7 @@ class Trainer(SimpleTrainer):
     def _next_batch(self) -> list[dict[str, Any]]:
         if self._loader_started:
             return next(self._data_loader_iter)
-        # Starting a loader draws from torch's generator; a resumed run starts one more.
+        # Starting torch's loaders draws a number; a resumed run starts one more.
         self._loader_started = True
         with torch.random.fork_rng(devices=[]):
             return next(self._data_loader_iter)
@@ -180,14 +223,20 @@ class Trainer(SimpleTrainer):
         return autocast(self.device, self.amp_dtype)
 
     def state_dict(self) -> dict[str, Any]:
-        """What an exact continuation needs beside the model's parameters."""
+        """What an exact continuation needs beside the model's parameters.
+
+        Of several processes, it is all there within :meth:`saving_all_processes` only.
+        """
         state = super().state_dict()
         state["optimizer_class"] = type(self.optimizer).__qualname__
         state["grad_scaler"] = self.grad_scaler.state_dict()
         state["training_buffers"] = {
             name: buffer.detach().cpu().clone() for name, buffer in self._training_buffers().items()
         }
-        state["random"] = random_state()
+        state["random"] = (self._random or RandomState.now()).plain()
+        state["num_processes"] = comm.get_world_size()
+        if self._others is not None:
+            state["other_processes"] = self._others
         if hasattr(self.data_loader, "state_dict"):
             state["data_loader"] = self.data_loader.state_dict()
         return state
@@ -203,10 +252,20 @@ class Trainer(SimpleTrainer):
         # What follows is absent in the checkpoints of detectron2's own trainer.
         if "data_loader" in state_dict and hasattr(self.data_loader, "load_state_dict"):
             self.data_loader.load_state_dict(state_dict["data_loader"])
-        if "random" in state_dict and comm.is_main_process():
-            set_random_state(state_dict["random"])
         if "training_buffers" in state_dict:
             self._load_training_buffers(state_dict["training_buffers"])
+        others = state_dict.get("other_processes", [])
+        if comm.is_main_process():
+            if "random" in state_dict:
+                RandomState.of(state_dict["random"]).restore()
+        elif len(others) == comm.get_world_size() - 1:
+            restore(others[comm.get_rank() - 1], self.model)
+        lost = [*what_is_lost(state_dict, self.data_loader)]
+        if lost:
+            logger.warning(
+                "The run goes on, but not bit for bit as if it had not been stopped: "
+                + "; ".join(lost)
+            )
 
     def _load_training_buffers(self, saved: Mapping[str, Tensor]) -> None:
         # Checkpoints of distillations up to version 0.1 have the name of the attribute, too.

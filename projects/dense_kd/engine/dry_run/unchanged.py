@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..state.random_state import random_state, set_random_state
+from ..state.random_state import kept_random_state
 
 _HASH_SEED = "PYTHONHASHSEED"  # which detectron2 sets with the seeds
 
@@ -22,14 +22,14 @@ def unchanged() -> Iterator[None]:
     A dataset that is loaded names its classes in detectron2's catalog, and an evaluator may leave
     there the file that it made of one.
     """
-    state, hash_seed = random_state(), os.environ.get(_HASH_SEED)
+    hash_seed = os.environ.get(_HASH_SEED)
     benchmark = torch.backends.cudnn.benchmark
     datasets = dict(DatasetCatalog.data)
     metadata = {name: (entry, dict(vars(entry))) for name, entry in MetadataCatalog.data.items()}
     try:
-        yield
+        with kept_random_state():
+            yield
     finally:
-        set_random_state(state)
         torch.backends.cudnn.benchmark = benchmark
         if hash_seed is None:
             os.environ.pop(_HASH_SEED, None)

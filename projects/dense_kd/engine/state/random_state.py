@@ -1,33 +1,67 @@
-"""The state of the random generators of this process, in tensors and plain numbers."""
+"""The state of the random generators of this process."""
 
 from __future__ import annotations
 
+import contextlib
 import random
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
-def random_state() -> dict[str, Any]:
-    """Of Python, numpy and torch, so that ``torch.load(weights_only=True)`` reads it."""
-    version, numbers, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state()
-    as_int64 = torch.from_numpy(np.asarray(keys, dtype=np.int64))
-    return {
-        "python": [version, list(numbers), gauss],
-        "numpy": [name, as_int64, position, has_gauss, cached],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
+class RandomState(NamedTuple):
+    """Of the generators that belong to the process: Python's, numpy's, torch's and its GPUs'."""
+
+    python: tuple[Any, ...]
+    numpy: tuple[Any, ...]
+    torch: Tensor
+    cuda: list[Tensor]
+
+    @classmethod
+    def now(cls) -> RandomState:
+        """As they are."""
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        numpy: Any = np.random.get_state()
+        return cls(random.getstate(), numpy, torch.get_rng_state(), cuda)
+
+    def restore(self) -> None:
+        """Go back to it; GPUs only if there are as many as then."""
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)
+        torch.set_rng_state(self.torch)
+        if torch.cuda.is_available() and len(self.cuda) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(self.cuda)
+
+    def plain(self) -> dict[str, Any]:
+        """For a checkpoint: in containers, numbers and tensors."""
+        version, numbers, gauss = self.python
+        name, keys, position, has_gauss, cached = self.numpy
+        as_int64 = torch.from_numpy(np.asarray(keys, dtype=np.int64))
+        return {
+            "python": [version, list(numbers), gauss],
+            "numpy": [name, as_int64, position, has_gauss, cached],
+            "torch": self.torch,
+            "cuda": self.cuda,
+        }
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> RandomState:
+        """What :meth:`plain` was made of."""
+        version, numbers, gauss = plain["python"]
+        name, keys, position, has_gauss, cached = plain["numpy"]
+        numpy = (name, keys.numpy().astype(np.uint32), position, has_gauss, cached)
+        return cls((version, tuple(numbers), gauss), numpy, plain["torch"], plain["cuda"])
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    """Go back to a :func:`random_state`; GPUs only if there are as many as then."""
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+@contextlib.contextmanager
+def kept_random_state() -> Iterator[RandomState]:
+    """Whatever is drawn meanwhile, the generators go on as if it had not been; gives their state,
+    which takes a fifth of a millisecond."""
+    state = RandomState.now()
+    try:
+        yield state
+    finally:
+        state.restore()

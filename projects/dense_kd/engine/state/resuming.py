@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from detectron2.engine.hooks import PeriodicCheckpointer
+from detectron2.utils import comm
 
 from ...checkpoint.errors import CheckpointError
 
@@ -87,6 +88,34 @@ def keep_hyperparameters(optimizer: torch.optim.Optimizer, built: list[dict[str,
         said = "; ".join(f"{change} (groups: {count})" for change, count in changes.items())
         logger.warning(
             f"The optimizer goes on with other hyperparameters than the checkpoint's: {said}"
+        )
+
+
+def what_is_lost(state: Mapping[str, Any], loader: Any) -> Iterator[str]:
+    """Why a run does not go on from a trainer's state dict exactly, as far as a trainer knows.
+
+    Args:
+        state: of the checkpoint.
+        loader: of the training, which has been told its place.
+    """
+    name = type(loader).__name__
+    if not hasattr(loader, "load_state_dict"):
+        yield (
+            f"{name}, the loader of dataloader.train, does not tell its place in the data, so it "
+            "begins anew; dense_kd.data.TrainLoader goes on"
+        )
+    elif "data_loader" not in state:
+        yield f"the checkpoint does not have the place in the data, so {name} begins anew"
+    if "random" not in state:
+        yield "the checkpoint does not have the random generators"
+    processes = comm.get_world_size()
+    saved = state.get("num_processes", processes)
+    if saved != processes:
+        yield f"it had {saved} processes and has {processes} now"
+    elif processes > 1 and len(state.get("other_processes", ())) != processes - 1:
+        yield (
+            "the checkpoint has the random generators and loss normalisers of the first process "
+            "alone"
         )
 
 
