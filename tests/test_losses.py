@@ -117,9 +117,9 @@ def test_overlaps_of_the_smallest_boxes_have_finite_values_and_gradients(overlap
 @pytest.mark.parametrize("beta", [1, 2])
 def test_modulated_cross_entropy_gives_crosskds_weighted_loss(beta: int):
     logits = CROSSKD["stu_cls"].requires_grad_(True)
-    values = modulated_binary_cross_entropy(logits, CROSSKD["tea_cls"], beta)
-    assert values.shape == logits.shape
-    total = (values.sum(dim=1) * CROSSKD["weight"]).sum() / CROSSKD["avg_factor"]
+    values, _ = modulated_binary_cross_entropy(logits, CROSSKD["tea_cls"], beta)
+    assert values.shape == logits.shape[:1]
+    total = (values * CROSSKD["weight"]).sum() / CROSSKD["avg_factor"]
     tag = f"kdqfl_beta{beta}_w_avg"
     assert_close(total, CROSSKD[f"{tag}/loss"], LOSS_NOISE)
     gradient = torch.autograd.grad(total, logits)[0]
@@ -128,7 +128,7 @@ def test_modulated_cross_entropy_gives_crosskds_weighted_loss(beta: int):
 
 def test_modulated_cross_entropy_gives_crosskds_unweighted_loss():
     logits = CROSSKD["stu_cls"].requires_grad_(True)
-    values = modulated_binary_cross_entropy(logits, CROSSKD["tea_cls"], 1)
+    values, _ = modulated_binary_cross_entropy(logits, CROSSKD["tea_cls"], 1)
     total = 0.4 * values.sum() / CROSSKD["avg_factor"]
     assert_close(total, CROSSKD["kdqfl_beta1_now_avg/loss"], LOSS_NOISE)
     gradient = torch.autograd.grad(total, logits)[0]
@@ -143,9 +143,9 @@ def sequence(frequency: float, phase: float, amplitude: float) -> Tensor:
 def test_modulated_cross_entropy_gives_the_value_of_bckds_class_loss():
     """G1: evaluated with the official loss in float64."""
     logits = sequence(0.7, 0.0, 2.0).requires_grad_(True)
-    values = modulated_binary_cross_entropy(logits, sequence(0.9, 0.3, 2.5), 1)
+    values, _ = modulated_binary_cross_entropy(logits, sequence(0.9, 0.3, 2.5), 1)
     weights = torch.tensor([1, 1, 1, 0, 1, 1], dtype=torch.float64)
-    loss = (values * weights[:, None]).sum() / (2 + 1.19e-7)  # as mmdetection's divisions are
+    loss = (values * weights).sum() / (2 + 1.19e-7)  # as mmdetection's divisions are
     assert loss.item() == pytest.approx(4.03272096, abs=1e-8)
     gradient = torch.autograd.grad(loss, logits)[0]
     expected = [-0.10226076, -0.03842433, -0.01813220]
@@ -157,21 +157,22 @@ def test_modulated_cross_entropy_gives_the_value_of_bckds_class_loss():
 def test_modulated_cross_entropy_gives_no_gradient_to_the_teacher(beta: int):
     student = CROSSKD["stu_cls"].detach().clone().requires_grad_(True)
     teacher = CROSSKD["tea_cls"].clone().requires_grad_(True)
-    modulated_binary_cross_entropy(student, teacher, beta).sum().backward()
+    modulated_binary_cross_entropy(student, teacher, beta)[0].sum().backward()
     assert student.grad.abs().max() > 0 and teacher.grad is None
 
 
 def test_modulated_cross_entropy_of_beta_zero_is_plain():
     student, teacher = CROSSKD["stu_cls"].detach(), CROSSKD["tea_cls"]
     expected = F.binary_cross_entropy(student.sigmoid(), teacher.sigmoid(), reduction="none")
-    values = modulated_binary_cross_entropy(student, teacher, 0)
+    expected = expected.sum(dim=1)
+    values, _ = modulated_binary_cross_entropy(student, teacher, 0)
     torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("beta", [0.25, 0.5, 1, 2])
 def test_modulated_cross_entropy_has_a_finite_gradient_where_both_agree(beta: float):
     logits = torch.tensor([-100.0, 0.0, 3.0, 100.0], requires_grad=True)
-    values = modulated_binary_cross_entropy(logits, logits.detach().clone(), beta)
+    values, _ = modulated_binary_cross_entropy(logits, logits.detach().clone(), beta)
     assert values.abs().max() < 1e-9
     values.sum().backward()
     assert logits.grad.tolist() == [0, 0, 0, 0]
@@ -223,7 +224,7 @@ def test_quality_focal_loss_gives_mmdetections():
     assert {0, MMDET["cls_logits"].shape[1]} < set(MMDET["cls_label"].tolist())
     for tag, beta in (("qfl_beta2_avg", 2), ("qfl_beta1_mean_lw2", 1)):
         logits = MMDET["cls_logits"].clone().requires_grad_(True)
-        values = quality_focal_loss(logits, soft_labels(), beta).sum(dim=1)
+        values = quality_focal_loss(logits, soft_labels(), beta)
         if tag == "qfl_beta2_avg":
             total = (values * MMDET["weight"]).sum() / MMDET["avg_factor"]
         else:
@@ -300,7 +301,9 @@ def test_a_prediction_that_is_ignored_has_no_focal_loss():
 
 def test_modulated_cross_entropy_of_beta_zero_gives_mmdetections_binary_cross_entropy():
     logits = MMDET["bce_logit"].clone().requires_grad_(True)
-    values = modulated_binary_cross_entropy(logits, MMDET["bce_target"].logit(), beta=0)
+    values, _ = modulated_binary_cross_entropy(
+        logits[None], MMDET["bce_target"].logit()[None], beta=0
+    )
     total = values.sum() / MMDET["avg_factor"]
     assert_close(total, MMDET["bce_avg/loss"], LOSS_NOISE)
     assert_close(torch.autograd.grad(total, logits)[0], MMDET["bce_avg/grad"], GRADIENT_NOISE)

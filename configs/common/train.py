@@ -1,9 +1,9 @@
 """Options of the training loop, for tools/lazyconfig_train_net.py and for detectron2's script.
 
 detectron2's script does not know `max_minutes`, `clip_grad`, `accumulate`, `amp.dtype`,
-`channels_last`, `init_partial`, `overwrite`, `diagnostics` and `maps`; it trains without clipping,
-one batch per iteration, in fp16 where amp is enabled, with maps in torch's order, from any file,
-over what is there, and measures and draws nothing.
+`channels_last`, `compile_losses`, `init_partial`, `overwrite`, `diagnostics` and `maps`; it trains
+without clipping, one batch per iteration, in fp16 where amp is enabled, with maps in torch's order,
+from any file, over what is there, and compiles, measures and draws nothing.
 """
 
 train = dict(
@@ -16,6 +16,7 @@ train = dict(
     seed=-1,  # -1 is a different one each time
     amp=dict(enabled=False, dtype="float16"),
     channels_last=False,  # maps in memory as (N, H, W, C): faster with amp, but on small detectors
+    compile_losses=False,  # by torch.compile, at the first step: fewer kernels on a GPU
     ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
     clip_grad=None,  # dict(max_norm=35.0, norm_type=2.0)
     accumulate=1,  # batches per iteration

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from fvcore.nn import smooth_l1_loss
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torchvision.ops import distance_box_iou_loss, generalized_box_iou_loss
+
+from .one_pass import one_pass
 
 
 def _area(sizes: Tensor) -> Tensor:
@@ -188,97 +189,95 @@ def _power_(scores: Tensor, gamma: float) -> Tensor:
 
 
 def quality_focal_loss(logits: Tensor, soft_labels: Tensor, beta: float) -> Tensor:
-    """``|y - sigmoid(s)|^beta * BCE(sigmoid(s), y)`` per element.
+    """``|y - sigmoid(s)|^beta * BCE(sigmoid(s), y)``, summed over the classes.
 
     Quality focal loss (Li et al., "Generalized Focal Loss", NeurIPS 2020, equation 5). Both factors
     carry gradient to ``logits``.
 
     Args:
-        logits: (...), s.
-        soft_labels: (...) in [0, 1], y; for GFL the IoU for the class of an object, else 0.
+        logits: (..., K), s.
+        soft_labels: (..., K) in [0, 1], y, without gradient; for GFL the IoU for the class of an
+            object, else 0.
         beta: exponent of the modulating factor; 0 is plain binary cross-entropy.
 
     Returns:
         (...)
     """
-    entropy = F.binary_cross_entropy_with_logits(logits, soft_labels, reduction="none")
-    if beta == 0:
-        return entropy
-    distance = (soft_labels - logits.sigmoid()).abs()
-    if beta < 1:  # the slope of the power is infinite at 0
-        distance = distance.clamp(min=torch.finfo(distance.dtype).tiny)
-    return distance.pow(beta) * entropy
+    return one_pass(_quality_focal_terms, logits, soft_labels, beta)[0]
 
 
-def modulated_binary_cross_entropy(logits: Tensor, target_logits: Tensor, beta: float) -> Tensor:
+def modulated_binary_cross_entropy(
+    logits: Tensor, target_logits: Tensor, beta: float
+) -> tuple[Tensor, Tensor]:
     """:func:`quality_focal_loss` whose soft labels are the scores of a teacher.
 
     The class loss of BCKD (equations 5 and 6) and of CrossKD. No gradient goes to
     ``target_logits``.
 
     Args:
-        logits: (...) of the student.
-        target_logits: (...) of the teacher.
+        logits: (..., K) of the student, s.
+        target_logits: (..., K) of the teacher, t.
         beta: exponent of the modulating factor; 0 is plain binary cross-entropy.
 
     Returns:
-        (...)
+        (...), the loss, and (...), without gradient, max_k |sig(t_k) - sig(s_k)|
     """
+    return one_pass(_modulated_terms, logits, target_logits, beta)
+
+
+def _quality_focal_terms(
+    logits: Tensor, labels: Tensor, beta: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """With p = sig(s), d = p - y and the cross-entropy H, the derivative of |d|^beta H by s is
+    |d|^(beta - 1) sign(d) (beta p (1 - p) H + d^2)."""
+    score = logits.sigmoid()
+    entropy = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    difference = score - labels
+    distance = difference.abs()
+    largest = distance.amax(dim=1)
     if beta == 0:
-        return quality_focal_loss(logits, target_logits.detach().sigmoid(), beta)
-    return _ModulatedBinaryCrossEntropy.apply(logits, target_logits.detach(), beta)
+        return entropy.sum(dim=1), largest, difference
+    loss = (entropy * (distance if beta == 1 else distance.pow(beta))).sum(dim=1)
+    # In place, as these are as large as all class logits.
+    slope = entropy.mul_(score).mul_(score.neg_().add_(1)).mul_(beta)
+    slope.addcmul_(difference, difference).mul_(difference.sign_())
+    if beta != 1:
+        tiny = torch.finfo(distance.dtype).tiny  # whose power is finite
+        slope.mul_(distance.clamp_(min=tiny).pow_(beta - 1))
+    return loss, largest, slope
 
 
-class _ModulatedBinaryCrossEntropy(torch.autograd.Function):
-    """Keeps its arguments for the gradient, and none of the tensors in between: as large as all
-    class logits, they would take most of the memory of a method."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, target_logits: Tensor, beta: float) -> Tensor:
-        ctx.save_for_backward(logits, target_logits)
-        ctx.beta = beta
-        target = target_logits.sigmoid()
-        entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        distance = target.sub_(logits.sigmoid()).abs_()
-        return entropy.mul_(distance if beta == 1 else distance.pow_(beta))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """With p = sig(s), d = p - y and the cross-entropy H, the derivative of |d|^beta H by s is
-        |d|^(beta - 1) sign(d) (beta p (1 - p) H + d^2)."""
-        logits, target_logits = ctx.saved_tensors
-        score, target = logits.sigmoid(), target_logits.sigmoid()
-        slope = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        difference = torch.sub(score, target, out=target)
-        slope.mul_(score).mul_(1 - score)
-        if ctx.beta != 1:
-            slope.mul_(ctx.beta)
-        slope.addcmul_(difference, difference)
-        if ctx.beta != 1:
-            tiny = torch.finfo(difference.dtype).tiny  # whose power is finite
-            slope.mul_(difference.abs().clamp_(min=tiny).pow_(ctx.beta - 1))
-        return slope.mul_(difference.sign_()).mul_(gradient), None, None
+def _modulated_terms(
+    logits: Tensor, target_logits: Tensor, beta: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _quality_focal_terms(logits, target_logits.sigmoid(), beta)
 
 
 def binary_divergence(logits: Tensor, target_logits: Tensor) -> Tensor:
-    """KL divergence of two Bernoulli distributions per element, KL(sig(t) || sig(s)).
+    """KL divergence of Bernoulli distributions, KL(sig(t) || sig(s)), summed over the classes.
 
     It is the binary cross-entropy minus the entropy of the teacher: the same gradient, and 0 where
     both agree. No gradient goes to ``target_logits``.
 
     Args:
-        logits: (...) of the student, s.
-        target_logits: (...) of the teacher, t.
+        logits: (..., K) of the student, s.
+        target_logits: (..., K) of the teacher, t.
 
     Returns:
         (...)
     """
-    target_logits = target_logits.detach()
+    return one_pass(_divergence_terms, logits, target_logits, None)[0]
+
+
+def _divergence_terms(
+    logits: Tensor, target_logits: Tensor, _: None
+) -> tuple[Tensor, Tensor, Tensor]:
     target = target_logits.sigmoid()
     divergence = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    entropy = F.binary_cross_entropy_with_logits(target_logits, target, reduction="none")
-    return divergence.sub_(entropy)  # in place: they are as large as all class logits
+    divergence = divergence - F.binary_cross_entropy_with_logits(
+        target_logits, target, reduction="none"
+    )
+    return divergence.sum(dim=1), divergence.amax(dim=1), logits.sigmoid() - target
 
 
 def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:

@@ -108,9 +108,9 @@ class GFL(SquareAnchorDetector):
                 boxes.detach(), target_boxes
             )
             loss_cls = quality_focal_loss(logits, soft_labels, self.quality_focal_loss_beta)
-            loss_cls = sum_of(loss_cls.sum(dim=2), targets.valid)
+            loss_cls = sum_of(loss_cls, targets.valid)
 
-            weights = targets.of_positives(logits.detach()).sigmoid().amax(dim=-1)  # (P,)
+            weights = targets.of_positives(logits.detach()).amax(dim=-1).sigmoid()  # (P,)
             total = mean_over_processes(weights.sum()).clamp(min=1)
             loss_box = (weights * (1 - elementwise_giou(boxes, target_boxes))).sum()
             loss_dfl = (weights * distribution_loss(dense, targets, self.box2box_transform)).sum()

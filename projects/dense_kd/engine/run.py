@@ -90,8 +90,9 @@ def train(
             and ``train``, as for detectron2's script, where ``train`` may also hold
             ``clip_grad`` (max_norm, norm_type), ``accumulate`` (batches per iteration),
             ``amp.dtype``, ``channels_last`` (maps lie in memory as (N, H, W, C), which
-            convolutions in half precision are faster with), ``init_partial`` (start from a file
-            of which little fits), ``overwrite`` (give up the run that ``output_dir`` holds),
+            convolutions in half precision are faster with), ``compile_losses`` (by
+            ``torch.compile``), ``init_partial`` (start from a file of which little fits),
+            ``overwrite`` (give up the run that ``output_dir`` holds),
             ``diagnostics.period`` (iterations between the measurements of
             :class:`dense_kd.diagnostics.hook.Diagnostics`; 0 is none), ``diagnostics.images`` (of
             the test set, on which distances are measured at each evaluation, see

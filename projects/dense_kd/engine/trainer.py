@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .. import compat
 from ..checkpoint.layouts.wrappers import unwrapped
+from ..one_pass import compiled_losses
 from .finite import StepNumbers, file_names
 from .state.process_state import ProcessState, other_processes, restore
 from .state.random_state import RandomState, kept_random_state
@@ -70,6 +71,7 @@ class Trainer(SimpleTrainer):
         clip_grad: Mapping[str, float] | None = None,
         accumulate: int = 1,
         amp_dtype: str | None = None,
+        compile_losses: bool = False,
     ):
         """
         Args:
@@ -78,6 +80,7 @@ class Trainer(SimpleTrainer):
                 all parameters; None does not clip.
             accumulate: batches per iteration; their losses are averaged.
             amp_dtype: "float16", "bfloat16", or None for float32.
+            compile_losses: let ``torch.compile`` make few kernels of the losses over all logits.
         """
         super().__init__(model, data_loader, optimizer)
         if accumulate < 1:
@@ -91,6 +94,7 @@ class Trainer(SimpleTrainer):
             raise ValueError(f"clip_grad={self.clip_grad}: expected max_norm and maybe norm_type")
         self.accumulate = accumulate
         self.amp_dtype = amp_dtype
+        self.compile_losses = compile_losses
         self.device = next(model.parameters()).device
         if amp_dtype == "float16" and self.device.type != "cuda":
             raise ValueError(
@@ -177,7 +181,7 @@ class Trainer(SimpleTrainer):
             images += file_names(data)
             last = batch + 1 == self.accumulate
             with self._gradient_sync(last):
-                with self._autocast():
+                with self._autocast(), compiled_losses(self.compile_losses):
                     losses = self.model(data)
                 loss = sum(losses.values()) / self.accumulate
                 self.grad_scaler.scale(loss).backward()
@@ -310,7 +314,7 @@ def make_trainer(
     """The trainer of a run whose options are ``train``.
 
     Args:
-        train: ``amp``, and maybe ``clip_grad`` and ``accumulate``, of a config.
+        train: ``amp``, and maybe ``clip_grad``, ``accumulate`` and ``compile_losses``, of a config.
         model, loader, optimizer: see :class:`Trainer`.
     """
     return Trainer(
@@ -320,4 +324,5 @@ def make_trainer(
         clip_grad=train.get("clip_grad"),
         accumulate=train.get("accumulate", 1),
         amp_dtype=amp_dtype_of(train),
+        compile_losses=train.get("compile_losses", False),
     )

@@ -98,13 +98,11 @@ class BCKD(KDMethod):
         selected = self._selected(student, step.targets)  # (N, R)
         logits, teacher_logits = self.comparable_logits(student, teacher)  # (N, R, K)
         normalizer = step.targets.normalizer if self.normalize == "positives" else 1.0
+        loss, weight = modulated_binary_cross_entropy(logits, teacher_logits, beta=1.0)  # (N, R)
         losses = {}
         if self.cls_weight > 0:
-            loss = modulated_binary_cross_entropy(logits, teacher_logits, beta=1.0).sum(dim=2)
             losses["loss_cls"] = self.cls_weight * sum_of(loss, selected) / normalizer
         if self.loc_weight > 0:
-            with torch.no_grad():
-                weight = (teacher_logits.sigmoid() - logits.sigmoid()).abs().amax(dim=2)  # (N, R)
             overlap = LOC_LOSSES[self.loc_loss](student.all_boxes, teacher.all_boxes.detach())
             loss = weight * (1 - overlap)  # (N, R)
             losses["loss_loc"] = self.loc_weight * sum_of(loss, selected) / normalizer

@@ -222,8 +222,8 @@ class CrossKD(KDMethod):
         normalizer = self._normalizer(targets, valid)
         losses = {}
         if self.cls_weight > 0:
-            loss = modulated_binary_cross_entropy(cross.all_logits, teacher.all_logits, beta=1.0)
-            losses["loss_cls"] = self.cls_weight * sum_of(loss.sum(dim=2), valid) / normalizer
+            loss, _ = modulated_binary_cross_entropy(cross.all_logits, teacher.all_logits, beta=1.0)
+            losses["loss_cls"] = self.cls_weight * sum_of(loss, valid) / normalizer
         if self.loc_weight > 0:
             loss = self._loc_loss(cross, teacher, valid, normalizer)
             losses["loss_loc"] = self.loc_weight * loss
@@ -281,7 +281,7 @@ class CrossKD(KDMethod):
         self, cross: DensePass, teacher: DensePass, valid: Tensor, normalizer: Tensor
     ) -> Tensor:
         with torch.no_grad():
-            weight = teacher.all_logits.sigmoid().amax(dim=2) * valid  # (N, R), rho
+            weight = teacher.all_logits.amax(dim=2).sigmoid() * valid  # (N, R), rho
         if self.loc_weighting == "uniform":
             weight = valid.to(weight)
         kind = self.loc_loss

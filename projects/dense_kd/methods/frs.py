@@ -80,7 +80,7 @@ class FRS(FeatureImitation):
             losses["loss_feature"] = self.feature_weight * loss
         if self.cls_weight > 0:
             entropies = [
-                modulated_binary_cross_entropy(ours, theirs, beta=0.0).sum(dim=2)
+                modulated_binary_cross_entropy(ours, theirs, beta=0.0)[0]
                 for ours, theirs in zip(*self.comparable_levels(student, teacher))
             ]  # L x (N, Hl*Wl*A)
             entropy = torch.cat(entropies, dim=1).unflatten(1, (-1, teacher.num_anchors))

@@ -172,7 +172,7 @@ class KD(KDMethod):
 
         logits, teacher_logits = compared(logits, teacher_logits)
         if not only_positives:
-            weights = teacher_logits.sigmoid().amax(dim=-1)  # (N, R)
+            weights = teacher_logits.amax(dim=-1).sigmoid()  # (N, R)
         losses = {}
         if self.cls_weight > 0:
             loss = self._class_loss(logits, teacher_logits)  # (N, R) or (P,)
@@ -194,7 +194,7 @@ class KD(KDMethod):
             return kl_divergence(logits, teacher_logits, self.temperature)
         if self.temperature != 1:
             logits, teacher_logits = logits / self.temperature, teacher_logits / self.temperature
-        return self.temperature**2 * binary_divergence(logits, teacher_logits).sum(dim=-1)
+        return self.temperature**2 * binary_divergence(logits, teacher_logits)
 
     def _box_loss(self, boxes: Tensor, teacher_boxes: Tensor) -> Tensor:
         if self.loc_loss == "giou":
