@@ -137,6 +137,12 @@ def cpu_has_bfloat16() -> bool:
     return any(bool(getattr(torch.cpu, name, bool)()) for name in names)
 
 
+def has_fused_steps() -> bool:
+    """Whether optimizers of parameters on a CPU can do a step in one pass (2.4)."""
+    version = torch.__version__.split(".")
+    return (int(version[0]), int(version[1])) >= (2, 4)
+
+
 def check_compiles_modules() -> None:
     """Raise ValueError unless torch compiles a module in its place (2.2)."""
     if not hasattr(nn.Module, "compile"):

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
+from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
+from detectron2.solver.build import get_default_optimizer_params
+from omegaconf import OmegaConf
 from torch import nn
 
 from dense_kd import FGD, MGD, Distiller, MethodSet, Teacher, get_config
 from dense_kd.detectors import FrozenStatisticsBatchNorm
+from dense_kd.engine.building import build_optimizer
 from dense_kd.engine.optimizer import layer_bias_params
+from dense_kd.engine.state.resuming import hyperparameters, keep_hyperparameters
 from helpers.builders import tiny_fcos
+from helpers.torch_features import has_fused_adamw
 
 NORMS = {
     "GN": "GN",
@@ -84,3 +90,34 @@ def test_what_is_not_trained_is_in_no_group_and_no_group_is_empty():
     assert layer_bias_params(model, **options) == [
         {"params": list(model[1].parameters()), "lr": 1.0}
     ]
+
+
+def optimizer_of(optimizer: object, **train: object) -> torch.optim.Optimizer:
+    """Of a small model, as a run builds it."""
+    cfg = OmegaConf.create({"train": {"device": "cpu", **train}}, flags={"allow_objects": True})
+    cfg.optimizer = optimizer
+    return build_optimizer(cfg, nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("cls", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW])
+def test_a_step_on_a_cpu_is_done_in_one_pass_where_torch_can(cls: type):
+    params = L(get_default_optimizer_params)()
+    group, *_ = optimizer_of(L(cls)(params=params, lr=0.1)).param_groups
+    assert group["fused"] == (True if has_fused_adamw() else None)
+    group, *_ = optimizer_of(L(cls)(params=params, lr=0.1, foreach=False)).param_groups
+    assert not group["fused"]
+    group, *_ = optimizer_of(L(cls)(params=params, lr=0.1), device="meta").param_groups
+    assert not group["fused"]
+
+
+def test_another_optimizer_is_built_as_it_is_described():
+    params = L(get_default_optimizer_params)()
+    assert isinstance(optimizer_of(L(torch.optim.NAdam)(params=params)), torch.optim.NAdam)
+
+
+def test_how_a_step_is_computed_is_no_hyperparameter_that_a_resumed_run_speaks_of(caplog):
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(1))], lr=0.1, foreach=False)
+    before = hyperparameters(optimizer)
+    optimizer.param_groups[0]["foreach"] = True  # as of a checkpoint of another machine
+    keep_hyperparameters(optimizer, before)
+    assert optimizer.param_groups[0]["foreach"] is False and not caplog.records

@@ -70,6 +70,7 @@ def tables(results: Mapping[str, Any], style: str) -> Iterator[str]:
         yield _table(*_ratios(results), style)
     notes = []
     if results["rounds"]:
+        notes.append("methods = 1 + what they take by themselves / (student + teacher)")
         notes.append("overhead = step / (student + teacher), price = step / student")
     if results["memory_of"]:
         notes.append("memory of a step / (that of the student + the teacher's pass), with weights")
@@ -82,6 +83,7 @@ def tables(results: Mapping[str, Any], style: str) -> Iterator[str]:
 def _ratios(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     columns: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {}
     if results["rounds"]:
+        columns["methods"] = lambda run: [f"{_by_methods(run):.3f}"]
         columns["overhead"] = lambda run: _ratio(run["overhead"])
         columns["price"] = lambda run: _ratio(run["price"])
     if results["memory_of"]:
@@ -93,6 +95,13 @@ def _ratios(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         for run in results["runs"]
     ]
     return header, rows
+
+
+def _by_methods(run: Mapping[str, Any]) -> float:
+    """What the overhead would be if a step were its parts: of the medians, so it varies less."""
+    seconds = {name: part["seconds"]["median"] for name, part in run["parts"].items()}
+    own = sum(seconds[of(name)] for name in run["methods"] for of in (forward_of, backward_of))
+    return 1 + own / (seconds[STUDENT] + seconds[TEACHER])
 
 
 def _heading(run: Mapping[str, Any]) -> str:

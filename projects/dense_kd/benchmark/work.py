@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -21,6 +22,7 @@ from ..engine.building import build_optimizer
 from ..engine.dry_run.models import longest_warmup, methods_of
 from ..engine.trainer import amp_dtype_of, autocast, make_trainer
 from ..methods import Step
+from ..one_pass import compiled_losses
 from ..outputs import DensePass
 
 STUDENT, TEACHER, STEP, EVALUATION, DATA = "student", "teacher", "step", "evaluation", "data"
@@ -69,12 +71,12 @@ class Work:
 
     def losses(self, model: nn.Module) -> Tensor:
         """The sum of the losses of the student or of the Distiller, a scalar with its graph."""
-        with self._autocast():
+        with self._setting():
             return torch.stack([*model(self.batch).values()]).sum()
 
     def teacher(self) -> None:
         """The teacher's pass, as the step asks for it."""
-        with self._autocast():
+        with self._setting():
             self._teacher_call()
 
     def method(self, name: str, inputs: tuple[DensePass, DensePass, Step]) -> Tensor:
@@ -84,7 +86,7 @@ class Work:
             name: of the method.
             inputs: of :meth:`inputs`.
         """
-        with self._autocast(), full_precision(self.model.device):
+        with self._setting(), full_precision(self.model.device):
             return torch.stack([*self.methods[name](*inputs).values()]).sum()
 
     def inputs(self) -> tuple[DensePass, DensePass, Step]:
@@ -95,7 +97,7 @@ class Work:
         """What the student detects in the batch."""
         student = self.model.student.eval()
         try:
-            with torch.no_grad(), self._autocast():
+            with torch.no_grad(), self._setting():
                 student(self.batch)
         finally:
             student.train()
@@ -123,8 +125,15 @@ class Work:
         """Those of the step before are no part of the next."""
         self.model.zero_grad(set_to_none=True)
 
-    def _autocast(self) -> Any:
-        return autocast(self.model.device, amp_dtype_of(self.cfg.train))
+    @contextlib.contextmanager
+    def _setting(self) -> Iterator[None]:
+        """What the trainer's passes run in."""
+        train = self.cfg.train
+        with (
+            autocast(self.model.device, amp_dtype_of(train)),
+            compiled_losses(train.get("compile_losses", False)),
+        ):
+            yield
 
     def _watch_a_step(self) -> None:
         run = self.model.teacher.run

@@ -12,8 +12,19 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.optim import Optimizer
 
+from .. import compat
 from ..methods import DistillationError
 from .checks import RunError
+
+_FUSED = {
+    name
+    for cls in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+    for name in (cls, f"torch.optim.{cls.__name__}", f"{cls.__module__}.{cls.__qualname__}")
+}
+"""Optimizers that can, by what a config may call them."""
+
+_WAYS = {"fused", "foreach", "capturable", "differentiable"}
+"""Arguments that choose how a step is computed."""
 
 BARE = (TypeError, KeyError, IndexError, AttributeError, AssertionError)
 """Errors that say what Python met, and not what was expected."""
@@ -58,11 +69,21 @@ def arranged(model: nn.Module, train: DictConfig) -> nn.Module:
 def build_optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
     """``cfg.optimizer`` of the parameters of ``model``.
 
+    On a CPU, where torch by itself goes from tensor to tensor, Adam, AdamW and SGD do their steps
+    in one pass over each, if the config leaves that open and torch can (2.4).
+
     Raises:
         RunError: see :func:`build`.
     """
     described = copy.deepcopy(cfg.optimizer)  # cfg stays what can be written to a file
     described.params.model = model
+    if (
+        torch.device(cfg.train.device).type == "cpu"
+        and compat.has_fused_steps()
+        and described["_target_"] in _FUSED
+        and not _WAYS & described.keys()
+    ):
+        described.fused = True
     return build(described, "optimizer")
 
 

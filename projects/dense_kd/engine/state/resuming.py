@@ -76,6 +76,9 @@ def keep_hyperparameters(optimizer: torch.optim.Optimizer, built: list[dict[str,
             before = group.get("initial_lr", group["lr"]) if name == "lr" else group.get(name)
             if name not in group or name == "initial_lr" or _equal(before, value):
                 continue
+            if name in _IMPLEMENTATION:
+                group[name] = value
+                continue
             changes[f"{name} {before} -> {value}"] += 1
             if name == "lr":
                 share = group["lr"] / before if before else 1.0  # of the schedule
