@@ -8,7 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dense_kd import one_pass
-from dense_kd.losses import binary_divergence, modulated_binary_cross_entropy, quality_focal_loss
+from dense_kd.losses import (
+    _focal_terms,
+    binary_divergence,
+    modulated_binary_cross_entropy,
+    quality_focal_loss,
+)
 
 SHAPE = (2, 7, 5)
 LOSSES = {
@@ -17,6 +22,9 @@ LOSSES = {
     "modulated": lambda s, t: modulated_binary_cross_entropy(s, t, 1.0)[0],
     "plain": lambda s, t: modulated_binary_cross_entropy(s, t, 0.0)[0],
     "divergence": binary_divergence,
+    "focal": lambda s, t: one_pass.one_pass(
+        _focal_terms, s, t[..., :2].argmax(dim=-1, keepdim=True), (0.25, 1.5)
+    )[0],
 }
 EVERY_LOSS = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 

@@ -136,56 +136,31 @@ def focal_loss(logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Te
     Returns:
         scalar
     """
-    return _FocalLoss.apply(logits.float(), labels, alpha, gamma)
+    loss, *_ = one_pass(_focal_terms, logits.float(), labels[..., None], (alpha, gamma))
+    return sum_of(loss, labels >= 0)
 
 
-class _FocalLoss(torch.autograd.Function):
-    """Keeps its arguments for the gradient, and none of the tensors in between: as large as all
-    class logits, they would take most of the memory of a detector's losses.
-
-    With s = -x for the class of the label, and x for the others, each costs sig(s)^gamma H, where
-    H = log(1 + e^s) is its cross-entropy.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:
-        own, others = (alpha, 1 - alpha) if alpha >= 0 else (1.0, 1.0)
-        classes = labels.clamp(0, logits.shape[-1] - 1)[..., None]  # any for background
-        is_object, is_valid = classes == labels[..., None], labels >= 0
-        ctx.save_for_backward(logits, classes, is_object, is_valid)
-        ctx.weights, ctx.gamma = (own, others), gamma
-        error = _turned(logits, classes, is_object)
-        losses = F.softplus(error)
-        losses.mul_(_power_(error.sigmoid_(), gamma))
-        of_label = losses.gather(-1, classes) * torch.where(is_object, own, others)
-        losses.mul_(others).scatter_(-1, classes, of_label)
-        return sum_of(losses.sum(dim=-1), is_valid)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        """With p = sig(s), the derivative of p^gamma H by s is p^gamma (gamma (1 - p) H + p)."""
-        logits, classes, is_object, is_valid = ctx.saved_tensors
-        own, others = ctx.weights
-        error = _turned(logits, classes, is_object)
-        slope = F.softplus(error)
-        score = error.sigmoid_()
-        slope.addcmul_(slope, score, value=-1)
-        torch.add(score, slope, alpha=ctx.gamma, out=slope)
-        slope.mul_(_power_(score, ctx.gamma))
-        of_label = slope.gather(-1, classes) * torch.where(is_object, -own, others)
-        slope.mul_(others).scatter_(-1, classes, of_label)
-        return slope.mul_(gradient * is_valid[..., None]), None, None, None
-
-
-def _turned(logits: Tensor, classes: Tensor, is_object: Tensor) -> Tensor:
-    """A copy of (N, R, K) ``logits`` with the other sign for ``classes`` (N, R, 1) of objects."""
+def _focal_terms(
+    logits: Tensor, labels: Tensor, options: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
+    """With s = -x for the class of the label, and x for the others, p = sig(s), each costs p^gamma H,
+    where H = log(1 + e^s) is its cross-entropy; the derivative of that by s is
+    p^gamma (gamma (1 - p) H + p)."""
+    alpha, gamma = options
+    own, others = (alpha, 1 - alpha) if alpha >= 0 else (1.0, 1.0)
+    classes = labels.clamp(0, logits.shape[-1] - 1)  # (P, 1), any for background
+    is_object = classes == labels
     chosen = logits.gather(-1, classes)
-    return logits.scatter(-1, classes, torch.where(is_object, -chosen, chosen))
-
-
-def _power_(scores: Tensor, gamma: float) -> Tensor:
-    return scores if gamma == 1 else scores.pow_(gamma)
+    error = logits.scatter(-1, classes, torch.where(is_object, -chosen, chosen))
+    # In place, as these are as large as all class logits.
+    entropy, score = F.softplus(error), error.sigmoid_()
+    power = score if gamma == 1 else score.pow(gamma)
+    losses = entropy * power
+    of_label = losses.gather(-1, classes) * torch.where(is_object, own, others)
+    loss = losses.mul_(others).scatter_(-1, classes, of_label).sum(dim=-1)
+    slope = entropy.addcmul_(entropy, score, value=-1).mul_(gamma).add_(score).mul_(power)
+    of_label = slope.gather(-1, classes) * torch.where(is_object, -own, others)
+    return slope.mul_(others).scatter_(-1, classes, of_label), loss
 
 
 def quality_focal_loss(logits: Tensor, soft_labels: Tensor, beta: float) -> Tensor:
@@ -222,7 +197,8 @@ def modulated_binary_cross_entropy(
     Returns:
         (...), the loss, and (...), without gradient, max_k |sig(t_k) - sig(s_k)|
     """
-    return one_pass(_modulated_terms, logits, target_logits, beta)
+    loss, largest = one_pass(_modulated_terms, logits, target_logits, beta)
+    return loss, largest
 
 
 def _quality_focal_terms(
@@ -236,7 +212,7 @@ def _quality_focal_terms(
     distance = difference.abs()
     largest = distance.amax(dim=1)
     if beta == 0:
-        return entropy.sum(dim=1), largest, difference
+        return difference, entropy.sum(dim=1), largest
     loss = (entropy * (distance if beta == 1 else distance.pow(beta))).sum(dim=1)
     # In place, as these are as large as all class logits.
     slope = entropy.mul_(score).mul_(score.neg_().add_(1)).mul_(beta)
@@ -244,7 +220,7 @@ def _quality_focal_terms(
     if beta != 1:
         tiny = torch.finfo(distance.dtype).tiny  # whose power is finite
         slope.mul_(distance.clamp_(min=tiny).pow_(beta - 1))
-    return loss, largest, slope
+    return slope, loss, largest
 
 
 def _modulated_terms(
@@ -269,15 +245,13 @@ def binary_divergence(logits: Tensor, target_logits: Tensor) -> Tensor:
     return one_pass(_divergence_terms, logits, target_logits, None)[0]
 
 
-def _divergence_terms(
-    logits: Tensor, target_logits: Tensor, _: None
-) -> tuple[Tensor, Tensor, Tensor]:
+def _divergence_terms(logits: Tensor, target_logits: Tensor, _: None) -> tuple[Tensor, Tensor]:
     target = target_logits.sigmoid()
     divergence = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     divergence = divergence - F.binary_cross_entropy_with_logits(
         target_logits, target, reduction="none"
     )
-    return divergence.sum(dim=1), divergence.amax(dim=1), logits.sigmoid() - target
+    return logits.sigmoid() - target, divergence.sum(dim=1)
 
 
 def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-Terms = Callable[[Tensor, Tensor, Any], "tuple[Tensor, Tensor, Tensor]"]
-"""Of logits (P, K), labels (P, K) and an option: loss (P,), the largest of what it says (P,), and
-the slope of the loss (P, K)."""
+Terms = Callable[[Tensor, Tensor, Any], "tuple[Tensor, ...]"]
+"""Of logits (P, K), labels (P, ...) and an option: the slope of the loss (P, K), the loss (P,), and
+what else there is to know of each prediction (P,)."""
 
 _BLOCK = 2**18
 """Elements that a CPU has in its caches at a time, with what is computed of them."""
@@ -29,27 +29,24 @@ class _OnePass(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, terms: Terms, logits: Tensor, labels: Tensor, option: Any
-    ) -> tuple[Tensor, Tensor]:
-        shape, K = logits.shape[:-1], logits.shape[-1]
-        rows, row_labels = logits.reshape(-1, K), labels.reshape(-1, K)
-        if _state["compiled"]:
-            loss, largest, slope = _by_compiler(terms, rows, row_labels, option)
-        else:
-            loss, largest, slope = _in_blocks(terms, rows, row_labels, option)
+    ) -> tuple[Tensor, ...]:
+        rows = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1, labels.shape[-1])
+        run = _by_compiler if _state["compiled"] else _in_blocks
+        slope, loss, *others = run(terms, *rows, option)
         if ctx.needs_input_grad[1]:
             ctx.save_for_backward(slope.view(logits.shape))
-        largest = largest.view(shape)
-        ctx.mark_non_differentiable(largest)
-        return loss.view(shape), largest
+        others = [other.view(logits.shape[:-1]) for other in others]
+        ctx.mark_non_differentiable(*others)
+        return (loss.view(logits.shape[:-1]), *others)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[None, Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[None, Tensor, None, None]:
         [slope] = ctx.saved_tensors
         return None, slope * gradient.unsqueeze(-1), None, None
 
 
-def one_pass(terms: Terms, logits: Tensor, labels: Tensor, option: Any) -> tuple[Tensor, Tensor]:
+def one_pass(terms: Terms, logits: Tensor, labels: Tensor, option: Any) -> tuple[Tensor, ...]:
     """A loss of each prediction, whose gradient is ready with it.
 
     For the backward pass one tensor is kept, as large as the logits.
@@ -57,11 +54,11 @@ def one_pass(terms: Terms, logits: Tensor, labels: Tensor, option: Any) -> tuple
     Args:
         terms: the formula.
         logits: (..., K), with gradient.
-        labels: (..., K), without.
+        labels: (..., K), or with another last dimension; without gradient.
         option: of the formula.
 
     Returns:
-        (...), the loss, and (...), without gradient, the largest of what the formula says.
+        (...), the loss, and, without gradient, (...) each, what else the formula gives.
     """
     return _OnePass.apply(terms, logits, labels.detach(), option)
 
@@ -77,9 +74,7 @@ def compiled_losses(enabled: bool = True) -> Iterator[None]:
         _state["compiled"] = before
 
 
-def _by_compiler(
-    terms: Terms, logits: Tensor, labels: Tensor, option: Any
-) -> tuple[Tensor, Tensor, Tensor]:
+def _by_compiler(terms: Terms, logits: Tensor, labels: Tensor, option: Any) -> tuple[Tensor, ...]:
     try:
         return _compiled(terms)(logits, labels, option)
     except Exception as error:  # of any compiler
@@ -95,16 +90,13 @@ def _compiled(terms: Terms) -> Terms:
     return torch.compile(terms, dynamic=True)
 
 
-def _in_blocks(
-    terms: Terms, logits: Tensor, labels: Tensor, option: Any
-) -> tuple[Tensor, Tensor, Tensor]:
+def _in_blocks(terms: Terms, logits: Tensor, labels: Tensor, option: Any) -> tuple[Tensor, ...]:
     size = max(1, _BLOCK // max(1, logits.shape[1]))
     if logits.device.type != "cpu" or len(logits) <= size or torch.jit.is_tracing():
         return terms(logits, labels, option)
-    slope, losses, largest = torch.empty_like(logits), [], []
+    slope, values = torch.empty_like(logits), []
     for x, y, out in zip(logits.split(size), labels.split(size), slope.split(size)):
-        loss, most, of_block = terms(x, y, option)
+        of_block, *others = terms(x, y, option)
         out.copy_(of_block)
-        losses.append(loss)
-        largest.append(most)
-    return torch.cat(losses), torch.cat(largest), slope
+        values.append(others)
+    return (slope, *(torch.cat(each) for each in zip(*values)))
