@@ -153,7 +153,7 @@ def test_modulated_cross_entropy_gives_the_value_of_bckds_class_loss():
     assert (gradient[3] == 0).all()
 
 
-@pytest.mark.parametrize("beta", [0, 1, 2])
+@pytest.mark.parametrize("beta", [1, 2])
 def test_modulated_cross_entropy_gives_no_gradient_to_the_teacher(beta: int):
     student = CROSSKD["stu_cls"].detach().clone().requires_grad_(True)
     teacher = CROSSKD["tea_cls"].clone().requires_grad_(True)
@@ -161,12 +161,11 @@ def test_modulated_cross_entropy_gives_no_gradient_to_the_teacher(beta: int):
     assert student.grad.abs().max() > 0 and teacher.grad is None
 
 
-def test_modulated_cross_entropy_of_beta_zero_is_plain():
+def test_quality_focal_loss_of_beta_zero_is_plain():
     student, teacher = CROSSKD["stu_cls"].detach(), CROSSKD["tea_cls"]
     expected = F.binary_cross_entropy(student.sigmoid(), teacher.sigmoid(), reduction="none")
-    expected = expected.sum(dim=1)
-    values, _ = modulated_binary_cross_entropy(student, teacher, 0)
-    torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-6)
+    values = quality_focal_loss(student, teacher.sigmoid(), 0)
+    torch.testing.assert_close(values, expected.sum(dim=1), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("beta", [0.25, 0.5, 1, 2])
@@ -291,11 +290,9 @@ def test_a_prediction_that_is_ignored_has_no_focal_loss():
     assert_close(found, focal_loss(logits[keep], labels[keep], 0.25, 2.0), LOSS_NOISE)
 
 
-def test_modulated_cross_entropy_of_beta_zero_gives_mmdetections_binary_cross_entropy():
+def test_quality_focal_loss_of_beta_zero_gives_mmdetections_binary_cross_entropy():
     logits = MMDET["bce_logit"].clone().requires_grad_(True)
-    values, _ = modulated_binary_cross_entropy(
-        logits[None], MMDET["bce_target"].logit()[None], beta=0
-    )
+    values = quality_focal_loss(logits[None], MMDET["bce_target"][None], beta=0)
     total = values.sum() / MMDET["avg_factor"]
     assert_close(total, MMDET["bce_avg/loss"], LOSS_NOISE)
     assert_close(torch.autograd.grad(total, logits)[0], MMDET["bce_avg/grad"], GRADIENT_NOISE)

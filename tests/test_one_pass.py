@@ -20,7 +20,6 @@ LOSSES = {
     "quality focal": lambda s, t: quality_focal_loss(s, t.sigmoid(), 2.0),
     "quality focal, root": lambda s, t: quality_focal_loss(s, t.sigmoid(), 0.5),
     "modulated": lambda s, t: modulated_binary_cross_entropy(s, t, 1.0)[0],
-    "plain": lambda s, t: modulated_binary_cross_entropy(s, t, 0.0)[0],
     "divergence": binary_divergence,
     "focal": lambda s, t: one_pass.one_pass(
         _focal_terms, s, t[..., :2].argmax(dim=-1, keepdim=True), (0.25, 1.5)
@@ -46,7 +45,7 @@ def test_the_slope_is_that_of_the_loss(logits, loss):
     assert torch.autograd.gradcheck(lambda x: loss(x, logits[1]), logits[:1])
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
 def test_loss_and_gradient_are_those_that_autograd_finds(logits, beta: float):
     ours, theirs = logits
     weights = torch.rand(SHAPE[:2], dtype=torch.float64)

@@ -143,8 +143,8 @@ def focal_loss(logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Te
 def _focal_terms(
     logits: Tensor, labels: Tensor, options: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
-    """With s = -x for the class of the label, and x for the others, p = sig(s), each costs p^gamma H,
-    where H = log(1 + e^s) is its cross-entropy; the derivative of that by s is
+    """With s = -x for the class of the label, s = x for the others, and p = sig(s), each costs
+    p^gamma H, where H = log(1 + e^s) is its cross-entropy; the derivative of that by s is
     p^gamma (gamma (1 - p) H + p)."""
     alpha, gamma = options
     own, others = (alpha, 1 - alpha) if alpha >= 0 else (1.0, 1.0)
@@ -178,6 +178,10 @@ def quality_focal_loss(logits: Tensor, soft_labels: Tensor, beta: float) -> Tens
     Returns:
         (...)
     """
+    if beta == 0:
+        return F.binary_cross_entropy_with_logits(
+            logits, soft_labels.detach(), reduction="none"
+        ).sum(dim=-1)
     return one_pass(_quality_focal_terms, logits, soft_labels, beta)[0]
 
 
@@ -192,7 +196,7 @@ def modulated_binary_cross_entropy(
     Args:
         logits: (..., K) of the student, s.
         target_logits: (..., K) of the teacher, t.
-        beta: exponent of the modulating factor; 0 is plain binary cross-entropy.
+        beta: exponent of the modulating factor, above 0.
 
     Returns:
         (...), the loss, and (...), without gradient, max_k |sig(t_k) - sig(s_k)|
@@ -201,32 +205,38 @@ def modulated_binary_cross_entropy(
     return loss, largest
 
 
-def _quality_focal_terms(
+def _quality_focal_terms(logits: Tensor, labels: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    slope, loss, _ = _modulated_entropy(logits, labels, beta)
+    return slope, loss
+
+
+def _modulated_terms(
+    logits: Tensor, target_logits: Tensor, beta: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    slope, loss, distance = _modulated_entropy(logits, target_logits.sigmoid(), beta)
+    return slope, loss, distance.amax(dim=1)
+
+
+def _modulated_entropy(
     logits: Tensor, labels: Tensor, beta: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """With p = sig(s), d = p - y and the cross-entropy H, the derivative of |d|^beta H by s is
-    |d|^(beta - 1) sign(d) (beta p (1 - p) H + d^2)."""
+    """Slope (P, K), loss (P,) and |y - p| (P, K).
+
+    With p = sig(s), d = p - y and the cross-entropy H, the derivative of |d|^beta H by s is
+    |d|^(beta - 1) sign(d) (beta p (1 - p) H + d^2).
+    """
     score = logits.sigmoid()
     entropy = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
     difference = score - labels
     distance = difference.abs()
-    largest = distance.amax(dim=1)
-    if beta == 0:
-        return difference, entropy.sum(dim=1), largest
     loss = (entropy * (distance if beta == 1 else distance.pow(beta))).sum(dim=1)
     # In place, as these are as large as all class logits.
     slope = entropy.mul_(score).mul_(score.neg_().add_(1)).mul_(beta)
     slope.addcmul_(difference, difference).mul_(difference.sign_())
     if beta != 1:
         tiny = torch.finfo(distance.dtype).tiny  # whose power is finite
-        slope.mul_(distance.clamp_(min=tiny).pow_(beta - 1))
-    return slope, loss, largest
-
-
-def _modulated_terms(
-    logits: Tensor, target_logits: Tensor, beta: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    return _quality_focal_terms(logits, target_logits.sigmoid(), beta)
+        slope.mul_(distance.clamp(min=tiny).pow_(beta - 1))
+    return slope, loss, distance
 
 
 def binary_divergence(logits: Tensor, target_logits: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..detectors.base.dense import DenseDetector
-from ..losses import modulated_binary_cross_entropy
+from ..losses import quality_focal_loss
 from ..options import check_weights
 from ..outputs import DensePass, sums_of_levels
 from .base import Needs, Step
@@ -80,7 +80,7 @@ class FRS(FeatureImitation):
             losses["loss_feature"] = self.feature_weight * loss
         if self.cls_weight > 0:
             entropies = [
-                modulated_binary_cross_entropy(ours, theirs, beta=0.0)[0]
+                quality_focal_loss(ours, theirs.sigmoid(), beta=0.0)
                 for ours, theirs in zip(*self.comparable_levels(student, teacher))
             ]  # L x (N, Hl*Wl*A)
             entropy = torch.cat(entropies, dim=1).unflatten(1, (-1, teacher.num_anchors))
