@@ -20,11 +20,11 @@ from ..diagnostics.masking import FRACTIONS, without_best
 from ..diagnostics.passes import run_passes
 from ..distiller import Distiller
 from ..outputs import DensePass, Targets
+from ..random_state import kept_random_state
 from ..teacher import Teacher
 from .annotated import AnnotatedImages
 from .checks import RunError
 from .dry_run.scores import scores
-from .state.random_state import kept_random_state
 
 Progress = Callable[[int, int], None]
 """Is told how many images are done, of how many."""

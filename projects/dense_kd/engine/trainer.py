@@ -21,9 +21,9 @@ from torch.nn.parallel import DistributedDataParallel
 from .. import compat
 from ..checkpoint.layouts.wrappers import unwrapped
 from ..one_pass import compiled_losses
+from ..random_state import RandomState, kept_random_state
 from .finite import StepNumbers, file_names
 from .state.process_state import ProcessState, other_processes, restore
-from .state.random_state import RandomState, kept_random_state
 from .state.resuming import (
     check_same_optimizer,
     hyperparameters,
@@ -48,11 +48,10 @@ class Trainer(SimpleTrainer):
     (``FloatingPointError``, on all processes) before losses or gradients that are not finite reach
     the weights, and a state dict that also holds the training buffers of the model (the loss
     normalisers), the gradient scaler, the place in the data and the random generators, of all
-    processes, so that a resumed run goes on where it stopped. It does so bit for bit with
-    ``dense_kd.data.TrainLoader`` and no loader workers, which seed their augmentations anew. What
-    hooks draw after a step, for an evaluation say, is undone after them. A resumed run has the
-    learning rates, weight decays and other hyperparameters of the optimizer it was built with, and
-    says which differ from the checkpoint's.
+    processes, so that a resumed run goes on where it stopped, with ``dense_kd.data.TrainLoader``
+    bit for bit. What hooks draw after a step, for an evaluation say, is undone after them. A
+    resumed run has the learning rates, weight decays and other hyperparameters of the optimizer it
+    was built with, and says which differ from the checkpoint's.
 
     Attributes:
         wants_stop: whether this process was told to stop, asked in each iteration.
@@ -214,8 +213,9 @@ class Trainer(SimpleTrainer):
             return next(self._data_loader_iter)
         # Starting torch's loaders draws a number; a resumed run starts one more.
         self._loader_started = True
-        with torch.random.fork_rng(devices=[]):
-            return next(self._data_loader_iter)
+        with kept_random_state():
+            batches = self._data_loader_iter
+        return next(batches)
 
     def _gradient_sync(self, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Processes exchange gradients once per iteration, with the last batch."""

@@ -83,7 +83,5 @@ def test_a_run_goes_on_as_it_did_with_the_release(run, caplog):
     trained, resumed = before["trainer"], after["trainer"]
     assert resumed.keys() >= trained.keys()
     images = cfg.dataloader.train.total_batch_size * cfg.train.accumulate * REMAINING
-    assert resumed["data_loader"] == {
-        **trained["data_loader"],
-        "num_images": trained["data_loader"]["num_images"] + images,
-    }
+    place = {**trained["data_loader"], "num_images": trained["data_loader"]["num_images"] + images}
+    assert place.items() <= resumed["data_loader"].items()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..state.random_state import kept_random_state
+from ...random_state import kept_random_state
 
 _HASH_SEED = "PYTHONHASHSEED"  # which detectron2 sets with the seeds
 

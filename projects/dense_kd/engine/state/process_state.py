@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from ...checkpoint.layouts.wrappers import unwrapped
-from .random_state import RandomState
+from ...random_state import RandomState
 
 ProcessState = dict[str, Any]
 """{"random": of :meth:`RandomState.plain`, "buffers": those that differ from the first process's}
