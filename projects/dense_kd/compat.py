@@ -229,6 +229,14 @@ def make_local_group(per_machine: int) -> None:
             comm._LOCAL_PROCESS_GROUP = group
 
 
+def add_note(error: BaseException, note: str) -> None:
+    """Let an error say more; before Python 3.11, tracebacks do not show it."""
+    if hasattr(error, "add_note"):
+        error.add_note(note)
+    else:
+        error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
+
+
 def end_with_parent() -> None:
     """Let this process get a SIGTERM when the one that started it dies (Linux)."""
     set_signal = getattr(torch.multiprocessing, "_prctl_pr_set_pdeathsig", None)

@@ -58,8 +58,8 @@ class Preemption(HookBase):
             Preempted: always.
         """
         done = min(self.trainer.storage.iter + 1, self.trainer.max_iter)
-        saved = self._save(done - 1)
-        comm.synchronize()  # who starts them may kill all when one of them has ended
+        # All wait for the first one, which writes: who starts them may kill all when one has ended.
+        saved = comm.all_gather(self._save(done - 1))[0]
         raise self._preempted(
             f"with {done} of {self.trainer.max_iter} iterations done; {saved} holds them, --resume "
             f"goes on (exit code {EXIT_PREEMPTED})"

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .. import compat
+from ..checkpoint.errors import listed
 from ..checkpoint.layouts.wrappers import unwrapped
 from ..one_pass import compiled_losses
 from ..random_state import RandomState, kept_random_state
@@ -104,6 +105,7 @@ class Trainer(SimpleTrainer):
         self._random: RandomState | None = None  # while hooks run, what it was before them
         self._others: list[ProcessState] | None = None  # while all processes save together
         self._save_periods: list[int] = []
+        self._images: list[str] = []  # of the batches that are being worked on
         self.grad_scaler = compat.grad_scaler(enabled=amp_dtype == "float16")
 
     def train(self, start_iter: int, max_iter: int) -> None:
@@ -117,7 +119,15 @@ class Trainer(SimpleTrainer):
                 f"{start_iter} iterations are done already, max_iter={max_iter} has fewer; "
                 "give a larger max_iter, or start another run"
             )
-        super().train(start_iter, max_iter)
+        try:
+            super().train(start_iter, max_iter)
+        except Exception as error:
+            if self._images:
+                names = ", ".join(listed(self._images))
+                note = f"in iteration {self.iter}, in or after the images: {names}"
+                compat.add_note(error, note)
+                logger.error(f"{type(error).__name__} {note}")
+            raise
 
     def before_train(self) -> None:
         """Bound what the storage keeps, and save what a kill in the last save left out, if no
@@ -172,6 +182,7 @@ class Trainer(SimpleTrainer):
         self.optimizer.zero_grad()
         totals: dict[str, Tensor] = {}
         images: list[str] = []
+        self._images = images
         data_time = 0.0
         for batch in range(self.accumulate):
             start = time.perf_counter()
@@ -186,6 +197,7 @@ class Trainer(SimpleTrainer):
                 self.grad_scaler.scale(loss).backward()
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0) + value.detach() / self.accumulate
+        self._images = []
         self.grad_scaler.unscale_(self.optimizer)
         norm = self._gradient_norm()
         step = StepNumbers(

@@ -15,9 +15,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..data.folders import write_annotations
 from ..engine.processes import Run, clock, say, train_together
+from ..engine.ranks import rank_of_environment
 from ..evaluation.text import shown
 from . import options as options_of
 from .config_files import write_configs
+from .errors import PipelineError
 from .plan import Plan, make_plan
 from .records import check_output, write_record
 from .results import (
@@ -58,6 +60,13 @@ def distill(data: str | os.PathLike[str], **options: Any) -> dict[str, Any]:
         TrainingError: a training failed; the message ends with its log.
         Preempted: a signal came while a training ran, which has saved; the same call goes on.
     """
+    rank = rank_of_environment(os.environ)
+    if rank is not None:
+        raise PipelineError(
+            f"this is process {rank.rank} of {rank.world_size}, as RANK and WORLD_SIZE of the "
+            "environment say (torchrun sets them): each would distil by itself. Start one, which "
+            "starts the processes of its trainings (num_gpus=N, --num-gpus N)"
+        )
     plan = make_plan(os.fspath(data), options_of.from_keywords(options))
     check_output(plan)
     if plan.options.dry_run:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import socket
-from collections.abc import Iterator, Mapping
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from detectron2.utils import comm
 
 from ... import compat
+from ...errors import Preempted
 from ..checks.errors import RunError
+from .watching import Watch
 
 __all__ = ["Rank", "joined", "rank_of_environment"]
 
@@ -81,13 +86,30 @@ def rank_of_environment(variables: Mapping[str, str]) -> Rank | None:
 
 
 @contextlib.contextmanager
-def joined(rank: Rank) -> Iterator[None]:
+def joined(rank: Rank, end: Callable[[str], Any] | None = None) -> Iterator[None]:
     """While it is entered, this process and the others of ``rank`` are one group.
 
-    They exchange by NCCL, where each takes the GPU of its local rank, or without GPUs by gloo.
+    They exchange by NCCL, where each takes the GPU of its local rank, or without GPUs by gloo, and
+    end with one another, see :class:`.watching.Watch`.
+
+    Args:
+        rank: of this process.
+        end: as of the watch.
+
+    Raises:
+        RankError: another process has failed, so that this one could not go on.
+        RunError: there is no GPU for it.
     """
     cuda = torch.cuda.is_available()
     if cuda:
+        if rank.local >= torch.cuda.device_count():
+            raise RunError(
+                [
+                    f"process {rank.rank} takes the GPU of its local rank, {rank.local}, and sees "
+                    f"{torch.cuda.device_count()} of them: start at most one process for each, and "
+                    "let each see all of its machine (SLURM's --gpus-per-node, not --gpus-per-task)"
+                ]
+            )
         torch.cuda.set_device(rank.local)
     torch.distributed.init_process_group(
         "nccl" if cuda else "gloo",
@@ -103,15 +125,21 @@ def joined(rank: Rank) -> Iterator[None]:
             torch.set_num_threads(max(1, torch.get_num_threads() // per_machine))
         compat.make_local_group(per_machine)
         comm.synchronize()
-        yield
+        with Watch("127.0.0.1" if per_machine == rank.world_size else _host(rank.address), end):
+            yield
         failed = False
-    except SystemExit:
+    except Preempted:
         failed = False  # all leave together
         raise
     finally:
         compat.forget_groups()
         if not (failed and cuda):  # NCCL would wait for who is gone
             torch.distributed.destroy_process_group()
+
+
+def _host(address: str) -> str:
+    """Of the first process."""
+    return urllib.parse.urlsplit(address).hostname or os.environ.get("MASTER_ADDR", "")
 
 
 def _same_host(world_size: int) -> int:

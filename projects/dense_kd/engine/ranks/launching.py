@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ from torch import multiprocessing
 from ... import compat
 from ...errors import EXIT_PREEMPTED, DenseKDError, Preempted
 from ..stopping import StopSignals
-from .errors import RankError
+from .errors import RankError, error_text
 from .joining import Rank, joined
 
 __all__ = ["launch"]
@@ -144,15 +145,22 @@ class _Child:
 
 def _be_rank(rank: Rank, writer: Any, main: Callable[..., Any], args: tuple[Any, ...]) -> None:
     compat.end_with_parent()
+
+    def report(text: str, caused: bool = True) -> None:
+        with contextlib.suppress(OSError):  # who has started this one is gone
+            writer.send({"text": text, "caused": caused})
+
     try:
-        with joined(rank):
+        with joined(rank, report):
             main(*args)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
         ours = isinstance(error, DenseKDError)
-        text = str(error) if ours else traceback.format_exc().rstrip()
-        writer.send({"text": text, "caused": isinstance(error, RankError)})
+        report(
+            error_text(error) if ours else traceback.format_exc().rstrip(),
+            caused=isinstance(error, RankError),
+        )
         sys.exit(1)
 
 
