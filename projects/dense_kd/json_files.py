@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import replace_atomically
+from .checkpoint import replace_atomically, saving
 
 __all__ = ["read_json", "without_nan", "write_json"]
 
@@ -23,9 +23,14 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:
-    """Write a file, whole or not at all; its folder is made where there is none."""
+    """Write a file, whole or not at all; its folder is made where there is none.
+
+    Raises:
+        SaveError: it cannot be written.
+    """
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    file.parent.mkdir(parents=True, exist_ok=True)
+    with saving(file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
     replace_atomically(str(file), lambda stream: stream.write(text.encode()))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import subprocess
 import sys
 from unittest import mock
@@ -103,3 +105,15 @@ def test_the_errors_of_the_package_are_what_a_user_can_mend():
         CheckpointError, ComparisonError, DatasetError, DemoError, DistillationError, RunError,
     ):  # fmt: skip
         assert issubclass(error, DenseKDError)
+
+
+def test_a_disk_that_is_full_is_said_in_one_line(capsys):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/out.json")
+    with mock.patch.object(cli.load_command("list"), "run", side_effect=full):
+        assert cli.main(["list"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "/data/out.json: No space left on device. Make space there" in line
+    fault = OSError(errno.EBADF, "of a program")
+    with mock.patch.object(cli.load_command("list"), "run", side_effect=fault):
+        with pytest.raises(OSError, match="of a program"):
+            cli.main(["list"])

@@ -9,6 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from .. import compat
+from ..checkpoint import replace_atomically
 from .errors import BenchmarkError
 from .work import Part
 
@@ -48,4 +49,5 @@ def write_profile(file: str, steps: Mapping[str, Part], device: torch.device) ->
         found.export_chrome_trace(file)
         return
     order = compat.order_of_profile(device)
-    Path(file).write_text(found.key_averages().table(sort_by=order, row_limit=_ROWS) + "\n")
+    text = found.key_averages().table(sort_by=order, row_limit=_ROWS) + "\n"
+    replace_atomically(file, lambda output: output.write(text.encode()))

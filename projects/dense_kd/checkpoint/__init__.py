@@ -6,14 +6,14 @@ Importing this package teaches detectron2's PathManager the names of :mod:`.zoo`
 from .checkpointer import AtomicCheckpointer
 from .classes import check_class_names, class_names
 from .conversion import convert_file
-from .errors import CheckpointError
+from .errors import CheckpointError, SaveError
 from .fitting import load_strictly
 from .layouts.formats import Conversion, convert
 from .layouts.mmdet import convert_mmdet, is_mmdet
 from .layouts.torchvision import convert_torchvision, torchvision_model
 from .layouts.wrappers import METHOD_PREFIX
 from .reading.weights import read_content, read_weights
-from .writing import replace_atomically
+from .writing import replace_atomically, saving
 from .zoo import ZooHandler, published_file
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "AtomicCheckpointer",
     "CheckpointError",
     "Conversion",
+    "SaveError",
     "ZooHandler",
     "check_class_names",
     "class_names",
@@ -34,5 +35,6 @@ __all__ = [
     "read_content",
     "read_weights",
     "replace_atomically",
+    "saving",
     "torchvision_model",
 ]

@@ -18,7 +18,7 @@ from .fitting import NOT_IN_MODEL, check_finite, check_initial, check_resumed, n
 from .layouts.formats import convert, convert_state, is_ours, model_state
 from .layouts.wrappers import CONTAINERS, clean_state, names_in, unwrapped
 from .reading.weights import read_content, weights_of
-from .writing import remove_abandoned, replace_atomically
+from .writing import remove_abandoned, replace_atomically, saving
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
 
         Raises:
             FloatingPointError: lists what is not finite; the files are as before.
+            SaveError: the disk is full, or the folder cannot be written to; likewise.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -90,11 +91,12 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
             lines += [f"    {key}" for key in listed(bad)]
             lines.append(f"Earlier checkpoints in {self.save_dir} are as they were.")
             raise FloatingPointError("\n".join(lines))
-        if not os.path.isdir(self.save_dir):  # a remote folder of the PathManager
+        if _is_remote(self.save_dir):
             super().save(name, **kwargs)
             return
-        remove_abandoned(self.save_dir, r".*\.pth|last_checkpoint")
         path = os.path.join(self.save_dir, f"{name}.pth")
+        with saving(path):
+            remove_abandoned(self.save_dir, r".*\.pth|last_checkpoint")
         self.logger.info(f"Saving checkpoint to {path}")
         replace_atomically(path, lambda file: torch.save(content, file))
         self.tag_last_checkpoint(f"{name}.pth")
@@ -102,7 +104,7 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Point ``last_checkpoint`` to a file of the folder; it is replaced whole."""
         path = os.path.join(self.save_dir, "last_checkpoint")
-        if not os.path.isdir(self.save_dir):
+        if _is_remote(self.save_dir):
             super().tag_last_checkpoint(last_filename_basename)
             return
         replace_atomically(path, lambda file: file.write(last_filename_basename.encode()))
@@ -207,6 +209,11 @@ def _with_model(content: Any, source: str, model: nn.Module) -> dict[str, Any]:
     if isinstance(content.get("model"), Mapping):
         return {**content, "model": state}
     return {"model": state}
+
+
+def _is_remote(folder: str) -> bool:
+    """Whether only a PathManager reaches it."""
+    return "://" in folder and not os.path.isdir(folder)
 
 
 def _without_counters(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import importlib
 import os
 import sys
@@ -37,6 +38,8 @@ COMMANDS = (
 """In the order of the help; each is a file of this folder."""
 
 _PROG = "dense-kd"
+# What the system says of a disk or a folder that nothing can be written to.
+_MENDABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class Command(Protocol):
@@ -107,6 +110,11 @@ def run_command(name: str, argv: Sequence[str], prog: str | None = None) -> int:
     except BrokenPipeError:  # who reads the output has seen enough, as in `dense-kd list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in _MENDABLE:
+            raise
+        print(f"{prog or _PROG}: {_of_system(error)}", file=sys.stderr)
+        return 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -141,6 +149,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         _refuse(parser, argv[0])
     parser.parse_args(argv[:1])
     _refuse(parser, argv[0])
+
+
+def _of_system(error: OSError) -> str:
+    """What it says, of which file if that is known, and what to do."""
+    place = error.filename or "a file"
+    todo = "Make space there, get the permission, or give another folder"
+    return f"{place}: {error.strerror}. {todo}"
 
 
 def _refuse(parser: argparse.ArgumentParser, given: str) -> NoReturn:

@@ -16,6 +16,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 from PIL import Image
 
+from ..checkpoint import replace_atomically
 from .build import dataset_root
 from .shapes_drawing import CLASSES, draw_image
 
@@ -250,10 +251,13 @@ def _write_image(
 
     name = f"{index:06d}.png"
     # Two runs of the same settings at once, e.g. of two training processes, stay harmless.
-    temporary = os.path.join(image_root, f".{name}.{os.getpid()}")
-    # Noise has nothing but runs to compress, and looking for more takes longer than drawing.
-    Image.fromarray(pixels).save(temporary, format="PNG", compress_type=zlib.Z_RLE)
-    os.replace(temporary, os.path.join(image_root, name))
+    picture = Image.fromarray(pixels)
+    replace_atomically(
+        os.path.join(image_root, name),
+        # Noise has nothing but runs to compress, and looking for more takes longer than drawing.
+        lambda file: picture.save(file, format="PNG", compress_type=zlib.Z_RLE),
+        one_of_many=True,
+    )
 
     image = {"id": index + 1, "file_name": name, "height": height, "width": width}
     annotations = [
@@ -270,10 +274,7 @@ def _write_image(
 
 
 def _write_json(path: str, content: dict[str, Any]) -> None:
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "w") as f:
-        json.dump(content, f)
-    os.replace(temporary, path)
+    replace_atomically(path, lambda file: file.write(json.dumps(content).encode()))
 
 
 register_all_shapes()

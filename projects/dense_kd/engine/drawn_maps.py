@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..checkpoint import replace_atomically
+from ..checkpoint import replace_atomically, saving
 
 __all__ = ["FOLDER", "DrawnMap", "drawn_maps", "remove_drawn", "save_drawn"]
 
@@ -49,7 +49,8 @@ def save_drawn(folder: Path, iteration: int, image: str, figure: str, pixels: Im
     """
     of_image = folder / FOLDER / f"{iteration:07d}" / image.replace("/", "_")
     place = of_image / f"{figure}{_SUFFIX}"
-    place.parent.mkdir(parents=True, exist_ok=True)
+    with saving(place.parent):
+        place.parent.mkdir(parents=True, exist_ok=True)
     replace_atomically(str(place), lambda file: pixels.save(file, format="JPEG", quality=_QUALITY))
 
 

@@ -6,12 +6,13 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from detectron2.data import MetadataCatalog
 from omegaconf import DictConfig
 
-from ..checkpoint import load_strictly
+from ..checkpoint import load_strictly, replace_atomically
 from ..detectors import DenseDetector
 from ..detectors.base.images import as_rgb
 from ..diagnostics.errors import DiagnosticsError
@@ -212,8 +213,8 @@ def _save(file: Path, pixels: np.ndarray, figure: MapFigure, arrays: bool) -> li
     if not arrays:
         return [file]
     beside = file.with_suffix(ARRAYS)
-    with open(beside, "wb") as stream:
-        np.savez_compressed(stream, **figure.arrays())  # type: ignore[arg-type]
+    arrays_of: dict[str, Any] = figure.arrays()
+    replace_atomically(str(beside), lambda stream: np.savez_compressed(stream, **arrays_of))
     return [file, beside]
 
 

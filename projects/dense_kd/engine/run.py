@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from detectron2.config import LazyConfig, instantiate
-from detectron2.engine import default_writers, hooks
+from detectron2.config import instantiate
+from detectron2.engine import hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
@@ -34,6 +34,7 @@ from .loaders import load_training
 from .measuring import EvaluationDistances
 from .preemption import LeftEvaluation, Preemption
 from .progress import ProgressBar, wants_bar
+from .run_files import MetricsWriter, save_config
 from .state import run_folder
 from .state.described_run import DescribedRun
 from .state.stored_config import StoredConfig
@@ -205,9 +206,7 @@ def _train(
             )
             if evaluation
             else None,
-            hooks.PeriodicWriter(
-                default_writers(cfg.train.output_dir, cfg.train.max_iter), cfg.train.log_period
-            )
+            MetricsWriter(cfg.train.output_dir, cfg.train.max_iter, cfg.train.log_period)
             if main
             else None,
             ProgressBar() if main and wants_bar(progress) else None,
@@ -221,7 +220,7 @@ def _train(
     # The checkpoint holds the iteration that had just finished.
     start = trainer.iter + 1 if resumed else 0
     if main and start < cfg.train.max_iter:
-        LazyConfig.save(cfg, os.path.join(cfg.train.output_dir, "config.yaml"))
+        save_config(cfg, os.path.join(cfg.train.output_dir, "config.yaml"))
     trainer.train(start, cfg.train.max_iter)
     if distiller and distiller.teacher.cache:
         logger.info(distiller.teacher.cache.report())

@@ -15,6 +15,7 @@ from detectron2.utils.file_io import PathManager
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ..checkpoint import saving
 from ..errors import DenseKDError, MissingExtraError
 
 __all__ = [
@@ -162,7 +163,7 @@ class COCOEvaluator(Detectron2COCOEvaluator):
             results = [{**r, "category_id": dataset_ids[r["category_id"]]} for r in results]
         if self._output_dir:
             path = os.path.join(self._output_dir, DETECTIONS)
-            with PathManager.open(path, "w") as file:
+            with saving(path), PathManager.open(path, "w") as file:
                 json.dump(results, file)
         evaluated = evaluate_boxes(self._coco_api, results, img_ids, self.implementation)
         names = self._metadata.get("thing_classes")

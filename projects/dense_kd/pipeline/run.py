@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ..checkpoint import saving
 from ..data.folders import write_annotations
 from ..engine.processes import Run, clock, say, train_together
 from ..engine.ranks import rank_of_environment
@@ -147,8 +148,9 @@ class _Both:
 
     def write(self, text: str) -> int:
         """Write to both."""
-        self.file.write(text)
-        self.file.flush()
+        with saving(self.file.name):
+            self.file.write(text)
+            self.file.flush()
         return self.stream.write(text)
 
     def flush(self) -> None:

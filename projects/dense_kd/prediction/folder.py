@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from ..checkpoint import replace_atomically
 from .errors import ImageError, PredictionError
 from .images import ImageInput
@@ -138,7 +140,7 @@ def predict_files(
     (output / UNREADABLE).unlink(missing_ok=True)
     if unreadable:
         lines = "".join(f"{error}\n" for error in unreadable.values())
-        (output / UNREADABLE).write_text(lines, encoding="utf-8")
+        replace_atomically(str(output / UNREADABLE), lambda file: file.write(lines.encode()))
     return Outcome(
         done, len(results), unreadable, output / RESULTS, output / DRAWN if draw else None
     )
@@ -192,4 +194,7 @@ def free_places(images: Mapping[Path, Path], folder: Path, suffix: str = "") -> 
 
 def _save(prediction: Prediction, place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    prediction.draw().save(place, quality=92)
+    picture, kind = prediction.draw(), Image.registered_extensions()[place.suffix.lower()]
+    replace_atomically(
+        str(place), lambda file: picture.save(file, format=kind, quality=92), one_of_many=True
+    )

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from ..checkpoint.writing import remove_abandoned, temporary_name
+from ..checkpoint.writing import remove_abandoned, saving, temporary_name
 from .entry import Entry, Map
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,8 @@ class FolderStore(Store):
             folder: is made if it is not there.
         """
         self._folder = Path(folder)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        with saving(folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
         for part in self._folder.glob("[0-9a-f][0-9a-f]/"):
             remove_abandoned(str(part), rf"[\w-]+{re.escape(_SUFFIX)}")
         self._writes = 0
@@ -98,18 +99,23 @@ class FolderStore(Store):
             return None
 
     def put(self, key: str, entry: Entry) -> None:
-        """Keep ``entry`` under ``key``."""
+        """Keep ``entry`` under ``key``.
+
+        Raises:
+            SaveError: the disk is full, or the folder cannot be written to.
+        """
         path = self._path(key)
-        path.parent.mkdir(exist_ok=True)
         before = path.stat().st_size if path.exists() else None
         temporary = Path(temporary_name(str(path)))
-        try:
-            # Not forced to the disk: what a crash leaves there is found to be damaged.
-            with open(temporary, "wb") as file:
-                _write(file, key, entry)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with saving(path):
+            path.parent.mkdir(exist_ok=True)
+            try:
+                # Not forced to the disk: what a crash leaves there is found to be damaged.
+                with open(temporary, "wb") as file:
+                    _write(file, key, entry)
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
         self.nbytes += path.stat().st_size - (before or 0)
         self.count += before is None
         self._writes += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from ..checkpoint import replace_atomically
 from ..diagnostics.figures import MapFigure, MapPanel, MapRow
 from .inline_figures import plain
 from .panels import PALETTE, check_suffix
@@ -42,11 +44,10 @@ def save_maps(file: str, pixels: np.ndarray, figure: MapFigure) -> None:
     check_suffix(file)
     picture = draw_maps(pixels, figure)
     Path(file).parent.mkdir(parents=True, exist_ok=True)
-    if file.lower().endswith(".png"):
-        # Most of the time would go into the last tenth of the file's size.
-        picture.savefig(file, dpi=110, pil_kwargs={"compress_level": 3})
-    else:
-        picture.savefig(file, dpi=110)
+    kind = Path(file).suffix[1:].lower()
+    # Most of the time would go into the last tenth of the size of a PNG.
+    quick: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if kind == "png" else {}
+    replace_atomically(file, lambda output: picture.savefig(output, format=kind, dpi=110, **quick))
 
 
 def maps_as_array(pixels: np.ndarray, figure: MapFigure) -> np.ndarray:

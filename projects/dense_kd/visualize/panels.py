@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ..checkpoint import replace_atomically
 from ..evaluation.coco import EvaluationError
 
 __all__ = ["PALETTE", "SUFFIXES", "check_suffix", "save_panels"]
@@ -42,4 +43,5 @@ def save_panels(file: str, drawings: Sequence[Callable[[Axes], None]]) -> None:
     for axes, draw in zip(figure.subplots(1, len(drawings), squeeze=False)[0], drawings):
         draw(axes)
     Path(file).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
+    kind = Path(file).suffix[1:].lower()
+    replace_atomically(file, lambda output: figure.savefig(output, format=kind, dpi=120))

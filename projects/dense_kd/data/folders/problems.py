@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ...checkpoint import replace_atomically
+
 _ACTIONS = ("dropped", "repaired", "noted")
 _PLURALS = {"box": "boxes", "class": "classes"}
 
@@ -116,7 +118,8 @@ class Problems:
             text = "\n".join([self.summary(), "", *map(str, self)])
         path.parent.mkdir(parents=True, exist_ok=True)
         # Names of files may hold bytes that are not Unicode; Python reads them as surrogates.
-        path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+        encoded = f"{text}\n".encode("utf-8", errors="backslashreplace")
+        replace_atomically(str(path), lambda file: file.write(encoded))
         return path
 
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ...checkpoint import replace_atomically
 from .dataset import OwnDataset
 
 
@@ -71,7 +72,6 @@ def _content(dataset: OwnDataset, part: str, records: list[dict[str, Any]]) -> d
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     """Several processes, or a kill in the middle, never leave half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     # ASCII: names of files may hold bytes that are no Unicode, and JSON has escapes for them.
-    temporary.write_text(json.dumps(content), encoding="ascii")
-    os.replace(temporary, path)
+    text = json.dumps(content).encode("ascii")
+    replace_atomically(str(path), lambda file: file.write(text))
