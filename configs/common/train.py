@@ -3,7 +3,8 @@
 detectron2's script does not know `max_minutes`, `clip_grad`, `accumulate`, `amp.dtype`,
 `channels_last`, `compile_losses`, `init_partial`, `overwrite`, `diagnostics` and `maps`; it trains
 without clipping, one batch per iteration, in fp16 where amp is enabled, with maps in torch's order,
-from any file, over what is there, and compiles, measures and draws nothing.
+from any file, over what is there, and compiles, measures and draws nothing. It refuses
+`checkpointer.best`.
 """
 
 train = dict(
@@ -20,7 +21,7 @@ train = dict(
     ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
     clip_grad=None,  # dict(max_norm=35.0, norm_type=2.0)
     accumulate=1,  # batches per iteration
-    checkpointer=dict(period=5000, max_to_keep=100),
+    checkpointer=dict(period=5000, max_to_keep=100),  # best="bbox/AP": model_best.pth, too
     eval_period=5000,
     log_period=20,
     # Of distillations: iterations between two looks at why it helps or not, and images of the test

@@ -202,6 +202,26 @@ def test_a_run_that_is_told_to_stop_goes_on_to_the_same_end(again, finished, pla
     assert_same_end(again.folder, finished)
 
 
+def test_the_best_by_a_metric_stays_beside_the_final_one(again):
+    shutil.rmtree(again.folder)
+    values = iter([2.0, 1.0, 3.0])  # after 2 iterations, 4, and 6 of the resumed run
+    options = ["train.eval_period=2", "train.checkpointer.best=bbox/AP"]
+    evaluated = mock.patch.object(
+        COCOEvaluator, "evaluate", lambda self: {"bbox": {"AP": next(values)}}
+    )
+    with evaluated:
+        again(*options, resume=False)
+        best = torch.load(again.folder / "model_best.pth", weights_only=True)
+        assert (best["iteration"], best["best"]["value"]) == (1, 2.0)
+        assert final(again.folder)["iteration"] == DONE - 1
+        again(*options, "train.max_iter=6")
+    best = torch.load(again.folder / "model_best.pth", weights_only=True)
+    assert_equal(best.pop("best"), {"metric": "bbox/AP", "value": 3.0})
+    assert_equal(best["model"], final(again.folder)["model"])
+    assert best["iteration"] == best["trainer"]["iteration"] == 5
+    assert (again.folder / "last_checkpoint").read_text() == "model_final.pth"
+
+
 def processes_below(process: int) -> list[int]:
     children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     return [process, *(below for child in children for below in processes_below(int(child)))]

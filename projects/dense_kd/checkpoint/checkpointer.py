@@ -80,26 +80,34 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
             FloatingPointError: lists what is not finite; the files are as before.
             SaveError: the disk is full, or the folder cannot be written to; likewise.
         """
-        if not self.save_dir or not self.save_to_disk:
-            return
+        if self.save_dir and self.save_to_disk:
+            self._write(name, kwargs)
+            self.tag_last_checkpoint(f"{name}.pth")
+
+    def save_beside(self, name: str, **kwargs: Any) -> None:
+        """:meth:`save`, but ``last_checkpoint`` stays as it is."""
+        if self.save_dir and self.save_to_disk:
+            self._write(name, kwargs)
+
+    def _write(self, name: str, more: Mapping[str, Any]) -> None:
         content = {"model": clean_state(self.model)}
         content.update({key: item.state_dict() for key, item in self.checkpointables.items()})
-        content.update(kwargs)
+        content.update(more)
         bad = list(not_finite(content))
         if bad:
             lines = [f"{name}.pth is not written: not finite are {len(bad)} values of it:"]
             lines += [f"    {key}" for key in listed(bad)]
             lines.append(f"Earlier checkpoints in {self.save_dir} are as they were.")
             raise FloatingPointError("\n".join(lines))
-        if _is_remote(self.save_dir):
-            super().save(name, **kwargs)
-            return
         path = os.path.join(self.save_dir, f"{name}.pth")
+        self.logger.info(f"Saving checkpoint to {path}")
+        if _is_remote(self.save_dir):
+            with self.path_manager.open(path, "wb") as remote:
+                torch.save(content, remote)
+            return
         with saving(path):
             remove_abandoned(self.save_dir, r".*\.pth|last_checkpoint")
-        self.logger.info(f"Saving checkpoint to {path}")
         replace_atomically(path, lambda file: torch.save(content, file))
-        self.tag_last_checkpoint(f"{name}.pth")
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Point ``last_checkpoint`` to a file of the folder; it is replaced whole."""

@@ -57,7 +57,7 @@ class EvaluationHook(hooks.EvalHook):
 def _evaluated(folder: Path, iteration: int) -> bool:
     """Whether there are metrics of an evaluation, which have a task before their name."""
     return any(
-        record.get("iteration") == iteration
+        record.get("iteration") in (iteration, iteration + 1)  # the latter of the last evaluation
         and any("/" in key and not key.startswith(_NO_EVALUATION) for key in record)
         for record in read_metrics(folder)
     )

@@ -37,6 +37,7 @@ from .progress import ProgressBar, wants_bar
 from .run_files import MetricsWriter, save_config
 from .state import run_folder
 from .state.described_run import DescribedRun
+from .state.keeping import BestCheckpoint, LatestCheckpoints
 from .state.stored_config import StoredConfig
 from .stopping import Stop
 from .trainer import make_trainer
@@ -162,14 +163,18 @@ def _train(
     period = select(cfg, "train.diagnostics.period", 0)
     results: dict[str, Any] = {}
 
+    options = OmegaConf.to_container(cfg.train.checkpointer)
+    metric = options.pop("best", None)
+    latest = LatestCheckpoints(checkpointer, **options) if main else None
+    best = (
+        BestCheckpoint(checkpointer, metric, options.get("file_prefix", "model"))
+        if metric
+        else None
+    )
+
     def save(iteration: int) -> str:
-        prefix = cfg.train.checkpointer.get("file_prefix", "model")
-        names = [f"{prefix}_{iteration:07d}"]
-        names += [f"{prefix}_final"] if iteration + 1 == cfg.train.max_iter else []
         with trainer.saving_all_processes():
-            if os.path.basename(run_folder.last_checkpoint(cfg))[:-4] not in names:
-                checkpointer.save(names[0], iteration=iteration)
-        return os.path.join(cfg.train.output_dir, run_folder.last_checkpoint(cfg))
+            return latest.save_now(iteration) if latest else ""
 
     preemption = Preemption(stop, save)
 
@@ -178,6 +183,8 @@ def _train(
             results.update(evaluation.run(model, stop))
         except LeftEvaluation:
             preemption.end()
+        if best:
+            best.consider(results, trainer)
         if measured is not None:
             found = measured.run()
             if comm.is_main_process():
@@ -199,7 +206,7 @@ def _train(
             TrainingMaps(model, mapped, folder=cfg.train.output_dir, **cfg.train.maps)
             if mapped
             else None,
-            hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
+            latest,
             preemption,
             EvaluationHook(
                 cfg.train.eval_period, functools.partial(test, evaluation), cfg.train.output_dir
@@ -215,6 +222,8 @@ def _train(
     )
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
     resumed = args.resume and checkpointer.has_checkpoint()
+    if best and resumed and main:
+        best.resume()
     if distiller:
         distiller.prepare_training()
     # The checkpoint holds the iteration that had just finished.

@@ -231,7 +231,8 @@ def test_overwriting_removes_checkpoints_curves_and_maps_and_nothing_else(tmp_pa
     cfg = config(tmp_path, "train.overwrite=true")
     saved(cfg, 500)
     saved(cfg, 1000, "model_final")
-    kept = {"log.txt", "thesis.tex", "R-50.pth", "model_best.pth"}
+    saved(cfg, 500, "model_best")
+    kept = {"log.txt", "thesis.tex", "R-50.pth", "model_good.pth"}
     for name in [*kept, "metrics.json", "events.out.tfevents.1.host"]:
         (tmp_path / name).write_text("something")
     save_drawn(tmp_path, 499, "photo", "bckd", Image.new("RGB", (1, 1)))

@@ -53,6 +53,12 @@ TRAIN: dict[str, Rule | dict[str, Rule]] = {
         "period": integer(1),
         "max_to_keep": optional(integer(1)),
         "file_prefix": TEXT,
+        "best": optional(
+            Rule(
+                "a metric of the evaluation, as bbox/AP (more is better)",
+                lambda v: isinstance(v, str) and all(v.partition("/")),
+            )
+        ),
     },
     "eval_period": integer(0, " (0 evaluates at the end only)"),
     "log_period": integer(1),
@@ -113,6 +119,7 @@ def problems(cfg: DictConfig, mode: str, num_processes: int) -> Iterator[str]:
         yield from _loader(cfg, part, num_processes)
     if mode == "train":
         yield from _precision(cfg)
+        yield from _best(cfg)
         yield from _diagnostics(cfg)
         yield from _maps(cfg)
         yield from _optimizer(cfg)
@@ -158,6 +165,15 @@ def _precision(cfg: DictConfig) -> Iterator[str]:
         yield (
             f"train.amp.dtype=float16 with train.device={device}: float16 needs a GPU to train "
             "(its gradients are scaled there); give train.amp.dtype=bfloat16"
+        )
+
+
+def _best(cfg: DictConfig) -> Iterator[str]:
+    metric = select(cfg, "train.checkpointer.best")
+    if metric and select(cfg, "dataloader.evaluator") is None:
+        yield (
+            f"train.checkpointer.best={metric}: it is of the evaluation, and there is no "
+            "dataloader.evaluator; leave it out"
         )
 
 

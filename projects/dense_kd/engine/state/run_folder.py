@@ -90,11 +90,6 @@ def clear(cfg: DictConfig) -> None:
         logger.warning(f"train.overwrite=True: removed {', '.join(sorted(names))} of {folder}")
 
 
-def last_checkpoint(cfg: DictConfig) -> str:
-    """The name of the file that a run would be resumed from; "" if there is none."""
-    return _last_checkpoint(cfg.train.output_dir)
-
-
 def _when_beginning(cfg: DictConfig) -> Iterator[str]:
     folder, checkpoints = cfg.train.output_dir, _checkpoints(cfg)
     if not checkpoints and not _last_checkpoint(folder):
@@ -207,7 +202,7 @@ def _last_checkpoint(folder: str) -> str:
 
 def _checkpoints(cfg: DictConfig) -> list[str]:
     prefix = re.escape(cfg.train.checkpointer.get("file_prefix", "model"))
-    pattern = re.compile(rf"{prefix}_(\d{{7,}}|final)\.pth")
+    pattern = re.compile(rf"{prefix}_(\d{{7,}}|final|best)\.pth")
     return sorted(name for name in _files(cfg.train.output_dir) if pattern.fullmatch(name))
 
 
