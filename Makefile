@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 SEEDS ?= 1
+SEED ?= 1
+CASES ?= 2000
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +21,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MM
 TORCH := torch==2.12.1 torchvision==0.27.1
 
 .DEFAULT_GOAL := help
-.PHONY: help env test tests-alone test-quick test-matrix lint demo bench-quick bench-pages gpu-check wheel clean
+.PHONY: help env test tests-alone test-quick test-matrix fuzz lint demo bench-quick bench-pages gpu-check wheel clean
 
 help:  ## Show this help.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' \
@@ -57,6 +59,9 @@ test-quick: $(READY)  ## Run the first case of each test that is not slow (under
 test-matrix:  ## Run the tests with old and new versions (DETECTRON2=folder of main, ONLY=cells).
 	@$(PYTHON) tools/test_matrix.py $(if $(DETECTRON2),--detectron2 '$(DETECTRON2)') \
 		$(if $(ONLY),--only $(ONLY))
+
+fuzz: $(READY)  ## Read 2,000 damaged and hostile files of every kind (SEED=1).
+	@cd tests && OMP_NUM_THREADS=1 ../$(BIN)/python -m fuzz --cases $(CASES) --seed $(SEED)
 
 lint: $(READY)  ## Run the linter and the type checker.
 	@echo "linting"

@@ -56,6 +56,7 @@ RUN_BY = {
     "make gpu-check": "benchmark/test_gpu_check.py::test_checks_and_costs_are_written",
     "pip install .": "test_wheel.py::test_the_wheel_installs_the_console_script",
     "make demo": "demo/test_demo.py::test_the_summary_holds_every_detector",
+    "make fuzz": "fuzz/test_fuzz.py::test_no_file_is_read_in_silence",
     "make test-matrix": "tools/test_test_matrix.py::test_pytest_runs_and_is_counted",
 }
 """{beginning of a command: beginning of the test that runs it, smaller}."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -97,8 +96,10 @@ def type_problem(parameter: inspect.Parameter, value: Any) -> str | None:
     number and their annotation has no text; and no null if they are needed and their annotation
     has none.
     """
-    if isinstance(value, Real) and math.isnan(value):
+    if isinstance(value, Real) and value != value:
         return "a number that is not NaN"
+    if isinstance(value, Integral) and not isinstance(value, bool) and not is_integer(value):
+        return "a whole number of 64 bits"
     if not isinstance(value, (bool, str, Real, type(None))):
         return None
     if value is None and parameter.default is None:
@@ -121,13 +122,14 @@ def type_problem(parameter: inspect.Parameter, value: Any) -> str | None:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a value is a number; true and false are none."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    """Whether a value is a number; true and false are none, nor what 64 bits cannot hold."""
+    return is_integer(value) or (isinstance(value, Real) and not isinstance(value, Integral))
 
 
 def is_integer(value: Any) -> TypeGuard[int]:
-    """Whether a value is a whole number by its type; true and false are none."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    """Whether a value is a whole number by its type, of 64 bits; true and false are none."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    return whole and -(2**63) <= value < 2**63
 
 
 def _is_a(value: Any, kind: type) -> bool:

@@ -139,3 +139,24 @@ def test_after_a_file_that_was_refused_another_one_is_loaded(tmp_path):
         other.load(str(tmp_path / "foreign.pth"))
     other.load(str(tmp_path / "model.pth"))
     assert torch.equal(other.model.weight, model.weight)
+
+
+def test_what_points_to_the_last_checkpoint_is_named_if_it_is_damaged(tmp_path):
+    (tmp_path / "last_checkpoint").write_bytes(b"mod\xe5l_final.pth")
+    checkpointer = AtomicCheckpointer(nn.Linear(1, 1), str(tmp_path))
+    with pytest.raises(CheckpointError, match=f"{tmp_path}/last_checkpoint is damaged"):
+        checkpointer.resume_or_load("", resume=True)
+
+
+def test_what_a_checkpointable_refuses_is_said_with_the_file(tmp_path):
+    class Refuses:
+        def state_dict(self):
+            return {"a": 1}
+
+        def load_state_dict(self, state):
+            raise CheckpointError("it is of another run")
+
+    checkpointer = AtomicCheckpointer(nn.Linear(1, 1), str(tmp_path), other=Refuses())
+    checkpointer.save("model")
+    with pytest.raises(CheckpointError, match=f"^{tmp_path}/model.pth: it is of another run"):
+        checkpointer.resume_or_load("", resume=True)

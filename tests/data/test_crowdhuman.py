@@ -29,7 +29,8 @@ def write(tmp_path):
     def load(*records):
         lines = [r if isinstance(r, str) else json.dumps(r) for r in records]
         odgt = tmp_path / "annotation_train.odgt"
-        odgt.write_text("".join(f"{line}\n" for line in lines))
+        text = "".join(f"{line}\n" for line in lines)
+        odgt.write_text(text, encoding="utf-8", errors="surrogateescape")
         return load_crowdhuman(str(odgt), str(tmp_path / "Images"))
 
     (tmp_path / "Images").mkdir()
@@ -73,6 +74,12 @@ def test_what_is_to_be_ignored_is_never_ground_truth_of_a_training(write, monkey
         ({"gtboxes": []}, "line 2: expected an ID and gtboxes, got"),
         ({"ID": "1,a", "gtboxes": [PERSON, {**PERSON, "tag": "car"}]}, "line 2, box 1: the tag 'c"),
         ({"ID": "1,a", "gtboxes": [{**PERSON, "fbox": [1, 2, 3]}]}, r"box 0: fbox=\[1, 2, 3\]: ex"),
+        ({"ID": "1,a", "gtboxes": [{**PERSON, "fbox": [1, 2, 3, 10**400]}]}, r"box 0: fbox=\[1, 2"),
+        ({"ID": "1,a", "gtboxes": [{**PERSON, "fbox": [1, 2, True, 4]}]}, r"box 0: fbox=\[1, 2, T"),
+        ({"ID": "1,a", "gtboxes": [{**PERSON, "extra": "x"}]}, "box 0: extra='x': expected its ig"),
+        ({"ID": "1,a", "gtboxes": [{**PERSON, "extra": {"ignore": "no"}}]}, "box 0: extra={'ignor"),
+        ('{"ID": "1,\udcff', "line 2: it is no JSON .*invalid start byte"),
+        ("[" * 100_000, "line 2: it is no JSON"),
         ({"ID": "2,b", "gtboxes": []}, "line 2: the ID '2,b' is that of line 1"),
         (
             {"ID": "3,c", "gtboxes": []},

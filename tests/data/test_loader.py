@@ -9,15 +9,17 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.data.common import AspectRatioGroupedDataset
 from detectron2.data.samplers import TrainingSampler
 from detectron2.structures import BoxMode
 from detectron2.utils import comm
 from PIL import Image
 
-from dense_kd.data import DatasetError, TrainLoader, detection_dataset
+from dense_kd.data import DatasetError, TrainLoader, detection_dataset, register_annotations
+from dense_kd.data.named_errors import NamedErrors
 from dense_kd.random_state import kept_random_state
+from helpers.checked_runs import unregister
 
 
 def loader(
@@ -273,3 +275,58 @@ def test_each_dataset_needs_an_object(registered, objects):
     good, bad = registered("kd_test_good", [OBJECT]), registered("kd_test_bad", *objects)
     with pytest.raises(DatasetError, match="'kd_test_bad' .kd_test_bad.json. has 2 images and no"):
         detection_dataset([good, bad])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda image: image["annotations"][0].pop("bbox"), "bbox=None: expected 4 numbers"),
+        (lambda image: image["annotations"][0].update(bbox=[1, 2, "3", 4]), "bbox=.*'3', 4"),
+        (lambda image: image["annotations"][0].update(bbox=[1, 2, 3, 4, 5]), "expected 4 numbers"),
+        (lambda image: image["annotations"][0].update(bbox=[1, 2, float("nan"), 4]), "bbox=.*nan"),
+        (lambda image: image["annotations"][0].update(iscrowd=[0]), r"iscrowd=\[0\]: expected 0"),
+        (lambda image: image.update(width="40"), "width=40: expected a number of pixels"),
+        (lambda image: image.update(height=0), "height=0: expected a number of pixels"),
+    ],
+)
+def test_what_is_no_box_or_size_is_refused_with_the_image_before_anything_runs(
+    monkeypatch, spoil, said
+):
+    box = {"bbox": np.float32([1, 2, 3, 4]), "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
+    image = {"file_name": "a.png", "height": 30, "width": 40, "annotations": [box]}
+    monkeypatch.setitem(DatasetCatalog.data, "spoilt", lambda: [image])
+    assert detection_dataset("spoilt") == [image]  # arrays are numbers, too
+    spoil(image)
+    with pytest.raises(DatasetError, match=f"'spoilt' .*a.png with .*{said}"):
+        detection_dataset("spoilt")
+
+
+def test_a_dataset_that_cannot_be_read_is_named_with_its_file(tmp_path):
+    file = tmp_path / "broken.json"
+    file.write_text('{"categories": [{"id": 1, "name": "a"}], "images": [{}], "annotations": []}')
+    register_annotations("broken", file, tmp_path)
+    try:
+        with pytest.raises(DatasetError, match="'broken' .*broken.json.* cannot be read: KeyError"):
+            detection_dataset("broken")
+    finally:
+        unregister("broken")
+
+
+def test_an_image_that_cannot_be_decoded_ends_a_run_with_its_name(tmp_path):
+    file = tmp_path / "cut.png"
+    Image.effect_noise((40, 30), 50).save(file)
+    file.write_bytes(file.read_bytes()[:60] + file.read_bytes()[-12:])  # whole at both ends
+    records = [{"file_name": str(file), "height": 30, "width": 40, "annotations": []}]
+    mapper = DatasetMapper(is_train=True, augmentations=[], image_format="BGR")
+    for workers in (0, 1):
+        images = TrainLoader(records, mapper=mapper, total_batch_size=1, num_workers=workers)
+        with pytest.raises(DatasetError, match=f"{file} cannot be used: OSError"):
+            next(iter(images))
+
+
+def test_errors_that_say_what_is_wrong_stay_as_they_are():
+    def refuse(record):
+        raise DatasetError("this one")
+
+    with pytest.raises(DatasetError, match="^this one$"):
+        NamedErrors(refuse)({"file_name": "a.png"})

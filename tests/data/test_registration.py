@@ -76,3 +76,14 @@ def test_missing_files_and_folders_are_refused_with_their_names(own, tmp_path):
         register_annotations("own_cells", tmp_path / "gone.json", tmp_path / "gone")
     with pytest.raises(DatasetError, match="'coco_2017_val' is registered already"):
         register_annotations("coco_2017_val", tmp_path / "gone.json", tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(DatasetError, match="a.json is not a file"):
+        register_annotations("own_cells", tmp_path / "a.json", tmp_path)
+
+
+def test_an_id_that_is_no_number_is_refused(own):
+    with pytest.raises(DatasetError, match="OverflowError"):
+        own('{"categories": [{"id": 1e999, "name": "a"}]}')

@@ -257,3 +257,25 @@ def test_the_state_of_another_optimizer_is_refused():
     fewer = torch.optim.AdamW(model.student.head.parameters())
     with pytest.raises(CheckpointError, match="another choice of what is trained"):
         Trainer(model, [], fewer).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (
+            lambda kept: kept.update(exp_avg=torch.ones(2)),
+            r"exp_avg of shape \(2,\) for",
+        ),
+        (lambda kept: kept.update(exp_avg_sq=0.5), "exp_avg_sq that is no tensor for parameter 1"),
+        (lambda kept: kept.pop("exp_avg"), "exp_avg that is no tensor for parameter 1"),
+    ],
+)
+def test_moments_of_other_shapes_are_refused_before_the_first_step(spoil, said):
+    model = distiller()
+    run = Trainer(model, [batch()], torch.optim.AdamW(model.parameters()))
+    steps(run, 0, 1)
+    state = copy.deepcopy(run.state_dict())
+    run.load_state_dict(state)
+    spoil(state["optimizer"]["state"][1])
+    with pytest.raises(CheckpointError, match=said):
+        run.load_state_dict(state)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from detectron2.data import transforms as T
@@ -117,3 +119,17 @@ def test_the_model_is_told_the_size_of_the_image_before_it_is_resized():
     inputs = as_input(np.asarray(picture(12, 10)), [T.Resize((24, 30))])
     assert inputs["image"].shape == (3, 24, 30)
     assert (inputs["height"], inputs["width"]) == (12, 10)
+
+
+def test_pixels_that_do_not_fit_into_8_bits_are_refused_by_name(tmp_path):
+    deep = Image.fromarray(np.full((30, 40), 300, np.uint16))
+    deep.save(tmp_path / "deep.png")
+    for image, name in ((tmp_path / "deep.png", "deep.png"), (deep, "a picture of PIL")):
+        with pytest.raises(ImageError, match=f"{name} has pixels from 300 to 300"):
+            pixels_of(image, "BGR", "BGR")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="a.png: it is not a file"):
+        pixels_of(tmp_path / "a.png", "BGR", "BGR")

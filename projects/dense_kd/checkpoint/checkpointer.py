@@ -117,6 +117,21 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
             return
         replace_atomically(path, lambda file: file.write(last_filename_basename.encode()))
 
+    def get_checkpoint_file(self) -> str:
+        """The file that ``last_checkpoint`` points to; "" without one.
+
+        Raises:
+            CheckpointError: it holds no name.
+        """
+        try:
+            return super().get_checkpoint_file()
+        except UnicodeDecodeError as error:
+            raise CheckpointError(
+                f"{os.path.join(self.save_dir, 'last_checkpoint')} is damaged: it is no text "
+                f"({error}); write the name of the checkpoint to go on with into it, such as "
+                "model_0004999.pth"
+            ) from error
+
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Go on from the last checkpoint, which must fit exactly, or start from ``path``."""
         self._resuming = resume and self.has_checkpoint()
@@ -141,7 +156,9 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
             return rest
         except Exception as error:  # what a damaged file gives, or another optimizer's state
             if isinstance(error, CheckpointError) and not isinstance(error, UnreadableError):
-                raise
+                if str(path) in str(error):
+                    raise
+                raise CheckpointError(f"{path}: {error}") from error
             raise CheckpointError(
                 f"{path} could not be loaded: {type(error).__name__}: {error}. Give a checkpoint "
                 "that is there and whole, such as an earlier one of the run"

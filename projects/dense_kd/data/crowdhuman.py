@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +37,8 @@ from detectron2.structures import BoxMode
 
 from .build import DatasetError, dataset_root
 from .folders.images import UnreadableImageError, read_header
+from .folders.problems import shortened
+from .folders.values import number as number_of
 
 __all__ = ["CLASSES", "SPLITS", "load_crowdhuman", "register_all_crowdhuman"]
 
@@ -132,13 +133,13 @@ def load_crowdhuman(odgt: str, image_root: str) -> list[dict[str, Any]]:
 
 
 def _lines(odgt: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    with open(odgt, encoding="utf-8") as file:
+    with open(odgt, "rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
-            except ValueError as error:
+                record = json.loads(line.decode("utf-8"))
+            except (ValueError, RecursionError) as error:
                 raise DatasetError(
                     f"{odgt}, line {number}: it is no JSON ({error}); the file may have been cut "
                     "off, fetch it again"
@@ -157,17 +158,22 @@ def _lines(odgt: str) -> Iterator[tuple[int, dict[str, Any]]]:
 def _annotation(box: Any, place: str) -> dict[str, Any] | None:
     """A person or a region to ignore; None for a box without area."""
     if not isinstance(box, dict) or box.get("tag") not in _TAGS:
-        tag = box.get("tag") if isinstance(box, dict) else box
-        raise DatasetError(f"{place}: the tag {tag!r} is unknown; expected one of {_TAGS}")
+        tag = shortened(box.get("tag") if isinstance(box, dict) else box)
+        raise DatasetError(f"{place}: the tag {tag} is unknown; expected one of {_TAGS}")
     values = box.get("fbox")
     if (
         not isinstance(values, list)
         or len(values) != 4
-        or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
+        or not all(number_of(v) is not None and not isinstance(v, str) for v in values)
     ):
-        raise DatasetError(f"{place}: fbox={values}: expected [x, y, width, height] in pixels")
+        raise DatasetError(
+            f"{place}: fbox={shortened(values)}: expected [x, y, width, height] in pixels"
+        )
     extra = box.get("extra") or {}
-    ignored = box["tag"] == "mask" or bool(extra.get("ignore", 0))
+    ignore = extra.get("ignore", 0) if isinstance(extra, dict) else None
+    if ignore not in (0, 1):
+        raise DatasetError(f"{place}: extra={shortened(extra)}: expected its ignore to be 0 or 1")
+    ignored = box["tag"] == "mask" or ignore == 1
     x, y, width, height = map(float, values)
     if width <= 0 or height <= 0:
         return None

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from ..random_state import kept_random_state
 from .aspect import wide_images
+from .named_errors import NamedErrors
 from .order import Division, ResumableSampler, Stretch, Visit
 from .visited import Mapper, VisitedImages
 
@@ -55,7 +56,8 @@ class TrainLoader:
 
         Raises:
             ValueError: the dataset is empty, or the processes cannot share a batch.
-            DatasetError: an image has no size to be grouped by.
+            DatasetError: an image has no size to be grouped by; or, of a batch, the mapper fails
+                for the image that it names.
         """
         if not len(dataset):
             raise ValueError("dataset is empty; expected at least one image")
@@ -75,7 +77,7 @@ class TrainLoader:
         self._stretch = Stretch()
         listed = isinstance(dataset, list)
         self._images = DatasetFromList(dataset, copy=False) if listed else dataset
-        self._mapper = mapper
+        self._mapper = NamedErrors(mapper)
         self._num_workers = num_workers
         self._seeds_images = True  # but in a run that an earlier version began
 

@@ -56,6 +56,8 @@ def register_annotations(
 
 def _categories(name: str, path: str) -> list[tuple[int, str]]:
     """(id, name), sorted as detectron2 sorts them."""
+    if os.path.exists(path) and not os.path.isfile(path):  # as a pipe, which would wait
+        raise DatasetError(f"the dataset {name!r}: {path} is not a file; expected annotations")
     try:
         found = _entry(Path(path).read_text(encoding="utf-8-sig"), "categories")
         return sorted((int(category["id"]), str(category["name"])) for category in found)
@@ -63,7 +65,7 @@ def _categories(name: str, path: str) -> list[tuple[int, str]]:
         raise DatasetError(
             f"the dataset {name!r} has no annotations {path}: {error.strerror or error}"
         ) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DatasetError(
             f"the dataset {name!r}: {path} is no COCO file with categories, each with id and name "
             f"({type(error).__name__}: {error})"

@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from .. import compat
+from ..errors import MissingExtraError
 from ..methods import DistillationError
 from .checks import RunError
 
@@ -34,14 +35,14 @@ def build(node: DictConfig, place: str) -> Any:
     """The object of a LazyCall.
 
     Raises:
-        RunError: a constructor refused its arguments, or failed with a :data:`BARE` error.
+        RunError: a constructor refused its arguments, or failed with any other error.
         DistillationError: student, teacher and methods do not go together.
     """
     try:
         return instantiate(node)
-    except DistillationError:
+    except (DistillationError, MissingExtraError):
         raise
-    except (ValueError, *BARE) as error:
+    except Exception as error:  # of any constructor
         raise cannot_be_built(place, error) from error
 
 
@@ -51,8 +52,10 @@ def build_model(cfg: DictConfig) -> nn.Module:
     Raises:
         RunError, DistillationError: see :func:`build`.
     """
-    model: nn.Module = build(cfg.model, "model").to(cfg.train.device)
-    return arranged(model, cfg.train)
+    model = build(cfg.model, "model")
+    if not isinstance(model, nn.Module):
+        raise RunError([f"model is built as a {type(model).__name__}; expected a torch module"])
+    return arranged(model.to(cfg.train.device), cfg.train)
 
 
 def arranged(model: nn.Module, train: DictConfig) -> nn.Module:

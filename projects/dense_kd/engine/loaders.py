@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from ..arguments import is_integer
 from ..data import detection_dataset
+from ..data.named_errors import NamedErrors
 from .building import BARE, cannot_be_built
 from .checks import RunError, teacher_cache
 from .checks.data import class_problems, dataset_names, detector_of
@@ -70,6 +71,11 @@ def _load(cfg: DictConfig, part: str, mode: str) -> Loaded:
     if not isinstance(select(node, "dataset"), DictConfig):
         return Loaded(instantiate(node), None)
     images = instantiate(node.dataset)
+    if isinstance(images, DictConfig):
+        raise RunError(
+            [f"dataloader.{part}.dataset is no LazyCall: it has {sorted(map(str, images))} and no "
+             "_target_; expected a call that gives the images"]
+        )  # fmt: skip
     problems = [*class_problems(cfg, mode), *_image_problems(cfg, part, mode, images)]
     if part == "train":
         problems += teacher_cache.image_problems(cfg, images)
@@ -77,6 +83,8 @@ def _load(cfg: DictConfig, part: str, mode: str) -> Loaded:
         raise RunError(problems)
     # The dataset is given as it is, for a config would copy it.
     arguments = {key: node[key] for key in node if key != "dataset"}
+    if isinstance(arguments.get("mapper"), DictConfig):
+        arguments["mapper"] = NamedErrors(instantiate(arguments["mapper"]))
     return Loaded(instantiate({**arguments, "dataset": images}), images)
 
 

@@ -11,6 +11,7 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import convert_PIL_to_numpy, read_image
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..data.folders.images import lost_depth
 from .errors import ImageError
 
 ImageInput = Union[str, "os.PathLike[str]", Image.Image, np.ndarray]
@@ -36,7 +37,8 @@ def pixels_of(image: ImageInput, image_format: str, array_format: str) -> np.nda
         array_format: the channels of ``image`` if it is an array: "BGR" or "RGB".
 
     Raises:
-        ImageError: there is no such file, it cannot be read, or ``image`` is no image.
+        ImageError: there is no such file, it cannot be read, has pixels that do not fit into 8
+            bits, or ``image`` is no image.
     """
     if isinstance(image, np.ndarray):
         image = _of_array(image, array_format)
@@ -48,10 +50,24 @@ def pixels_of(image: ImageInput, image_format: str, array_format: str) -> np.nda
     name = file_name_of(image)
     try:
         if isinstance(image, Image.Image):
+            _check_depth(image, name)
             return convert_PIL_to_numpy(ImageOps.exif_transpose(image), image_format)
-        return read_image(name, image_format)
+        path = os.fspath(image)
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise ImageError(f"{path}: it is not a file, expected an image")  # a pipe would wait
+        with Image.open(path) as opened:  # its header
+            _check_depth(opened, name)
+        return read_image(path, image_format)
+    except ImageError:
+        raise
     except Exception as error:  # a damaged file gives many kinds
         raise ImageError(f"{name or 'a picture of PIL'}: {_reason(error, name)}") from error
+
+
+def _check_depth(image: Image.Image, name: str | None) -> None:
+    lost = lost_depth(image)
+    if lost:
+        raise ImageError(f"{name or 'a picture of PIL'} {lost}")
 
 
 def _reason(error: Exception, name: str | None) -> str:

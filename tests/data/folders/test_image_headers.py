@@ -94,3 +94,19 @@ def test_copies_have_the_same_fingerprint(tmp_path):
     Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(tmp_path / "c.png")
     first, second, third = (read_header(tmp_path / f"{name}.png").fingerprint for name in "abc")
     assert first == second != third
+
+
+@pytest.mark.parametrize(
+    "dtype, suffix, value",
+    [("uint16", ".png", 300), ("int32", ".tif", -1), ("float32", ".tif", 256), ("f4", ".tif", 0.5)],
+)
+def test_pixels_that_do_not_fit_into_8_bits_are_not_cut_off_in_silence(
+    tmp_path, dtype, suffix, value
+):
+    pixels = np.full((30, 40), 7, dtype) if value > 1 else np.zeros((30, 40), dtype)
+    Image.fromarray(pixels).save(tmp_path / f"a{suffix}")
+    assert read_header(tmp_path / f"a{suffix}").size == (40, 30)
+    pixels[3, 4] = value
+    Image.fromarray(pixels).save(tmp_path / f"a{suffix}")
+    with pytest.raises(UnreadableImageError, match=f"pixels .*{value}.* would be cut off to 0"):
+        read_header(tmp_path / f"a{suffix}")

@@ -215,3 +215,10 @@ def test_only_headers_are_read_of_whole_images(tmp_path, monkeypatch):
 def test_options_out_of_their_range_are_refused(tmp_path, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         read_dataset(tmp_path, **options)
+
+
+def test_a_pipe_among_the_files_is_not_waited_for(tmp_path):
+    write_coco(tmp_path / "train.json", scenes(3), tmp_path / "images")
+    os.mkfifo(tmp_path / "more.json")
+    os.mkfifo(tmp_path / "more.xml")
+    assert read_dataset(tmp_path).layout == "coco"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
+from detectron2.config import LazyCall as L
 
 from dense_kd.engine import RunError
-from dense_kd.engine.building import build
+from dense_kd.engine.building import build, build_model
+from dense_kd.engine.loaders import load_training
 from helpers.checked_runs import load, problems
 
 MISTAKES = {
@@ -114,6 +117,16 @@ MISTAKES = {
     "dataloader.test.mapper.image_format=BRG": "mean RGB or BGR",
     "dataloader.evaluator.output_dir=5": "expected a folder",
     "dataloader.evaluator=COCOEvaluator": "expected a LazyCall",
+    f"model.pixel_std={10**400}": "expects",
+    f"model.num_classes={2**63}": "expected a whole number",
+    f"lr_multiplier.warmup_length={10**400}": "lr_multiplier",
+    "dataloader.train.dataset.names=5": "names=5: expected the name",
+    "dataloader.train='x'": "dataloader.train='x': expected a LazyCall",
+    "model._target_=5": "_target_=5: expected the dotted name",
+    "model.head._target_=${nothing}": "_target_: ${nothing} refers to nothing",
+    "train.clip_grad=${nothing}": "train.clip_grad: ${nothing} refers to nothing",
+    "model.pixel_mean.1=${nothing}": "model.pixel_mean.1: ${nothing} refers to nothing",
+    "model.head.conv_dims.0=???": "conv_dims.0 has no value yet",
     # Parts that are gone.
     "model=null": "no 'model'",
     "optimizer=null": "no 'optimizer'",
@@ -163,6 +176,28 @@ def test_what_a_constructor_trips_over_is_named_with_its_call():
         build(cfg.model, "model")
     with pytest.raises(RunError, match="Distiller fails with TypeError: methods is"):
         build(load("model.methods=null", config="quickstart/distill.py").model, "model")
+
+
+def test_any_error_of_a_constructor_is_named_with_its_call():
+    class Overflows:
+        def __init__(self) -> None:
+            raise OverflowError("too large")
+
+    with pytest.raises(
+        RunError, match="a part cannot be built: .*Overflows fails with OverflowError"
+    ):
+        build(L(Overflows)(), "a part")
+    cfg = load()
+    cfg.model = L(Path)()
+    with pytest.raises(RunError, match="model is built as a PosixPath; expected a torch module"):
+        build_model(cfg)
+
+
+def test_a_dataset_that_is_no_call_is_named():
+    cfg = load()
+    del cfg.dataloader.train.dataset._target_
+    with pytest.raises(RunError, match="dataloader.train.dataset is no LazyCall"):
+        load_training(cfg)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

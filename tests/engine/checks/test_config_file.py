@@ -52,6 +52,8 @@ def test_what_is_no_lazy_config_is_named(tmp_path):
     )
     assert "is a yacs config" in refused(yacs)
     assert "expected a LazyConfig" in refused(write(tmp_path / "config.json", "{}"))
+    assert "holds no entries" in refused(write(tmp_path / "empty.yaml", ""))
+    assert "holds no entries" in refused(write(tmp_path / "list.yaml", "[1]"))
 
 
 def test_a_config_that_raises_says_in_which_line_and_leaves_imports_alone(tmp_path):

@@ -19,6 +19,9 @@ SUFFIXES = frozenset(
 _ORIENTATION = next(key for key, name in ExifTags.TAGS.items() if name == "Orientation")
 _SWAPPED = (5, 6, 7, 8)
 """Orientations that exchange width and height."""
+_DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
+"""Pillow's modes of more than 8 bits a channel."""
+
 _TAIL = 4096
 _LATE_PNG_TEXT = (b"eXIf", b"iTXt", b"zTXt", b"tEXt")
 
@@ -48,13 +51,14 @@ class Header:
 def read_header(path: Path) -> Header:
     """Read the header of an image file, and of its end as much as shows that nothing is cut off.
 
-    The pixels are decoded only where the end does not show it.
+    The pixels are decoded only where the end does not show it, and of more than 8 bits.
 
     Args:
         path: the file.
 
     Raises:
-        UnreadableImageError: the file is missing, no image, or truncated.
+        UnreadableImageError: the file is missing, no image, truncated, or has pixels that
+            do not fit into 8 bits.
     """
     if not os.path.isfile(path):  # also: never open a pipe, which would wait for a writer
         raise UnreadableImageError("is not a file" if os.path.exists(path) else "does not exist")
@@ -74,6 +78,9 @@ def read_header(path: Path) -> Header:
                         f"is a TIFF with the orientation {orientation}, which Pillow and "
                         "detectron2 would both apply; save it turned, or as a PNG"
                     )
+                lost = lost_depth(image)
+                if lost:
+                    raise UnreadableImageError(lost)
                 if not _ends(image.format, start, tail, size):
                     image.load()
                 return Header(image.size, orientation, (size, zlib.crc32(tail)))
@@ -82,6 +89,26 @@ def read_header(path: Path) -> Header:
     # Decoders raise what they come across first: OSError, SyntaxError, struct.error, ...
     except Exception as error:
         raise UnreadableImageError(f"{error}" or type(error).__name__) from error
+
+
+def lost_depth(image: Image.Image) -> str:
+    """What is wrong with an image whose pixels do not fit into 8 bits a channel, "" if they do.
+
+    Detectron2 makes 8 bits of every image: what is above 255 becomes 255, fractions become 0.
+
+    Args:
+        image: opened; its pixels are read if its mode is one of more than 8 bits.
+    """
+    if image.mode not in _DEEP_MODES:
+        return ""
+    low, high = image.getextrema()
+    if not isinstance(low, tuple) and not isinstance(high, tuple) and 0 <= low and high <= 255:
+        if image.mode != "F" or high > 1 or low == high == 0:
+            return ""
+    return (
+        f"has pixels from {low} to {high} (Pillow's mode {image.mode}), which would be cut off to "
+        "0 to 255; save it with 8 bits a channel"
+    )
 
 
 def _orientation(image: Image.Image, tail: bytes) -> int:

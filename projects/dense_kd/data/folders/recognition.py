@@ -11,7 +11,7 @@ from ..build import DatasetError
 from .description import is_description, names_in, read_description
 from .records import PARTS, Layout, Place
 from .tree import Folder, Tree, part_of, part_of_path, stem
-from .values import number, read_text
+from .values import beginning, number, read_text
 from .yolo import CLASS_FILES, label_folder
 
 KINDS = ("coco", "voc", "yolo")
@@ -85,11 +85,7 @@ def _coco(tree: Tree) -> Layout | None:
 
 def looks_like_coco(path: Path) -> bool:
     """Whether a JSON file begins as COCO annotations do."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(_PEEK)
-    except OSError:
-        return False
+    start = beginning(path, _PEEK)
     lists = set(re.findall(rb'"(images|annotations|categories)"\s*:\s*\[', start))
     # Categories alone are Label Studio's notes beside YOLO's labels, if nothing follows.
     return bool(lists - {b"categories"}) or (bool(lists) and len(start) == _PEEK)
@@ -130,14 +126,9 @@ def _lists(tree: Tree, annotations: Path | None) -> dict[str, Path]:
 
 
 def _looks_like_voc(folder: Folder) -> bool:
-    for name in folder.named(".xml")[:5]:
-        try:
-            with (folder.path / name).open("rb") as file:
-                if b"<annotation" in file.read(_PEEK):
-                    return True
-        except OSError:
-            continue
-    return False
+    return any(
+        b"<annotation" in beginning(folder.path / name, _PEEK) for name in folder.named(".xml")[:5]
+    )
 
 
 def _yolo(tree: Tree) -> Layout | None:

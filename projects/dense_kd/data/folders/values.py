@@ -61,6 +61,17 @@ def read_text(path: Path, limit: int) -> str:
         ) from error
 
 
+def beginning(path: Path, count: int) -> bytes:
+    """The first bytes of a file; none of what cannot be read, or is none, as a pipe that waits."""
+    try:
+        if not path.is_file():
+            return b""
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError:
+        return b""
+
+
 def read_lines(path: Path, limit: int) -> list[tuple[int, str]]:
     """(number from 1, text) of the lines that are not blank, see :func:`read_text`."""
     lines = enumerate(read_text(path, limit).split("\n"), start=1)

@@ -37,8 +37,13 @@ def call_problems(place: str, node: DictConfig) -> Iterator[str]:
     """What is wrong with the arguments of the LazyCall ``node`` at ``place`` of a config."""
     target = target_of(node)
     if target is None:
-        if isinstance(node.get("_target_"), str):
-            yield f"{place}._target_={node._target_}: nothing of that name can be imported"
+        found, value = _value(node, "_target_")
+        if not found:
+            yield f"{place}._target_: {value}"
+        elif isinstance(value, str):
+            yield f"{place}._target_={value}: nothing of that name can be imported"
+        else:
+            yield f"{place}._target_={value!r}: expected the dotted name of a class or function"
         return
     parameters = parameters_of(target)
     if parameters is None:
@@ -79,5 +84,5 @@ def _method_problems(cfg: DictConfig) -> Iterator[str]:
         try:
             with torch.random.fork_rng(devices=[]):
                 instantiate(node)
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # of any method
             yield f"{place}: {error}"

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from ... import config as project
 from .errors import RunError, near
 from .overrides import apply_overrides
-from .tree import PARTS
+from .tree import PARTS, has_entries
 
 _EXAMPLE = "quickstart/distill.py, or the path of a file"
 _PACKAGE = "detectron2._cfg_loader"  # in which detectron2 runs config files
@@ -59,7 +59,9 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
         raise RunError([f"{_place(error, path)}: {type(error).__name__}: {error}"]) from error
     finally:
         builtins.__import__ = importer  # detectron2 leaves its own there if the config raises
-    if not isinstance(cfg, DictConfig) or _YACS_KEYS & set(cfg):
+    if not isinstance(cfg, DictConfig) or not has_entries(cfg):
+        raise RunError([f"{path} holds no entries; expected a LazyConfig with {', '.join(PARTS)}"])
+    if _YACS_KEYS & set(cfg):
         raise RunError(
             [
                 f"{path} is a yacs config; expected a LazyConfig with {', '.join(PARTS)}. "

@@ -15,6 +15,7 @@ from ...arguments import is_integer
 from ...checkpoint.classes import in_another_order
 from ...data import default_bccd_root
 from ...detectors import DenseDetector
+from ...options import is_list
 from ...teacher import Teacher
 from .errors import RunError, choice
 from .tree import calls, calls_of, select, target_of
@@ -36,7 +37,8 @@ def dataset_names(cfg: DictConfig, part: str) -> list[str]:
     names = select(cfg, f"dataloader.{part}.dataset.names")
     if isinstance(names, str):
         return [names]
-    return [name for name in names or () if isinstance(name, str)]
+    names = names if is_list(names) else ()
+    return [name for name in names if isinstance(name, str)]
 
 
 def class_problems(cfg: DictConfig, mode: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from ..state import run_folder
 from . import calls, data, detectors, device, files, pretrained, teacher_cache, values
 from .errors import RunError, choice, near
-from .tree import PARTS, has_entries, referred_names, select
+from .tree import PARTS, has_entries, referred_names, select, unresolved
 
 NEEDED = {
     "train": PARTS,
@@ -60,8 +60,11 @@ def check_run(
 
 def _structure(cfg: DictConfig, mode: str) -> Iterator[str]:
     """Parts and entries that must be there for the rest to be judged."""
+    for part in PARTS:
+        if part in cfg:
+            yield from unresolved(cfg._get_node(part), part)
     for part in NEEDED[mode]:
-        if part not in cfg or cfg[part] is None:
+        if part not in cfg or select(cfg, part) is None:
             null = " (it is null)" if part in cfg else ""
             slips = near(part, set(map(str, cfg)) - set(PARTS), 1)
             meant = f"; is {slips[0]!r} meant to be it?" if slips else ""
@@ -82,6 +85,10 @@ def _missing_needs(cfg: DictConfig, mode: str) -> Iterator[str]:
         yield "dataloader has no test, the loader of what is evaluated on"
     if mode == "evaluate_teacher" and "teacher" not in cfg.model:
         yield "model has no teacher; --eval-teacher needs the config of a Distiller"
+    for key in _LOADERS:
+        value = select(cfg.dataloader, key)
+        if isinstance(value, (str, int, float)):
+            yield f"dataloader.{key}={value!r}: expected a LazyCall, as in configs/common/data"
     referred = referred_names(cfg)
     for key in cfg.dataloader:
         if key not in _LOADERS and key not in referred:

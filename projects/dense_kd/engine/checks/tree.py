@@ -26,7 +26,7 @@ def calls(node: Any, place: str) -> Iterator[tuple[str, DictConfig]]:
 
 def target_of(node: DictConfig) -> Callable[..., Any] | None:
     """What a LazyCall calls, or None if that cannot be found."""
-    target = node.get("_target_")
+    target = select(node, "_target_")
     if isinstance(target, str):
         try:
             target = locate(target)
@@ -85,6 +85,28 @@ def _entries(node: Any) -> Iterator[tuple[str | int, Any]]:
     if isinstance(node, (DictConfig, ListConfig)) and has_entries(node):
         for key in node.keys() if isinstance(node, DictConfig) else range(len(node)):
             yield key, node._get_node(key, validate_access=False)
+
+
+def unresolved(node: Any, place: str) -> Iterator[str]:
+    """What has no value or refers to nothing, below and at ``place``, in the words of an error.
+
+    Arguments of LazyCalls are left to the check of these, which knows what is given later.
+    """
+    is_call = isinstance(node, DictConfig) and "_target_" in node
+    for key, entry in _entries(node):
+        where = f"{place}.{key}"
+        if is_call and (entry._is_missing() or entry._is_interpolation()):
+            continue
+        if entry._is_missing():
+            yield f"{where} has no value yet (???); give it one"
+        elif not entry._is_interpolation():
+            yield from unresolved(entry, where)
+        else:
+            try:
+                entry._dereference_node()
+            except OmegaConfBaseException as error:
+                why = str(error).splitlines()[0]
+                yield f"{where}: {entry._value()} refers to nothing ({why})"
 
 
 def has_entries(node: Any) -> bool:

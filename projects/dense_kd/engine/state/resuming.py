@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from detectron2.engine.hooks import PeriodicCheckpointer
 from detectron2.utils import comm
+from torch import Tensor
 
 from ...checkpoint.errors import CheckpointError
 
@@ -21,6 +22,12 @@ _IMPLEMENTATION = {
     "capturable", "decoupled_weight_decay", "differentiable", "foreach", "fused", "initial_lr",
     "maximize",
 }  # fmt: skip
+
+
+_SHAPED_AS_PARAMETERS = {
+    "exp_avg", "exp_avg_sq", "grad_avg", "max_exp_avg_sq", "momentum_buffer", "square_avg",
+}  # fmt: skip
+"""What optimizers of torch and others keep for each number of a parameter."""
 
 
 def hyperparameters(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
@@ -38,8 +45,8 @@ def check_same_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, A
     """Compare an optimizer with that of a trainer's state dict.
 
     Raises:
-        CheckpointError: it is of another class, or for other numbers of parameters, so that its
-            moments in the checkpoint do not belong to it.
+        CheckpointError: it is of another class, or for other numbers or shapes of parameters, so
+            that its moments in the checkpoint do not belong to it.
     """
     ours, theirs = optimizer.param_groups, state["optimizer"]["param_groups"]
     # Absent in the checkpoints of detectron2's own trainer.
@@ -61,6 +68,28 @@ def check_same_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, A
             "the checkpoint, or start a run of its own from these weights "
             "(train.init_checkpoint, without --resume)"
         )
+    _check_moments(optimizer, state["optimizer"])
+
+
+def _check_moments(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """A step would fail on others, or, worse, broadcast them."""
+    parameters = (p for group in optimizer.param_groups for p in group["params"])
+    indices = (index for group in state["param_groups"] for index in group["params"])
+    moments = state["state"]
+    expected = {name for kept in moments.values() for name in kept} & _SHAPED_AS_PARAMETERS
+    for parameter, index in zip(parameters, indices):
+        for name in sorted(expected) if moments.get(index) else ():
+            value = moments[index].get(name, "")
+            if value is None:  # as SGD has it without momentum
+                continue
+            shape = tuple(value.shape) if isinstance(value, Tensor) else None
+            if shape != tuple(parameter.shape):
+                found = f"of shape {shape}" if shape is not None else "that is no tensor"
+                raise CheckpointError(
+                    f"the optimizer of the checkpoint has an {name} {found} for parameter {index}, "
+                    f"whose shape is {tuple(parameter.shape)} in this run: another model, or a "
+                    "damaged file. Resume with the config of the checkpoint, or from an earlier one"
+                )
 
 
 def keep_hyperparameters(optimizer: torch.optim.Optimizer, built: list[dict[str, Any]]) -> None:

@@ -1,0 +1,7 @@
+"""All kinds of files."""
+
+from __future__ import annotations
+
+from . import checkpoints, configs, datasets, images
+
+KINDS = {**checkpoints.KINDS, **datasets.KINDS, **images.KINDS, **configs.KINDS}
