@@ -21,7 +21,8 @@ PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MM
 TORCH := torch==2.12.1 torchvision==0.27.1
 
 .DEFAULT_GOAL := help
-.PHONY: help env test tests-alone test-quick test-matrix fuzz lint demo bench-quick bench-pages gpu-check wheel clean
+.PHONY: help env test tests-alone test-quick test-matrix fuzz lint demo bench-quick bench-pages docs \
+	docs-pages gpu-check wheel clean
 
 help:  ## Show this help.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' \
@@ -79,6 +80,16 @@ bench-quick: $(READY)  ## Print what the main methods cost (under three minutes)
 
 bench-pages: $(READY)  ## Write the tables of docs/performance.md from benchmarks/results.
 	$(BIN)/python tools/performance_pages.py
+
+docs-pages: $(READY)  ## Write the tables of docs/ from signatures, docstrings, configs and results.
+	$(BIN)/python tools/docs_pages.py
+
+# Not in CI. NO_MKDOCS_2_WARNING: of the theme, which praises another program.
+docs: $(READY)  ## Build the documentation into build/docs, to be opened from there.
+	@$(BIN)/python -c 'import material, mkdocstrings' 2>/dev/null \
+		|| $(INSTALL) --no-build-isolation -e '.[docs]'
+	@PYTHONPATH=tools NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q --strict
+	@echo build/docs/index.html
 
 gpu-check: $(READY)  ## Compare a GPU with the CPU, and measure there; says so where there is none.
 	$(BIN)/python benchmarks/gpu_check.py

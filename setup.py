@@ -56,6 +56,8 @@ setup(
         ],
         # Metrics of boxes in a hundredth of the time, error types, calibration, intervals.
         "evaluation": [HOTCOCO],
+        # The site that `make docs` builds; a new one may warn of what this one does not.
+        "docs": ["mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26,<2"],
         "test": [
             TIMM,
             HOTCOCO + '; python_version >= "3.10"',  # it has no files for older ones

@@ -1,4 +1,9 @@
-"""Every command that README, CONTRIBUTING and docs/ print is run by a test, or part of one."""
+"""Every command that README, CONTRIBUTING and docs/ print is run by a test, or part of one.
+
+Each command of ``dense-kd`` is run with examples of its own (cli/test_examples.py). So of a line
+of its it is enough that its arguments are taken, its config exists and its overrides reach
+something.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +14,13 @@ from pathlib import Path
 import pytest
 
 from dense_kd import cli
+from dense_kd.config import find_config
+from dense_kd.engine import load_config
+from dense_kd.errors import DenseKDError
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PROGRAMS = ("make", "dense-kd", "python", "pip", "export")
+PROGRAMS = ("make", "dense-kd", "python", "pip", "export", "torchrun")
 
 RUN_BY = {
     "dense-kd distill photos": "pipeline/test_layouts.py::test_the_readmes_commands_lead",
@@ -62,7 +70,7 @@ RUN_BY = {
 """{beginning of a command: beginning of the test that runs it, smaller}."""
 
 RUNS_THE_TESTS = {"make env && . .venv/bin/activate", "make env", "make test", "make test-quick"}
-RUN_BY_HAND = {"make help"}
+RUN_BY_HAND = {"make help", "make docs"}
 
 COMMANDS = sorted(
     {
@@ -72,6 +80,8 @@ COMMANDS = sorted(
         if line.split()[0] in PROGRAMS
     }
 )
+
+OF_OURS = [c for c in COMMANDS if c.startswith("dense-kd ") or " -m dense_kd " in c]
 
 
 def test_there_are_commands():
@@ -83,9 +93,34 @@ def test_a_command_is_run_by_a_test(command):
     if command in RUNS_THE_TESTS | RUN_BY_HAND:
         return
     tests = {test for beginning, test in RUN_BY.items() if command.startswith(beginning)}
+    if not tests and command in OF_OURS:
+        return
     assert len(tests) == 1, f"{command!r} is run by {tests or 'no test'}: see RUN_BY"
     file, _, name = tests.pop().partition("::")
     assert f"\ndef {name}" in (ROOT / "tests" / file).read_text("utf-8")
+
+
+@pytest.mark.parametrize("command", OF_OURS)
+def test_a_command_line_is_one_that_is_taken(command):
+    name, *words = shlex.split(re.sub(r"^torchrun .* dense_kd ", "dense-kd ", command))[1:]
+    cli.parse_args(name, words)
+    configs = [word for word in words if re.fullmatch(r"(?!output/)[a-z_]+/\w+", word)]
+    for config in configs:
+        assert find_config(config), config
+    overrides = [word for word in words if re.match(r"[a-z_.]+\.\w+=", word)]
+    if overrides and configs:
+        load_config(str(find_config(configs[0])), overrides)
+
+
+def test_a_line_with_a_mistake_is_found():
+    for line in (
+        "dense-kd train bckd/gfl_r101_r50_2x",
+        "dense-kd train quickstart/distill --gpus 2",
+        "dense-kd train quickstart/distill model.methods.bckd.weight=1",
+        "dense-kd teach quickstart/distill",
+    ):
+        with pytest.raises((AssertionError, SystemExit, DenseKDError, ImportError)):
+            test_a_command_line_is_one_that_is_taken(line)
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
@@ -100,6 +135,6 @@ def test_no_entry_is_of_a_command_that_is_not_printed():
 
 
 def test_commands_that_need_nothing_run(capsys):
-    for command in (c for c in COMMANDS if c.startswith("dense-kd list")):
+    for command in (c for c in COMMANDS if c.startswith("dense-kd list methods")):
         assert cli.main(shlex.split(command)[1:]) == 0
         assert "BCKD" in capsys.readouterr().out

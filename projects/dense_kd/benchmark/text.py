@@ -97,6 +97,23 @@ def _ratios(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
+def costs_of(run: Mapping[str, Any], name: str) -> list[str]:
+    """What a distillation with one method costs: methods, price, memory and the method's kernels.
+
+    Args:
+        run: of "runs" of :data:`.schema.RESULTS`.
+        name: of the method in it.
+    """
+    timed = run["price"] is not None
+    kernels = (run["kernels"] or {}).get(name)
+    return [
+        f"{_by_methods(run):.3f}" if timed else _NONE,
+        f"{run['price']['median']:.3f}" if timed else _NONE,
+        _NONE if run["memory"] is None else f"{run['memory']:.3f}",
+        f"{kernels['forward']} + {kernels['backward']}" if kernels else _NONE,
+    ]
+
+
 def _by_methods(run: Mapping[str, Any]) -> float:
     """What the overhead would be if a step were its parts: of the medians, so it varies less."""
     seconds = {name: part["seconds"]["median"] for name, part in run["parts"].items()}

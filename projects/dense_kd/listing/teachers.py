@@ -46,12 +46,18 @@ def names() -> list[str]:
     return sorted(PUBLISHED)
 
 
-def _entry(name: str) -> TeacherEntry:
+def published_ap(name: str) -> float | None:
+    """The AP that the config of a detector with public weights states, in percent.
+
+    Args:
+        name: of :func:`names`.
+    """
     source = (config_folder() / name).read_text(encoding="utf-8")
     stated = _PUBLISHED_AP.search(ast.get_docstring(ast.parse(source)) or "")
+    return float(stated[1]) if stated else None
+
+
+def _entry(name: str) -> TeacherEntry:
     return TeacherEntry(
-        name,
-        PUBLISHED[name],
-        float(stated[1]) if stated else None,
-        count_parameters(get_config(name).model),
+        name, PUBLISHED[name], published_ap(name), count_parameters(get_config(name).model)
     )

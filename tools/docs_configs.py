@@ -1,0 +1,155 @@
+"""What configs say of themselves, as tables for tools/docs_pages.py."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from docstring_markdown import table
+
+from dense_kd.config import config_folder
+from dense_kd.listing import configs
+from dense_kd.recipes import PUBLISHED
+
+TABLE_OF_PAPERS = Path(__file__).resolve().parent.parent / "docs" / "papers" / "index.md"
+"""Which configs are rows of which paper's tables."""
+
+_AP = re.compile(r":? (\d\d\.\d) -> (\d\d\.\d) (m?AP)")
+_ONE_AP = re.compile(r": (\d\d\.\d) (m?AP)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a config's source names.
+
+    Attributes:
+        student, teacher: their configs, None of a config that has none.
+        docstring: all of it.
+    """
+
+    student: str | None
+    teacher: str | None
+    docstring: str
+
+
+@functools.cache
+def all_configs() -> list[configs.ConfigEntry]:
+    """Read once."""
+    return configs.configs()
+
+
+@functools.cache
+def facts_of(name: str) -> Facts:
+    """Of a config of ``configs/``, also by way of the config that it changes."""
+    source = (config_folder() / name).read_text(encoding="utf-8")
+    student = re.search(r'^student = get_config\("([^"]+)"\)', source, re.MULTILINE)
+    teacher = re.search(r'known_teacher\("([^"]+)"\)', source)
+    base = re.search(r"^from \.(?:\.(\w+))?\.?(\w+) import .*\bmodel\b", source, re.MULTILINE)
+    docstring = ast.get_docstring(ast.parse(source)) or ""
+    if teacher is None and base and base[1] != "common":
+        folder = base[1] or name.partition("/")[0]
+        if (config_folder() / folder / f"{base[2]}.py").is_file():
+            above = facts_of(f"{folder}/{base[2]}.py")
+            return Facts(above.student, above.teacher, docstring)
+    return Facts(student and student[1], teacher and teacher[1], docstring)
+
+
+def configs_with(method: str) -> Iterator[str]:
+    """Those that distil with a method, also beside others."""
+    for config in all_configs():
+        folder = config.name.partition("/")[0]
+        if folder in ("quickstart", "bccd"):
+            source = (config_folder() / config.name).read_text(encoding="utf-8")
+            if f"L({method})(" in source:
+                yield config.name
+        elif method.lower() in folder.split("_"):
+            yield config.name
+
+
+def config_table(names: Sequence[str]) -> str:
+    """Each with its row of a table and the AP there."""
+    chosen = set(names)
+    rows = [[f"`{c.name}`", *_row_and_ap(c.summary)] for c in all_configs() if c.name in chosen]
+    return table(["config", "what it is", "published AP"], rows)
+
+
+def _row_and_ap(summary: str) -> list[str]:
+    """What a config is, and the AP that was published, without and with the method."""
+    found = _AP.search(summary)
+    if found:
+        unit = " mAP" if found[3] == "mAP" else ""
+        return [_without(summary, found), f"{found[1]} → {found[2]}{unit}"]
+    alone = _ONE_AP.search(summary)
+    return [_without(summary, alone), f"→ {alone[1]}"] if alone else [summary, "-"]
+
+
+def _without(summary: str, found: re.Match[str]) -> str:
+    return f"{summary[: found.start()]}{summary[found.end() :]}".strip(" :,")
+
+
+def rows_of(paper: str) -> str:
+    """The configs of a paper's tables, a table each, as docs/papers/index.md names them."""
+    parts = []
+    for number, cell in table_of_papers()[paper]:
+        parts.append(f"### Table{'s' if ',' in number else ''} {number}")
+        parts += ["Overrides of these, which their docstrings name."] * cell.startswith("overrides")
+        parts.append(_with_teachers(configs_in(cell)))
+    return "\n\n".join(parts)
+
+
+def others() -> str:
+    """Distillations that are in no table of these papers."""
+    rows = [row for table_rows in table_of_papers().values() for row in table_rows]
+    named = {config for _, cell in rows for config in configs_in(cell)}
+    return _with_teachers(
+        [
+            config.name
+            for config in all_configs()
+            if facts_of(config.name).teacher
+            and config.name not in named
+            and not config.name.startswith(("quickstart/", "bccd/"))
+        ]
+    )
+
+
+def table_of_papers() -> dict[str, list[tuple[str, str]]]:
+    """{paper: number of each table, and the cell with its configs} of docs/papers/index.md."""
+    lines = TABLE_OF_PAPERS.read_text(encoding="utf-8").partition("| of | table | configs |\n")[2]
+    found: dict[str, list[tuple[str, str]]] = {}
+    paper = ""
+    for line in lines.partition("\n\n")[0].splitlines()[1:]:
+        name, number, cell = (part.strip() for part in line.strip("|").split("|"))
+        paper = name or paper
+        found.setdefault(paper, []).append((number, cell))
+    return found
+
+
+def configs_in(cell: str) -> list[str]:
+    """The configs that a cell names, its braces expanded as a shell does."""
+    found = []
+    for pattern in re.findall(r"`([\w{},]+/[\w{},]+\.py)`", cell):
+        parts = re.split(r"\{([^}]*)\}", pattern)
+        choices = [part.split(",") if i % 2 else [part] for i, part in enumerate(parts)]
+        found += ["".join(words) for words in itertools.product(*choices)]
+    return found
+
+
+def _with_teachers(names: Sequence[str]) -> str:
+    summaries = {config.name: config.summary for config in all_configs()}
+    rows = [
+        [f"`{name}`", *_row_and_ap(summaries[name]), _teacher(facts_of(name).teacher)]
+        for name in names
+    ]
+    return table(["config", "what it is", "published AP", "teacher"], rows)
+
+
+def _teacher(config: str | None) -> str:
+    """Whether a teacher's weights are published."""
+    if config in PUBLISHED:
+        return f"`{config}`: {PUBLISHED[config].partition('://')[0]}"
+    return f"`{config}`: train it first"
