@@ -4,6 +4,7 @@ PYTHON ?= python3
 SEEDS ?= 1
 SEED ?= 1
 CASES ?= 2000
+KILLS ?= 10
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,8 +22,8 @@ PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MALLOC_MM
 TORCH := torch==2.12.1 torchvision==0.27.1
 
 .DEFAULT_GOAL := help
-.PHONY: help env test tests-alone test-quick test-matrix fuzz lint demo bench-quick bench-pages docs \
-	docs-pages gpu-check wheel clean
+.PHONY: help env test tests-alone test-quick test-kill test-matrix fuzz lint demo bench-quick bench-pages \
+	docs docs-pages gpu-check wheel clean
 
 help:  ## Show this help.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' \
@@ -55,6 +56,11 @@ tests-alone: $(READY)
 
 test-quick: $(READY)  ## Run the first case of each test that is not slow (under a minute).
 	@$(PYTEST) --dist worksteal -q --quick
+
+# Elsewhere each time; what fails names its seed, for DENSE_KD_KILL_SEED.
+test-kill: $(READY)  ## Kill trainings at random points, and compare how they end (KILLS=10 of each).
+	@DENSE_KD_KILLS=$(KILLS) DENSE_KD_KILL_SEED=$${DENSE_KD_KILL_SEED:-$$(date +%s)} \
+		$(PYTEST) tests/engine/state/test_killed_runs.py
 
 # Not in CI: three environments of their own (5 GB each) and all tests six times.
 test-matrix:  ## Run the tests with old and new versions (DETECTRON2=folder of main, ONLY=cells).

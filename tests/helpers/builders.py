@@ -78,6 +78,7 @@ def tiny_backbone(
     num_levels: int = 3,
     in_channels: int = 3,
     block: type[CNNBlockBase] = BasicBlock,
+    norm: str = "FrozenBN",
 ) -> Backbone:
     """ResNet with a block per stage and an FPN: p3..p5, or p3..p7 for five levels.
 
@@ -87,6 +88,7 @@ def tiny_backbone(
         num_levels: 3 or 5.
         in_channels: of the images.
         block: class of the stages' blocks.
+        norm: of the ResNet.
     """
     stages = [
         ResNet.make_stage(
@@ -95,11 +97,11 @@ def tiny_backbone(
             stride_per_block=[1 if index == 0 else 2],
             in_channels=width * 2 ** max(index - 1, 0),
             out_channels=width * 2**index,
-            norm="FrozenBN",
+            norm=norm,
         )
         for index in range(4)
     ]
-    stem = BasicStem(in_channels=in_channels, out_channels=width, norm="FrozenBN")
+    stem = BasicStem(in_channels=in_channels, out_channels=width, norm=norm)
     bottom_up = ResNet(stem, stages, out_features=["res3", "res4", "res5"])
     top_block = {3: None, 5: LastLevelP6P7(channels, channels, in_feature="p5")}[num_levels]
     return FPN(bottom_up, ["res3", "res4", "res5"], channels, top_block=top_block)
