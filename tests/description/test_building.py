@@ -119,6 +119,11 @@ def test_references_are_refused_since_resolvers_may_do_anything(text):
             build_described(value, "the model")
 
 
+def test_numbers_that_no_tensor_can_hold_are_refused():
+    with pytest.raises(CheckpointError, match="a model.x is a whole number of more than 64 bits"):
+        build_described({"x": 2**63}, "a model")
+
+
 @pytest.mark.parametrize("value", [b"bytes", 1j, {1: 2}, {None: 2}, torch.zeros(1), {"a"}, print])
 def test_what_is_no_text_number_list_or_dict_is_refused(value):
     for place in (value, [value], {"_target_": "torch.nn.ReLU", "inplace": value}):

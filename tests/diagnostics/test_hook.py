@@ -201,6 +201,15 @@ def test_its_cost_is_logged_once(caplog):
     assert caplog.text.count("of a step; every 1 iterations that is") == 2
 
 
+def test_no_measurement_is_kept_after_its_cost_was_logged():
+    model = distiller()
+    run = Trainer(model, [batch()] * 4, torch.optim.SGD(model.parameters(), lr=0.0))
+    hook = Diagnostics(model, 1)
+    run.register_hooks([hook])
+    run.train(0, 4)
+    assert len(hook._costs) == 2
+
+
 def test_nothing_is_left_on_the_model_between_measurements():
     model = distiller()
     trained(model, [batch()] * 2, 2)

@@ -164,6 +164,21 @@ def test_a_line_of_metrics_that_is_still_being_written_is_left_out(tmp_path):
     assert read_metrics(tmp_path / "nothing") == []
 
 
+def test_what_no_run_writes_into_its_metrics_is_left_out_and_said_once(tmp_path, caplog):
+    lines = [
+        b'{"iteration": 19, "lr": 0.5, "AP": NaN, "loss": "x", "time": {}, "big": 1%s}'
+        % (b"0" * 400),
+        b'{"iteration": "39"}',
+        b"{\xff",
+        b"[" * 100_000,
+        b'{"iteration": 59, "lr": null, "ok": true}',
+    ]
+    (tmp_path / "metrics.json").write_bytes(b"\n".join(lines) + b"\n")
+    expected = [{"iteration": 19, "lr": 0.5, "AP": None}, {"iteration": 59, "lr": None}]
+    assert read_metrics(tmp_path) == read_metrics(tmp_path) == expected
+    assert caplog.text.count("metrics.json is damaged: 5 of its 5 lines are not as written") == 1
+
+
 def test_a_training_that_was_stopped_goes_on(make_run, capsys):
     first = make_run("baseline", "fails")
     with pytest.raises(TrainingError):

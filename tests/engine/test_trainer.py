@@ -267,6 +267,7 @@ def test_the_state_of_another_optimizer_is_refused():
             r"exp_avg of shape \(2,\) for",
         ),
         (lambda kept: kept.update(exp_avg_sq=0.5), "exp_avg_sq that is no tensor for parameter 1"),
+        (lambda kept: kept.update(exp_avg_sq=None), "exp_avg_sq that is no tensor for parameter 1"),
         (lambda kept: kept.pop("exp_avg"), "exp_avg that is no tensor for parameter 1"),
     ],
 )

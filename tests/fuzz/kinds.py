@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from . import checkpoints, configs, datasets, images
+from . import checkpoints, configs, datasets, images, runs
 
-KINDS = {**checkpoints.KINDS, **datasets.KINDS, **images.KINDS, **configs.KINDS}
+KINDS = {**checkpoints.KINDS, **datasets.KINDS, **images.KINDS, **configs.KINDS, **runs.KINDS}

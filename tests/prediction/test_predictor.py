@@ -268,3 +268,11 @@ def test_ids_of_the_dataset_are_kept_with_its_classes(tmp_path):
     weights = write_checkpoint(tmp_path / "a.pth", class_names=names, category_ids=[9, 7, 5, 3, 1])
     prediction = Predictor(weights, device="cpu")(picture())
     assert (prediction.class_names, prediction.category_ids) == (names, [9, 7, 5, 3, 1])
+
+
+def test_augmentations_that_fail_are_named_with_their_file_and_the_image(tmp_path, images):
+    call = {"_target_": "detectron2.data.transforms.ResizeShortestEdge", "short_edge_length": 32}
+    call["max_size"] = "x"
+    weights = write_checkpoint(tmp_path / "a.pth", augmentations=[call])
+    with pytest.raises(PredictionError, match=r"pixels: the augmentations of .*a.pth, .* fail: Ty"):
+        Predictor(weights, device="cpu")(images[0])

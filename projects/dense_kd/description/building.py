@@ -28,6 +28,8 @@ def build_described(value: Any, place: str, more: dict[str, Target] | None = Non
         return [build_described(item, f"{place}[{i}]", more) for i, item in enumerate(value)]
     if isinstance(value, str) and "${" in value:
         raise CheckpointError(f"{place} is {value[:100]!r}, a reference; expected a value")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise CheckpointError(f"{place} is a whole number of more than 64 bits")
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):

@@ -123,9 +123,10 @@ class Diagnostics(HookBase):
         self._warn(values)
         self._seconds += time.perf_counter() - begin
         self.trainer.storage.put_scalar("diag/seconds", self._seconds, smoothing_hint=False)
-        self._costs.append((self._seconds, step))
-        if len(self._costs) == 2:  # the first is slower than those to come
-            self._log_cost()
+        if len(self._costs) < 2:  # the first is slower than those to come
+            self._costs.append((self._seconds, step))
+            if len(self._costs) == 2:
+                self._log_cost()
 
     def after_train(self) -> None:
         """Log what it cost, if nothing was logged yet."""

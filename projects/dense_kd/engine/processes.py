@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import logging
 import math
 import os
 import shutil
@@ -17,11 +18,14 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..arguments import is_integer, is_number
 from ..checkpoint import replace_atomically
 from ..errors import EXIT_PREEMPTED, DenseKDError, Preempted
 from .process_bars import ProcessBars
 from .progress import wants_bar
 from .stopping import StopSignals
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["Run", "TrainingError", "clock", "read_metrics", "say", "train_together"]
 
@@ -139,6 +143,9 @@ def _was_preempted(code: int, told: str) -> bool:
     return code == EXIT_PREEMPTED or (number is not None and code in (-number, 128 + number))
 
 
+_DAMAGED: set[Path] = set()  # files that were warned of
+
+
 def _on_terminal() -> bool:
     """Whether who waits looks at a terminal."""
     return wants_bar("auto") and sys.stdout.isatty()
@@ -147,24 +154,31 @@ def _on_terminal() -> bool:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics.json; a number that is not finite becomes None.
 
-    What a run did again that was stopped behind its last checkpoint counts once.
+    What a run did again that was stopped behind its last checkpoint counts once. Lines and entries
+    that no run writes are left out, which is logged once; the last line may be unfinished.
     """
     path = folder / "metrics.json"
     records: list[dict[str, Any]] = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    wrong = 0
+    for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-        except ValueError:  # the line that is being written
+        except (ValueError, RecursionError):
+            wrong += number < len(lines)
             continue
-        if not isinstance(record, dict):
+        if not isinstance(record, dict) or not is_integer(record.get("iteration", 0)):
+            wrong += 1
             continue
-        finite = {
-            k: None if isinstance(v, float) and not math.isfinite(v) else v
-            for k, v in record.items()
-        }
+        known = {k: v for k, v in record.items() if v is None or is_number(v)}
+        wrong += len(known) < len(record)
+        finite = {k: v if v is None or math.isfinite(v) else None for k, v in known.items()}
         while records and records[-1].get("iteration", 0) > finite.get("iteration", 0):
             records.pop()
         records.append(finite)
+    if wrong and path not in _DAMAGED:
+        _DAMAGED.add(path)
+        logger.warning(f"{path} is damaged: {wrong} of its {len(lines)} lines are not as written")
     return records
 
 

@@ -121,6 +121,7 @@ class Predictor:
         self.class_names, self.category_ids = classes_of(number, names, description)
         self.image_format = checked_format(description, source)
         self.augmentations = augmentations_of(augmentations, description, source)
+        self._source = source
         self.array_format = array_format
         self.score_threshold = score_threshold
         self.model = model.to(self.device).eval()
@@ -192,7 +193,14 @@ class Predictor:
 
     def _prepared(self, image: ImageInput) -> _Prepared:
         pixels = pixels_of(image, self.image_format, self.array_format)
-        inputs = as_input(pixels, self.augmentations)
+        try:
+            inputs = as_input(pixels, self.augmentations)
+        except Exception as error:  # of any augmentation
+            raise ImageError(
+                f"{file_name_of(image) or 'an image'} of {pixels.shape[1]} x {pixels.shape[0]} "
+                f"pixels: the augmentations of {self._source}, {self.augmentations}, fail: "
+                f"{type(error).__name__}: {error}"
+            ) from error
         rgb = np.clip(convert_image_to_rgb(pixels, self.image_format), 0, 255).astype(np.uint8)
         return file_name_of(image), rgb, inputs
 

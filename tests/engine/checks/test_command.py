@@ -91,6 +91,7 @@ def test_files_that_are_near_a_missing_checkpoint_are_named(tmp_path):
         ("null", "would be a FCOS with random numbers"),
         ("''", "would learn from noise"),
         ("/none/teacher.pth", "does not exist"),
+        ("[]", "weights=[]: expected the name of a file"),
         ("mmdet://gfl_r101_fpn", "did you mean"),
     ],
 )

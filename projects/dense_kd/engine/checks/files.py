@@ -85,6 +85,8 @@ def _teacher(place: str, teacher: DictConfig) -> Iterator[str]:
             )
     elif isinstance(weights, str):
         yield from _checkpoint(f"{place}.weights", weights)
+    elif weights is not None:
+        yield f"{place}.weights={weights!r}: expected the name of a file, as in {example}"
 
 
 def _checkpoint(place: str, path: str) -> Iterator[str]:

@@ -80,7 +80,7 @@ def _check_moments(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
     for parameter, index in zip(parameters, indices):
         for name in sorted(expected) if moments.get(index) else ():
             value = moments[index].get(name, "")
-            if value is None:  # as SGD has it without momentum
+            if value is None and name == "momentum_buffer":  # as SGD has it without momentum
                 continue
             shape = tuple(value.shape) if isinstance(value, Tensor) else None
             if shape != tuple(parameter.shape):
