@@ -49,7 +49,7 @@ def inline(text: str) -> str:
 
 def body_of(docstring: str | None) -> str:
     """What stands before the first section, as ``Args:``."""
-    return _SECTION.split(inspect.cleandoc(docstring or ""))[0]
+    return _SECTION.split(_cleaned(docstring or ""))[0]
 
 
 def arguments_of(docstring: str | None) -> dict[str, str]:
@@ -57,7 +57,7 @@ def arguments_of(docstring: str | None) -> dict[str, str]:
 
     Arguments that share an entry have its text, each.
     """
-    text = inspect.cleandoc(docstring or "")
+    text = _cleaned(docstring or "")
     section = re.search(r"^Args:\n((?: +.*\n?|\n)+)", text, flags=re.MULTILINE)
     if section is None:
         return {}
@@ -76,14 +76,14 @@ def with_sections(docstring: str) -> str:
     Args:
         docstring: with sections in Google's style, of which ``Args:`` and the like stay.
     """
-    parts = _SECTION.split(inspect.cleandoc(docstring))
+    parts = _SECTION.split(_cleaned(docstring))
     text = [as_markdown(body_of(docstring))] if parts[0].strip() else []
     sections = []
     for name, content in zip(parts[1::2], parts[2::2]):
         if name in ("Returns", "Yields"):  # whose colons are no types
             text.append(f"**{name}** {inline(' '.join(content.split()))}")
             continue
-        entries = arguments_of(f"\nArgs:\n{content}")
+        entries = arguments_of(f"Args:\n{content}")
         lines = [f"    {entry}: {inline(said)}" for entry, said in entries.items()]
         sections.append("\n".join([f"{name}:", *lines]))
     return "\n\n".join([*text, *sections])
@@ -94,6 +94,11 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     cells = [[" ".join(cell.split()).replace("|", "\\|") for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def _cleaned(docstring: str) -> str:
+    """Without the margin; one that begins with a section may have been cleaned before."""
+    return inspect.cleandoc(f"\n{docstring}" if _SECTION.match(docstring) else docstring)
 
 
 def _table(lines: list[str]) -> str:

@@ -57,10 +57,12 @@ def test_arguments_that_share_an_entry_have_its_text_each():
         "second": "of both, on two lines.",
         "third": "see :class:`Name`.",
     }
+    assert dm.arguments_of("Args:\n    one: 1.\n    two: 2.") == {"one": "1.", "two": "2."}
     assert dm.arguments_of("Nothing.") == dm.arguments_of(None) == {}
 
 
 def test_sections_stay_and_what_is_returned_is_text():
     text = dm.with_sections(DOCSTRING)
+    assert dm.with_sections("Args:\n    one, two: 1.") == "Args:\n    one: 1.\n    two: 1."
     assert "\n\nArgs:\n    first: of both, on two lines.\n    second: of both" in text
     assert "\n    third: see `Name`." in text and "\n\n**Returns** (N, C): maps." in text
