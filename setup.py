@@ -9,6 +9,7 @@ from setuptools import find_packages, setup
 CONFIGS = "dense_kd.configs"
 
 TIMM = "timm>=1.0"
+ONNX = ["onnx>=1.14", "onnxruntime>=1.16"]
 HOTCOCO = "hotcoco>=1.3,<2"
 
 setup(
@@ -58,8 +59,11 @@ setup(
         "evaluation": [HOTCOCO],
         # The site that `make docs` builds; a new one may warn of what this one does not.
         "docs": ["mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26,<2"],
+        # Files for onnxruntime, and the runtime that tries them.
+        "export": [*ONNX],
         "test": [
             TIMM,
+            *ONNX,
             HOTCOCO + '; python_version >= "3.10"',  # it has no files for older ones
             "pytest",
             "pytest-xdist",

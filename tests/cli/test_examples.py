@@ -21,6 +21,7 @@ SMALLER = {
     "diagnose": ["--images", "2"],
     "maps": [],
     "predict": [],
+    "export": [],
     "convert": [],
     "list": [],
     "data": [],
@@ -64,6 +65,15 @@ COSTLY = {
     ),
     "dense-kd maps quickstart/distill --images photos": (
         "cli/test_maps.py::test_another_student_is_compared_and_the_same_one_is_no_different"
+    ),
+    "dense-kd export output/quickstart/bckd --to onnx": (
+        "export/test_folder.py::test_an_onnx_folder_detects_without_torch_what_the_predictor_detects"
+    ),
+    "dense-kd export output/quickstart/bckd/model_final.pth --to torchscript": (
+        "export/test_folder.py::test_a_torchscript_folder_detects_what_the_predictor_detects"
+    ),
+    "dense-kd export output/bccd/gfl_r18 --to mmdet": (
+        "export/test_folder.py::test_weights_go_under_mmdetections_keys"
     ),
     "dense-kd predict mmdet://gfl_r50_fpn_1x_coco": (
         "cli/test_predict.py::test_a_published_detector_is_run_by_its_name"

@@ -31,6 +31,7 @@ COMMANDS = (
     "diagnose",
     "maps",
     "predict",
+    "export",
     "convert",
     "list",
     "data",

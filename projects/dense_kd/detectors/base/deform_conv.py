@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
@@ -53,8 +56,9 @@ class DeformConv2d(nn.Conv2d):
         # At NaN torchvision would read, and end the process; at infinity its gradients are NaN.
         nowhere = ~offset.isfinite()
         dtype = torch.promote_types(x.dtype, torch.float32)
+        convolve = _by_sampling if torch.onnx.is_in_onnx_export() else deform_conv2d
         with full_precision(x.device):
-            out = deform_conv2d(
+            out = convolve(
                 x.to(dtype),
                 offset.masked_fill(nowhere, 0.0).to(dtype),
                 self.weight.to(dtype),
@@ -62,3 +66,23 @@ class DeformConv2d(nn.Conv2d):
                 padding=self.padding,
             )
         return out.masked_fill(nowhere.any(dim=1, keepdim=True), float("nan")).to(x.dtype)
+
+
+def _by_sampling(
+    x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, padding: Any
+) -> Tensor:
+    """torchvision's function, in operators that ONNX has: each element of the kernel samples a map
+    of its own, and a convolution of 1 x 1 sums them up."""
+    height, width = x.shape[2:]
+    rows, columns = (int(size) for size in weight.shape[2:])
+    down, right = (torch.arange(size, dtype=x.dtype, device=x.device) for size in offset.shape[2:])
+    maps = []
+    for element in range(rows * columns):
+        row, column = divmod(element, columns)
+        y = offset[:, 2 * element] + (down + (row - padding[0]))[:, None]  # (N, H', W')
+        x_ = offset[:, 2 * element + 1] + (right + (column - padding[1]))
+        # Of grid_sample -1 and 1 are the outer edges of the first and the last pixel.
+        grid = torch.stack(((2 * x_ + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
+        maps.append(F.grid_sample(x, grid, padding_mode="zeros", align_corners=False))
+    kernel = weight.flatten(2).transpose(1, 2).flatten(1)[..., None, None]  # element by element
+    return F.conv2d(torch.cat(maps, dim=1), kernel, bias)

@@ -1,0 +1,92 @@
+"""Where weights come from: what the card of an export says of their run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..engine.checks.files import last_checkpoint
+from ..reporting.errors import ReportError
+from ..reporting.runs import TrainedRun, read_runs
+from ..reporting.saved_configs import at
+from .errors import ExportError
+
+_FINAL = "model_final.pth"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """
+    Attributes:
+        weights: file or public name.
+        run: their training; None if it is not known.
+    """
+
+    weights: str
+    run: TrainedRun | None = None
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def origin_of(source: str) -> Origin:
+    """The weights that ``source`` stands for, and their run.
+
+    Args:
+        source: a checkpoint, a public name, or the folder of a run, whose last weights are taken.
+
+    Raises:
+        ExportError: the folder holds no weights.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        return _with_run(source, folder.parent if folder.is_file() else None)
+    final, last = folder / _FINAL, last_checkpoint(folder)
+    weights = str(final) if final.is_file() else last
+    if weights is None or not os.path.isfile(weights):
+        inner = sorted(path.parent.name for path in folder.glob(f"*/{_FINAL}"))
+        hint = f"; it has runs in {', '.join(inner)}: give one of them" if inner else ""
+        raise ExportError(
+            f"{folder} holds no weights; expected the folder of a run, with {_FINAL} or "
+            f"last_checkpoint, or a checkpoint{hint}"
+        )
+    return _with_run(weights, folder)
+
+
+def _with_run(weights: str, folder: Path | None) -> Origin:
+    if folder is None:
+        return Origin(weights)
+    try:
+        [run] = read_runs([str(folder)])
+    except (ReportError, ValueError):  # a file that lies anywhere, or a run of yacs
+        return Origin(weights)
+    return Origin(weights, run, _facts(run))
+
+
+def _facts(run: TrainedRun) -> dict[str, str]:
+    """What a reader wants to know of a training, in words."""
+    methods = at(run.config, "model.methods")
+    names = {
+        name: _class(at(call, "_target_"))
+        for name, call in (methods or {}).items()
+        if isinstance(call, dict) and "_target_" in call
+    }
+    teacher = at(run.config, "model.teacher")
+    facts = {
+        "training data": _names(at(run.config, "dataloader.train.dataset.names")),
+        "tested on": _names(at(run.config, "dataloader.test.dataset.names")),
+        "iterations": f"{run.iterations:,}",
+        "seed": run.seed,
+        "methods": ", ".join(names.values()),
+        "teacher": _class(at(teacher, "model._target_")),
+        "weights of the teacher": str(at(teacher, "weights", "") or ""),
+    }
+    return {name: text for name, text in facts.items() if text}
+
+
+def _class(name: Any) -> str:
+    return name.rpartition(".")[2] if isinstance(name, str) else ""
+
+
+def _names(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
