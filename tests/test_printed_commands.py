@@ -25,6 +25,12 @@ PROGRAMS = ("make", "dense-kd", "python", "pip", "export", "torchrun")
 RUN_BY = {
     "dense-kd distill photos": "pipeline/test_layouts.py::test_the_readmes_commands_lead",
     "dense-kd predict output/distill/": "pipeline/test_layouts.py::test_the_readmes_commands_lead",
+    "dense-kd export output/": (
+        "export/test_folder.py::test_an_onnx_folder_detects_without_torch_what_the_predictor_detects"
+    ),
+    "python detect.py street.jpg": (
+        "export/test_folder.py::test_an_onnx_folder_detects_without_torch_what_the_predictor_detects"
+    ),
     "dense-kd list": "test_printed_commands.py::test_commands_that_need_nothing_run",
     "dense-kd check bckd/": "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_eval",
     "dense-kd train bckd/": "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_eval",

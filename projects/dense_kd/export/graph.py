@@ -77,7 +77,7 @@ class DetectionGraph(nn.Module):
         """
         Args:
             images: (N, C, H, W), pixels in the detector's ``input_format``, as they are read (of
-                bytes from 0 to 255); H and W are multiples of :attr:`multiple`. What is right of
+                bytes from 0 to 255); H and W are multiples of ``multiple``. What is right of
                 and below an image may be anything.
             sizes: (N, 2) int64, height and width of each image without that.
 

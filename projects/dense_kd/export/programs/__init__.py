@@ -1,0 +1,1 @@
+"""Programs that are copied into a folder; nothing here imports them."""
