@@ -40,6 +40,7 @@ RUN_BY = {
     "dense-kd eval gfl/": "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_eval",
     "dense-kd report output/": "cli/test_report.py::test_seeds_are_one_row_and_titles_are_given",
     "dense-kd maps quickstart/": "cli/test_maps.py::test_what_needs_objects_is_left_out_with_the_r",
+    "dense-kd replay ": "cli/test_replay.py::test_a_step_fails_as_it_did_to_the_last_digit",
     "dense-kd maps bccd/": "cli/test_maps.py::test_it_writes_figures_and_arrays_of_the_last",
     "dense-kd eval bccd/": "cli/test_eval.py::test_numbers_and_errors_of_an_evaluation",
     "dense-kd errors datasets/": "cli/test_errors.py::test_it_prints_tables_and_writes_numbers",

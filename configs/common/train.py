@@ -1,10 +1,10 @@
 """Options of the training loop, for tools/lazyconfig_train_net.py and for detectron2's script.
 
-detectron2's script does not know `max_minutes`, `clip_grad`, `accumulate`, `amp.dtype`,
-`channels_last`, `compile_losses`, `init_partial`, `overwrite`, `diagnostics` and `maps`; it trains
-without clipping, one batch per iteration, in fp16 where amp is enabled, with maps in torch's order,
-from any file, over what is there, and compiles, measures and draws nothing. It refuses
-`checkpointer.best`.
+detectron2's script does not know `max_minutes`, `skip_bad_steps`, `clip_grad`, `accumulate`,
+`amp.dtype`, `channels_last`, `compile_losses`, `init_partial`, `overwrite`, `diagnostics` and
+`maps`; it trains without clipping, one batch per iteration, in fp16 where amp is enabled, with maps
+in torch's order, from any file, over what is there, and compiles, measures and draws nothing. It
+refuses `checkpointer.best`.
 """
 
 train = dict(
@@ -15,6 +15,7 @@ train = dict(
     max_iter=90000,
     max_minutes=0,  # after which the run saves, ends and can be resumed; 0 is no limit
     seed=-1,  # -1 is a different one each time
+    skip_bad_steps=0,  # so many steps that are not finite are left out before one ends the run
     amp=dict(enabled=False, dtype="float16"),
     channels_last=False,  # maps in memory as (N, H, W, C): faster with amp, but on small detectors
     compile_losses=False,  # by torch.compile, at the first step: fewer kernels on a GPU

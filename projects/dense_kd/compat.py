@@ -237,6 +237,16 @@ def add_note(error: BaseException, note: str) -> None:
         error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
 
 
+def is_of_an_exchange(error: BaseException) -> bool:
+    """Whether processes could not exchange something: another one is gone, or has not come."""
+    kinds = tuple(
+        getattr(torch.distributed, name)
+        for name in ("DistError", "DistBackendError", "DistNetworkError", "DistStoreError")
+        if hasattr(torch.distributed, name)  # the first one in torch 2.2
+    )
+    return isinstance(error, kinds) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
 def end_with_parent() -> None:
     """Let this process get a SIGTERM when the one that started it dies (Linux)."""
     set_signal = getattr(torch.multiprocessing, "_prctl_pr_set_pdeathsig", None)

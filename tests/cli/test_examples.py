@@ -20,6 +20,7 @@ SMALLER = {
     "errors": [],
     "diagnose": ["--images", "2"],
     "maps": [],
+    "replay": [],
     "predict": [],
     "export": [],
     "convert": [],
@@ -75,6 +76,7 @@ COSTLY = {
     "dense-kd export output/bccd/gfl_r18 --to mmdet": (
         "export/test_folder.py::test_weights_go_under_mmdetections_keys"
     ),
+    "dense-kd replay ": "cli/test_replay.py::test_a_step_fails_as_it_did_to_the_last_digit",
     "dense-kd predict mmdet://gfl_r50_fpn_1x_coco": (
         "cli/test_predict.py::test_a_published_detector_is_run_by_its_name"
     ),

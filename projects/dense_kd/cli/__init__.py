@@ -30,6 +30,7 @@ COMMANDS = (
     "errors",
     "diagnose",
     "maps",
+    "replay",
     "predict",
     "export",
     "convert",

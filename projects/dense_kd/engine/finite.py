@@ -48,7 +48,7 @@ class StepNumbers:
                 float16 has some; they are an error when even :data:`SMALLEST_SCALE` does not help.
 
         Raises:
-            FloatingPointError: one of them is not finite; on all processes, if on any.
+            NotFiniteError: one of them is not finite; on all processes, if on any.
         """
         scaled = grad_scaler.is_enabled()
         scalars = [value.float().reshape(()) for value in (*self.losses.values(), self.norm)]
@@ -63,10 +63,11 @@ class StepNumbers:
         num_bad, *stops = numbers[len(values) :]
         losses = dict(zip(self.losses, terms))
         if num_bad:
-            raise _of_all_processes(self._report(losses, norm))
+            bad_losses = not all(map(math.isfinite, losses.values()))
+            raise _of_all_processes(self._report(losses, norm), bad_losses)
         if not math.isfinite(norm) and grad_scaler.get_scale() < SMALLEST_SCALE:
             scale = grad_scaler.get_scale()
-            raise FloatingPointError(
+            raise NotFiniteError(
                 f"{self._report(losses, norm)}\nThe scale of the gradients has come down to "
                 f"{scale:.3g}, so the range of float16 is not the cause"
             )
@@ -128,8 +129,22 @@ def file_names(batch: Any) -> list[str]:
     return [str(x["file_name"]) for x in images if isinstance(x, Mapping) and "file_name" in x]
 
 
-def _of_all_processes(report: str) -> FloatingPointError:
-    reports = comm.all_gather(report)
+class NotFiniteError(FloatingPointError):
+    """Losses or gradients of a step are not finite.
+
+    Attributes:
+        is_of_this_process: whether its images may be the cause. Losses that are not finite tell
+            so; gradients are of all processes by then.
+    """
+
+    is_of_this_process = True
+
+
+def _of_all_processes(report: str, bad_losses: bool) -> NotFiniteError:
+    gathered = comm.all_gather((report, bad_losses))
+    reports, bad = zip(*gathered)
     if len(reports) > 1:
-        reports = [f"process {rank}: {report}" for rank, report in enumerate(reports)]
-    return FloatingPointError("\n".join(reports))
+        reports = tuple(f"process {rank}: {report}" for rank, report in enumerate(reports))
+    error = NotFiniteError("\n".join(reports))
+    error.is_of_this_process = bad_losses or not any(bad)
+    return error

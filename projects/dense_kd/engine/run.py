@@ -34,6 +34,7 @@ from .loaders import load_training
 from .measuring import EvaluationDistances
 from .preemption import LeftEvaluation, Preemption
 from .progress import ProgressBar, wants_bar
+from .replay.recording import described_step
 from .run_files import MetricsWriter, save_config
 from .state import run_folder
 from .state.described_run import DescribedRun
@@ -99,8 +100,9 @@ def train(
             :class:`dense_kd.diagnostics.hook.Diagnostics`; 0 is none), ``diagnostics.images`` (of
             the test set, on which distances are measured at each evaluation, see
             :class:`.measuring.EvaluationDistances`; 0 is none), ``max_minutes`` (after which the
-            run saves and ends, and can be resumed; 0 is no limit), and ``maps`` (period, images
-            and figures of :class:`.training_maps.TrainingMaps`).
+            run saves and ends, and can be resumed; 0 is no limit), ``skip_bad_steps`` (that are
+            left out, see :class:`.trainer.Trainer`), and ``maps`` (period, images and figures of
+            :class:`.training_maps.TrainingMaps`).
         progress: one of :data:`.progress.MODES`.
         more_hooks: called after those of this function.
 
@@ -157,6 +159,7 @@ def _train(
         config=config,
     )
     checkpointer.add_checkpointable(ENTRY, DescribedRun(cfg))
+    trainer.recorder.keep_in(cfg.train.output_dir, functools.partial(described_step, cfg))
     PathManager.mkdirs(cfg.train.output_dir)
     run_folder.clear(cfg)
     main = comm.is_main_process()

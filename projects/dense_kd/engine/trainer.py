@@ -23,7 +23,8 @@ from ..checkpoint.errors import listed
 from ..checkpoint.layouts.wrappers import unwrapped
 from ..one_pass import compiled_losses
 from ..random_state import RandomState, kept_random_state
-from .finite import StepNumbers, file_names
+from .finite import NotFiniteError, StepNumbers, file_names
+from .replay.recording import StepRecorder
 from .state.process_state import ProcessState, other_processes, restore
 from .state.resuming import (
     check_same_optimizer,
@@ -72,6 +73,7 @@ class Trainer(SimpleTrainer):
         accumulate: int = 1,
         amp_dtype: str | None = None,
         compile_losses: bool = False,
+        skip_bad_steps: int = 0,
     ):
         """
         Args:
@@ -81,10 +83,14 @@ class Trainer(SimpleTrainer):
             accumulate: batches per iteration; their losses are averaged.
             amp_dtype: "float16", "bfloat16", or None for float32.
             compile_losses: let ``torch.compile`` make few kernels of the losses over all logits.
+            skip_bad_steps: so many steps whose losses or gradients are not finite are left out,
+                in all processes, before one ends the run.
         """
         super().__init__(model, data_loader, optimizer)
         if accumulate < 1:
             raise ValueError(f"accumulate={accumulate}: expected at least 1 batch per iteration")
+        if skip_bad_steps < 0:
+            raise ValueError(f"skip_bad_steps={skip_bad_steps}: expected 0 (none) or more")
         if amp_dtype is not None and amp_dtype not in AMP_DTYPES:
             raise ValueError(f"amp_dtype={amp_dtype!r}: expected one of {tuple(AMP_DTYPES)}")
         self.clip_grad = None if clip_grad is None else dict(clip_grad)
@@ -105,7 +111,10 @@ class Trainer(SimpleTrainer):
         self._random: RandomState | None = None  # while hooks run, what it was before them
         self._others: list[ProcessState] | None = None  # while all processes save together
         self._save_periods: list[int] = []
-        self._images: list[str] = []  # of the batches that are being worked on
+        self._in_step = False
+        self.skip_bad_steps = skip_bad_steps
+        self.skipped_steps = 0
+        self.recorder = StepRecorder(model)
         self.grad_scaler = compat.grad_scaler(enabled=amp_dtype == "float16")
 
     def train(self, start_iter: int, max_iter: int) -> None:
@@ -122,11 +131,8 @@ class Trainer(SimpleTrainer):
         try:
             super().train(start_iter, max_iter)
         except Exception as error:
-            if self._images:
-                names = ", ".join(listed(self._images))
-                note = f"in iteration {self.iter}, in or after the images: {names}"
-                compat.add_note(error, note)
-                logger.error(f"{type(error).__name__} {note}")
+            if self._in_step:
+                self._keep_failure(error)
             raise
 
     def before_train(self) -> None:
@@ -182,13 +188,15 @@ class Trainer(SimpleTrainer):
         self.optimizer.zero_grad()
         totals: dict[str, Tensor] = {}
         images: list[str] = []
-        self._images = images
         data_time = 0.0
+        self._in_step = True
+        self.recorder.begin()
         for batch in range(self.accumulate):
             start = time.perf_counter()
             data = self._next_batch()
             data_time += time.perf_counter() - start
             images += file_names(data)
+            self.recorder.batch(data)
             last = batch + 1 == self.accumulate
             with self._gradient_sync(last):
                 with self._autocast(), compiled_losses(self.compile_losses):
@@ -197,13 +205,19 @@ class Trainer(SimpleTrainer):
                 self.grad_scaler.scale(loss).backward()
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0) + value.detach() / self.accumulate
-        self._images = []
         self.grad_scaler.unscale_(self.optimizer)
         norm = self._gradient_norm()
         step = StepNumbers(
             self.iter, unwrapped(self.model), totals, norm, images, self.wants_stop()
         )
-        values, norm_value, self.stopping = step.check(self.grad_scaler)
+        try:
+            values, norm_value, self.stopping = step.check(self.grad_scaler)
+        except NotFiniteError as error:
+            if self._skips(error):
+                return
+            raise
+        self._in_step = False
+        self.recorder.end()
         # As numbers that are on the CPU already, or detectron2 would wait for each of them.
         self._write_metrics(
             {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()},
@@ -214,6 +228,34 @@ class Trainer(SimpleTrainer):
             self.storage.put_scalar("grad_norm", norm_value)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+
+    def _skips(self, error: NotFiniteError) -> bool:
+        """Whether the step is left out and the run goes on; all processes come here together."""
+        self._in_step = False
+        if error.is_of_this_process:
+            self.recorder.save(self.iter, error, self.grad_scaler.get_scale())
+        comm.synchronize()  # or one that fails at once would end those that save
+        if self.skipped_steps >= self.skip_bad_steps:
+            if self.skipped_steps:
+                compat.add_note(error, f"{self.skipped_steps} steps were left out before")
+            return False
+        self.skipped_steps += 1
+        self.recorder.undo()  # statistics and normalisers of the step
+        self.grad_scaler.update()
+        self.storage.put_scalar("skipped_steps", self.skipped_steps, smoothing_hint=False)
+        of = f"{self.skipped_steps} of train.skip_bad_steps={self.skip_bad_steps}"
+        logger.warning(f"The step of iteration {self.iter} is left out ({of}): {error}")
+        return True
+
+    def _keep_failure(self, error: Exception) -> None:
+        """What else failed in a step: say in which images, and keep it for a replay."""
+        self._in_step = False
+        names = listed([name for batch in self.recorder.batches for name in file_names(batch)])
+        note = f"in iteration {self.iter}, in or after the images: {', '.join(names) or 'none'}"
+        compat.add_note(error, note)
+        logger.error(f"{type(error).__name__} {note}")
+        if not compat.is_of_an_exchange(error):
+            self.recorder.save(self.iter, error, self.grad_scaler.get_scale())
 
     def _gradient_norm(self) -> Tensor:
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -251,6 +293,8 @@ class Trainer(SimpleTrainer):
         }
         state["random"] = (self._random or RandomState.now()).plain()
         state["num_processes"] = comm.get_world_size()
+        if self.skipped_steps:
+            state["skipped_steps"] = self.skipped_steps
         if self._others is not None:
             state["other_processes"] = self._others
         if hasattr(self.data_loader, "state_dict"):
@@ -270,6 +314,7 @@ class Trainer(SimpleTrainer):
             self.data_loader.load_state_dict(state_dict["data_loader"])
         if "training_buffers" in state_dict:
             self._load_training_buffers(state_dict["training_buffers"])
+        self.skipped_steps = state_dict.get("skipped_steps", 0)
         others = state_dict.get("other_processes", [])
         if comm.is_main_process():
             if "random" in state_dict:
@@ -337,4 +382,5 @@ def make_trainer(
         accumulate=train.get("accumulate", 1),
         amp_dtype=amp_dtype_of(train),
         compile_losses=train.get("compile_losses", False),
+        skip_bad_steps=train.get("skip_bad_steps", 0),
     )

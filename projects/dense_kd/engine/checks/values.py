@@ -29,6 +29,7 @@ TRAIN: dict[str, Rule | dict[str, Rule]] = {
     "init_checkpoint": optional(TEXT),
     "init_partial": SWITCH,
     "max_iter": integer(1),
+    "skip_bad_steps": integer(0, " (0 ends the run at the first one)"),
     "max_minutes": Rule(
         "a number of at least 0 (minutes; 0 is no limit)",
         lambda v: is_number(v) and 0 <= v < math.inf,
