@@ -52,12 +52,6 @@ RUN_BY = {
     "python tools/lazyconfig_train_net.py --num-gpus 8 --config-file configs/bckd/": (
         "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_evaluated"
     ),
-    "python tools/convert_checkpoint.py IN OUT --config": (
-        "tools/test_convert_checkpoint.py::test_what_fits_the_config_is_written"
-    ),
-    "python tools/convert_checkpoint.py IN OUT --part": (
-        "tools/test_convert_checkpoint.py::test_a_distillers_student_and_teacher_are_taken_out"
-    ),
     "python tools/install_detectron2.py": (
         "tools/test_install_detectron2.py::test_the_installer_keeps_an_importable_detectron2"
     ),

@@ -1,4 +1,4 @@
-"""The code of the README runs."""
+"""The code of the first pages runs, and what they name is there."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ import pytest
 import torch
 from detectron2.config import LazyConfig, instantiate
 
-import dense_kd
 from dense_kd import BCKD, Distiller, MethodSet, Teacher
 from helpers.builders import batch, instances, tiny_fcos
 from helpers.configs import random_numbers_from_a_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+START, DEVELOPING = (
+    (ROOT / "docs" / f"{name}.md").read_text("utf-8") for name in ("index", "developing")
+)
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+TEN_LINES, METHOD = (
+    re.search(r"```python\n(.*?)```", page, re.DOTALL)[1] for page in (START, DEVELOPING)
+)
 
 
 @pytest.mark.slow
 def test_the_ten_lines_are_ten_and_distil_a_stock_config(tmp_path):
-    assert len(BLOCKS[0].splitlines()) == 10
+    assert len(TEN_LINES.splitlines()) == 10
     path = tmp_path / "distill.py"
-    path.write_text(BLOCKS[0])
+    path.write_text(TEN_LINES)
     cfg = LazyConfig.load(str(path))
     assert {"dataloader", "optimizer", "lr_multiplier", "train"} <= set(cfg)
     cfg.model.teacher.weights = None
@@ -36,9 +40,9 @@ def test_the_ten_lines_are_ten_and_distil_a_stock_config(tmp_path):
     assert {"loss_cls", "loss_box_reg", "kd_bckd_loss_cls", "kd_bckd_loss_loc"} == set(losses)
 
 
-def test_the_method_of_the_readme_runs_beside_bckd():
+def test_the_method_for_developers_runs_beside_bckd():
     names: dict = {}
-    exec(BLOCKS[1], names)
+    exec(METHOD, names)
     methods = MethodSet(bckd=BCKD(), mse=names["LogitMSE"](weight=2.0))
     teacher = Teacher(tiny_fcos(seed=1), None)
     losses = Distiller(student=tiny_fcos(), teacher=teacher, methods=methods)(batch())
@@ -49,7 +53,7 @@ def drawn_paths() -> set[str]:
     """Of the picture of the folders: what stands before the gap of each line, below its folder."""
     lines = itertools.takewhile(
         lambda line: line.startswith("    "),
-        README.partition("## For developers\n\n")[2].splitlines(),
+        DEVELOPING.partition("## The folders\n\n")[2].splitlines(),
     )
     paths, above = set(), [""]
     for line in lines:
@@ -80,8 +84,12 @@ def test_what_contributing_names_exists():
         assert any((place / name).exists() for place in places), name
 
 
-def test_files_and_configs_that_the_readme_names_exist():
-    for name in re.findall(r"`((?:retinanet|fcos|bckd|quickstart)/\w+\.py)`", README):
-        dense_kd.get_config_file(name)
-    for name in re.findall(r"(configs/[\w/]+\.py|tools/\w+\.py|projects/[\w/]+\.py)", README):
+def test_files_and_configs_that_pages_name_exist():
+    pages = [README, *(page.read_text("utf-8") for page in (ROOT / "docs").rglob("*.md"))]
+    text = "\n".join(pages)
+    names = set(re.findall(r"`(\w+/\w+\.py)`", text))
+    assert len(names) > 150
+    places = (ROOT, ROOT / "configs", ROOT / "projects" / "dense_kd")
+    assert [name for name in names if not any((place / name).is_file() for place in places)] == []
+    for name in re.findall(r"(configs/[\w/]+\.py|tools/\w+\.py|projects/[\w/]+\.py)", text):
         assert (ROOT / name).is_file(), name

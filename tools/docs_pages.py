@@ -86,6 +86,7 @@ def pages() -> dict[str, Callable[[], str]]:
         "methods/index.md": method_index,
         "detectors/index.md": detector_index,
         "papers/weights.md": weights,
+        "measured.md": blood_cells,
         "papers/others.md": others,
     }
     for name in methods.names():
@@ -95,6 +96,21 @@ def pages() -> dict[str, Callable[[], str]]:
     for name in table_of_papers():
         found[f"papers/{name.lower()}.md"] = functools.partial(rows_of, name)
     return found
+
+
+def blood_cells() -> str:
+    """AP of the detectors of configs/bccd: a teacher, and below each student those it taught."""
+    results = read_json(RESULTS / "bccd.json")
+
+    def place(config: str) -> tuple[bool, int, int]:
+        names = Path(config).stem.split("_")
+        return "gfl" not in names, ("lite2", "r18", "lite0").index(names[-1]), len(names)
+
+    rows = []
+    for config in sorted(results, key=place):
+        scores = [f"{results[config][part]['AP']:.1f}" for part in ("val", "test")]
+        rows.append([f"`{config}`", *scores, f"{results[config]['parameters'] / 1e6:.1f} M"])
+    return table(["config", "AP, validation", "AP, test", "parameters"], rows)
 
 
 # Of a method

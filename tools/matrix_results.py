@@ -1,4 +1,4 @@
-"""The cells of the test matrix, their results, and the table of the README. See test_matrix.py."""
+"""Cells of the test matrix, their results, and the table of docs/developing.md: test_matrix.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "test_matrix.json"
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "developing.md"
 BEGIN = "<!-- written by make test-matrix -->\n"
 END = "<!-- end of what make test-matrix wrote -->\n"
 
@@ -116,9 +116,9 @@ def read_results() -> dict[str, Any]:
 
 
 def store(name: str, result: dict[str, Any]) -> None:
-    """Write the result of a cell into the file of results and into the README."""
+    """Write the result of a cell into the file of results and into the page."""
     results = merge(read_results(), {name: result})
-    readme = insert_table(README.read_text(encoding="utf-8"), table(results))
+    page = insert_table(PAGE.read_text(encoding="utf-8"), table(results))
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    README.write_text(readme, encoding="utf-8")
+    PAGE.write_text(page, encoding="utf-8")

@@ -4,7 +4,7 @@
 A cell of the table is a Python, a torch and a detectron2: 0.5, or main from a folder that is named.
 Each Python with its torch gets an environment in ``.matrix/`` (5 GB with CUDA builds of torch),
 which is kept; results go cell by cell into ``benchmarks/results/test_matrix.json``, from which the
-table in the README is written. A cell that cannot run here keeps the result it had.
+table in docs/developing.md is written. A cell that cannot run here keeps the result it had.
 
 Usage: ``python3 tools/test_matrix.py --detectron2 path/to/detectron2 --only oldest``. Only the
 standard library is used. A Python 3.9 is ``python3.9``, or what the variable PYTHON39 names.
@@ -26,7 +26,7 @@ from typing import Any
 
 from matrix_results import (
     CELLS,
-    README,
+    PAGE,
     RESULTS,
     ROOT,
     Versions,
@@ -173,7 +173,7 @@ def git(folder: Path, *args: str) -> str | None:
 def tested_commit() -> str | None:
     """The commit of this checkout, with "+" if files differ that the table is not written to."""
     commit = git(ROOT, "rev-parse", "--short=7", "HEAD")
-    written = [f":!{path.relative_to(ROOT)}" for path in (README, RESULTS)]
+    written = [f":!{path.relative_to(ROOT)}" for path in (PAGE, RESULTS)]
     changed = git(ROOT, "status", "--porcelain", "--", ".", *written)
     return f"{commit}+" if commit and changed else commit
 

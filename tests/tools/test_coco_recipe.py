@@ -1,4 +1,4 @@
-"""The README's commands for COCO, on a folder laid out as COCO is."""
+"""The commands for COCO of README and pages, on a folder laid out as COCO is."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from helpers.script_runs import SCRIPT, fork_of
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent.parent
-README = (ROOT / "README.md").read_text()
+README, START, TRAINING_PAGE = (
+    (ROOT / name).read_text("utf-8") for name in ("README.md", "docs/index.md", "docs/training.md")
+)
 
 
 def make_coco(root: Path) -> None:
@@ -63,20 +65,20 @@ def small_detectors() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """With COCO, the files of teachers and the config of the README."""
+    """With COCO, the files of teachers and the config of ten lines."""
     root = tmp_path_factory.mktemp("coco")
     make_coco(root / "datasets" / "coco")
     for name in ("retinanet/r101_2x_ms.py", "gfl/r101_2x_ms.py"):
         with small_detectors():
             model = instantiate(get_config(name).model)
         torch.save({"model": model.state_dict()}, root / f"{name.split('/')[0]}.pth")
-    (root / "distill.py").write_text(re.search(r"```python\n(.*?)```", README, re.DOTALL)[1])
+    (root / "distill.py").write_text(re.search(r"```python\n(.*?)```", START, re.DOTALL)[1])
     return root
 
 
-def commands(beginning: str) -> list[list[str]]:
-    """The words of the README's commands that begin so."""
-    lines = re.findall(r"^    (\S.*)$", README, flags=re.MULTILINE)
+def commands(beginning: str, page: str = README) -> list[list[str]]:
+    """The words of the commands of a page that begin so."""
+    lines = re.findall(r"^    (\S.*)$", page, flags=re.MULTILINE)
     return [shlex.split(line, comments=True) for line in lines if line.startswith(beginning)]
 
 
@@ -125,7 +127,8 @@ def test_the_readmes_ten_lines_need_the_datasets_folder_and_a_teacher_file_only(
 ):
     monkeypatch.chdir(folder)
     output = tmp_path / "out"
-    teacher, train, resume, evaluate = commands(f"python tools/{SCRIPT.name} --config-file distill")
+    script = f"python tools/{SCRIPT.name} --config-file distill"
+    teacher, train, resume, evaluate = commands(script, TRAINING_PAGE)
     assert "copypaste" in run(teacher, folder, tmp_path, "retinanet")
     smaller = [*TRAINING, f"train.output_dir={output}"]
     run(train, folder, tmp_path, "retinanet", *smaller)
@@ -150,7 +153,8 @@ def test_a_recipe_is_checked_trained_and_evaluated_as_the_readme_says(
     with small_detectors():
         student = get_config("gfl/r50_1x.py").model
     assert_trained(tmp_path / "out", student)
-    (script,) = commands(f"python tools/{SCRIPT.name} --num-gpus 8 --config-file configs/bckd/")
+    beginning = f"python tools/{SCRIPT.name} --num-gpus 8 --config-file configs/bckd/"
+    (script,) = commands(beginning, TRAINING_PAGE)
     run(script, folder, tmp_path, "gfl", *TRAINING, f"train.output_dir={tmp_path / 'again'}")
     (evaluate,) = commands("dense-kd eval gfl/")
     assert "AP" in run(evaluate, folder, tmp_path, None, output)

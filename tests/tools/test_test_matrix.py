@@ -39,11 +39,11 @@ def result(**changes):
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """A README with an empty table, and no file of results."""
+    """A page with an empty table, and no file of results."""
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results" / "matrix.json")
-    monkeypatch.setattr(results, "README", tmp_path / "README.md")
+    monkeypatch.setattr(results, "PAGE", tmp_path / "page.md")
     monkeypatch.setattr(matrix, "WORK_DIR", tmp_path / "work")
-    results.README.write_text(f"before\n{results.BEGIN}{results.END}after\n")
+    results.PAGE.write_text(f"before\n{results.BEGIN}{results.END}after\n")
     return tmp_path
 
 
@@ -55,9 +55,9 @@ def fake_python(folder: Path, name: str, version: str) -> str:
     return str(path)
 
 
-def test_the_table_of_the_readme_is_that_of_the_stored_results():
-    readme = (ROOT / "README.md").read_text()
-    assert results.insert_table(readme, results.table(results.read_results())) == readme
+def test_the_table_of_the_page_is_that_of_the_stored_results():
+    page = (ROOT / "docs" / "developing.md").read_text()
+    assert results.insert_table(page, results.table(results.read_results())) == page
 
 
 def test_the_oldest_cell_is_what_setup_py_allows_and_the_pinned_one_what_make_test_installs():
@@ -103,10 +103,10 @@ def test_a_new_result_replaces_that_of_its_cell_alone():
 @pytest.mark.parametrize("text", ["", "{0}", "{1}{0}", "{0}{0}{1}", "{0}{1}{1}"])
 def test_a_readme_without_its_two_markers_is_refused_and_not_written(files, text):
     text = text.format(results.BEGIN, results.END)
-    results.README.write_text(text)
+    results.PAGE.write_text(text)
     with pytest.raises(ValueError, match="expected one line"):
         results.store("oldest", result())
-    assert results.README.read_text() == text and not results.RESULTS.exists()
+    assert results.PAGE.read_text() == text and not results.RESULTS.exists()
 
 
 def test_results_are_stored_cell_by_cell_and_the_rest_of_the_readme_stays(files):
@@ -114,8 +114,8 @@ def test_results_are_stored_cell_by_cell_and_the_rest_of_the_readme_stays(files)
     results.store("oldest", result(passed=8))
     stored = json.loads(results.RESULTS.read_text())
     assert {name: one["passed"] for name, one in stored.items()} == {"oldest": 8, "newest": 7}
-    readme = results.README.read_text()
-    assert readme == f"before\n{results.BEGIN}{results.table(stored)}{results.END}after\n"
+    page = results.PAGE.read_text()
+    assert page == f"before\n{results.BEGIN}{results.table(stored)}{results.END}after\n"
 
 
 def test_a_python_is_found_by_its_name_or_by_its_variable(tmp_path, monkeypatch):
@@ -143,13 +143,13 @@ def test_a_python_that_is_not_there_fails_or_is_another_one_is_named(tmp_path, m
 
 def test_a_cell_whose_python_is_missing_is_named_and_keeps_its_result(files, monkeypatch, capsys):
     results.store("oldest", result())
-    before = results.RESULTS.read_text(), results.README.read_text()
+    before = results.RESULTS.read_text(), results.PAGE.read_text()
     monkeypatch.setenv("PYTHON39", "nowhere")
     assert matrix.main(["--only", "oldest", "oldest-main", "--detectron2", str(checkout(files))])
     out = capsys.readouterr().out
     assert "oldest: not run. Python 3.9 is not installed here" in out
     assert "oldest-main: not run. Python 3.9 is not installed here" in out
-    assert (results.RESULTS.read_text(), results.README.read_text()) == before
+    assert (results.RESULTS.read_text(), results.PAGE.read_text()) == before
 
 
 def test_a_cell_of_main_without_a_folder_is_named(files, capsys):
