@@ -112,6 +112,18 @@ class Distiller(nn.Module):
         """Read the teacher's weights now; otherwise :meth:`prepare_training` does."""
         self.teacher.load()
 
+    def what_is_lost(self) -> list[str]:
+        """What a training that goes on from a checkpoint does not have of the one before."""
+        lost = []
+        if self.teacher.cache is not None:
+            lost.append(
+                "the teacher's cache has maps of other batches than it would have, which differ in "
+                "rounding"
+            )
+        if self.teacher.compile:
+            lost.append("the teacher is compiled for the sizes that come first in a process")
+        return lost
+
     def prepare_training(self) -> None:
         """Read the teacher's weights, and let the student inherit them if it has not.
 

@@ -243,6 +243,16 @@ def test_what_keeps_a_resumed_run_from_being_exact_is_said_in_one_line(
     assert len(lines) == bool(said) and said in "".join(lines)
 
 
+def test_what_a_teacher_and_the_compiler_keep_to_themselves_is_said_when_a_run_goes_on(caplog):
+    model = distiller()
+    state = trainer(model, [], compile_losses=True).state_dict()
+    model.teacher.compile = True
+    model.teacher.cache = object()
+    trainer(model, [], compile_losses=True).load_state_dict(state)
+    for said in ("the teacher's cache", "the teacher is compiled", "train.compile_losses"):
+        assert said in caplog.text
+
+
 def test_the_state_of_another_optimizer_is_refused():
     model = distiller()
     state = Trainer(model, [], torch.optim.AdamW(model.parameters())).state_dict()

@@ -321,7 +321,9 @@ class Trainer(SimpleTrainer):
                 RandomState.of(state_dict["random"]).restore()
         elif len(others) == comm.get_world_size() - 1:
             restore(others[comm.get_rank() - 1], self.model)
-        lost = [*what_is_lost(state_dict, self.data_loader)]
+        lost = [*what_is_lost(state_dict, self.data_loader, unwrapped(self.model))]
+        if self.compile_losses:
+            lost.append("train.compile_losses compiles for the sizes that come first in a process")
         if lost:
             logger.warning(
                 "The run goes on, but not bit for bit as if it had not been stopped: "

@@ -123,12 +123,13 @@ def keep_hyperparameters(optimizer: torch.optim.Optimizer, built: list[dict[str,
         )
 
 
-def what_is_lost(state: Mapping[str, Any], loader: Any) -> Iterator[str]:
+def what_is_lost(state: Mapping[str, Any], loader: Any, model: Any) -> Iterator[str]:
     """Why a run does not go on from a trainer's state dict exactly, as far as a trainer knows.
 
     Args:
         state: of the checkpoint.
         loader: of the training, which has been told its place.
+        model: which may have a method ``what_is_lost`` of its own, for what it has kept.
     """
     name = type(loader).__name__
     if not hasattr(loader, "load_state_dict"):
@@ -149,6 +150,8 @@ def what_is_lost(state: Mapping[str, Any], loader: Any) -> Iterator[str]:
             "the checkpoint has the random generators and loss normalisers of the first process "
             "alone"
         )
+    if hasattr(model, "what_is_lost"):
+        yield from model.what_is_lost()
 
 
 def save_final(hook: PeriodicCheckpointer, iteration: int) -> None:
