@@ -29,6 +29,20 @@ def test_a_checkpoint_is_read_back(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model_0000001.pth"]
 
 
+def test_a_run_killed_between_its_first_checkpoint_and_what_names_it_goes_on_from_that(tmp_path):
+    model, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    checkpointer(tmp_path, model).save("model_0000001", iteration=1)
+    (tmp_path / "last_checkpoint").unlink()
+    again = checkpointer(tmp_path, other)
+    assert again.has_checkpoint()
+    assert again.resume_or_load("", resume=True)["iteration"] == 1
+    assert torch.equal(other.weight, model.weight)
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000001.pth"
+    (tmp_path / "last_checkpoint").unlink()
+    (tmp_path / "model_0000003.pth").write_bytes(b"another")
+    assert not again.has_checkpoint()  # which of them counts is not known
+
+
 def test_a_save_that_fails_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
     first = checkpointer(tmp_path)
     first.save("model")

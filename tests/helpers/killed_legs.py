@@ -34,6 +34,7 @@ from torch import Tensor
 from dense_kd.checkpoint import writing
 from dense_kd.detectors import retinanet
 from dense_kd.engine import Trainer, launch, train
+from dense_kd.engine.checks.files import last_checkpoint
 from dense_kd.evaluation import COCOEvaluator
 from dense_kd.visualize import maps  # noqa: F401  matplotlib, as above
 
@@ -125,8 +126,8 @@ class Runs:
 
 def _iterations_done(folder: Path) -> int:
     """By the last checkpoint."""
-    last = folder / "last_checkpoint"
-    return int(last.read_text()[-11:-4]) + 1 if last.is_file() else 0
+    last = last_checkpoint(folder)
+    return int(last[-11:-4]) + 1 if last else 0
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -18,6 +18,7 @@ from .fitting import NOT_IN_MODEL, check_finite, check_initial, check_resumed, n
 from .layouts.formats import convert, convert_state, is_ours, model_state
 from .layouts.wrappers import CONTAINERS, clean_state, names_in, unwrapped
 from .reading.weights import read_content, weights_of
+from .unnamed import unnamed_checkpoint
 from .writing import remove_abandoned, replace_atomically, saving
 
 logger = logging.getLogger(__name__)
@@ -117,12 +118,19 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
             return
         replace_atomically(path, lambda file: file.write(last_filename_basename.encode()))
 
+    def has_checkpoint(self) -> bool:
+        """Whether there is one to go on from."""
+        return super().has_checkpoint() or bool(unnamed_checkpoint(self.save_dir))
+
     def get_checkpoint_file(self) -> str:
-        """The file that ``last_checkpoint`` points to; "" without one.
+        """The file that ``last_checkpoint`` points to, or else the only one; "" without one.
 
         Raises:
             CheckpointError: it holds no name.
         """
+        unnamed = unnamed_checkpoint(self.save_dir)
+        if unnamed:
+            return os.path.join(self.save_dir, unnamed)
         try:
             return super().get_checkpoint_file()
         except UnicodeDecodeError as error:
@@ -135,10 +143,14 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Go on from the last checkpoint, which must fit exactly, or start from ``path``."""
         self._resuming = resume and self.has_checkpoint()
+        unnamed = unnamed_checkpoint(self.save_dir) if self._resuming else ""
         try:
-            return super().resume_or_load(path, resume=resume)
+            rest = super().resume_or_load(path, resume=resume)
         finally:
             self._resuming = False
+        if unnamed and self.save_to_disk:  # or there would be two after the next save
+            self.tag_last_checkpoint(unnamed)
+        return rest
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Fill the model, and what is saved beside it, from a file.

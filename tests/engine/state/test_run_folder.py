@@ -351,8 +351,14 @@ def test_resuming_needs_a_checkpoint_that_can_be_gone_on_from(tmp_path):
     assert "use one of them" in problem
 
     (tmp_path / "last_checkpoint").rename(tmp_path / "lost")
+    assert run_folder.problems(cfg, resume=True) == []  # killed before it was written
+    (problem,) = run_folder.problems(cfg, resume=False)
+    assert "an unfinished run (model_0000499.pth" in problem
+    other = tmp_path / "model_0000249.pth"
+    other.write_bytes((tmp_path / "model_0000499.pth").read_bytes())
     (problem,) = run_folder.problems(cfg, resume=True)
-    assert "model_0000499.pth, but no last_checkpoint" in problem
+    assert "model_0000249.pth, model_0000499.pth, but no last_checkpoint" in problem
+    other.unlink()
     (tmp_path / "last_checkpoint").write_text("model_0000999.pth")
     (problem,) = run_folder.problems(cfg, resume=True)
     assert "model_0000999.pth does not exist" in problem and "model_0000499.pth" in problem

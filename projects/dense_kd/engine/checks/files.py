@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ...checkpoint.packages import PACKAGES, not_installed
+from ...checkpoint.unnamed import unnamed_checkpoint
 from ...checkpoint.zoo import MMDET_URLS, TORCHVISION_URLS
 from ...detectors import DenseDetector
 from ...teacher import Teacher
@@ -140,5 +141,5 @@ def last_checkpoint(folder: str | os.PathLike[str]) -> str | None:
         with open(os.path.join(folder, "last_checkpoint"), errors="replace") as file:
             name = os.path.basename(file.read().strip())
     except OSError:
-        return None
+        name = unnamed_checkpoint(folder)
     return os.path.join(folder, name) if name else None

@@ -13,6 +13,7 @@ from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig
 
 from ...checkpoint import METHOD_PREFIX, CheckpointError
+from ...checkpoint.unnamed import unnamed_checkpoint
 from ..checks.tree import select
 from ..drawn_maps import FOLDER, remove_drawn
 from .run_summary import read_summary
@@ -195,7 +196,7 @@ def _describe(cfg: DictConfig, checkpoints: list[str]) -> str:
 def _last_checkpoint(folder: str) -> str:
     path = os.path.join(folder, _LAST)
     if not PathManager.isfile(path):
-        return ""
+        return unnamed_checkpoint(folder)
     with PathManager.open(path, "r") as file:
         return file.read().strip()
 
