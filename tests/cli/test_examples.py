@@ -73,6 +73,9 @@ COSTLY = {
     "dense-kd export output/quickstart/bckd/model_final.pth --to torchscript": (
         "export/test_folder.py::test_a_torchscript_folder_detects_what_the_predictor_detects"
     ),
+    "dense-kd export output/bccd/gfl_r18 --to onnx --int8": (
+        "export/test_int8.py::test_both_precisions_are_evaluated_and_the_integers_are"
+    ),
     "dense-kd export output/bccd/gfl_r18 --to mmdet": (
         "export/test_folder.py::test_weights_go_under_mmdetections_keys"
     ),

@@ -9,6 +9,7 @@ EXAMPLES = [
     "dense-kd export output/quickstart/bckd --to onnx",
     "dense-kd export output/quickstart/bckd --to onnx --outputs raw --output raw_model",
     "dense-kd export output/quickstart/bckd/model_final.pth --to torchscript --images photos",
+    "dense-kd export output/bccd/gfl_r18 --to onnx --int8",
     "dense-kd export output/bccd/gfl_r18 --to mmdet",
 ]
 _ABOUT = """\
@@ -44,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SCORE",
         help="of the class scores of detections; by default the detector's own",
     )
+    option(
+        "--int8",
+        action="store_true",
+        help="also in 8-bit integers; both are evaluated on the test set of the run",
+    )
     option("--config", help="the config of the run, if WEIGHTS do not describe their detector")
     option("--data-licence", default="", metavar="TEXT", help="of the training data, for the card")
     option("--overwrite", action="store_true", help="replace the folder")
@@ -62,9 +68,10 @@ def run(args: argparse.Namespace) -> None:
         config=args.config,
         images=args.images,
         score_threshold=args.score_threshold,
+        int8=args.int8,
         data_licence=args.data_licence,
         overwrite=args.overwrite,
     )
-    print(f"{found.verified}.")
+    print(found.verified)
     for name, what in found.files.items():
         print(f"{found.folder / name}: {what}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import json
 import logging
@@ -44,7 +45,7 @@ class FileFormat:
 def _write_onnx(
     graph: DetectionGraph, example: tuple[Tensor, Tensor], path: str, notes: Mapping[str, str]
 ) -> None:
-    onnx = _module("onnx")
+    onnx = module("onnx")
     axes = {
         "images": {0: _BATCH, 2: _HEIGHT, 3: _WIDTH},
         "sizes": {0: _BATCH},
@@ -75,7 +76,7 @@ def _write_onnx(
 
 
 def _load_onnx(path: str) -> Runner:
-    runtime = _module("onnxruntime")
+    runtime = module("onnxruntime")
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def run(images: Tensor, sizes: Tensor) -> list[Tensor]:
@@ -186,12 +187,17 @@ def _quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def _module(name: str) -> Any:
+def module(name: str) -> Any:
+    """A module of the extra `export`.
+
+    Raises:
+        ExportError: it is not installed.
+    """
     try:
-        return __import__(name)
+        return importlib.import_module(name)
     except ImportError as error:
         raise ExportError(
-            f"ONNX files need the package {name}, which is not installed: "
+            f"ONNX files need the package {name.partition('.')[0]}, which is not installed: "
             "pip install 'dense_kd[export]' or onnx and onnxruntime"
         ) from error
 

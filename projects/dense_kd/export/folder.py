@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from detectron2.data import transforms as T
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from ..arguments import is_number
@@ -21,7 +22,8 @@ from ..checkpoint.description import description_of
 from ..checkpoint.reading.weights import read_content
 from ..checkpoint.zoo import published_file
 from ..detectors.base.dense import DenseDetector
-from ..json_files import write_json
+from ..engine import load_config
+from ..json_files import without_nan, write_json
 from ..prediction import Predictor
 from ..prediction.images import as_input, pixels_of
 from ..prediction.settings import described_by
@@ -29,6 +31,7 @@ from .card import card
 from .errors import ExportError
 from .files import FORMATS, OPSET, write
 from .graph import DETECTIONS, DetectionGraph
+from .int8 import INT8_FILE, calibration_images, compared, quantized, table_of
 from .mmdet import to_mmdet
 from .origin import Origin, origin_of
 from .pictures import drawn_pictures, read_pictures
@@ -65,6 +68,7 @@ def export(
     config: str | None = None,
     images: Sequence[str] = (),
     score_threshold: float | None = None,
+    int8: bool = False,
     data_licence: str = "",
     overwrite: bool = False,
 ) -> Exported:
@@ -80,6 +84,8 @@ def export(
         images: files, or folders of them, that the file is tried with; without, images with
             objects of simple shapes are drawn.
         score_threshold: of the class scores of detections; None: the detector's own.
+        int8: of "onnx", write a second file whose convolutions compute in 8-bit integers, and
+            evaluate both on the test set of the run, see :mod:`.int8`.
         data_licence: of the training data, for the card.
         overwrite: replace ``output``.
 
@@ -91,10 +97,13 @@ def export(
         raise ExportError(f"to={to!r}: expected one of {', '.join(TARGETS)}")
     if outputs != DETECTIONS and to not in FORMATS:
         raise ExportError(f"outputs={outputs!r} is of graphs ({', '.join(FORMATS)}), not of {to}")
+    if int8 and (to != "onnx" or outputs != DETECTIONS):
+        raise ExportError("int8 is of onnx with detections, which can be evaluated")
     output = Path(output)
     if output.exists() and not overwrite:
         raise ExportError(f"{output} exists; give another folder, or --overwrite")
     origin = origin_of(source)
+    cfg = _config_of(origin, config) if int8 else None
     predictor = Predictor(origin.weights, config, device="cpu")
     detector: Any = predictor.model
     if score_threshold is not None:
@@ -107,6 +116,7 @@ def export(
         )
     pictures = _prepared(predictor, read_pictures(images) if images else drawn_pictures())
     output.parent.mkdir(parents=True, exist_ok=True)
+    drawn = "" if images else " The images were drawn: simple shapes, which it may not know."
     made = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
         described = {
@@ -118,20 +128,20 @@ def export(
         }
         export = _Export(made, origin, config, predictor, detector, pictures, described)
         if to in FORMATS:
-            verified = export.graph(to, outputs)
+            verified = export.graph(to, outputs) + drawn
+            if cfg is not None:
+                verified += f"\n\n{export.int8(cfg)}"
         elif to == "mmdet":
             verified = export.mmdet()
         else:
-            verified = export.detectron2()
-        if not images and to != "mmdet":
-            verified += ". The images were drawn: simple shapes, which it may not know"
+            verified = export.detectron2() + drawn
         write_json(made / _CONFIG, export.config)
         text = card(
             f"{origin.run.name if origin.run else Path(origin.weights).name} as {to}",
             export.config,
             facts=origin.facts,
             metrics=origin.run.metrics if origin.run else {},
-            verified=f"{verified}.",
+            verified=verified,
             circumstances=circumstances(torch.device("cpu")),
             data_licence=data_licence,
             files=export.files,
@@ -184,7 +194,29 @@ class _Export:
             shutil.copyfile(program, self.folder / _PROGRAM)
             self.files[_PROGRAM] = "runs it on images, without dense_kd"
         self._weights()
-        return f"{to} against torch, {verified}"
+        return f"{to} against torch, {verified}."
+
+    def int8(self, cfg: DictConfig) -> str:
+        """A second file in 8-bit integers; a table of both."""
+        multiple = self.config["multiple"]
+        images = calibration_images(cfg, lambda file: _prepared(self._predictor, [file])[0])
+        paths = {"float32": self.folder / self.config["file"], "int8": self.folder / INT8_FILE}
+        path, target = (str(paths[name]) for name in ("float32", "int8"))
+        quantised = quantized(path, target, images, multiple)
+        runs = {"float32": (FORMATS["onnx"].load(path), path), "int8": (quantised, target)}
+        found = compared(cfg, runs, images, multiple)
+        self.files[INT8_FILE] = (
+            f"the same with convolutions in 8-bit integers, {_megabytes(target)}; to use it, write "
+            f'its name under "file" of {_CONFIG}'
+        )
+        self.config["int8"] = {
+            name: {"metrics": without_nan(each.metrics), "seconds": each.seconds}
+            for name, each in found.items()
+        }
+        return (
+            f"On the test set of the run, ranges of {len(images)} training images:\n\n"
+            f"{table_of(found)}"
+        )
 
     def mmdet(self) -> str:
         """Weights under mmdetection's keys."""
@@ -200,7 +232,7 @@ class _Export:
             f"weights under mmdetection's keys, {_megabytes(self.folder / _WEIGHTS)}"
         )
         self.files[_CONFIG] = "classes, and how an image is resized"
-        return f"{len(state)} tensors were read again from mmdetection's keys, and are the same"
+        return f"{len(state)} tensors were read again from mmdetection's keys, and are the same."
 
     def detectron2(self) -> str:
         """Weights and LazyConfig of a detector of detectron2 alone."""
@@ -227,7 +259,7 @@ class _Export:
         )
         self.files["config.py"] = "the detector as a LazyConfig of detectron2 alone"
         self.files[_CONFIG] = "classes, and how an image is resized"
-        return f"detectron2's own detector against this one, {verified}"
+        return f"detectron2's own detector against this one, {verified}."
 
     def _weights(self) -> None:
         source = published_file(self.origin.weights)
@@ -235,6 +267,17 @@ class _Export:
         description = description_of(read_content(source), self.origin.weights)
         convert_file(source, str(target), None if description is None else "student")
         self.files[_WEIGHTS] = f"the same weights for dense_kd, {_megabytes(target)}"
+
+
+def _config_of(origin: Origin, config: str | None) -> DictConfig:
+    """Of a run, with its data."""
+    place = config or str(Path(origin.weights).parent / "config.yaml")
+    if config is None and not os.path.isfile(place):
+        raise ExportError(
+            "int8 needs the data of the run: ranges of maps are taken of training images, and both "
+            f"precisions are evaluated. There is no {place}; give the config (--config)"
+        )
+    return load_config(place)
 
 
 def default_folder(source: str, to: str) -> Path:
