@@ -193,7 +193,7 @@ class RuntimeDetector(torch.nn.Module):
         self._run, self._multiple = run, multiple
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """As :meth:`DenseDetector.forward` in inference."""
+        """As a detector does in inference."""
         images, sizes = batched([x["image"] for x in batched_inputs], self._multiple)
         results = []
         for inputs, size, boxes, scores, classes, count in zip(
