@@ -202,6 +202,15 @@ def total_norm(tensors: list[torch.Tensor], norm_type: float = 2.0) -> torch.Ten
     return torch.linalg.vector_norm(torch.stack(norms), norm_type) if norms else torch.zeros(())
 
 
+def copy_all(targets: list[torch.Tensor], sources: list[torch.Tensor]) -> None:
+    """Copy each of ``sources`` to the one of ``targets``, of equal shapes, in few kernels."""
+    if hasattr(torch, "_foreach_copy_"):
+        torch._foreach_copy_(targets, sources)
+        return
+    for target, source in zip(targets, sources):
+        target.copy_(source)
+
+
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, norm: torch.Tensor) -> None:
     """``torch.nn.utils.clip_grad_norm_`` of gradients whose :func:`total_norm` is known."""
     if hasattr(nn.utils, "clip_grads_with_norm_"):  # torch 2.6

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import signal
 from unittest import mock
 
 import pytest
@@ -13,6 +15,7 @@ from dense_kd.checkpoint import load_strictly
 from dense_kd.cli import main
 from dense_kd.engine.processes import TrainingError
 from dense_kd.engine.trainer import Trainer
+from dense_kd.errors import Preempted
 from dense_kd.pipeline import run as pipeline
 from dense_kd.pipeline.errors import PipelineError
 from dense_kd.pipeline.options import DistillOptions
@@ -119,11 +122,20 @@ def test_a_distillation_that_was_stopped_goes_on_to_the_same_numbers(
 ):
     step = Trainer.run_step
 
+    def is_told_to_stop(self):
+        if self.iter == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        step(self)
+
     def stops(self):
         if self.iter == 2:
             raise KeyError("stopped in the middle")
         step(self)
 
+    with mock.patch.object(Trainer, "run_step", is_told_to_stop):
+        with pytest.raises(Preempted, match="teacher stopped .* the same command goes on"):
+            distilled(images, tmp_path)
+    assert (tmp_path / "teacher" / "model_0000000.pth").exists()
     with mock.patch.object(Trainer, "run_step", stops):
         with pytest.raises(TrainingError) as error:
             distilled(images, tmp_path)

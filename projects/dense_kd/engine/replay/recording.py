@@ -87,7 +87,7 @@ class StepRecorder:
         self._seen = now
         current = [buffers[i] for i in changing]
         if changing == self._changing and current:
-            torch._foreach_copy_(self._buffers, current)
+            compat.copy_all(self._buffers, current)
         else:
             self._changing, self._buffers = changing, [each.detach().clone() for each in current]
 
