@@ -75,6 +75,14 @@ def test_the_last_few_steps_are_kept_and_what_else_fails(tmp_path):
     assert contents[2]["error"].startswith("TypeError: ")
 
 
+def test_of_a_batch_that_could_not_be_loaded_there_is_nothing_to_keep(tmp_path):
+    run = toy_trainer([toy_batch()])
+    run.recorder.keep_in(str(tmp_path), dict)
+    with pytest.raises(StopIteration):
+        run.train(0, 2)
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_batch_of_images_is_kept_whole():
     images = batch("usual")
     again = from_plain(to_plain(images))

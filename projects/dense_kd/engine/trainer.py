@@ -254,7 +254,7 @@ class Trainer(SimpleTrainer):
         note = f"in iteration {self.iter}, in or after the images: {', '.join(names) or 'none'}"
         compat.add_note(error, note)
         logger.error(f"{type(error).__name__} {note}")
-        if not compat.is_of_an_exchange(error):
+        if self.recorder.batches and not compat.is_of_an_exchange(error):
             self.recorder.save(self.iter, error, self.grad_scaler.get_scale())
 
     def _gradient_norm(self) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..arguments import is_number
 from ..benchmark.machine import circumstances
-from ..checkpoint import convert_file
+from ..checkpoint import convert_file, replace_atomically
 from ..checkpoint.description import description_of
 from ..checkpoint.reading.weights import read_content
 from ..checkpoint.zoo import published_file
@@ -218,6 +218,10 @@ class _Export:
             f"{table_of(found)}"
         )
 
+    def _save(self, content: dict[str, Any]) -> None:
+        place = str(self.folder / _WEIGHTS)
+        replace_atomically(place, lambda file: torch.save(content, file))
+
     def mmdet(self) -> str:
         """Weights under mmdetection's keys."""
         state = to_mmdet(self.detector)
@@ -226,7 +230,7 @@ class _Export:
             "meta": {"CLASSES": classes, "dataset_meta": {"classes": classes}},
             "state_dict": state,
         }
-        torch.save(content, self.folder / _WEIGHTS)
+        self._save(content)
         self.config.update(format="mmdet", file=_WEIGHTS)
         self.files[_WEIGHTS] = (
             f"weights under mmdetection's keys, {_megabytes(self.folder / _WEIGHTS)}"
@@ -251,7 +255,7 @@ class _Export:
         write_stock_config(model, self.detector.head_in_features, path)
         state = {key: value.clone() for key, value in self.detector.state_dict().items()}
         stock: nn.Module = stock_detector(path, state)
-        torch.save({"model": state}, self.folder / _WEIGHTS)
+        self._save({"model": state})
         verified = verify_model(stock, self.detector, self.pictures)
         self.config.update(format="detectron2", file=_WEIGHTS)
         self.files[_WEIGHTS] = (

@@ -27,7 +27,7 @@ from ..building import arranged, build
 from ..checks import load_config
 from ..finite import file_names
 from ..ranks.errors import error_text
-from ..trainer import make_trainer
+from ..trainer import amp_dtype_of, make_trainer
 from .batches import from_plain
 
 __all__ = ["Replayed", "replay"]
@@ -74,6 +74,8 @@ def replay(
     kind = "cpu" if wanted.startswith("cuda") and not torch.cuda.is_available() else wanted
     model = _model(content, path, config, teacher)
     train = OmegaConf.create(content["train"])
+    if amp_dtype_of(train) == "float16" and not kind.startswith("cuda"):
+        raise CheckpointError(f"{path} is a step in float16, which needs a GPU")
     model = arranged(model.to(kind), train).train()
     _fill(model, content, path)
     lines = [
