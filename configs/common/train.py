@@ -1,10 +1,10 @@
 """Options of the training loop, for tools/lazyconfig_train_net.py and for detectron2's script.
 
 detectron2's script does not know `max_minutes`, `skip_bad_steps`, `clip_grad`, `accumulate`,
-`amp.dtype`, `channels_last`, `compile_losses`, `init_partial`, `overwrite`, `diagnostics` and
-`maps`; it trains without clipping, one batch per iteration, in fp16 where amp is enabled, with maps
-in torch's order, from any file, over what is there, and compiles, measures and draws nothing. It
-refuses `checkpointer.best`.
+`normalize`, `amp.dtype`, `channels_last`, `compile_losses`, `init_partial`, `overwrite`,
+`diagnostics` and `maps`; it trains without clipping, one batch per iteration, in fp16 where amp is
+enabled, with maps in torch's order, from any file, over what is there, and compiles, measures and
+draws nothing. It refuses `checkpointer.best`.
 """
 
 train = dict(
@@ -22,6 +22,8 @@ train = dict(
     ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
     clip_grad=None,  # dict(max_norm=35.0, norm_type=2.0)
     accumulate=1,  # batches per iteration
+    # What losses are divided by: counts of each "batch", or means over all of an "iteration".
+    normalize="batch",
     checkpointer=dict(period=5000, max_to_keep=100),  # best="bbox/AP": model_best.pth, too
     eval_period=5000,
     log_period=20,

@@ -24,7 +24,8 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from .lengths import check_equal_lengths
+from .lengths import check_equal_lengths, zip_equal
+from .normalizers import is_over_iterations, over_iteration
 
 Tap = tuple[str, int]
 """(branch, depth): the output of block ``depth`` (1..n) of a tower; depth 0 is its input.
@@ -242,11 +243,16 @@ class Targets:
 
 
 def sums_of_levels(values: Tensor, sizes: list[int]) -> Tensor:
-    """(R,): at each of the R places, the sum over all images and places of its level.
+    """(R,): at each of the R places, the sum over all images and places of its level, in this batch
+    or as :func:`over_iteration` has it.
 
     Args:
         values: (N, R).
         sizes: L numbers of places, whose sum is R.
     """
-    levels = values.split(sizes, dim=1)
-    return torch.cat([level.sum().expand(level.shape[1]) for level in levels])
+    sums = [level.sum() for level in values.split(sizes, dim=1)]
+    if is_over_iterations():
+        sums = [*over_iteration(torch.stack(sums))]
+    return torch.cat(
+        [of_level.expand(size) for of_level, size in zip_equal(sums=sums, sizes=sizes)]
+    )

@@ -258,8 +258,9 @@ def _impossible(tree: Any) -> bool:
         images = [image["id"] for image in tree["images"]]
         classes = [category["id"] for category in tree["categories"]]
         for each in tree["annotations"]:
-            _, _, width, height = each["bbox"]
-            if not all(math.isfinite(v) for v in each["bbox"]) or width <= 0 or height <= 0:
+            box = [float(v) if isinstance(v, str) else v for v in each["bbox"]]  # as it is read
+            _, _, width, height = box
+            if not all(map(math.isfinite, box)) or width <= 0 or height <= 0:
                 return True
             if each["image_id"] not in images or each["category_id"] not in classes:
                 return True

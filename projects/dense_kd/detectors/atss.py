@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ..compat import full_precision
 from ..losses import elementwise_giou, elementwise_iou, focal_loss
+from ..normalizers import at_least, mean_over_processes
 from ..outputs import DensePass, Targets
-from .base.dense import mean_over_processes
 from .base.heads import QualityHead
 from .base.options import check_options
 from .base.square_anchors import SquareAnchorDetector
@@ -144,7 +144,7 @@ class ATSS(SquareAnchorDetector):
             quality = targets.of_positives(targets.quality)  # (P,)
             loss_box = 1 - elementwise_giou(boxes, targets.of_positives(targets.boxes))  # (P,)
             if self.head.quality_kind == "centerness":
-                weights, total = quality, mean_over_processes(quality.sum()).clamp(min=1)
+                weights, total = quality, at_least(mean_over_processes(quality.sum()), 1)
             else:
                 weights, total = torch.ones_like(quality), targets.normalizer
             loss_box = (loss_box * weights).sum() / total

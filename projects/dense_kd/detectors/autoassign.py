@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..compat import full_precision
 from ..losses import elementwise_giou
+from ..normalizers import at_least, mean_over_processes
 from ..outputs import DensePass, Targets
 from .assignment.soft import (
     EPS,
@@ -25,7 +26,7 @@ from .assignment.soft import (
     points_inside,
     positive_loss,
 )
-from .base.dense import DenseDetector, mean_over_processes
+from .base.dense import DenseDetector
 from .base.heads import QualityHead
 from .base.levels import pyramid_levels
 from .base.options import check_options
@@ -210,7 +211,7 @@ class AutoAssign(DenseDetector):
         with torch.no_grad():
             labels, boxes = self.assign(dense, ground_truth)
             count = boxes.new_tensor(float(sum(len(instances) for instances in ground_truth)))
-            normalizer = mean_over_processes(count).clamp(min=1)
+            normalizer = at_least(mean_over_processes(count), 1)
         targets = AutoAssignTargets(
             labels, boxes, self.num_classes, normalizer, ground_truth=ground_truth
         )
@@ -257,7 +258,7 @@ class AutoAssign(DenseDetector):
                 prior.append(log_prior.exp().sum())
                 count = len(instances) if len(pairs.points) > 0 else 0
                 center.append(count / prior[-1].clamp(min=EPS))
-            total_prior = mean_over_processes(torch.stack(prior).sum()).clamp(min=1)
+            total_prior = at_least(mean_over_processes(torch.stack(prior).sum()), 1)
             loss_positive = torch.stack(positive).sum() / targets.normalizer
             loss_negative = torch.stack(negative).sum() / total_prior
             loss_center = torch.stack(center).mean()

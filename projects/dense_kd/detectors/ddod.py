@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..compat import full_precision
 from ..losses import elementwise_giou, elementwise_iou, focal_loss
+from ..normalizers import counted_once
 from ..outputs import DensePass, Targets
 from .assignment.adaptive import DDODAssigner
 from .atss import ATSSHead
@@ -73,8 +74,9 @@ class DDOD(SquareAnchorDetector):
     counts are in the state dict (``level_positives``), so every checkpoint of a run has them;
     mmdetection's files have none, and training from one counts from zero. They are of this process
     and not summed over processes, as in the original; a checkpoint has those of the first process,
-    with which all continue. :meth:`targets` moves them on in training, as it does the normalisers;
-    for further labels, from another pass, call :meth:`assign`.
+    with which all continue. With ``train.normalize="iteration"`` they grow by the mean over the
+    processes, in all of them. :meth:`targets` moves them on in training, as it does the
+    normalisers; for further labels, from another pass, call :meth:`assign`.
     """
 
     assigns_by_predictions = True
@@ -187,7 +189,7 @@ class DDOD(SquareAnchorDetector):
                 counts = self.level_positives[row if self.separate_level_counts else 0]
                 if self.training:
                     per_level = assigned.foreground.split(dense.num_predictions, dim=1)
-                    counts += torch.stack([level.sum() for level in per_level])
+                    counts += counted_once(torch.stack([level.sum() for level in per_level]))
                 factors.append(level_factors(counts))
         return DDODTargets(
             targets.labels,

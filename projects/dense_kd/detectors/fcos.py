@@ -17,9 +17,10 @@ from torchvision.ops import generalized_box_iou_loss
 
 from ..compat import full_precision
 from ..losses import elementwise_iou, focal_loss
+from ..normalizers import at_least, mean_over_processes
 from ..outputs import DensePass, Targets
 from .assignment.fcos import FCOSAssigner
-from .base.dense import DenseDetector, mean_over_processes
+from .base.dense import DenseDetector
 from .base.heads import BRANCHES, QualityHead
 from .base.levels import pyramid_levels
 from .base.options import check_options
@@ -242,7 +243,7 @@ class FCOS(DenseDetector):
             quality = targets.of_positives(targets.quality)  # (P,), centreness
             loss_box = self._box_loss(boxes, targets.of_positives(targets.boxes))  # (P,)
             if self.box_loss_weighting == "centerness":
-                weights, total = quality, mean_over_processes(quality.sum()).clamp(min=1e-6)
+                weights, total = quality, at_least(mean_over_processes(quality.sum()), 1e-6)
             else:
                 weights, total = torch.ones_like(quality), targets.normalizer
             loss_box = (loss_box * weights).sum() / total

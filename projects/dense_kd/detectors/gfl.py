@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ..compat import full_precision
 from ..losses import elementwise_giou, elementwise_iou, quality_focal_loss, sum_of
+from ..normalizers import at_least, mean_over_processes
 from ..outputs import DensePass, Targets
-from .base.dense import mean_over_processes
 from .base.heads import TowerHead
 from .base.options import check_options
 from .base.square_anchors import SquareAnchorDetector
@@ -111,7 +111,7 @@ class GFL(SquareAnchorDetector):
             loss_cls = sum_of(loss_cls, targets.valid)
 
             weights = targets.of_positives(logits.detach()).amax(dim=-1).sigmoid()  # (P,)
-            total = mean_over_processes(weights.sum()).clamp(min=1)
+            total = at_least(mean_over_processes(weights.sum()), 1)
             loss_box = (weights * (1 - elementwise_giou(boxes, target_boxes))).sum()
             loss_dfl = (weights * distribution_loss(dense, targets, self.box2box_transform)).sum()
         return {

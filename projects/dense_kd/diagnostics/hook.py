@@ -149,10 +149,13 @@ class Diagnostics(HookBase):
         return cast("list[tuple[str, KDMethod]]", [*self._distiller.kd.named_children()])
 
     def _keep_passes(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        student, teacher, step = args
-        self._passes = student, teacher, step
+        if torch.is_grad_enabled():  # otherwise counts are measured, see engine/normalizing.py
+            student, teacher, step = args
+            self._passes = student, teacher, step
 
     def _measure(self, module: nn.Module, args: Any, losses: Mapping[str, Tensor]) -> None:
+        if not torch.is_grad_enabled():
+            return
         self._remove_handles()
         passes, self._passes = self._passes, None
         if passes is None:

@@ -40,11 +40,11 @@ def load_training(cfg: DictConfig) -> Loaded:
     """
     try:
         return _load(cfg, "train", "train")
-    except AssertionError:  # of detectron2's own loaders, for a dataset that is empty
+    except AssertionError as error:  # of detectron2's own loaders, for a dataset that is empty
         names = dataset_names(cfg, "train")
         if names:
             detection_dataset(names)  # says which, and what it lacks
-        raise
+        raise cannot_be_built("dataloader.train", error) from error
     except BARE as error:
         raise cannot_be_built("dataloader.train", error) from error
 

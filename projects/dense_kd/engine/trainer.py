@@ -21,9 +21,11 @@ from torch.nn.parallel import DistributedDataParallel
 from .. import compat
 from ..checkpoint.errors import listed
 from ..checkpoint.layouts.wrappers import unwrapped
+from ..normalizers import MODES, IterationNormalizers
 from ..one_pass import compiled_losses
 from ..random_state import RandomState, kept_random_state
 from .finite import NotFiniteError, StepNumbers, file_names
+from .normalizing import RestoredBuffers, measure, warn_of_methods
 from .replay.recording import StepRecorder
 from .state.process_state import ProcessState, other_processes, restore
 from .state.resuming import (
@@ -33,6 +35,8 @@ from .state.resuming import (
     save_final,
     what_is_lost,
 )
+
+_Context = Callable[[], contextlib.AbstractContextManager[Any]]
 
 AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -71,6 +75,7 @@ class Trainer(SimpleTrainer):
         *,
         clip_grad: Mapping[str, float] | None = None,
         accumulate: int = 1,
+        normalize: str = "batch",
         amp_dtype: str | None = None,
         compile_losses: bool = False,
         skip_bad_steps: int = 0,
@@ -81,6 +86,10 @@ class Trainer(SimpleTrainer):
             clip_grad: ``max_norm`` and ``norm_type`` of ``torch.nn.utils.clip_grad_norm_`` over
                 all parameters; None does not clip.
             accumulate: batches per iteration; their losses are averaged.
+            normalize: the losses of a batch are divided by its own counts (of positives, and so
+                on), "batch", or by their means over all batches of the iteration and all processes,
+                "iteration", so that they are those of one batch of all images. These are measured
+                by a pass without gradients over each batch before, if there are several.
             amp_dtype: "float16", "bfloat16", or None for float32.
             compile_losses: let ``torch.compile`` make few kernels of the losses over all logits.
             skip_bad_steps: so many steps whose losses or gradients are not finite are left out,
@@ -98,7 +107,12 @@ class Trainer(SimpleTrainer):
             {"max_norm"} <= set(self.clip_grad) <= {"max_norm", "norm_type"}
         ):
             raise ValueError(f"clip_grad={self.clip_grad}: expected max_norm and maybe norm_type")
+        if normalize not in MODES:
+            raise ValueError(f"normalize={normalize!r}: expected one of {MODES}")
         self.accumulate = accumulate
+        self.normalize = normalize
+        if normalize == "iteration":
+            warn_of_methods(unwrapped(model))
         self.amp_dtype = amp_dtype
         self.compile_losses = compile_losses
         self.device = next(model.parameters()).device
@@ -188,18 +202,18 @@ class Trainer(SimpleTrainer):
         self.optimizer.zero_grad()
         totals: dict[str, Tensor] = {}
         images: list[str] = []
-        data_time = 0.0
+        self._data_time = 0.0
         self._in_step = True
         self.recorder.begin()
-        for batch in range(self.accumulate):
-            start = time.perf_counter()
-            data = self._next_batch()
-            data_time += time.perf_counter() - start
+        batches: Iterable[list[dict[str, Any]]] = self._batches()
+        normalized: _Context = contextlib.nullcontext
+        if self.normalize == "iteration":
+            batches = [*batches]
+            normalized = self._measured(batches)
+        for batch, data in enumerate(batches, start=1):
             images += file_names(data)
-            self.recorder.batch(data)
-            last = batch + 1 == self.accumulate
-            with self._gradient_sync(last):
-                with self._autocast(), compiled_losses(self.compile_losses):
+            with self._gradient_sync(last=batch == self.accumulate):
+                with self._autocast(), compiled_losses(self.compile_losses), normalized():
                     losses = self.model(data)
                 loss = sum(losses.values()) / self.accumulate
                 self.grad_scaler.scale(loss).backward()
@@ -221,7 +235,7 @@ class Trainer(SimpleTrainer):
         # As numbers that are on the CPU already, or detectron2 would wait for each of them.
         self._write_metrics(
             {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()},
-            data_time,
+            self._data_time,
         )
         if self.clip_grad is not None:
             compat.clip_gradients(self.model.parameters(), self.clip_grad["max_norm"], norm)
@@ -256,6 +270,23 @@ class Trainer(SimpleTrainer):
         logger.error(f"{type(error).__name__} {note}")
         if self.recorder.batches and not compat.is_of_an_exchange(error):
             self.recorder.save(self.iter, error, self.grad_scaler.get_scale())
+
+    def _batches(self) -> Iterator[list[dict[str, Any]]]:
+        """Those of one iteration, each when it is asked for."""
+        for _ in range(self.accumulate):
+            start = time.perf_counter()
+            data = self._next_batch()
+            self._data_time += time.perf_counter() - start
+            self.recorder.batch(data)
+            yield data
+
+    def _measured(self, batches: list[Any]) -> _Context:
+        """In what each of the batches is to be run, in turn."""
+        normalizers = IterationNormalizers(self.accumulate)
+        if self.accumulate > 1:
+            with self._autocast(), compiled_losses(self.compile_losses):
+                measure(normalizers, unwrapped(self.model), batches)
+        return RestoredBuffers([*self._training_buffers().values()], normalizers).using
 
     def _gradient_norm(self) -> Tensor:
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -382,6 +413,7 @@ def make_trainer(
         optimizer,
         clip_grad=train.get("clip_grad"),
         accumulate=train.get("accumulate", 1),
+        normalize=train.get("normalize", "batch"),
         amp_dtype=amp_dtype_of(train),
         compile_losses=train.get("compile_losses", False),
         skip_bad_steps=train.get("skip_bad_steps", 0),

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..detectors.assignment.locations import on_images
-from ..detectors.base.dense import DenseDetector, mean_over_processes
+from ..detectors.base.dense import DenseDetector
 from ..detectors.base.heads import BRANCHES, PRE_RELU
 from ..lengths import check_equal_lengths
 from ..losses import (
@@ -20,6 +20,7 @@ from ..losses import (
     modulated_binary_cross_entropy,
     sum_of,
 )
+from ..normalizers import at_least, mean_over_processes
 from ..options import check_choices, check_flags, check_unused, check_weights
 from ..outputs import DensePass, Targets
 from .base import KDMethod, Needs, Step
@@ -268,11 +269,15 @@ class CrossKD(KDMethod):
             features = align_statistics(features, teacher_features)
         return [x.relu() for x in features] if self.depth[branch] > 0 else features
 
+    def unlike_one_batch(self) -> str | None:
+        """Aligned, its features have the deviations of the batch."""
+        return "it aligns features to the teacher's over the batch" if self.align else None
+
     def _normalizer(self, targets: Targets, valid: Tensor) -> Tensor:
         if self.normalize == "positives":
             return targets.normalizer
         if self.normalize == "predictions":
-            return mean_over_processes(valid.sum().float()).clamp(min=1)
+            return at_least(mean_over_processes(valid.sum().float()), 1)
         assert targets.quality is not None
         total = mean_over_processes(sum_of(targets.quality, targets.foreground))
         return torch.where(total > 1e-6, total, torch.ones_like(total))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..detectors.base.dense import DenseDetector
 from ..losses import quality_focal_loss
+from ..normalizers import at_least
 from ..options import check_weights
 from ..outputs import DensePass, sums_of_levels
 from .base import Needs, Step
@@ -73,7 +74,7 @@ class FRS(FeatureImitation):
             best = torch.cat([logits.amax(dim=2) for logits in teacher.logits], dim=1)  # (N, R)
             weights = best.sigmoid().unflatten(1, (-1, teacher.num_anchors)).amax(dim=2)  # (N, P)
             # Scores may vanish altogether.
-            weights = weights / sums_of_levels(weights, level_sizes(teacher)).clamp(min=1e-6)
+            weights = weights / at_least(sums_of_levels(weights, level_sizes(teacher)), 1e-6)
         losses = {}
         if self.feature_weight > 0:
             loss = (weights * self.errors(student, teacher)).sum()

@@ -54,7 +54,8 @@ class PKD(KDMethod):
     ============================= ====== =====================================================
 
     The statistics are those of the batch of this process, as in the released code: with gradients
-    that are averaged over processes the split of a batch matters. A channel of the student that is
+    that are averaged over processes the split of a batch matters, and with accumulated batches, too
+    (also with ``train.normalize="iteration"``). A channel of the student that is
     constant but for rounding is divided by 1e-6, so its rounding is amplified.
 
     In a training step the tensors of the loss take, at their peak, 1.8 times the memory of the maps
@@ -120,6 +121,10 @@ class PKD(KDMethod):
     def _compared(self, count: int) -> list[int]:
         omitted = {level % count for level in self.omitted_levels}
         return [level for level in range(count) if level not in omitted]
+
+    def unlike_one_batch(self) -> str | None:
+        """It compares maps in units of their deviations over the batch."""
+        return "it has means and deviations of features over the batch"
 
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """``loss_feature``."""

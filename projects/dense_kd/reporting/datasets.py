@@ -59,8 +59,9 @@ def evaluation_data(
         distillation: the folder of ``dense-kd distill`` that the run is a part of, if any.
         annotations, images: files that are known better than the names of the config say.
     """
-    names = at(config, "dataloader.test.dataset.names") or "an unknown dataset"
-    name = names if isinstance(names, str) else ", ".join(map(str, names))
+    names = at(config, "dataloader.test.dataset.names")
+    names = [names] if isinstance(names, str) else names
+    name = (isinstance(names, list) and ", ".join(map(str, names))) or "an unknown dataset"
     file, folder = _places(name, distillation)
     file = annotations or file
     folder = images or folder

@@ -66,6 +66,7 @@ MISTAKES = {
     "train.checkpointer.max_to_keep=0": "at least 1, or null",
     "train.checkpointer=100": "expected entries",
     "train.accumulate=0": "batches per iteration",
+    "train.normalize=images": "one of batch, iteration",
     "train.seed=x": "-1 (which draws one)",
     "train.seed=null": "-1 (which draws one)",
     "train.clip_grad=10": "train.clip_grad.max_norm=",
@@ -191,6 +192,13 @@ def test_any_error_of_a_constructor_is_named_with_its_call():
     cfg.model = L(Path)()
     with pytest.raises(RunError, match="model is built as a PosixPath; expected a torch module"):
         build_model(cfg)
+
+
+def test_an_augmentation_that_is_none_is_named():
+    cfg = load()
+    cfg.dataloader.train.mapper.augmentations[0] = 1
+    with pytest.raises(RunError, match="dataloader.train cannot be built: DatasetMapper fails"):
+        load_training(cfg)
 
 
 def test_a_dataset_that_is_no_call_is_named():

@@ -11,11 +11,11 @@ import torch
 from detectron2.modeling import Backbone
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
-from detectron2.utils import comm
 from torch import Tensor, nn
 
 from ... import compat
 from ...lengths import zip_equal
+from ...normalizers import at_least, mean_over_processes, over_iteration
 from ...outputs import DensePass, Tap, Targets
 from ..boxes.coders import bounded
 from ..boxes.distributions import check_distribution_boxes, expected_distances
@@ -343,11 +343,11 @@ class DenseDetector(nn.Module, ABC):
         return (per_image.clamp(min=1) if self.count_empty_images else per_image).sum()
 
     def batch_normalizer(self, targets: Targets) -> Tensor:
-        """Scalar: the loss normaliser of this batch, at least 1, without a moving average."""
+        """Scalar: the loss normaliser of this batch, at least 1, without a moving average; see
+        :func:`over_iteration`."""
         count = self.count_positives(targets).to(self.loss_normalizer)
-        if self.loss_normalizer_sync:
-            count = mean_over_processes(count)
-        return count.clamp(min=1)
+        average = mean_over_processes if self.loss_normalizer_sync else over_iteration
+        return at_least(average(count), 1)
 
     def _moving_average(self, targets: Targets, average: Tensor) -> Tensor:
         """In training, move the buffer ``average`` towards this batch's; returns a copy of it."""
@@ -414,15 +414,6 @@ class DenseDetector(nn.Module, ABC):
         stacked = np.vstack([np.asarray(picture) for picture in pictures])  # (2H, W, 3)
         name = "Top: ground truth; bottom: the 20 highest scoring detections"
         storage.put_image(name, stacked.transpose(2, 0, 1))
-
-
-def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a scalar over all processes, without gradient."""
-    value = value.detach().clone()
-    if comm.get_world_size() > 1:
-        torch.distributed.all_reduce(value)
-        value /= comm.get_world_size()
-    return value
 
 
 def per_prediction(maps: Tensor, dim: int) -> Tensor:

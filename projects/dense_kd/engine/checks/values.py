@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ...arguments import is_integer, is_number, parameters_of
 from ...diagnostics.making import FIGURES
 from ...distiller import Distiller
+from ...normalizers import MODES
 from .calls import call_problems
 from .errors import choice
 from .rules import ANYTHING, SWITCH, TEXT, Rule, above_zero, integer, one_of, optional
@@ -50,6 +51,7 @@ TRAIN: dict[str, Rule | dict[str, Rule]] = {
         "norm_type": above_zero(", or inf"),
     },
     "accumulate": integer(1, " (batches per iteration)"),
+    "normalize": one_of(*MODES),
     "checkpointer": {
         "period": integer(1),
         "max_to_keep": optional(integer(1)),

@@ -31,7 +31,7 @@ FOLDER = "replay"
 
 KEPT = 3  # files of a process
 
-_OF_TRAIN = ("amp", "accumulate", "compile_losses", "channels_last")
+_OF_TRAIN = ("amp", "accumulate", "normalize", "compile_losses", "channels_last")
 
 logger = logging.getLogger("dense_kd")
 

@@ -23,6 +23,8 @@ from .checks import check_same_distances, check_same_priors
 from .class_maps import ClassMap, class_pairs
 from .teacher_watch import TeacherWatch
 
+_MANY_IMAGES = 1_000_000
+
 logger = logging.getLogger(__name__)
 
 
@@ -187,6 +189,13 @@ class KDMethod(nn.Module, ABC):
         """What to say, once in a run, about ``images`` images per process: of a method whose losses
         grow with their number, when its weights are for another one."""
         return None
+
+    def unlike_one_batch(self) -> str | None:
+        """Why the losses of several batches are not those of one with all of their images, whatever
+        counts they are divided by; None where they are."""
+        if self.images_warning(_MANY_IMAGES) is None:
+            return None
+        return "its losses grow with the number of images of a batch"
 
     def extra_repr(self) -> str:
         """The arguments of the constructor, as far as they are attributes."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ...detectors.base.dense import DenseDetector
+from ...normalizers import at_least
 from ...outputs import DensePass, sums_of_levels
 from ..base import KDMethod, Needs
 from ..base.adapters import pyramid_adapters, squared_errors
@@ -69,4 +70,4 @@ def sum_of_means(errors: Tensor, masks: Tensor, sizes: list[int], channels: int)
         scalar
     """
     masks = masks.float()
-    return (masks / (channels * sums_of_levels(masks, sizes)).clamp(min=1) * errors).sum()
+    return (masks / at_least(channels * sums_of_levels(masks, sizes), 1) * errors).sum()
