@@ -82,7 +82,15 @@ COMMANDS = sorted(
     }
 )
 
-OF_OURS = [c for c in COMMANDS if c.startswith("dense-kd ") or " -m dense_kd " in c]
+IN_SENTENCES = {
+    command
+    for page in PAGES
+    for command in re.findall(r"`(dense-kd [a-z]+ [^`\n|]+)`", page.read_text("utf-8"))
+    if not re.search(r"--help|\[|\.\.\.", command)
+}
+OF_OURS = sorted(
+    IN_SENTENCES | {c for c in COMMANDS if c.startswith("dense-kd ") or " -m dense_kd " in c}
+)
 
 
 def test_there_are_commands():
@@ -104,7 +112,8 @@ def test_a_command_is_run_by_a_test(command):
 @pytest.mark.parametrize("command", OF_OURS)
 def test_a_command_line_is_one_that_is_taken(command):
     name, *words = shlex.split(re.sub(r"^torchrun .* dense_kd ", "dense-kd ", command))[1:]
-    cli.parse_args(name, words)
+    an_option = command in IN_SENTENCES and words[0].startswith("--")  # of a line that is known
+    cli.parse_args(name, [*words, "DATA"] if an_option else words)
     configs = [word for word in words if re.fullmatch(r"(?!output/)[a-z_]+/\w+", word)]
     for config in configs:
         assert find_config(config), config

@@ -20,6 +20,7 @@ TABLE_OF_PAPERS = Path(__file__).resolve().parent.parent / "docs" / "papers" / "
 """Which configs are rows of which paper's tables."""
 
 _AP = re.compile(r":? (\d\d\.\d) -> (\d\d\.\d) (m?AP)")
+_STATED_AP = re.compile(r"\((?:zoo:\s+)?(\d\d\.\d)\s+AP\b")
 _ONE_AP = re.compile(r": (\d\d\.\d) (m?AP)")
 
 
@@ -94,8 +95,9 @@ def _without(summary: str, found: re.Match[str]) -> str:
 
 def rows_of(paper: str) -> str:
     """The configs of a paper's tables, a table each, as docs/papers/index.md names them."""
-    parts = []
-    for number, cell in table_of_papers()[paper]:
+    rows = table_of_papers()[paper]
+    parts = _teachers([config for _, cell in rows for config in configs_in(cell)])
+    for number, cell in rows:
         parts.append(f"### Table{'s' if ',' in number else ''} {number}")
         parts += ["Overrides of these, which their docstrings name."] * cell.startswith("overrides")
         parts.append(_with_teachers(configs_in(cell)))
@@ -106,15 +108,30 @@ def others() -> str:
     """Distillations that are in no table of these papers."""
     rows = [row for table_rows in table_of_papers().values() for row in table_rows]
     named = {config for _, cell in rows for config in configs_in(cell)}
-    return _with_teachers(
-        [
-            config.name
-            for config in all_configs()
-            if facts_of(config.name).teacher
-            and config.name not in named
-            and not config.name.startswith(("quickstart/", "bccd/"))
-        ]
-    )
+    left = [
+        config.name
+        for config in all_configs()
+        if facts_of(config.name).teacher
+        and config.name not in named
+        and not config.name.startswith(("quickstart/", "bccd/"))
+    ]
+    return "\n\n".join([*_teachers(left), "### Configs", _with_teachers(left)])
+
+
+def weights_table(names: Sequence[str]) -> str:
+    """The weights that stand for configs, and the AP that is published for them."""
+    rows = []
+    for name in names:
+        stated = _STATED_AP.search(facts_of(name).docstring)
+        weights = f"`{PUBLISHED[name]}`" if name in PUBLISHED else "train the config first"
+        rows.append([f"`{name}`", stated[1] if stated else "-", weights])
+    return table(["config", "AP", "weights"], rows)
+
+
+def _teachers(names: Sequence[str]) -> list[str]:
+    """A heading and a table of the teachers of distillations."""
+    of_all = {facts_of(name).teacher for name in names} - {None}
+    return ["### Teachers", weights_table(sorted(t for t in of_all if t))]
 
 
 def table_of_papers() -> dict[str, list[tuple[str, str]]]:
@@ -142,14 +159,7 @@ def configs_in(cell: str) -> list[str]:
 def _with_teachers(names: Sequence[str]) -> str:
     summaries = {config.name: config.summary for config in all_configs()}
     rows = [
-        [f"`{name}`", *_row_and_ap(summaries[name]), _teacher(facts_of(name).teacher)]
+        [f"`{name}`", *_row_and_ap(summaries[name]), f"`{facts_of(name).teacher}`"]
         for name in names
     ]
     return table(["config", "what it is", "published AP", "teacher"], rows)
-
-
-def _teacher(config: str | None) -> str:
-    """Whether a teacher's weights are published."""
-    if config in PUBLISHED:
-        return f"`{config}`: {PUBLISHED[config].partition('://')[0]}"
-    return f"`{config}`: train it first"

@@ -17,7 +17,6 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from docs_configs import (
     all_configs,
@@ -27,14 +26,15 @@ from docs_configs import (
     others,
     rows_of,
     table_of_papers,
+    weights_table,
 )
+from docs_costs import RESULTS, cost, costs_side_by_side
 from docstring_markdown import arguments_of, as_markdown, body_of, inline, table
 from matrix_results import insert_table
 
 from dense_kd import methods as methods_package
 from dense_kd import public
 from dense_kd.arguments import parameters_of
-from dense_kd.benchmark.text import costs_of
 from dense_kd.json_files import read_json
 from dense_kd.listing import detectors, methods, teachers
 from dense_kd.listing.texts import first_sentence
@@ -42,20 +42,8 @@ from dense_kd.recipes import PUBLISHED
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-RESULTS = ROOT / "benchmarks" / "results"
 BEGIN = "<!-- written by make docs-pages -->\n"
 END = "<!-- end of what make docs-pages wrote -->\n"
-
-COSTS = (
-    "`methods` is 1 and what the method adds to a step, `price` a step with a teacher to one "
-    "without, `memory` the peak of such a step to that of the student's and of the teacher's pass, "
-    "`kernels` those of the method, forward and backward; see [what a distillation "
-    "costs](../performance.md)."
-)
-NOT_MEASURED = (
-    "It is in no file of `benchmarks/results` by itself. [Choosing a "
-    "method](../choosing_a_method.md) has its memory; `dense-kd benchmark CONFIG` measures it."
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,6 +75,7 @@ def pages() -> dict[str, Callable[[], str]]:
         "detectors/index.md": detector_index,
         "papers/weights.md": weights,
         "measured.md": blood_cells,
+        "choosing_a_method.md": costs_side_by_side,
         "papers/others.md": others,
     }
     for name in methods.names():
@@ -211,27 +200,6 @@ def _default(parameter: inspect.Parameter) -> str:
     return f'`"{value}"`' if isinstance(value, str) else f"`{value!r}`"
 
 
-def cost(name: str) -> str:
-    """What was measured of a method by itself, in the newest folder that has it."""
-    for folder in sorted(RESULTS.glob("*_*/"), reverse=True):
-        rows = []
-        for file in sorted(folder.glob("*.json")):
-            content = read_json(file)
-            for run in content["runs"] if "rounds" in content else []:
-                if list(run["methods"].values()) == [name] and not run["overrides"]:
-                    (key,) = run["methods"]
-                    rows.append([f"`{run['config']}`", _size(content), *costs_of(run, key)])
-        if rows:
-            header = ["config", "images", "methods", "price", "memory", "kernels"]
-            return f"{COSTS} Measured in `{folder.name}`.\n\n{table(header, rows)}"
-    return NOT_MEASURED
-
-
-def _size(content: dict[str, Any]) -> str:
-    batch = content["batch"]
-    return f"{batch['images']} x {batch['height']} x {batch['width']}"
-
-
 # Of a detector
 
 
@@ -261,7 +229,7 @@ def detector(name: str) -> str:
             "## Options",
             options(kind),
             "## Public weights",
-            _weights([config for config in sorted(PUBLISHED) if config.startswith(folder)]),
+            weights_table([config for config in sorted(PUBLISHED) if config.startswith(folder)]),
             "## Configs",
             "By itself: teachers, and students without one.",
             config_table([c.name for c in all_configs() if c.name.startswith(folder)]),
@@ -273,19 +241,7 @@ def detector(name: str) -> str:
 
 def weights() -> str:
     """All public weights."""
-    return _weights(teachers.names())
-
-
-def _weights(names: Sequence[str]) -> str:
-    if not names:
-        return "Nobody has published any that are read here."
-    rows = [[f"`{name}`", _published(name), f"`{PUBLISHED[name]}`"] for name in names]
-    return table(["config", "AP", "weights"], rows)
-
-
-def _published(config: str) -> str:
-    found = teachers.published_ap(config)
-    return "-" if found is None else f"{found:.1f}"
+    return weights_table(teachers.names())
 
 
 def _students(name: str) -> str:

@@ -46,18 +46,12 @@ def names() -> list[str]:
     return sorted(PUBLISHED)
 
 
-def published_ap(name: str) -> float | None:
-    """The AP that the config of a detector with public weights states, in percent.
-
-    Args:
-        name: of :func:`names`.
-    """
+def _entry(name: str) -> TeacherEntry:
     source = (config_folder() / name).read_text(encoding="utf-8")
     stated = _PUBLISHED_AP.search(ast.get_docstring(ast.parse(source)) or "")
-    return float(stated[1]) if stated else None
-
-
-def _entry(name: str) -> TeacherEntry:
     return TeacherEntry(
-        name, PUBLISHED[name], published_ap(name), count_parameters(get_config(name).model)
+        name,
+        PUBLISHED[name],
+        float(stated[1]) if stated else None,
+        count_parameters(get_config(name).model),
     )
