@@ -28,6 +28,12 @@ RUN_BY = {
     "dense-kd export output/": (
         "export/test_folder.py::test_an_onnx_folder_detects_without_torch_what_the_predictor_detects"
     ),
+    "python examples/plain_loop.py": (
+        "examples/test_examples.py::test_a_plain_loop_ends_with_a_student_alone"
+    ),
+    "python examples/own_": (
+        "examples/test_examples.py::test_a_run_with_a_class_of_ones_own_trains_and_evaluates"
+    ),
     "python detect.py street.jpg": (
         "export/test_folder.py::test_an_onnx_folder_detects_without_torch_what_the_predictor_detects"
     ),

@@ -1,0 +1,61 @@
+"""The programs in ``examples/`` run as they are printed, on a few images."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import instantiate
+
+from dense_kd import get_config
+from dense_kd.checkpoint import load_strictly
+from helpers.checked_runs import register, unregister
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+OVERRIDES = [
+    "train.max_iter=1",
+    "dataloader.train.dataset.names=checked_train",
+    "dataloader.test.dataset.names=checked_val",
+    "dataloader.train.total_batch_size=2",
+]
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory) -> str:
+    register(tmp_path_factory.mktemp("shapes"))
+    path = tmp_path_factory.mktemp("teacher") / "teacher.pth"
+    model = instantiate(get_config("quickstart/teacher.py").model)
+    torch.save({"model": model.state_dict()}, path)
+    yield str(path)
+    unregister()
+
+
+def main_of(name: str):
+    return runpy.run_path(str(EXAMPLES / name), run_name="an example")["main"]
+
+
+@pytest.mark.parametrize("name", ["own_method.py", "own_detector.py"])
+def test_a_run_with_a_class_of_ones_own_trains_and_evaluates(name: str, teacher, tmp_path):
+    folder = tmp_path / "run"
+    main_of(name)([*OVERRIDES, f"train.output_dir={folder}", f"model.teacher.weights={teacher}"])
+    metrics = (folder / "metrics.json").read_text()
+    term = {"own_method.py": "kd_rank_loss_rank", "own_detector.py": "kd_pkd_"}[name]
+    assert term in metrics and (folder / "model_final.pth").is_file()
+
+
+def test_a_plain_loop_ends_with_a_student_alone(tmp_path):
+    output = tmp_path / "student.pth"
+    arguments = ["--images", "4", "--iterations", "2", "--batch", "2", "--output", str(output)]
+    losses = main_of("plain_loop.py")([*arguments, "--data", str(tmp_path / "shapes")])
+    assert {"kd_bckd_loss_cls", "kd_pkd_loss_feature"} <= losses.keys()
+    load_strictly(instantiate(get_config("quickstart/student.py").model), str(output))
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_an_example_says_how_it_is_run(path: Path):
+    text = path.read_text("utf-8")
+    assert re.search(rf"^    python examples/{path.name}", text, flags=re.MULTILINE)
+    assert len(text.splitlines()) < 120
