@@ -72,6 +72,7 @@ RUN_BY = {
     "pip install .": "test_wheel.py::test_the_wheel_installs_the_console_script",
     "make demo": "demo/test_demo.py::test_the_summary_holds_every_detector",
     "make fuzz": "fuzz/test_fuzz.py::test_no_file_is_read_in_silence",
+    "make test-kill": "engine/state/test_killed_runs.py::test_a_run_that_is_killed_ends_bit",
     "make test-matrix": "tools/test_test_matrix.py::test_pytest_runs_and_is_counted",
 }
 """{beginning of a command: beginning of the test that runs it, smaller}."""

@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
-import torch.utils.tensorboard  # noqa: F401  takes a quarter of a second in each leg otherwise
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from fvcore.nn import sigmoid_focal_loss_jit
@@ -36,7 +35,6 @@ from dense_kd.detectors import retinanet
 from dense_kd.engine import Trainer, launch, train
 from dense_kd.engine.checks.files import last_checkpoint
 from dense_kd.evaluation import COCOEvaluator
-from dense_kd.visualize import maps  # noqa: F401  matplotlib, as above
 
 from .killed_runs import ITERATIONS, VARIANTS, config_of, make_images, register_images
 from .two_processes import forks
@@ -66,7 +64,7 @@ class Runs:
         self.root = root
         make_images(root)
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([__name__])
+        self._context.set_forkserver_preload(["helpers.killed_server"])
 
     def leg(self, name: str, folder: Path, point: Point | None = None, **options: Any) -> int:
         """The exit code of a process that begins a run, or goes on with it.
@@ -213,6 +211,7 @@ class _Marks:
 
     def __init__(self, last: Point | None):
         self.last = last
+        self.rank = comm.get_rank()
         self.iteration = -1
         self.passed: list[Point] = []
         self._counts: Counter[tuple[int, str]] = Counter()
@@ -222,7 +221,7 @@ class _Marks:
             return
         self._counts[self.iteration, what] += 1
         number = self._counts[self.iteration, what]
-        self.passed.append(Point(comm.get_rank(), self.iteration, what, number))
+        self.passed.append(Point(self.rank, self.iteration, what, number))
         if self.passed[-1] == self.last:
             os.killpg(0, signal.SIGKILL)
 

@@ -20,11 +20,20 @@ from omegaconf import DictConfig
 from dense_kd import (
     BCKD,
     FGD,
+    FGFI,
+    FKD,
+    FRS,
+    KD,
     LD,
     MGD,
+    PGD,
     PKD,
+    TID,
     CrossKD,
+    DeFeat,
     Distiller,
+    FitNet,
+    GIBox,
     MethodSet,
     Teacher,
     from_detectron2,
@@ -70,17 +79,19 @@ VARIANTS = {
         overrides=("dataloader.train.num_workers=2", "train.eval_period=1"),
         batch_norm=True,
     ),
-    "FCOS, MGD": Variant(
-        builders.fcos_config, (method(MGD, weight=1e-3),), ("train.eval_period=1",)
+    "FCOS, MGD, PGD and FKD": Variant(
+        builders.fcos_config,
+        (method(MGD, weight=1e-3), method(PGD), method(FKD)),
+        ("train.eval_period=1",),
     ),
     "ATSS, CrossKD, accumulated": Variant(
         builders.atss_config,
         (method(CrossKD, depth=1, warmup_iters=3),),
         ("train.accumulate=2", "train.eval_period=3"),
     ),
-    "GFL, LD and BCKD, bfloat16": Variant(
+    "GFL, LD, BCKD, TID, FitNet and DeFeat, bfloat16": Variant(
         builders.gfl_config,
-        (method(LD), method(BCKD)),
+        (method(LD), method(BCKD), method(TID), method(FitNet), method(DeFeat)),
         (
             "train.amp.enabled=True",
             "train.amp.dtype=bfloat16",
@@ -96,9 +107,9 @@ VARIANTS = {
         batch_norm=True,
         num_processes=2,
     ),
-    "RetinaNet, PKD, clipped": Variant(
+    "RetinaNet, PKD, KD, FGFI, FRS and GIBox, clipped": Variant(
         builders.retinanet_config,
-        (method(PKD),),
+        (method(PKD), method(KD), method(FGFI, warmup_iters=2), method(FRS), method(GIBox)),
         ("train.clip_grad={max_norm: 1.0}", "dataloader.train.aspect_ratio_grouping=False"),
     ),
     "AutoAssign, accumulated": Variant(
