@@ -121,7 +121,7 @@ def test_a_command_line_is_one_that_is_taken(command):
     name, *words = shlex.split(re.sub(r"^torchrun .* dense_kd ", "dense-kd ", command))[1:]
     an_option = command in IN_SENTENCES and words[0].startswith("--")  # of a line that is known
     cli.parse_args(name, [*words, "DATA"] if an_option else words)
-    configs = [word for word in words if re.fullmatch(r"(?!output/)[a-z_]+/\w+", word)]
+    configs = [word for word in words if re.fullmatch(r"(?!output/|runs/)[a-z_]+/\w+", word)]
     for config in configs:
         assert find_config(config), config
     overrides = [word for word in words if re.match(r"[a-z_.]+\.\w+=", word)]

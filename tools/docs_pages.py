@@ -32,8 +32,8 @@ from docs_costs import RESULTS, cost, costs_side_by_side
 from docstring_markdown import arguments_of, as_markdown, body_of, inline, table
 from matrix_results import insert_table
 
+from dense_kd import cli, public
 from dense_kd import methods as methods_package
-from dense_kd import public
 from dense_kd.arguments import parameters_of
 from dense_kd.json_files import read_json
 from dense_kd.listing import detectors, methods, teachers
@@ -75,6 +75,7 @@ def pages() -> dict[str, Callable[[], str]]:
         "detectors/index.md": detector_index,
         "papers/weights.md": weights,
         "measured.md": blood_cells,
+        "commands.md": commands,
         "choosing_a_method.md": costs_side_by_side,
         "papers/others.md": others,
     }
@@ -100,6 +101,16 @@ def blood_cells() -> str:
         scores = [f"{results[config][part]['AP']:.1f}" for part in ("val", "test")]
         rows.append([f"`{config}`", *scores, f"{results[config]['parameters'] / 1e6:.1f} M"])
     return table(["config", "AP, validation", "AP, test", "parameters"], rows)
+
+
+def commands() -> str:
+    """What each command does, and its examples."""
+    parts = []
+    for name in cli.COMMANDS:
+        command = cli.load_command(name)
+        examples = "\n".join(f"    {example}" for example in command.EXAMPLES)
+        parts += [f"## {name}", f"{command.HELP[0].upper()}{command.HELP[1:]}.", examples]
+    return "\n\n".join(parts)
 
 
 # Of a method
