@@ -39,6 +39,9 @@ RUN_BY = {
     ),
     "dense-kd list": "test_printed_commands.py::test_commands_that_need_nothing_run",
     "dense-kd check bckd/": "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_eval",
+    "dense-kd train bccd/bckd_gfl_lite2_r18 train.quantization_aware": (
+        "engine/test_quantization_aware.py::test_it_trains_saves_the_plain_student_and_goes_on"
+    ),
     "dense-kd train bckd/": "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_eval",
     "dense-kd train CONFIG model.teacher.cache": (
         "engine/test_cached_runs.py::test_a_run_with_a_cache_has_the_losses_of_one_without"

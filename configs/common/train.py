@@ -1,10 +1,10 @@
 """Options of the training loop, for tools/lazyconfig_train_net.py and for detectron2's script.
 
 detectron2's script does not know `max_minutes`, `skip_bad_steps`, `clip_grad`, `accumulate`,
-`normalize`, `amp.dtype`, `channels_last`, `compile_losses`, `init_partial`, `overwrite`,
-`diagnostics` and `maps`; it trains without clipping, one batch per iteration, in fp16 where amp is
-enabled, with maps in torch's order, from any file, over what is there, and compiles, measures and
-draws nothing. It refuses `checkpointer.best`.
+`normalize`, `amp.dtype`, `channels_last`, `quantization_aware`, `compile_losses`, `init_partial`,
+`overwrite`, `diagnostics` and `maps`; it trains without clipping, one batch per iteration, in fp16
+where amp is enabled, with maps in torch's order, from any file, over what is there, and rounds,
+compiles, measures and draws nothing. It refuses `checkpointer.best`.
 """
 
 train = dict(
@@ -18,6 +18,7 @@ train = dict(
     skip_bad_steps=0,  # so many steps that are not finite are left out before one ends the run
     amp=dict(enabled=False, dtype="float16"),
     channels_last=False,  # maps in memory as (N, H, W, C): faster with amp, but on small detectors
+    quantization_aware=False,  # the student computes as if in 8-bit integers
     compile_losses=False,  # by torch.compile, at the first step: fewer kernels on a GPU
     ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
     clip_grad=None,  # dict(max_norm=35.0, norm_type=2.0)

@@ -13,8 +13,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from .. import compat
+from ..distiller import Distiller
 from ..errors import MissingExtraError
 from ..methods import DistillationError
+from ..quantization import FakeQuantization
 from .checks import RunError
 
 _FUSED = {
@@ -56,6 +58,19 @@ def build_model(cfg: DictConfig) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise RunError([f"model is built as a {type(model).__name__}; expected a torch module"])
     return arranged(model.to(cfg.train.device), cfg.train)
+
+
+def build_training_model(cfg: DictConfig) -> nn.Module:
+    """:func:`build_model` as it is trained: with ``train.quantization_aware``, the model, of a
+    Distiller the student, computes as if in 8-bit integers.
+
+    Raises:
+        RunError, DistillationError: see :func:`build`.
+    """
+    model = build_model(cfg)
+    if cfg.train.get("quantization_aware", False):
+        FakeQuantization(model.student if isinstance(model, Distiller) else model)
+    return model
 
 
 def arranged(model: nn.Module, train: DictConfig) -> nn.Module:

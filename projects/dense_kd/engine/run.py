@@ -24,7 +24,7 @@ from ..checkpoint.description import ENTRY
 from ..diagnostics.hook import Diagnostics
 from ..distiller import Distiller
 from ..evaluation.text import shown
-from .building import build, build_model, build_optimizer
+from .building import build, build_model, build_optimizer, build_training_model
 from .checks import check_run
 from .checks.data import check_file_classes, check_teacher_classes
 from .checks.tree import select
@@ -101,7 +101,9 @@ def train(
             the test set, on which distances are measured at each evaluation, see
             :class:`.measuring.EvaluationDistances`; 0 is none), ``max_minutes`` (after which the
             run saves and ends, and can be resumed; 0 is no limit), ``skip_bad_steps`` (that are
-            left out, see :class:`.trainer.Trainer`), and ``maps`` (period, images and figures of
+            left out, see :class:`.trainer.Trainer`), ``quantization_aware`` (the student computes
+            as if in 8-bit integers, see :class:`dense_kd.quantization.FakeQuantization`), and
+            ``maps`` (period, images and figures of
             :class:`.training_maps.TrainingMaps`).
         progress: one of :data:`.progress.MODES`.
         more_hooks: called after those of this function.
@@ -132,7 +134,7 @@ def _train(
     if remarks:
         logger.warning(remarks)
     config = StoredConfig(cfg)
-    model = build_model(cfg)
+    model = build_training_model(cfg)
     logger.info(f"Model:\n{model}")
     distiller = model if isinstance(model, Distiller) else None
     if distiller:

@@ -42,6 +42,7 @@ TRAIN: dict[str, Rule | dict[str, Rule]] = {
     "amp": {"enabled": SWITCH, "dtype": one_of("float16", "bfloat16")},
     "channels_last": SWITCH,
     "compile_losses": SWITCH,
+    "quantization_aware": SWITCH,
     "ddp": {
         **dict.fromkeys(_SWITCHES_OF_DDP, SWITCH),
         **dict.fromkeys(sorted(_DDP - {"module", *_SWITCHES_OF_DDP}), ANYTHING),

@@ -20,7 +20,7 @@ from ...checkpoint import AtomicCheckpointer
 from ...distiller import Distiller
 from ...options import check_counts
 from ...teacher_cache import IN_MEMORY
-from ..building import build_model, build_optimizer
+from ..building import build_optimizer, build_training_model
 from ..checks import RunError, check_run
 from ..checks.data import check_teacher_classes
 from ..checks.tree import PARTS, select
@@ -179,7 +179,9 @@ class _Tried:
         """The model, its teacher's file, and what it starts from."""
         run, cfg = self.attempts.run, self.cfg
         self.memory = PeakMemory(torch.device(cfg.train.device))
-        self.model = run("the model", functools.partial(build_model, self.cfg), place="model.")
+        self.model = run(
+            "the model", functools.partial(build_training_model, self.cfg), place="model."
+        )
         if self.model is None:
             return
         self.result.models = model_facts(self.given, self.model)
