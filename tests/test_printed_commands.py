@@ -31,7 +31,13 @@ RUN_BY = {
     "python examples/plain_loop.py": (
         "examples/test_examples.py::test_a_plain_loop_ends_with_a_student_alone"
     ),
-    "python examples/own_": (
+    "python examples/own_dataset.py": (
+        "examples/test_examples.py::test_images_of_ones_own_are_read_registered_and_distilled_on"
+    ),
+    "python examples/own_method.py": (
+        "examples/test_examples.py::test_a_run_with_a_class_of_ones_own_trains_and_evaluates"
+    ),
+    "python examples/own_detector.py": (
         "examples/test_examples.py::test_a_run_with_a_class_of_ones_own_trains_and_evaluates"
     ),
     "python detect.py street.jpg": (

@@ -12,6 +12,7 @@ from detectron2.config import instantiate
 
 from dense_kd import get_config
 from dense_kd.checkpoint import load_strictly
+from dense_kd.data import generate_shapes
 from helpers.checked_runs import register, unregister
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -44,6 +45,19 @@ def test_a_run_with_a_class_of_ones_own_trains_and_evaluates(name: str, teacher,
     metrics = (folder / "metrics.json").read_text()
     term = {"own_method.py": "kd_rank_loss_rank", "own_detector.py": "kd_pkd_"}[name]
     assert term in metrics and (folder / "model_final.pth").is_file()
+
+
+def test_images_of_ones_own_are_read_registered_and_distilled_on(
+    teacher, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "val"):
+        generate_shapes(tmp_path / "photos", split, 3, image_size=(64, 64))
+    run = ["train.max_iter=1", "train.output_dir=run", f"model.teacher.weights={teacher}"]
+    main_of("own_dataset.py")(["photos", *run, "dataloader.train.total_batch_size=2"])
+    assert "3 images to learn from, 3 to test with" in capsys.readouterr().out
+    assert "kd_bckd_loss_cls" in (tmp_path / "run" / "metrics.json").read_text()
+    unregister("own_train", "own_val")
 
 
 def test_a_plain_loop_ends_with_a_student_alone(tmp_path):
