@@ -90,11 +90,11 @@ bench-pages: $(READY)  ## Write the tables of docs/performance.md from benchmark
 docs-pages: $(READY)  ## Write the tables of docs/ from signatures, docstrings, configs and results.
 	$(BIN)/python tools/docs_pages.py
 
-# Not in CI. NO_MKDOCS_2_WARNING: of the theme, which praises another program.
+# Not in CI. No -q: warnings that are not printed are not counted. NO_MKDOCS_2_WARNING: of the theme.
 docs: $(READY)  ## Build the documentation into build/docs, to be opened from there.
 	@$(BIN)/python -c 'import material, mkdocstrings' 2>/dev/null \
 		|| $(INSTALL) --no-build-isolation -e '.[docs]'
-	@PYTHONPATH=tools NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q --strict
+	@PYTHONPATH=tools NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo build/docs/index.html
 
 gpu-check: $(READY)  ## Compare a GPU with the CPU, and measure there; says so where there is none.

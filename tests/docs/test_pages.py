@@ -70,6 +70,13 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page):
         assert not anchor or anchor in anchors(target.read_text("utf-8")), link
 
 
+def test_the_site_is_built_so_that_a_warning_fails():
+    makefile = (ROOT / "Makefile").read_text()
+    recipe = re.search(r"^docs:.*\n((?:\t.*\n)+)", makefile, flags=re.MULTILINE)[1]
+    (build,) = re.findall(r"-m mkdocs build(.*)", recipe)
+    assert build.split() == ["--strict"]  # with -q no warning is counted
+
+
 def test_what_is_written_by_the_tool_is_current(capsys):
     assert docs_pages.main(["--check"]) == 0, capsys.readouterr().out
 
