@@ -114,7 +114,11 @@ VARIANTS = {
     ),
     "AutoAssign, accumulated": Variant(
         builders.autoassign_config,
-        overrides=("dataloader.train.num_workers=3", "train.accumulate=2"),
+        overrides=(
+            "dataloader.train.num_workers=3",
+            "train.accumulate=2",
+            "train.normalize=iteration",
+        ),
         batch_norm=True,
     ),
 }
