@@ -173,6 +173,13 @@ def test_fewer_iterations_than_are_done_are_an_error(done, planned):
         steps(trainer(distiller(), []), done, planned)
 
 
+def test_a_model_without_buffers_is_trained():
+    model = Toy()
+    del model.statistics
+    Trainer(model, [toy_batch()] * 3, torch.optim.SGD(model.parameters(), lr=0.1)).train(0, 3)
+    assert not torch.equal(model.box, torch.ones(3))
+
+
 class Draws(HookBase):
     """An evaluation, say, every other iteration; keeps the state that a checkpoint would have."""
 

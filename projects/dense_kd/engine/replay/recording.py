@@ -77,7 +77,7 @@ class StepRecorder:
                 for key, buffer in module._buffers.items()
                 if buffer is not None
             ]
-            changing = list(range(len(self._places)))
+        changing = list(range(len(self._places)))  # until it is known which do
         buffers = [there[key] for _, there, key in self._places]
         now = [(id(buffer), buffer._version) for buffer in buffers]
         if self._seen:
