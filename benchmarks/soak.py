@@ -4,8 +4,8 @@
 A small distillation (BCKD and FGD, FCOS) on generated images, with everything that a run does now
 and then: evaluations, checkpoints, diagnostics and maps. Every --period iterations one sample is
 measured and the file of results is written. A run that was stopped goes on, as another process of
-the same file. What grew is the slope of the samples' later two thirds, in units per 1,000
-iterations; where Python's own memory grew is told line by line.
+the same file. What grew is the slope of the samples' later two thirds, without the first six, in
+units per 1,000 iterations; where Python's own memory grew is told line by line.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ SPLITS = {"train": 200, "val": 20}
 TRACED = ("rss", "malloc", "python", "objects", "workers_rss", "descriptors", "threads")
 """What a slope is computed of; the first three and the fifth in bytes."""
 LINES = 15  # of Python's growth
+ONCE = 6
+"""Samples by which all that is made once has been made: the first maps load matplotlib."""
 
 
 class Enough(KeyboardInterrupt):
@@ -78,7 +80,7 @@ class Sampling(HookBase):
         sample = {"iteration": done, "seconds": round(time.monotonic() - self._begin, 1)}
         self._found["samples"].append({**sample, **measured()})
         lines = traced_lines()
-        if len(self._found["samples"]) <= 6:  # by then all of it has been done once
+        if len(self._found["samples"]) <= ONCE:
             self._first = lines
         self._found["python_growth"] = growth(self._first, lines)
         self._keep(self._found)
@@ -144,8 +146,8 @@ def growth(
 
 
 def slopes(samples: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Least squares of the later two thirds of the samples, per 1,000 iterations."""
-    later = samples[len(samples) // 3 :]
+    """Least squares of the later two thirds of the samples, per 1,000 iterations; None of few."""
+    later = samples[max(ONCE, len(samples) // 3) :]
     found: dict[str, float | None] = {}
     for name in TRACED:
         points = [(s["iteration"] / 1000, s[name]) for s in later if s[name] is not None]

@@ -109,13 +109,17 @@ def scaling(content: dict[str, Any]) -> str:
 def soak(content: dict[str, Any]) -> str:
     """What grew in a long training, and the lines of Python that did."""
     last = content["processes"][-1]
-    first, end = last["samples"][0], last["samples"][-1]
+    samples = last["samples"]
+    first, end = samples[0], samples[-1]
+    since = samples[SOAKED] if len(samples) > SOAKED + 1 else None
     rows = []
-    for name, slope in last["per_1000_iterations"].items():
-        values = [each[name] for each in (first, end)]
-        if None in values:
+    for name in last["per_1000_iterations"]:
+        numbers = [each[name] for each in (first, end)]
+        if None in numbers:
             continue
-        numbers = [*values, slope] if slope is not None else values
+        if since is not None:
+            thousands = (end["iteration"] - since["iteration"]) / 1000
+            numbers.append((end[name] - since[name]) / thousands)
         if name in ("descriptors", "objects", "threads"):
             shown = [f"{number:,.1f}".removesuffix(".0") for number in numbers]
         else:
@@ -126,11 +130,13 @@ def soak(content: dict[str, Any]) -> str:
         f"{len(content['processes'])} process{'es' * (len(content['processes']) > 1)}) in `python "
         f"benchmarks/soak.py` ({content['commit'][:10]}, {versions_of(content)}, "
         f"{content['machine']['cpu']}, threads: {content['threads']}), images of {content['side']} "
-        f"x {content['side']}: the first sample, the last, and the slope of the later two thirds "
-        "(`rss` is what is resident, `malloc` what the C library has given out, `python` what "
-        "tracemalloc sees, `objects` what the garbage collector sees)."
+        f"x {content['side']}: the first sample, the last, and what it grows by once all that is "
+        "made once has been made (`rss` is what is resident, `malloc` what the C library has given "
+        "out, `python` what tracemalloc sees, `objects` what the garbage collector sees)."
     )
-    header = ["", f"after {first['iteration']:,}", "at the end", "per 1,000 iterations"]
+    header = ["", f"after {first['iteration']:,}", "at the end"]
+    if since is not None:
+        header.append(f"per 1,000 iterations since {since['iteration']:,}")
     return f"{_wrapped(text)}\n\n{_table(header, rows)}"
 
 
@@ -140,6 +146,9 @@ SCRIPTS = {
     "scaling.json": scaling,
 }
 """{file: what writes its section}."""
+
+SOAKED = 6
+"""The first sample of a soak that counts: the maps of an earlier one load matplotlib."""
 
 DATED_SCRIPTS = {"soak.json": soak}
 """The same of those in folders of dates."""
