@@ -75,18 +75,27 @@ def configs_with(method: str) -> Iterator[str]:
 def config_table(names: Sequence[str]) -> str:
     """Each with its row of a table and the AP there."""
     chosen = set(names)
-    rows = [[f"`{c.name}`", *_row_and_ap(c.summary)] for c in all_configs() if c.name in chosen]
+    rows = [[f"`{c.name}`", *_row_and_ap(c)] for c in all_configs() if c.name in chosen]
     return table(["config", "what it is", "published AP"], rows)
 
 
-def _row_and_ap(summary: str) -> list[str]:
-    """What a config is, and the AP that was published, without and with the method."""
+def _row_and_ap(config: configs.ConfigEntry) -> list[str]:
+    """What a config is, and the AP that was published; without and with a method, if it has one."""
+    summary, facts = config.summary, facts_of(config.name)
+    if facts.teacher is None:
+        return [summary, _stated_ap(facts)]
     found = _AP.search(summary)
     if found:
         unit = " mAP" if found[3] == "mAP" else ""
         return [_without(summary, found), f"{found[1]} → {found[2]}{unit}"]
     alone = _ONE_AP.search(summary)
     return [_without(summary, alone), f"→ {alone[1]}"] if alone else [summary, "-"]
+
+
+def _stated_ap(facts: Facts) -> str:
+    """Of a detector that is no student, as its docstring has it."""
+    found = _STATED_AP.search(facts.docstring)
+    return found[1] if found else "-"
 
 
 def _without(summary: str, found: re.Match[str]) -> str:
@@ -122,9 +131,8 @@ def weights_table(names: Sequence[str]) -> str:
     """The weights that stand for configs, and the AP that is published for them."""
     rows = []
     for name in names:
-        stated = _STATED_AP.search(facts_of(name).docstring)
         weights = f"`{PUBLISHED[name]}`" if name in PUBLISHED else "train the config first"
-        rows.append([f"`{name}`", stated[1] if stated else "-", weights])
+        rows.append([f"`{name}`", _stated_ap(facts_of(name)), weights])
     return table(["config", "AP", "weights"], rows)
 
 
@@ -157,9 +165,8 @@ def configs_in(cell: str) -> list[str]:
 
 
 def _with_teachers(names: Sequence[str]) -> str:
-    summaries = {config.name: config.summary for config in all_configs()}
+    by_name = {config.name: config for config in all_configs()}
     rows = [
-        [f"`{name}`", *_row_and_ap(summaries[name]), f"`{facts_of(name).teacher}`"]
-        for name in names
+        [f"`{name}`", *_row_and_ap(by_name[name]), f"`{facts_of(name).teacher}`"] for name in names
     ]
     return table(["config", "what it is", "published AP", "teacher"], rows)
