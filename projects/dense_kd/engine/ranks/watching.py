@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from detectron2.utils import comm
 
 from ...errors import Preempted
@@ -67,7 +68,10 @@ class Watch:
             self._token = secrets.token_hex(16)
             self._listener = _listen(self._host)
         port = self._listener.getsockname()[1] if self._listener else 0
-        port, self._token = comm.all_gather((port, self._token))[0]
+        told: list[Any] = [port, self._token]
+        if self._size > 1:
+            torch.distributed.broadcast_object_list(told, src=0)
+        port, self._token = told
         _current = self
         try:
             if self._rank != 0:
