@@ -13,6 +13,7 @@ from dense_kd.checkpoint import load_strictly
 from dense_kd.engine import train
 from dense_kd.engine.building import build_training_model
 from dense_kd.engine.processes import read_metrics
+from dense_kd.engine.replay.recording import described_step
 from dense_kd.quantization import FakeQuantization
 from helpers.checked_runs import problems
 from helpers.tried_runs import distillation, write_teacher
@@ -63,6 +64,10 @@ def test_it_trains_saves_the_plain_student_and_goes_on_exactly(teacher, tmp_path
         assert torch.equal(value, resumed["model"][name]), name
     student = instantiate(config(teacher, tmp_path).model.student)
     load_strictly(student, str(tmp_path / "rounded" / "model_final.pth"))
+
+
+def test_a_step_that_is_kept_for_a_replay_says_it(teacher, tmp_path):
+    assert described_step(config(teacher, tmp_path, SWITCH))["train"]["quantization_aware"] is True
 
 
 def test_what_is_no_switch_is_refused():

@@ -61,14 +61,18 @@ def build_model(cfg: DictConfig) -> nn.Module:
 
 
 def build_training_model(cfg: DictConfig) -> nn.Module:
-    """:func:`build_model` as it is trained: with ``train.quantization_aware``, the model, of a
-    Distiller the student, computes as if in 8-bit integers.
+    """:func:`build_model` as it is trained, see :func:`quantized`.
 
     Raises:
         RunError, DistillationError: see :func:`build`.
     """
-    model = build_model(cfg)
-    if cfg.train.get("quantization_aware", False):
+    return quantized(build_model(cfg), cfg.train)
+
+
+def quantized(model: nn.Module, train: DictConfig) -> nn.Module:
+    """``model`` itself, which with ``quantization_aware`` in ``train`` computes as if in 8-bit
+    integers; of a Distiller, the student does."""
+    if train.get("quantization_aware", False):
         FakeQuantization(model.student if isinstance(model, Distiller) else model)
     return model
 

@@ -31,7 +31,9 @@ FOLDER = "replay"
 
 KEPT = 3  # files of a process
 
-_OF_TRAIN = ("amp", "accumulate", "normalize", "compile_losses", "channels_last")
+_OF_TRAIN = (
+    "amp", "accumulate", "normalize", "compile_losses", "channels_last", "quantization_aware",
+)  # fmt: skip
 
 logger = logging.getLogger("dense_kd")
 

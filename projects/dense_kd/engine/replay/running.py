@@ -23,7 +23,7 @@ from ...description.allowed import names_of
 from ...distiller import Distiller
 from ...random_state import RandomState, kept_random_state
 from ...teacher import Teacher
-from ..building import arranged, build
+from ..building import arranged, build, quantized
 from ..checks import load_config
 from ..finite import file_names
 from ..ranks.errors import error_text
@@ -76,7 +76,7 @@ def replay(
     train = OmegaConf.create(content["train"])
     if amp_dtype_of(train) == "float16" and not kind.startswith("cuda"):
         raise CheckpointError(f"{path} is a step in float16, which needs a GPU")
-    model = arranged(model.to(kind), train).train()
+    model = quantized(arranged(model.to(kind), train), train).train()
     _fill(model, content, path)
     lines = [
         f"iteration {content['iteration']} of process {content['rank']} of "
