@@ -78,7 +78,7 @@ def test_the_last_few_steps_are_kept_and_what_else_fails(tmp_path):
 def test_of_a_batch_that_could_not_be_loaded_there_is_nothing_to_keep(tmp_path):
     run = toy_trainer([toy_batch()])
     run.recorder.keep_in(str(tmp_path), dict)
-    with pytest.raises(StopIteration):
+    with pytest.raises(RuntimeError, match="loader of the training has ended before iteration 1"):
         run.train(0, 2)
     assert os.listdir(tmp_path) == []
 

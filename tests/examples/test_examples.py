@@ -12,26 +12,29 @@ from detectron2.config import instantiate
 
 from dense_kd import get_config
 from dense_kd.checkpoint import load_strictly
-from dense_kd.data import generate_shapes
-from helpers.checked_runs import register, unregister
+from dense_kd.data import generate_shapes, register_shapes
+from helpers.checked_runs import unregister
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 OVERRIDES = [
     "train.max_iter=1",
-    "dataloader.train.dataset.names=checked_train",
-    "dataloader.test.dataset.names=checked_val",
+    "dataloader.train.dataset.names=examples_train",
+    "dataloader.test.dataset.names=examples_val",
     "dataloader.train.total_batch_size=2",
 ]
 
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory) -> str:
-    register(tmp_path_factory.mktemp("shapes"))
+    root = tmp_path_factory.mktemp("shapes")
+    for split in ("train", "val"):
+        generate_shapes(root, split, 4, image_size=(64, 64))
+        register_shapes(f"examples_{split}", root, split)
     path = tmp_path_factory.mktemp("teacher") / "teacher.pth"
     model = instantiate(get_config("quickstart/teacher.py").model)
     torch.save({"model": model.state_dict()}, path)
     yield str(path)
-    unregister()
+    unregister("examples_train", "examples_val")
 
 
 def main_of(name: str):

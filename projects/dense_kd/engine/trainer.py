@@ -275,7 +275,13 @@ class Trainer(SimpleTrainer):
         """Those of one iteration, each when it is asked for."""
         for _ in range(self.accumulate):
             start = time.perf_counter()
-            data = self._next_batch()
+            try:
+                data = self._next_batch()
+            except StopIteration as error:
+                raise RuntimeError(
+                    f"the loader of the training has ended before iteration {self.iter} was "
+                    "complete; expected one without an end, as dense_kd.data.TrainLoader"
+                ) from error
             self._data_time += time.perf_counter() - start
             self.recorder.batch(data)
             yield data
