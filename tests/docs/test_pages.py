@@ -122,6 +122,18 @@ def test_options_that_a_methods_page_names_are_taken(name):
     assert [kind(**options) for options in found]
 
 
+def test_the_page_on_weights_has_options_of_every_method():
+    rows = re.findall(
+        r"^\| \[[\w ]+\]\(methods/(\w+)\.md\) \| (`[^|]+`) \|",
+        (DOCS / "weights.md").read_text("utf-8"),
+        flags=re.MULTILINE,
+    )
+    kinds = {name.lower(): getattr(methods, name) for name in listed_methods.names()}
+    assert dict(rows).keys() == kinds.keys()
+    for name, cell in rows:
+        assert set(re.findall(r"\w+", cell)) <= docs_pages.parameters_of(kinds[name]).keys(), name
+
+
 def test_every_public_name_is_in_the_api():
     pages = " ".join(page.read_text("utf-8") for page in (DOCS / "api").glob("*.md"))
     shown = re.findall(r"^::: ([\w.]+)$", pages, flags=re.MULTILINE)
