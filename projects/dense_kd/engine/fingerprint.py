@@ -35,8 +35,9 @@ def environment(threads: int) -> dict[str, str]:
         # Number of threads of torch's operators.
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
-        # Waiting threads that spin make training several times slower on a busy machine.
-        "OMP_WAIT_POLICY": os.getenv("OMP_WAIT_POLICY", "PASSIVE"),
+        # How often a waiting thread looks before it sleeps. To wake it takes longer than most
+        # operations of a small detector; one that looks for ever takes a core of others.
+        "GOMP_SPINCOUNT": os.getenv("GOMP_SPINCOUNT", "20000"),
         "PYTHONPATH": os.pathsep.join(path),
     }
 
