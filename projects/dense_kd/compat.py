@@ -143,6 +143,13 @@ def has_fused_steps() -> bool:
     return (int(version[0]), int(version[1])) >= (2, 4)
 
 
+def check_exports_sizes() -> None:
+    """Raise ValueError unless ``torch.export`` takes sizes that are multiples of others (2.5)."""
+    version = torch.__version__.split(".")
+    if (int(version[0]), int(version[1])) < (2, 5):
+        raise ValueError(f"torch_export needs torch 2.5 or newer, and this is {torch.__version__}")
+
+
 def check_compiles_modules() -> None:
     """Raise ValueError unless torch compiles a module in its place (2.2)."""
     if not hasattr(nn.Module, "compile"):

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import compat
 from .errors import ExportError
 from .graph import INPUTS, OUTPUTS, RAW, DetectionGraph
 
@@ -203,10 +204,8 @@ def module(name: str) -> Any:
 
 
 def _exporting() -> Any:
-    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
-    if version < (2, 5):
-        raise ExportError(
-            f"torch_export needs torch 2.5 or newer, and this is {torch.__version__}; take onnx "
-            "or torchscript"
-        )
+    try:
+        compat.check_exports_sizes()
+    except ValueError as error:
+        raise ExportError(f"{error}; take onnx or torchscript") from error
     return torch.export
