@@ -137,16 +137,20 @@ def cpu_has_bfloat16() -> bool:
     return any(bool(getattr(torch.cpu, name, bool)()) for name in names)
 
 
+def _torch_is(major: int, minor: int) -> bool:
+    """This version, or a later one."""
+    version = torch.__version__.split(".")
+    return (int(version[0]), int(version[1])) >= (major, minor)
+
+
 def has_fused_steps() -> bool:
     """Whether optimizers of parameters on a CPU can do a step in one pass (2.4)."""
-    version = torch.__version__.split(".")
-    return (int(version[0]), int(version[1])) >= (2, 4)
+    return _torch_is(2, 4)
 
 
 def check_exports_sizes() -> None:
     """Raise ValueError unless ``torch.export`` takes sizes that are multiples of others (2.5)."""
-    version = torch.__version__.split(".")
-    if (int(version[0]), int(version[1])) < (2, 5):
+    if not _torch_is(2, 5):
         raise ValueError(f"torch_export needs torch 2.5 or newer, and this is {torch.__version__}")
 
 

@@ -9,6 +9,7 @@ import torch
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
+from torch import nn
 
 from dense_kd import BCKD, FGFI, KD, LD, Distiller, MethodSet, Teacher
 from dense_kd.checkpoint import AtomicCheckpointer
@@ -132,6 +133,17 @@ def outputs(tmp_path_factory) -> Path:
     return run_in_two_processes(worker, tmp_path_factory)
 
 
+def assert_gradients_are_those_of(model: nn.Module, ranks: list) -> None:
+    for key, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            for rank in ranks:
+                # Sums in another order round in proportion to the largest terms.
+                rounding = max(1e-5, 2e-5 * parameter.grad.abs().max().item())
+                torch.testing.assert_close(
+                    rank["gradients"][key], parameter.grad, rtol=1e-3, atol=rounding
+                )
+
+
 @pytest.mark.parametrize(
     "name", ["fcos", "atss", "ddod", "gfl", "atss with distributions", "autoassign"]
 )
@@ -144,14 +156,7 @@ def test_losses_and_gradients_equal_those_of_one_process_with_the_whole_batch(ou
         mean = (ranks[0]["losses"][key] + ranks[1]["losses"][key]) / 2
         torch.testing.assert_close(mean, loss.detach(), rtol=1e-4, atol=1e-6)
     sum(losses.values()).backward()
-    for key, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            for rank in ranks:
-                # Sums in another order round in proportion to the largest terms.
-                rounding = max(1e-5, 2e-5 * parameter.grad.abs().max().item())
-                torch.testing.assert_close(
-                    rank["gradients"][key], parameter.grad, rtol=1e-3, atol=rounding
-                )
+    assert_gradients_are_those_of(model, ranks)
 
 
 def test_accumulated_batches_of_two_processes_are_one_batch_of_one(outputs):
@@ -162,13 +167,7 @@ def test_accumulated_batches_of_two_processes_are_one_batch_of_one(outputs):
     for key, loss in losses.items():
         assert ranks[0]["losses"][key] == pytest.approx(loss.item(), rel=1e-5)
     sum(losses.values()).backward()
-    for key, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            for rank in ranks:
-                rounding = max(1e-5, 2e-5 * parameter.grad.abs().max().item())
-                torch.testing.assert_close(
-                    rank["gradients"][key], parameter.grad, rtol=1e-3, atol=rounding
-                )
+    assert_gradients_are_those_of(model, ranks)
 
 
 def test_counts_of_levels_are_of_each_process_and_normalizers_are_means(outputs):

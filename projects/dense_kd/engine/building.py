@@ -18,13 +18,10 @@ from ..errors import MissingExtraError
 from ..methods import DistillationError
 from ..quantization import FakeQuantization
 from .checks import RunError
+from .checks.tree import target_of
 
-_FUSED = {
-    name
-    for cls in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
-    for name in (cls, f"torch.optim.{cls.__name__}", f"{cls.__module__}.{cls.__qualname__}")
-}
-"""Optimizers that can, by what a config may call them."""
+_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+"""Optimizers that can."""
 
 _WAYS = {"fused", "foreach", "capturable", "differentiable"}
 """Arguments that choose how a step is computed."""
@@ -102,7 +99,7 @@ def build_optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
     if (
         torch.device(cfg.train.device).type == "cpu"
         and compat.has_fused_steps()
-        and described["_target_"] in _FUSED
+        and target_of(described) in _FUSED
         and not _WAYS & described.keys()
     ):
         described.fused = True

@@ -145,7 +145,7 @@ def write(
     """
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in notes.items()}
     kind = FORMATS[name]
-    with torch.no_grad(), _constant(graph), _quiet():
+    with torch.no_grad(), _constant(graph), quiet("torch.onnx", "torch.export"):
         try:
             kind.write(graph, example, path, texts)
             return kind.load(path)
@@ -173,9 +173,14 @@ def _constant(graph: DetectionGraph) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Traces warn of each number that is constant, and exporters of themselves."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export")]
+def quiet(*names: str) -> Iterator[None]:
+    """Traces warn of each number that is constant, exporters of themselves, and onnxruntime's
+    quantisation at each call that what is prepared should be prepared.
+
+    Args:
+        names: of loggers, which say errors alone meanwhile; "" is the root.
+    """
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -26,7 +26,6 @@ from ..engine import load_config
 from ..json_files import without_nan, write_json
 from ..prediction import Predictor
 from ..prediction.images import as_input, pixels_of
-from ..prediction.settings import described_by
 from .card import card
 from .errors import ExportError
 from .files import FORMATS, OPSET, write
@@ -126,7 +125,7 @@ def export(
             "input_format": predictor.image_format,
             "resize": resizing(predictor.augmentations),
         }
-        export = _Export(made, origin, config, predictor, detector, pictures, described)
+        export = _Export(made, origin, predictor, detector, pictures, described)
         if to in FORMATS:
             verified = export.graph(to, outputs) + drawn
             if cfg is not None:
@@ -164,14 +163,12 @@ class _Export:
         self,
         folder: Path,
         origin: Origin,
-        config: str | None,
         predictor: Predictor,
         detector: DenseDetector,
         pictures: list[Tensor],
         described: dict[str, Any],
     ):
         self.folder, self.origin, self.detector, self.pictures = folder, origin, detector, pictures
-        self._given_config = config
         self._predictor = predictor
         self.config = described
         self.files: dict[str, str] = {}
@@ -189,9 +186,8 @@ class _Export:
         verified = verify(run, graph, self.pictures)
         self.files[kind.file] = f"the detector for {to}, {_megabytes(path)}"
         self.files[_CONFIG] = "classes, and how an image is resized and padded"
-        program = _PROGRAMS / ("detect_onnx.py" if to == "onnx" else "detect_torch.py")
         if outputs == DETECTIONS and self.config["input_format"] != "YUV-BT.601":
-            shutil.copyfile(program, self.folder / _PROGRAM)
+            shutil.copyfile(_PROGRAMS / _PROGRAM, self.folder / _PROGRAM)
             self.files[_PROGRAM] = "runs it on images, without dense_kd"
         self._weights()
         return f"{to} against torch, {verified}."
@@ -240,11 +236,7 @@ class _Export:
 
     def detectron2(self) -> str:
         """Weights and LazyConfig of a detector of detectron2 alone."""
-        node, description = described_by(
-            self._given_config,
-            read_content(published_file(self.origin.weights)),
-            self.origin.weights,
-        )
+        description = self._predictor.description
         model = description.model
         if model is None:
             raise ExportError(

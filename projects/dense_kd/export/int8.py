@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +23,7 @@ from ..engine.evaluation import Evaluation
 from ..evaluation.text import shown
 from .card import METRICS
 from .errors import ExportError
-from .files import FORMATS, Runner, module
+from .files import FORMATS, Runner, module, quiet
 from .graph import INPUTS
 from .verifying import batched
 
@@ -87,7 +85,7 @@ def quantized(path: str, target: str, images: Sequence[Tensor], multiple: int) -
                 return None
             return dict(zip(INPUTS, (x.numpy() for x in batched([image], multiple))))
 
-    with tempfile.TemporaryDirectory() as folder, _without_advice():
+    with tempfile.TemporaryDirectory() as folder, quiet(""):
         prepared = os.path.join(folder, "prepared.onnx")
         try:
             # Norms become part of the convolutions before them.
@@ -213,15 +211,3 @@ class RuntimeDetector(torch.nn.Module):
 
 def _call(run: Runner, inputs: tuple[Tensor, Tensor]) -> Callable[[], object]:
     return lambda: run(*inputs)
-
-
-@contextlib.contextmanager
-def _without_advice() -> Iterator[None]:
-    """onnxruntime's quantisation advises at each call to prepare what is prepared."""
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..engine.checks.files import last_checkpoint
 from ..reporting.errors import ReportError
-from ..reporting.runs import TrainedRun, read_runs
+from ..reporting.runs import FINAL, TrainedRun, last_weights, read_runs
 from ..reporting.saved_configs import at
 from .errors import ExportError
-
-_FINAL = "model_final.pth"
 
 
 @dataclass(frozen=True)
@@ -41,16 +37,15 @@ def origin_of(source: str) -> Origin:
     folder = Path(source)
     if not folder.is_dir():
         return _with_run(source, folder.parent if folder.is_file() else None)
-    final, last = folder / _FINAL, last_checkpoint(folder)
-    weights = str(final) if final.is_file() else last
-    if weights is None or not os.path.isfile(weights):
-        inner = sorted(path.parent.name for path in folder.glob(f"*/{_FINAL}"))
+    weights = last_weights(folder)
+    if weights is None:
+        inner = sorted(path.parent.name for path in folder.glob(f"*/{FINAL}"))
         hint = f"; it has runs in {', '.join(inner)}: give one of them" if inner else ""
         raise ExportError(
-            f"{folder} holds no weights; expected the folder of a run, with {_FINAL} or "
+            f"{folder} holds no weights; expected the folder of a run, with {FINAL} or "
             f"last_checkpoint, or a checkpoint{hint}"
         )
-    return _with_run(weights, folder)
+    return _with_run(str(weights), folder)
 
 
 def _with_run(weights: str, folder: Path | None) -> Origin:

@@ -62,6 +62,7 @@ class Predictor:
         category_ids: K ids of the classes in the dataset; 0 to K-1 where nobody says them.
         image_format: the channels that the detector takes.
         augmentations: what is done to an image before.
+        description: what the file, or the config, says of the detector.
         score_threshold: detections that score less are left out; None: the detector's own.
     """
 
@@ -123,6 +124,7 @@ class Predictor:
         self.augmentations = augmentations_of(augmentations, description, source)
         self._source = source
         self.array_format = array_format
+        self.description = description
         self.score_threshold = score_threshold
         self.model = model.to(self.device).eval()
         detector: Any = model

@@ -89,10 +89,7 @@ class TrainedRun:
     @property
     def weights(self) -> Path | None:
         """The last that it has written and that are still there."""
-        if (self.folder / FINAL).is_file():
-            return self.folder / FINAL
-        last = last_checkpoint(self.folder)
-        return Path(last) if last is not None and Path(last).is_file() else None
+        return last_weights(self.folder)
 
     @property
     def detections(self) -> Path | None:
@@ -107,6 +104,14 @@ class TrainedRun:
         if self.finished:
             return ""
         return f"unfinished, {self.iterations} of {self.planned} iterations"
+
+
+def last_weights(folder: Path) -> Path | None:
+    """The last that the run of a folder has written and that are still there."""
+    if (folder / FINAL).is_file():
+        return folder / FINAL
+    last = last_checkpoint(folder)
+    return Path(last) if last is not None and Path(last).is_file() else None
 
 
 def read_runs(arguments: Sequence[str]) -> list[TrainedRun]:

@@ -1,23 +1,40 @@
-"""Detect objects in images: `python detect.py IMAGE...`; needs onnxruntime, numpy and Pillow."""
+"""Detect objects in images: `python detect.py IMAGE...`.
+
+Needs numpy, Pillow, and onnxruntime for a file of ONNX, else torch and torchvision.
+"""
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from PIL import Image, ImageOps
 
 FOLDER = Path(__file__).resolve().parent
 CONFIG = json.loads((FOLDER / "config.json").read_text())
-SESSION = onnxruntime.InferenceSession(
-    str(FOLDER / CONFIG["file"]), providers=["CPUExecutionProvider"]
-)
 
 
-def run(images: np.ndarray, sizes: np.ndarray) -> "list[np.ndarray]":
-    """boxes (N, M, 4), scores (N, M), classes (N, M) and counts (N,) of (N, C, H, W), (N, 2)."""
-    return SESSION.run(None, {"images": images, "sizes": sizes})
+def load(path: str, kind: str) -> "Callable[[np.ndarray, np.ndarray], list[np.ndarray]]":
+    """From (N, C, H, W), (N, 2) to boxes (N, M, 4), scores and classes (N, M), and counts (N,)."""
+    if kind == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return lambda images, sizes: session.run(None, {"images": images, "sizes": sizes})
+    import torch
+    import torchvision  # noqa: F401  # registers the suppression of boxes
+
+    model = torch.jit.load(path) if kind == "torchscript" else torch.export.load(path).module()
+
+    def run(images: np.ndarray, sizes: np.ndarray) -> "list[np.ndarray]":
+        with torch.no_grad():
+            return [x.numpy() for x in model(torch.from_numpy(images), torch.from_numpy(sizes))]
+
+    return run
+
+
+DETECTOR = load(str(FOLDER / CONFIG["file"]), CONFIG["format"])
 
 
 def size_on_input(width: int, height: int) -> "tuple[int, int]":
@@ -44,7 +61,7 @@ def detect(path: str, threshold: float = 0.3) -> "list[dict[str, object]]":
     padded = [-(-side // CONFIG["multiple"]) * CONFIG["multiple"] for side in (height, width)]
     batch = np.zeros((1, pixels.shape[2], *padded), np.float32)
     batch[0, :, :height, :width] = pixels.transpose(2, 0, 1)
-    boxes, scores, classes, _ = run(batch, np.array([[height, width]], np.int64))
+    boxes, scores, classes, _ = DETECTOR(batch, np.array([[height, width]], np.int64))
     factors = np.array([image.width / width, image.height / height] * 2)
     return [
         {"class": CONFIG["classes"][c], "score": float(s), "box": (b * factors).tolist()}
