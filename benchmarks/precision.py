@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dense_kd import compat, get_config
+from trained import trained
+
+from dense_kd import compat
 from dense_kd.data.shapes import DEFAULT_SIZES, default_shapes_root, generate_shapes
-from dense_kd.engine.checks.overrides import apply_overrides
-from dense_kd.engine.fingerprint import environment, result_settings
-from dense_kd.engine.processes import Run, train_together
+from dense_kd.engine.processes import Run
 from dense_kd.json_files import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results" / "precision.json"
@@ -68,22 +68,9 @@ def run(
     args: argparse.Namespace, title: str, config: str, overrides: list[str], seed: int = 1
 ) -> Run:
     """A training that is finished."""
-    overrides = [*overrides, *args.override]
     folder = args.output / f"seed{seed}" / title.replace(",", "").replace(" ", "_")
-    cfg = apply_overrides(get_config(config), overrides)
-    done = Run(
-        title=f"{title}, seed {seed}",
-        folder=folder,
-        command=[
-            *("-m", "dense_kd", "train", config, *overrides),
-            *(f"train.output_dir={folder.absolute()}", "--progress", "lines"),
-        ],
-        iterations=cfg.train.max_iter,
-        settings=result_settings(cfg),
-        environment=environment(args.threads),
-    )
-    train_together([done])
-    return done
+    overrides = [*overrides, *args.override]
+    return trained(f"{title}, seed {seed}", folder, config, overrides, args.threads)
 
 
 def keep(args: argparse.Namespace, title: str, seed: int, done: Run) -> None:

@@ -30,6 +30,8 @@ if what == "fails":
     sys.exit(3)
 if what == "is told to stop":
     sys.exit(75)
+while what == "is looked at" and not (folder / "seen").exists():
+    time.sleep(0.01)
 time.sleep(60 if what == "hangs" else 0.3)
 if what != "evaluates nothing":
     log(iteration=40, **{"bbox/AP": 25.0, "bbox/APl": float("nan")})
@@ -82,14 +84,23 @@ class Terminal(io.StringIO):
 def test_on_a_terminal_each_training_has_a_bar_below_what_is_printed(make_run, monkeypatch):
     monkeypatch.setattr(processes, "BAR_PERIOD", 0.0)
     terminal = Terminal()
+    runs = [make_run(title, "is looked at") for title in ("baseline", "distilled")]
+
+    def show(bars, title, records):
+        shown(bars, title, records)
+        if records:
+            (runs[0].folder.parent / title / "seen").touch()
+
+    shown = processes.ProcessBars.show
+    monkeypatch.setattr(processes.ProcessBars, "show", show)
     with contextlib.redirect_stdout(terminal), contextlib.redirect_stderr(terminal):
-        train_together([make_run("baseline"), make_run("distilled")])
+        train_together(runs)
     text = terminal.getvalue()
     for title in ("baseline ", "distilled"):
         assert re.search(rf"{title}  50%\|.*\| 20/40, 0:01:05 left, total_loss 1.500", text)
     assert "so far)" not in text  # the lines that stand for bars elsewhere
     printed = re.split(r"[\r\n]|\x1b\[A", text)
-    assert sum(bool(re.match(r"\[.*: done in 0:0\d, AP 25.0$", line)) for line in printed) == 2
+    assert sum(bool(re.match(r"\[.*: done in \d:\d\d, AP 25.0$", line)) for line in printed) == 2
     assert not printed[-1].strip()
 
 

@@ -286,6 +286,8 @@ def test_the_state_of_another_optimizer_is_refused():
         (lambda kept: kept.update(exp_avg_sq=0.5), "exp_avg_sq that is no tensor for parameter 1"),
         (lambda kept: kept.update(exp_avg_sq=None), "exp_avg_sq that is no tensor for parameter 1"),
         (lambda kept: kept.pop("exp_avg"), "exp_avg that is no tensor for parameter 1"),
+        (lambda kept: kept.update(step=torch.ones(2)), r"step of shape \(2,\) for parameter 1"),
+        (lambda kept: kept.update(step="12"), "step of '12' for parameter 1"),
     ],
 )
 def test_moments_of_other_shapes_are_refused_before_the_first_step(spoil, said):

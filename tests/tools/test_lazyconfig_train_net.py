@@ -165,7 +165,8 @@ def test_the_console_script_starts_two_processes_on_the_cpu_which_measure_and_dr
     (events,) = (tmp_path / "out").glob("events.out.tfevents.*")  # the main process alone writes
     assert events.read_bytes().count(b"maps/") == 1
     assert (tmp_path / "out" / "log.txt.rank1").exists()
-    assert "UserWarning" not in result.stderr  # of others, in each process
+    warnings = [line for line in result.stderr.splitlines() if "UserWarning" in line]
+    assert not [w for w in warnings if "pkg_resources" not in w]  # which torch 2.1 imports
 
 
 def test_with_one_seed_the_baseline_and_the_distilled_student_start_alike(data, teacher):

@@ -137,7 +137,7 @@ class Frontend(TorchFunctionMode):
 
 def _getter(name: str) -> Any:
     """What torch's functions are asked for where an attribute of a tensor is read."""
-    return vars(torch._C.TensorBase)[name].__get__
+    return vars(Tensor.__base__)[name].__get__  # its name depends on the version
 
 
 def _with_numbers(data: Any) -> Any:

@@ -13,6 +13,7 @@ from detectron2.engine.hooks import PeriodicCheckpointer
 from detectron2.utils import comm
 from torch import Tensor
 
+from ...arguments import is_number
 from ...checkpoint.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -78,6 +79,13 @@ def _check_moments(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
     moments = state["state"]
     expected = {name for kept in moments.values() for name in kept} & _SHAPED_AS_PARAMETERS
     for parameter, index in zip(parameters, indices):
+        step = moments.get(index, {}).get("step", 0)
+        if not (step.numel() == 1 if isinstance(step, Tensor) else is_number(step)):
+            found = f"shape {tuple(step.shape)}" if isinstance(step, Tensor) else repr(step)[:40]
+            raise CheckpointError(
+                f"the optimizer of the checkpoint has a step of {found} for parameter {index}, "
+                "expected one number: a damaged file. Resume from an earlier one"
+            )
         for name in sorted(expected) if moments.get(index) else ():
             value = moments[index].get(name, "")
             if value is None and name == "momentum_buffer":  # as SGD has it without momentum
