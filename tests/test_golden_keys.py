@@ -201,6 +201,13 @@ READS: dict[str, list[Row]] = {
         ("mgd", 'DATA[f"{case}/loss"]', ("*/loss",)),
         ("mgd", 'DATA[f"{case}/grad_S"]', ("*/grad_S",)),
     ],
+    "methods/test_cankd.py": [
+        ("cankd", 'DATA[f"{case}/S"]', ("*/S", "*/T")),
+        ("cankd", 'DATA[f"{case}/loss"]', ("*/loss",)),
+        ("cankd", 'DATA[f"{case}/grad_S"]', ("*/grad_S",)),
+        ("cankd", 'f"{case}/param/non_local_att.{theirs}.{kind}"', ("*/param/*",)),
+        ("cankd", 'f"{case}/grad/non_local_att.{theirs}.{kind}"', ("*/grad/*",)),
+    ],
     "helpers/pgd_reference.py": [
         ("pgd_maps_*", 'f"rand/call{call}"', ("rand/*",)),
         ("pgd_maps_*", 'self.levels("tea_cls"), self.levels("tea_reg")', ("tea_*",)),

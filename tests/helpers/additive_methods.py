@@ -17,6 +17,7 @@ _ADDITIVE: list[tuple[str, Options]] = [
 ]
 NOT_ADDITIVE: list[tuple[str, Options, str]] = [
     ("BCKD", {}, "it is divided by the positives of the batch"),
+    ("CanKD", {}, "its blocks normalise over the batch"),
     ("CrossKD", {}, "it is divided by the scores and has the statistics of the batch"),
     ("DeFeat", {}, "its means are over the cells of the batch, of which images have more or less"),
     ("FGFI", {}, "its mean is over the cells of the batch near objects"),

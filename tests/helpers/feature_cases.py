@@ -100,6 +100,14 @@ def distill(
     return Distiller(student=student, teacher=teacher, methods=MethodSet(**methods))
 
 
+@torch.no_grad()
+def move_off_their_start(kd: nn.Module) -> None:
+    """Change all parameters of methods: what starts at zero adds nothing yet."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in kd.parameters():
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+
+
 def adapted(
     method: KDMethod,
     channels: int,

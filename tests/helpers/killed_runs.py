@@ -29,6 +29,7 @@ from dense_kd import (
     PGD,
     PKD,
     TID,
+    CanKD,
     CrossKD,
     DeFeat,
     Distiller,
@@ -79,9 +80,9 @@ VARIANTS = {
         overrides=("dataloader.train.num_workers=2", "train.eval_period=1"),
         batch_norm=True,
     ),
-    "FCOS, MGD, PGD and FKD": Variant(
+    "FCOS, MGD, PGD, FKD and CanKD": Variant(
         builders.fcos_config,
-        (method(MGD, weight=1e-3), method(PGD), method(FKD)),
+        (method(MGD, weight=1e-3), method(PGD), method(FKD), method(CanKD)),
         ("train.eval_period=1",),
     ),
     "ATSS, CrossKD, accumulated": Variant(

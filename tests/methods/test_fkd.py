@@ -9,7 +9,7 @@ import torch
 
 from dense_kd import FKD, DistillationError
 from dense_kd.methods.base.attention import spatial_attention
-from dense_kd.methods.fkd import NonLocal
+from dense_kd.methods.base.non_local import NonLocal
 from helpers.builders import CASES, batch, nine_anchor_retinanet, tiny_fcos, tiny_gfl
 from helpers.feature_cases import distill, make_pass
 
@@ -35,10 +35,10 @@ def test_the_non_local_block_is_its_formula():
     for convolution in (block.theta, block.phi, block.g, block.output):
         torch.nn.init.zeros_(convolution.bias)
     features = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 1, 4)
-    assert torch.equal(block(features), features)  # starts as the identity
+    assert torch.equal(block(features, features), features)  # starts as the identity
     torch.nn.init.constant_(block.norm.weight, 0.5)
     expected = [x + 40 * x for x in (1, 2, 3, 4)]
-    assert block(features).flatten().tolist() == pytest.approx(expected, rel=1e-4)
+    assert block(features, features).flatten().tolist() == pytest.approx(expected, rel=1e-4)
 
 
 def test_losses_are_their_formulas():

@@ -98,7 +98,18 @@ def test_a_method_declares_whether_it_reads_features(name, variant):
 def test_features_are_read_by_these_methods_only():
     without = {" ".join((n, v)).strip() for n, v in VARIANTS if not build(n, v).kd.reads_features}
     assert {"BCKD", "CrossKD quality", "KD", "LD", "PGD", "PKD towers"} <= without
-    assert not without & {"FGD", "MGD", "PKD", "TID", "FRS", "GIBox", "FitNet", "FKD", "DeFeat"}
+    assert not without & {
+        "CanKD",
+        "FGD",
+        "MGD",
+        "PKD",
+        "TID",
+        "FRS",
+        "GIBox",
+        "FitNet",
+        "FKD",
+        "DeFeat",
+    }
 
 
 DETECTORS = [tiny_retinanet, tiny_fcos, tiny_atss, tiny_gfl, tiny_ddod, tiny_autoassign]

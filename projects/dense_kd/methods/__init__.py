@@ -3,6 +3,7 @@
 from .base import DistillationError, KDMethod, MethodSet, Needs, Step
 from .base.class_maps import ClassMap
 from .bckd import BCKD
+from .cankd import CanKD
 from .crosskd import CrossKD
 from .fgd import FGD
 from .fkd import FKD
@@ -27,6 +28,7 @@ __all__ = [
     "PGD",
     "PKD",
     "TID",
+    "CanKD",
     "ClassMap",
     "CrossKD",
     "DeFeat",

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..detectors.base.dense import DenseDetector
@@ -15,6 +14,7 @@ from .base import KDMethod, Needs, Step
 from .base.adapters import pyramid_channels
 from .base.attention import spatial_attention
 from .base.batch_size import growth_warning
+from .base.non_local import NonLocal
 
 TERMS = ("feature", "channel", "spatial", "nonlocal")
 POOLING = (8, 4, 2, 2)
@@ -145,51 +145,7 @@ class LevelNorms(nn.Module):
             attention.sqrt() * (teacher - self.feature(student)),
             teacher.mean(dim=(2, 3)) - self.channel(student.mean(dim=(2, 3))),
             teacher.mean(dim=1, keepdim=True) - self.spatial(student.mean(dim=1, keepdim=True)),
-            self.teacher_block(teacher) - self.relation(self.student_block(student)),
+            self.teacher_block(teacher, teacher)
+            - self.relation(self.student_block(student, student)),
         )
         return tuple(torch.linalg.vector_norm(difference) for difference in differences)
-
-
-class NonLocal(nn.Module):
-    """Non-local block (Wang et al., "Non-local Neural Networks", CVPR 2018), with dot products.
-
-    It adds to a cell i the mean over cells j of (theta(x_i) . phi(x_j)) g(x_j), after a convolution
-    and a batch norm. The norm starts at zero, so that the block starts as the identity.
-    """
-
-    def __init__(self, channels: int, pooling: int, reduction: int = 4):
-        """
-        Args:
-            channels: C.
-            pooling: phi(x) and g(x) are pooled by this factor, less where the map is smaller.
-            reduction: theta, phi and g have 1 / ``reduction`` of the channels.
-        """
-        super().__init__()
-        inner = max(1, channels // reduction)
-        self.pooling = pooling
-        self.theta = nn.Conv2d(channels, inner, 1)
-        self.phi = nn.Conv2d(channels, inner, 1)
-        self.g = nn.Conv2d(channels, inner, 1)
-        self.output = nn.Conv2d(inner, channels, 1)
-        self.norm = nn.BatchNorm2d(channels)
-        nn.init.zeros_(self.norm.weight)
-        nn.init.zeros_(self.norm.bias)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) of (N, C, H, W)."""
-        window = tuple(min(self.pooling, size) for size in features.shape[-2:])
-        query = self.theta(features).flatten(2)  # (N, C', H*W)
-        key = F.max_pool2d(self.phi(features), window).flatten(2)  # (N, C', cells)
-        value = F.max_pool2d(self.g(features), window).flatten(2)  # (N, C', cells)
-        # Products of keys and values first: no matrix of all pairs of cells.
-        mixed = (value @ key.transpose(1, 2) / key.shape[2]) @ query  # (N, C', H*W)
-        added = self.output(mixed.view(len(mixed), -1, *features.shape[-2:]))
-        return features + self._normalized(added)
-
-    def _normalized(self, added: Tensor) -> Tensor:
-        if added[:, 0].numel() > 1:
-            return self.norm(added)
-        norm = self.norm  # one cell has no variance: the statistics of before
-        return F.batch_norm(
-            added, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
-        )

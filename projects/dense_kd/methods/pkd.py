@@ -10,13 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..arguments import is_integer
 from ..detectors.base.dense import DenseDetector
 from ..options import check_choices, check_positive, check_unused, is_list
 from ..outputs import DensePass, Tap
 from .base import KDMethod, Needs, Step
 from .base.adapters import comparable_maps, tower_adapters
-from .base.levels import Levels, listed
+from .base.levels import Levels, checked_omissions, listed, remaining_levels
 from .base.statistics import standardized
 
 RESIZED = ("student", "teacher")
@@ -85,14 +84,12 @@ class PKD(KDMethod):
         super().__init__(warmup_iters=warmup_iters)
         check_choices(("resized", resized, RESIZED))
         check_positive(weight=weight)
-        if not is_list(omitted_levels) or not all(map(is_integer, omitted_levels)):
-            raise ValueError(f"omitted_levels={omitted_levels!r}: expected numbers of levels")
         self.weight = weight
         self.taps = _checked_taps(taps)
         self.needs = Needs(
             taps=self.taps, as_many_levels=True, predictions=False, features=not self.taps
         )
-        self.omitted_levels = tuple(omitted_levels)
+        self.omitted_levels = checked_omissions(omitted_levels)
         self.resized = resized
 
     def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
@@ -100,27 +97,15 @@ class PKD(KDMethod):
         super().check(student, teacher)
         if student.strides == teacher.strides:
             check_unused(PKD, "equal level strides", resized=self.resized)
-        count = len(student.strides)
-        for level in self.omitted_levels:
-            if not -count <= level < count:
-                raise ValueError(
-                    f"omitted_levels={self.omitted_levels} names level {level}, but the pyramids "
-                    f"have {count}; expected {-count} to {count - 1}"
-                )
-        if not self._compared(count):
-            raise ValueError(f"omitted_levels={self.omitted_levels} leaves no level to compare")
+        remaining_levels(len(student.strides), self.omitted_levels)
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
         """Choose the levels that are compared, and make their adapters."""
         super().prepare(student, teacher)
-        self.levels = self._compared(len(student.strides))
+        self.levels = remaining_levels(len(student.strides), self.omitted_levels)
         self.adapters = tower_adapters(
             student, teacher, len(self.levels), self.taps or [("cls", 0)]
         )
-
-    def _compared(self, count: int) -> list[int]:
-        omitted = {level % count for level in self.omitted_levels}
-        return [level for level in range(count) if level not in omitted]
 
     def unlike_one_batch(self) -> str | None:
         """It compares maps in units of their deviations over the batch."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from helpers.additive_methods import ADDITIVE, NOT_ADDITIVE, Options
+from helpers.feature_cases import move_off_their_start
 from helpers.method_cases import ALL, build, images_with
 
 # Of unequal number and size, so that the images have unequally many cells and positives; each has
@@ -21,7 +22,9 @@ def losses(name: str, options: Options) -> tuple[torch.Tensor, torch.Tensor]:
     images = images_with(*OBJECTS)
     found = []
     for batch in (images, images[:1], images[1:]):
-        terms = build(name, **options)(batch)
+        model = build(name, **options)
+        move_off_their_start(model.kd)
+        terms = model(batch)
         found.append(torch.stack([v for k, v in terms.items() if k.startswith("kd_")]).detach())
     return found[0], torch.stack(found[1:])
 

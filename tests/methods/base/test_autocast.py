@@ -65,8 +65,8 @@ def cases() -> Iterator[Any]:
         ("FKD", tiny_gfl, {}, 16, 0.05),
         *[(name, tiny_gfl, {}, 16, 0.05) for name in ("DeFeat", "FitNet", "GIBox")],
         *[(name, tiny_gfl, {"warmup_iters": 0}, 16, 0.05) for name in ("FGFI", "FRS")],
-        *[(name, tiny_fcos, {}, 16, 0.03) for name in ("FGD", "MGD", "PKD")],
-        *[(name, tiny_fcos, {}, 24, 0.03) for name in ("FGD", "MGD", "PKD")],
+        *[(name, tiny_fcos, {}, 16, 0.03) for name in ("CanKD", "FGD", "MGD", "PKD")],
+        *[(name, tiny_fcos, {}, 24, 0.03) for name in ("CanKD", "FGD", "MGD", "PKD")],
     ]
     for name, build, options, width, tolerance in rows:
         detector = getattr(build, "func", build).__name__

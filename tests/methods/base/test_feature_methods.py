@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from dense_kd import FGD, MGD, PKD
+from dense_kd import FGD, MGD, PKD, CanKD
 from helpers.builders import CASES, batch, tiny_fcos, tiny_gfl, tiny_retinanet
 from helpers.feature_cases import distill
 
 DETECTORS = {"fcos": tiny_fcos, "gfl": tiny_gfl, "retinanet": tiny_retinanet}
-METHODS: dict[str, Any] = {"fgd": FGD, "mgd": MGD, "pkd": PKD}
+METHODS: dict[str, Any] = {"cankd": CanKD, "fgd": FGD, "mgd": MGD, "pkd": PKD}
 
 
 def distillation_losses(model, inputs) -> dict[str, torch.Tensor]:

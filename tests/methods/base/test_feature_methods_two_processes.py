@@ -11,9 +11,23 @@ from detectron2.engine.defaults import create_ddp_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
-from dense_kd import FGD, FGFI, FKD, FRS, MGD, PGD, PKD, TID, DeFeat, Distiller, FitNet, GIBox
+from dense_kd import (
+    FGD,
+    FGFI,
+    FKD,
+    FRS,
+    MGD,
+    PGD,
+    PKD,
+    TID,
+    CanKD,
+    DeFeat,
+    Distiller,
+    FitNet,
+    GIBox,
+)
 from helpers.builders import assert_close, batch, tiny_gfl
-from helpers.feature_cases import distill
+from helpers.feature_cases import distill, move_off_their_start
 from helpers.two_processes import ranks_of, run_in_two_processes
 
 pytestmark = pytest.mark.slow
@@ -27,6 +41,7 @@ SPLIT_ALIKE = {
     "tid": lambda: TID(),
 }
 LOCAL = {
+    "cankd": lambda: CanKD(),
     "defeat": lambda: DeFeat(),
     "fgfi": lambda: FGFI(warmup_iters=0),
     "fitnet of objects": lambda: FitNet(region="objects"),
@@ -48,7 +63,9 @@ CASES = {
 
 
 def distiller(name: str) -> Distiller:
-    return distill(tiny_gfl(), tiny_gfl(seed=1, channels=24), METHODS[name]())
+    model = distill(tiny_gfl(), tiny_gfl(seed=1, channels=24), METHODS[name]())
+    move_off_their_start(model.kd)
+    return model
 
 
 def step(model, inputs: list[dict]) -> dict[str, dict[str, torch.Tensor]]:

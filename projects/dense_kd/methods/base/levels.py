@@ -5,10 +5,14 @@ P are the places (cells, or predictions) of all levels, in the order of the leve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Union
 
 import torch
 from torch import Tensor
+
+from ...arguments import is_integer
+from ...options import is_list
 
 Levels = Union[Tensor, list[Tensor]]
 """Maps of L levels, or the one of a single level."""
@@ -17,6 +21,33 @@ Levels = Union[Tensor, list[Tensor]]
 def listed(levels: Levels) -> list[Tensor]:
     """The maps, one for each level."""
     return [levels] if isinstance(levels, Tensor) else levels
+
+
+def checked_omissions(omitted_levels: Sequence[int]) -> tuple[int, ...]:
+    """The option ``omitted_levels`` of a method, numbers of levels, 0 the finest and -1 the
+    coarsest; ValueError if it is none."""
+    if not is_list(omitted_levels) or not all(map(is_integer, omitted_levels)):
+        raise ValueError(f"omitted_levels={omitted_levels!r}: expected numbers of levels")
+    return tuple(omitted_levels)
+
+
+def remaining_levels(count: int, omitted_levels: Sequence[int]) -> list[int]:
+    """Of ``count`` levels those that are not omitted.
+
+    Raises:
+        ValueError: a level is none of them, or none remains.
+    """
+    for level in omitted_levels:
+        if not -count <= level < count:
+            raise ValueError(
+                f"omitted_levels={omitted_levels} names level {level}, but the pyramids "
+                f"have {count}; expected {-count} to {count - 1}"
+            )
+    omitted = {level % count for level in omitted_levels}
+    remaining = [level for level in range(count) if level not in omitted]
+    if not remaining:
+        raise ValueError(f"omitted_levels={omitted_levels} leaves no level to compare")
+    return remaining
 
 
 def joined(levels: Levels, dim: int = 1) -> Tensor:
