@@ -77,11 +77,11 @@ def event_storage() -> EventStorage | None:
         return None
 
 
-def put_scalar(name: str, value: float) -> None:
+def put_scalar(name: str, value: float, *, smoothing_hint: bool = True) -> None:
     """Log ``value`` if a trainer is running."""
     storage = event_storage()
     if storage is not None:
-        storage.put_scalar(name, value)
+        storage.put_scalar(name, value, smoothing_hint=smoothing_hint)
 
 
 def has_fast_coco_evaluation() -> bool:

@@ -43,8 +43,8 @@ class Distiller(nn.Module):
     goes by name finds in it what it finds in the student. The teacher is not in it. Attributes
     that it does not have are the student's.
 
-    With a method that has a warm-up, ``kd.iteration`` is saved: the iteration that a run goes on
-    with, see :class:`IterationCounter`.
+    Where the losses of methods depend on the iteration (a warm-up, weights by gradient share),
+    ``kd.iteration`` is saved: the one that a run goes on with, see :class:`IterationCounter`.
     """
 
     optional_buffers = (_ITERATION,)  # older checkpoints do not have it
@@ -186,6 +186,7 @@ class Distiller(nn.Module):
             assign=functools.partial(
                 self.teacher.assign, teacher, ground_truth, self.student.num_classes
             ),
+            detection=dict(losses),
         )
         losses.update(self.kd(student, teacher, step))
         self.student.visualize_training(batched_inputs, student)
@@ -194,10 +195,10 @@ class Distiller(nn.Module):
     def state_dict(  # type: ignore[override]  # torch has an overload for positions
         self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False
     ) -> dict[str, Tensor]:
-        """The student's, and under ``kd.`` the methods' and the iteration of a warm-up."""
+        """The student's, and under ``kd.`` the methods' and the iteration that they depend on."""
         state = self.student.state_dict(destination=destination, prefix=prefix, keep_vars=keep_vars)
         self.kd.state_dict(destination=state, prefix=prefix + METHOD_PREFIX, keep_vars=keep_vars)
-        if self.kd.has_warmup:
+        if self.kd.depends_on_iteration:
             iteration = self._counter.following(self.parameters())
             state[prefix + _ITERATION] = torch.tensor(iteration)
         return state
@@ -227,7 +228,7 @@ class Distiller(nn.Module):
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         self._loaded_prefix = prefix
-        # Absent where no method had a warm-up, and in older checkpoints.
+        # Absent where no loss depended on it, and in older checkpoints.
         if prefix + _ITERATION in state_dict:
             self._counter.restart(int(state_dict.pop(prefix + _ITERATION)))
         # Weights to start from (train.init_checkpoint) take the place of what a copy inherited.

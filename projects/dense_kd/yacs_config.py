@@ -14,7 +14,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from . import methods
 from .detectors import FCOS, RetinaNet
 from .distiller import Distiller
-from .methods import DistillationError, KDMethod, MethodSet
+from .methods import Balance, DistillationError, KDMethod, MethodSet
 from .teacher import Teacher
 
 _DETECTORS: dict[str, type[RetinaNet] | type[FCOS]] = {
@@ -58,6 +58,8 @@ def add_dense_kd_config(cfg: CfgNode) -> None:
     cfg.DENSE_KD.METHODS = ["BCKD"]
     for name, method in METHODS.items():
         cfg.DENSE_KD[name] = CfgNode(_defaults(method))
+    # Weights by gradient share, see dense_kd.methods.Balance.
+    cfg.DENSE_KD.BALANCE = CfgNode({"ENABLED": False, **_defaults(Balance)})
 
     cfg.MODEL.FCOS = CfgNode()
     cfg.MODEL.FCOS.NUM_CLASSES = 80
@@ -158,7 +160,12 @@ def build_methods(cfg: CfgNode) -> MethodSet:
             methods[name.lower()] = METHODS[name](**options)
         except ValueError as error:
             raise DistillationError(f"{where}: {error}") from None
-    return MethodSet(**methods)
+    node, where = cfg.DENSE_KD.BALANCE, "DENSE_KD.BALANCE"
+    try:
+        balance = Balance(**_options(node, Balance, where)) if node.ENABLED else None
+        return MethodSet(balance=balance, **methods)
+    except ValueError as error:
+        raise DistillationError(f"{where}: {error}") from None
 
 
 def build_teacher(cfg: CfgNode) -> Teacher:

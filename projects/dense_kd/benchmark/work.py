@@ -206,7 +206,7 @@ def _unseen(
     student: DensePass, teacher: DensePass, step: Step
 ) -> tuple[DensePass, DensePass, Step]:
     """The same, without what is kept of them once a method has asked for it."""
-    step = dataclasses.replace(step, targets=copy.copy(step.targets))
+    step = dataclasses.replace(step, targets=copy.copy(step.targets), detection={})
     return _with_leaves(student), copy.copy(teacher), step
 
 

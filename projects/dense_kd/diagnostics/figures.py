@@ -11,7 +11,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from ..distiller import Distiller
-from ..methods import BCKD, PGD, TID, KDMethod
+from ..methods import BCKD, PGD, TID
 from ..outputs import DensePass
 from .errors import DiagnosticsError
 from .gradients import DETECTION, gradient_maps, loss_groups, touched_features
@@ -264,7 +264,7 @@ def gradient_figure(
         losses, student: of :func:`.passes.training_losses`, of one image.
         level_names: L names.
     """
-    methods = {name: m for name, m in model.kd.named_children() if isinstance(m, KDMethod)}
+    methods = dict(model.kd.named_methods())
     rows = []
     for name, loss in loss_groups(losses, methods).items():
         taps = () if name == DETECTION else methods[name].needs.taps

@@ -16,6 +16,7 @@ from .errors import DiagnosticsError
 
 __all__ = [
     "DETECTION",
+    "FLOAT16_SCALE",
     "gradient_maps",
     "gradient_norms",
     "gradient_shares",
@@ -27,6 +28,9 @@ __all__ = [
 
 DETECTION = "detection"
 """The group of the student's own losses."""
+
+FLOAT16_SCALE = 1024.0
+"""Of losses whose gradients are asked for at maps in float16, where no gradient scaler has one."""
 
 
 def loss_groups(losses: Mapping[str, Tensor], methods: Iterable[str]) -> dict[str, Tensor]:
@@ -75,7 +79,7 @@ def touched_features(student: DensePass, taps: Sequence[Tap]) -> list[list[Tenso
     return [student.taps[tap] for tap in taps] or [student.features]
 
 
-def gradients(loss: Tensor, maps: Sequence[Tensor], scale: float = 1.0) -> list[Tensor]:
+def gradients(loss: Tensor, maps: Sequence[Tensor], scale: float | Tensor = 1.0) -> list[Tensor]:
     """The gradient of ``loss`` at each of ``maps``, float32; 0 where it does not depend on one.
 
     The graph is kept, and no ``.grad`` is touched, so the backward pass of the step gives what it

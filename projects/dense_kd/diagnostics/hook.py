@@ -7,7 +7,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from detectron2.engine import HookBase
@@ -146,7 +146,7 @@ class Diagnostics(HookBase):
         self._warned = {*state_dict["warned"]} & {*self._recent}
 
     def _methods(self) -> list[tuple[str, KDMethod]]:
-        return cast("list[tuple[str, KDMethod]]", [*self._distiller.kd.named_children()])
+        return [*self._distiller.kd.named_methods()]
 
     def _keep_passes(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if torch.is_grad_enabled():  # otherwise counts are measured, see engine/normalizing.py
@@ -213,6 +213,7 @@ class Diagnostics(HookBase):
         return found
 
     def _warn(self, values: Mapping[str, float]) -> None:
+        balance = self._distiller.kd.balance
         for name, method in self._methods():
             share = values.get(f"share_{name}")
             if share is None or self.trainer.iter < method.warmup_iters:
@@ -232,7 +233,8 @@ class Diagnostics(HookBase):
                     if few
                     else "so the student hardly learns anything else: lower its weights"
                 )
-                + f" (model.methods.{name}), if that is not meant"
+                + f" (model.methods.{name if balance is None else 'balance.target'}), if that is "
+                "not meant"
             )
 
     def _log_cost(self) -> None:

@@ -70,7 +70,7 @@ class FigureMaker:
         except DiagnosticsError as error:
             self.no_cross = f"it is without the cross-head prediction: {error}"
             return
-        names = [name for name, method in model.kd.named_children() if method is found]
+        names = [name for name, method in model.kd.named_methods() if method is found]
         if set(names) & set(untrained):
             self.no_cross = (
                 "it is without the cross-head prediction: the checkpoint does not have the "

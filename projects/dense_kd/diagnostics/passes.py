@@ -102,6 +102,8 @@ def training_losses(
     for method in twin.kd.children():
         if isinstance(method, KDMethod):
             method.warmup_iters = 0
+    if twin.kd.balance is not None:
+        twin.kd.balance.probe = twin.kd.balance.period = 0  # its factors are those of the run
     twin.kd.register_forward_hook(lambda module, given, losses: passes.append(given[0]))
     # Of a run that is going on, the storage is for its own batches.
     with EventStorage(), torch.enable_grad(), full_precision(twin.student.device):

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from .. import compat
 from ..distiller import Distiller
-from ..methods import KDMethod
 from ..normalizers import IterationNormalizers
 from ..random_state import kept_random_state
 
@@ -72,8 +71,7 @@ class RestoredBuffers:
 
 def warn_of_methods(model: nn.Module) -> None:
     """Say of which methods accumulated batches are still not one batch of all images."""
-    for name, method in model.kd.named_children() if isinstance(model, Distiller) else ():
-        assert isinstance(method, KDMethod)
+    for name, method in model.kd.named_methods() if isinstance(model, Distiller) else ():
         why = method.unlike_one_batch()
         if why:
             logger.warning(

@@ -1,5 +1,6 @@
 """Distillation methods: one paper, one file."""
 
+from .balance import Balance
 from .base import DistillationError, KDMethod, MethodSet, Needs, Step
 from .base.class_maps import ClassMap
 from .bckd import BCKD
@@ -29,6 +30,7 @@ __all__ = [
     "PKD",
     "TID",
     "CanKD",
+    "Balance",
     "ClassMap",
     "CrossKD",
     "DeFeat",

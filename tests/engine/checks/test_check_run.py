@@ -234,3 +234,22 @@ def test_all_mistakes_come_in_one_message():
         "train.max_iter=0", "train.device=gpu", "optimizer.lr=-1", "train.log_period=0"
     )
     assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.methods.balance.target=2", "target=2: expected a number between 0 and 1"),
+        ("model.methods.balance.targt=0.2", "balance has no option targt; there is target"),
+        ("model.methods.balance=0.2", "balance=0.2: expected Balance(...) or its options"),
+        ("model.methods.balance.target={a: 0.2}", "a share of each of the methods ['bckd']"),
+    ],
+)
+def test_what_sets_the_weights_of_methods_is_built_before_the_run_is(override, message):
+    def about_methods(override: str) -> list[str]:
+        found = problems(override, config="quickstart/distill.py")
+        return [problem for problem in found if problem.startswith("model.methods")]
+
+    [found] = about_methods(override)
+    assert found.startswith("model.methods: ") and message in found
+    assert about_methods("model.methods.balance.target=0.2") == []

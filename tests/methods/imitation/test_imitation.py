@@ -354,7 +354,7 @@ def test_adapters_are_saved_with_the_run_and_are_not_part_of_the_student(name: s
     extra = set(model.state_dict()) - set(student.state_dict())
     keys = {f"kd.imitation.adapters.{i}.{x}" for i in range(3) for x in ("weight", "bias")}
     expected = set() if name in ("fitnet", "gibox") else keys
-    assert extra == expected | ({"kd.iteration"} if model.kd.has_warmup else set())
+    assert extra == expected | ({"kd.iteration"} if model.kd.depends_on_iteration else set())
     if name in ("fgfi", "defeat"):  # small at the start, so that the student is not disturbed
         weight = model.state_dict()["kd.imitation.adapters.0.weight"]
         assert weight.std().item() == pytest.approx(1e-4, rel=0.1)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ...arguments import accepts, missing_arguments, parameters_of, type_problem
-from ...methods import KDMethod
+from ...methods import KDMethod, MethodSet
 from .errors import choice
 from .tree import PARTS, calls, calls_of, target_of
 
@@ -79,10 +79,16 @@ def _value(node: DictConfig, key: str) -> tuple[bool, Any]:
 
 
 def _method_problems(cfg: DictConfig) -> Iterator[str]:
-    """Methods check their options when they are built, which costs nothing."""
-    for place, node in calls_of(cfg.model, "model", KDMethod):
-        try:
-            with torch.random.fork_rng(devices=[]):
-                instantiate(node)
-        except Exception as error:  # of any method
-            yield f"{place}: {error}"
+    """Methods, and what sets their weights, check their options when they are built, which costs
+    nothing."""
+    for kind in (KDMethod, MethodSet):
+        found = False
+        for place, node in calls_of(cfg.model, "model", kind):
+            try:
+                with torch.random.fork_rng(devices=[]):
+                    instantiate(node)
+            except Exception as error:  # of any method
+                found = True
+                yield f"{place}: {error}"
+        if found:  # what holds a method that cannot be built cannot be built either
+            return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -14,14 +14,12 @@ from torch import Tensor, nn
 
 from ... import compat
 from ...checkpoint.errors import listed
-from ...diagnostics.gradients import gradient_norms, gradient_shares
+from ...diagnostics.gradients import FLOAT16_SCALE, gradient_norms, gradient_shares
 from ...distiller import Distiller
 from ..trainer import amp_dtype_of, autocast
 from .data import Batch
-from .models import Watch, levels, longest_warmup, student_of
-from .results import LevelFacts, LossFacts
-
-_FLOAT16_SCALE = 1024.0  # gradients below float16's smallest number would be 0
+from .models import Watch, levels, longest_warmup, methods_of, student_of
+from .results import BalanceFacts, LevelFacts, LossFacts
 
 
 @dataclass
@@ -31,7 +29,8 @@ class LossPass:
     Attributes:
         levels: of the pyramids.
         input_shape: (N, C, H, W) of the padded batch; None of a model without ``backbone``.
-        losses: the terms.
+        losses: the terms, with the factors of ``balance``.
+        balance: of the methods, where weights are set by gradient share.
         gradient_norm: of all parameters; None if it could not be computed.
         problems: what does not fit.
         warnings: what is odd.
@@ -40,6 +39,7 @@ class LossPass:
     levels: list[LevelFacts]
     input_shape: tuple[int, ...] | None
     losses: list[LossFacts]
+    balance: list[BalanceFacts] = field(default_factory=list)
     gradient_norm: float | None = None
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -53,6 +53,8 @@ def loss_pass(cfg: DictConfig, model: nn.Module, batch: Batch) -> LossPass:
     model.train()
     student = Watch(student_of(model))
     teacher = Watch(model.teacher.model) if isinstance(model, Distiller) else None
+    if isinstance(model, Distiller) and model.kd.balance is not None:
+        model.kd.balance.measure_next()
     with EventStorage(longest_warmup(model)), student, teacher or contextlib.nullcontext():
         amp_dtype = amp_dtype_of(cfg.train)
         with autocast(torch.device(cfg.train.device), amp_dtype):
@@ -62,13 +64,28 @@ def loss_pass(cfg: DictConfig, model: nn.Module, batch: Batch) -> LossPass:
             levels=levels(student, teacher),
             input_shape=student.input_shape,
             losses=[LossFacts(name, value) for name, value in values.items()],
+            balance=[*_balance(model)],
         )
         if _is_finite(result, losses):
-            scale = _FLOAT16_SCALE if amp_dtype == "float16" else 1.0
+            scale = FLOAT16_SCALE if amp_dtype == "float16" else 1.0
             _measure_shares(result, losses, [*student.maps.values()], scale)
             _measure_gradients(cfg, model, result, losses, scale)
     model.zero_grad()
     return result
+
+
+def _balance(model: nn.Module) -> Iterator[BalanceFacts]:
+    balance = model.kd.balance if isinstance(model, Distiller) else None
+    if balance is None:
+        return
+    for name, _ in methods_of(model):
+        share = balance.share_of(name, with_factor=False)
+        yield BalanceFacts(
+            name=name,
+            share=share if math.isfinite(share) else None,
+            target=balance.target_of(name),
+            factor=balance.factor_of(name),
+        )
 
 
 def _is_finite(result: LossPass, losses: Mapping[str, Tensor]) -> bool:

@@ -25,9 +25,7 @@ def student_of(model: nn.Module) -> nn.Module:
 def methods_of(model: nn.Module) -> Iterator[tuple[str, KDMethod]]:
     """The methods of a Distiller by name; none of another model."""
     if isinstance(model, Distiller):
-        for name, method in model.kd.named_children():
-            if isinstance(method, KDMethod):
-                yield name, method
+        yield from model.kd.named_methods()
 
 
 def longest_warmup(model: nn.Module) -> int:

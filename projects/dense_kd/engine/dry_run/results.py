@@ -114,6 +114,24 @@ class LossFacts:
 
 
 @dataclass
+class BalanceFacts:
+    """What sets the weight of a method, after the first batch.
+
+    Attributes:
+        name: of the method.
+        share: of its gradient in the sum with that of detection, where it acts, with the weights of
+            its options; None if there was none.
+        target: what the share should be.
+        factor: that its losses have got.
+    """
+
+    name: str
+    share: float | None
+    target: float
+    factor: float
+
+
+@dataclass
 class StepFacts:
     """What an iteration of the run takes.
 
@@ -213,6 +231,7 @@ class DryRun:
         input_shape: (N, C, H, W) of the batch that the pyramids are of.
         levels: of the pyramids.
         losses: terms, in the order of the model.
+        balance: of the methods, where weights are set by gradient share.
         step: time and memory.
         schedule: of the run.
         teacher: its score on some images of the test set.
@@ -229,6 +248,7 @@ class DryRun:
     input_shape: tuple[int, ...] | None = None
     levels: list[LevelFacts] = field(default_factory=list)
     losses: list[LossFacts] = field(default_factory=list)
+    balance: list[BalanceFacts] = field(default_factory=list)
     step: StepFacts | None = None
     schedule: ScheduleFacts | None = None
     teacher: ScoreFacts | None = None

@@ -255,7 +255,7 @@ class _Tried:
         finite = None
         if found is not None:
             result.levels, result.input_shape = found.levels, found.input_shape
-            result.losses = found.losses
+            result.losses, result.balance = found.losses, found.balance
             result.warnings += found.warnings
             self.attempts.add(*found.problems)
             if found.gradient_norm is not None and math.isfinite(found.gradient_norm):
@@ -276,6 +276,8 @@ class _Tried:
 
     def _steps(self, optimizer: torch.optim.Optimizer, found: LossPass) -> Any:
         assert self.trainable is not None and self.batch is not None
+        if isinstance(self.trainable, Distiller) and self.trainable.kd.balance is not None:
+            self.trainable.kd.balance.probe = 0  # as in most iterations
         batches = itertools.chain([self.batch], self.batches)
         facts = timed_steps(
             self.cfg, self.trainable, optimizer, batches, self.memory, self.num_steps

@@ -18,6 +18,7 @@ def page(run: DryRun) -> str:
         ("models", _models(run)),
         ("pyramid", _pyramid(run)),
         ("losses", _losses(run)),
+        ("balance", _balance(run)),
         ("step", _step(run)),
         ("schedule", _schedule(run)),
         ("teacher", _teacher(run)),
@@ -178,6 +179,19 @@ def _losses(run: DryRun) -> Iterator[str]:
     if measured:
         yield "gradient: its norm at the student's feature maps above, also through the head;"
         yield "share: in the sum of these norms; both without the warm-ups of methods"
+
+
+def _balance(run: DryRun) -> Iterator[str]:
+    for facts in run.balance:
+        has = "no share" if facts.share is None else f"{100 * facts.share:.3g} %"
+        yield (
+            f"{facts.name}: {has} with its own weights, which are times {facts.factor:.3g} above; "
+            f"target {100 * facts.target:.3g} %"
+        )
+    if run.balance:
+        yield (
+            "shares of the L1 norm where a method acts, it and detection alone; a run measures on"
+        )
 
 
 def _step(run: DryRun) -> Iterator[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from detectron2.structures import Instances
@@ -19,6 +19,7 @@ from ...errors import DenseKDError
 from ...lengths import zip_equal
 from ...options import check_counts
 from ...outputs import DensePass, Tap, Targets
+from ..balance import Balance, as_balance
 from .checks import check_same_distances, check_same_priors
 from .class_maps import ClassMap, class_pairs
 from .teacher_watch import TeacherWatch
@@ -43,6 +44,7 @@ class Step:
         resume: runs the rest of the teacher's frozen head on (taps, depth), see
             ``Teacher.resume``; gradients reach the taps and not the teacher.
         assign: what the teacher's assigner makes of the ground truth, see ``Teacher.assign``.
+        detection: {name: scalar}, the student's own losses, with their graph.
     """
 
     targets: Targets
@@ -50,6 +52,7 @@ class Step:
     iteration: int
     resume: Callable[..., DensePass]
     assign: Callable[[], Targets]
+    detection: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -216,6 +219,9 @@ class MethodSet(nn.Module):
     """Methods by name; their losses are added up.
 
     ``MethodSet(bckd=BCKD(), pkd=PKD())`` gives the losses ``kd_bckd_<term>``, ``kd_pkd_<term>``.
+
+    Attributes:
+        balance: what sets their weights, or None.
     """
 
     student_initialized: Tensor
@@ -223,10 +229,17 @@ class MethodSet(nn.Module):
     looked_at = False
     """Whether both passes of the next step are compared by somebody else, too."""
 
-    def __init__(self, **methods: KDMethod):
+    def __init__(self, *, balance: Balance | Mapping[str, Any] | None = None, **methods: KDMethod):
         """
         Args:
+            balance: sets the weight of each method, as a whole, by its share of the gradient; a
+                :class:`Balance` or its options, as in ``{"target": 0.15}``. With None the weights
+                are those of the methods' options.
             methods: at least one; the names are free, so one class can be used twice.
+
+        Raises:
+            DistillationError: there is no method, or one cannot be called so.
+            ValueError: an option of ``balance`` is wrong.
         """
         super().__init__()
         if not methods:
@@ -235,6 +248,7 @@ class MethodSet(nn.Module):
                 "give at least one, as in L(MethodSet)(bckd=L(BCKD)())"
             )
         self._watch = TeacherWatch()
+        self.balance: Balance | None = None
         for name, method in methods.items():
             if not isinstance(method, KDMethod):
                 raise DistillationError(
@@ -242,7 +256,7 @@ class MethodSet(nn.Module):
                 )
             if hasattr(self, name):
                 raise DistillationError(f"a method cannot be named {name!r}; choose another name")
-            others = [other for other, known in self.named_children() if known is method]
+            others = [other for other, known in self.named_methods() if known is method]
             if others:
                 raise DistillationError(
                     f"{others[0]!r} and {name!r} are one method, which would count once; give each "
@@ -250,26 +264,32 @@ class MethodSet(nn.Module):
                 )
             self.add_module(name, method)
         self._images_checked = False
+        made = as_balance(balance)
+        if made is not None:
+            made.follow({name: method.needs.taps for name, method in methods.items()})
+            self.balance = made
 
     @property
-    def has_warmup(self) -> bool:
-        """Whether the losses depend on the iteration."""
-        return any(method.warmup_iters > 0 for _, method in self._named())
+    def depends_on_iteration(self) -> bool:
+        """Whether the losses do: by a warm-up, or by what sets their weights."""
+        return self.balance is not None or any(m.warmup_iters > 0 for _, m in self.named_methods())
 
     @property
     def taps(self) -> tuple[Tap, ...]:
         """The tower features that the methods need, each once."""
-        return tuple(dict.fromkeys(t for _, method in self._named() for t in method.needs.taps))
+        return tuple(
+            dict.fromkeys(t for _, method in self.named_methods() for t in method.needs.taps)
+        )
 
     @property
     def reads_predictions(self) -> bool:
         """Whether a method reads predictions of the teacher, or somebody who looks on."""
-        return self.looked_at or any(method.needs.predictions for _, method in self._named())
+        return self.looked_at or any(method.needs.predictions for _, method in self.named_methods())
 
     @property
     def reads_features(self) -> bool:
         """Whether a method reads features of the teacher."""
-        return any(method.needs.features for _, method in self._named())
+        return any(method.needs.features for _, method in self.named_methods())
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector, weights: str | None) -> None:
         """Check every method against both detectors, and let it make what depends on them.
@@ -281,7 +301,7 @@ class MethodSet(nn.Module):
         Raises:
             DistillationError: a method cannot distil between the two.
         """
-        for name, method in self._named():
+        for name, method in self.named_methods():
             try:
                 method.check(student, teacher)
             except ValueError as error:
@@ -306,11 +326,19 @@ class MethodSet(nn.Module):
             self._warn_of_images(len(step.ground_truth))
         losses: dict[str, Tensor] = {}
         zero_or_nan = self._watch.look(teacher)
-        for name, method in self._named():
+        terms: dict[str, dict[str, Tensor]] = {}
+        for name, method in self.named_methods():
             with full_precision(student.logits[0].device):
-                terms = method(student, teacher, step)
+                terms[name] = method(student, teacher, step)
+        if self.balance is not None:
+            factors = self.balance(terms, step.detection, student, step.iteration)
+            terms = {
+                name: {term: factors[name] * loss for term, loss in own.items()}
+                for name, own in terms.items()
+            }
+        for name, method in self.named_methods():
             factor = method.warmup_factor(step.iteration)
-            for term, loss in terms.items():
+            for term, loss in terms[name].items():
                 key = f"kd_{name}_{term}"
                 if key in losses:
                     raise DistillationError(
@@ -321,13 +349,16 @@ class MethodSet(nn.Module):
         return losses
 
     def _warn_of_images(self, images: int) -> None:
-        for name, method in self._named():
+        for name, method in self.named_methods():
             warning = method.images_warning(images)
             if warning:
                 logger.warning(f"method {name!r} ({type(method).__name__}): {warning}")
 
-    def _named(self) -> Iterator[tuple[str, KDMethod]]:
-        return cast("Iterator[tuple[str, KDMethod]]", self.named_children())
+    def named_methods(self) -> Iterator[tuple[str, KDMethod]]:
+        """(name, method), in their order."""
+        for name, child in self.named_children():
+            if isinstance(child, KDMethod):
+                yield name, child
 
     def _names(self) -> list[str]:
-        return [name for name, _ in self._named()]
+        return [name for name, _ in self.named_methods()]
