@@ -23,7 +23,7 @@ TORCH := torch==2.12.1 torchvision==0.27.1
 
 .DEFAULT_GOAL := help
 .PHONY: help env test tests-alone test-quick test-kill test-matrix fuzz lint demo bench-quick bench-pages \
-	docs docs-pages gpu-check wheel clean
+	evidence evidence-check docs docs-pages gpu-check wheel clean
 
 help:  ## Show this help.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' \
@@ -86,6 +86,12 @@ bench-quick: $(READY)  ## Print what the main methods cost (under three minutes)
 
 bench-pages: $(READY)  ## Write the tables of docs/performance.md from benchmarks/results.
 	$(BIN)/python tools/performance_pages.py
+
+evidence: $(READY)  ## Write docs/evidence/results.md and its figures from the results of studies.
+	$(BIN)/python tools/evidence.py
+
+evidence-check: $(READY)  ## Fail unless they are what the results give.
+	@$(BIN)/python tools/evidence.py --check
 
 docs-pages: $(READY)  ## Write the tables of docs/ from signatures, docstrings, configs and results.
 	$(BIN)/python tools/docs_pages.py

@@ -20,7 +20,10 @@ setup(
     python_requires=">=3.9",
     packages=find_packages("projects", include=["dense_kd", "dense_kd.*"]) + [CONFIGS],
     package_dir={"dense_kd": "projects/dense_kd", CONFIGS: "configs"},
-    package_data={"dense_kd": ["py.typed", "visualize/templates/*"], CONFIGS: ["**/*.py"]},
+    package_data={
+        "dense_kd": ["py.typed", "visualize/templates/*"],
+        CONFIGS: ["**/*.py", "study/*.yaml"],
+    },
     zip_safe=False,
     entry_points={"console_scripts": ["dense-kd = dense_kd.cli:main"]},
     # detectron2 itself is required too, but it cannot be named here: no registry holds it under

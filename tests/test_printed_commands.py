@@ -77,6 +77,7 @@ RUN_BY = {
     "dense-kd benchmark": "benchmark/test_measuring.py::test_every_part_of_every_config_is_measu",
     "make bench-quick": "benchmark/test_measuring.py::test_every_part_of_every_config_is_measured",
     "make bench-pages": "benchmark/test_measuring.py::test_pages_are_written_with_the_newest_fol",
+    "make evidence": "study/test_results.py::test_the_check_names_what_is_not_what_the_results",
     "make gpu-check": "benchmark/test_gpu_check.py::test_checks_and_costs_are_written",
     "pip install .": "test_wheel.py::test_the_wheel_installs_the_console_script",
     "make demo": "demo/test_demo.py::test_the_summary_holds_every_detector",

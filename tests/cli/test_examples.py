@@ -15,6 +15,7 @@ SMALLER = {
     "train": ["train.max_iter=2", "dataloader.train.total_batch_size=2", "--progress", "bar"],
     "check": ["train.overwrite=True", "--images=1", "--steps=1"],
     "distill": ["--dry-run"],
+    "study": [],
     "eval": [],
     "benchmark": ["--device=cpu", "--rounds=1", "--warmup=0", "--what=times"],
     "report": ["--images=1", "--samples=20"],
@@ -43,6 +44,8 @@ COSTLY = {
     "dense-kd distill photos --student gfl_r18": "pipeline/test_layouts.py::test_the_readmes",
     "dense-kd distill photos --dry-run": "pipeline/test_plan.py::test_a_dry_run_says_every_number",
     "dense-kd distill photos --num-gpus 8": "pipeline/test_run.py::test_two_processes_train_too",
+    "dense-kd study shapes --dry-run": "study/test_study_file.py::test_the_studies_of_the_project",
+    "dense-kd study ": "study/test_running.py::test_what_is_there_is_not_trained_again",
     "dense-kd eval gfl/r101_2x_ms --num-gpus 8": (
         "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_evaluated"
     ),

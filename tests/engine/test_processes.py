@@ -67,6 +67,29 @@ def test_trainings_run_at_the_same_time_and_their_metrics_are_read(make_run):
         assert run.log.read_text() == "this is works\n"
 
 
+def test_so_many_train_at_once_and_each_is_told_of_as_it_ends(make_run):
+    runs, told = [make_run(name) for name in "abc"], []
+    train_together(runs[:1])
+    train_together(runs, at_once=1, finished=lambda run: told.append(run.title))
+    assert told == ["a", "b", "c"]  # the first was used again
+    assert float(trained_at(runs[2])) - float(trained_at(runs[1])) >= 0.3
+
+
+def test_one_that_fails_is_told_of_and_the_others_go_on(make_run):
+    failed = {}
+    runs = [make_run("wrong", "fails"), make_run("right"), make_run("later")]
+    train_together(runs, at_once=2, failed=lambda run, error: failed.update({run.title: error}))
+    assert "wrong failed with exit code 3" in str(failed.pop("wrong")) and not failed
+    assert [run.metrics.get("bbox/AP") for run in runs] == [None, 25.0, 25.0]
+
+
+def test_none_is_started_after_one_was_told_to_stop(make_run):
+    runs = [make_run("first", "is told to stop"), make_run("second")]
+    with pytest.raises(Preempted, match="first stopped"):
+        train_together(runs, at_once=1)
+    assert not runs[1].folder.exists()
+
+
 def test_progress_is_shown_as_plain_lines(make_run, monkeypatch, capsys):
     monkeypatch.setattr(processes, "PROGRESS_PERIOD", 0.1)
     train_together([make_run("baseline")])

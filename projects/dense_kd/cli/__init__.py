@@ -23,6 +23,7 @@ __all__ = ["COMMANDS", "load_command", "main", "parse_args", "run_command"]
 COMMANDS = (
     "train",
     "distill",
+    "study",
     "check",
     "eval",
     "benchmark",

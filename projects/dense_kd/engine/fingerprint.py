@@ -16,7 +16,10 @@ __all__ = ["cores", "environment", "result_settings"]
 
 _PACKAGE = Path(__file__).parents[1]
 # What they decide is in the config.
-_WITHOUT_EFFECT = ("cli/", "demo/", "pipeline/", "prediction/", "visualize/")
+_WITHOUT_EFFECT = (
+    *("cli/", "demo/", "pipeline/", "prediction/", "visualize/"),
+    *("study/evidence/", "study/running.py"),
+)
 
 
 def result_settings(config: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,33 +74,60 @@ class Run:
         return self.folder / "stdout.txt"
 
 
-def train_together(runs: list[Run], fresh: bool = False) -> None:
+def train_together(
+    runs: list[Run],
+    fresh: bool = False,
+    *,
+    at_once: int | None = None,
+    finished: Callable[[Run], None] | None = None,
+    failed: Callable[[Run, TrainingError], None] | None = None,
+) -> None:
     """Train ``runs`` at the same time, and fill in their metrics and seconds.
 
     A run that was finished with the same settings before is not repeated unless ``fresh``, and one
     that was stopped goes on with its last checkpoint. A signal of :data:`.stopping.SIGNALS` is
     handed on to them.
 
+    Args:
+        runs: in the order in which they are started.
+        fresh: repeat them in any case.
+        at_once: so many at a time; None is all.
+        finished: called with each one that is done, or used again, as soon as it is.
+        failed: called with each one that fails, while the others go on; None ends them, too.
+
     Raises:
         Preempted: a training was told to stop, as the others are then; they can go on.
         TrainingError: a training failed, and the others were stopped; or a folder holds what is
             no training.
     """
-    runs = [run for run in runs if fresh or not _reuse(run)]
+    waiting: list[Run] = []
+    for run in runs:
+        if fresh or not _reuse(run):
+            waiting.append(run)
+        elif finished:
+            finished(run)
     processes: list[tuple[Run, subprocess.Popen[bytes]]] = []
     signals = StopSignals(
         lambda number: _tell(processes, number), end=lambda: _stop([p for _, p in processes], 0.0)
     )
     stopped: list[str] = []
-    started = shown = time.monotonic()
-    bars = ProcessBars({r.title: r.iterations for r in runs}) if _on_terminal() else None
+    begun: dict[str, float] = {}
+    shown = time.monotonic()
+    bars = ProcessBars({r.title: r.iterations for r in waiting}) if _on_terminal() else None
     period = BAR_PERIOD if bars else PROGRESS_PERIOD
     try:
         with signals:
-            for run in runs:
-                processes.append((run, _start(run, fresh)))
-            running = list(processes)
-            while running:
+            running: list[tuple[Run, subprocess.Popen[bytes]]] = []
+            while running or (waiting and not (stopped or signals.received)):
+                while (
+                    waiting
+                    and not (stopped or signals.received)
+                    and (at_once is None or len(running) < at_once)
+                ):
+                    run = waiting.pop(0)
+                    begun[run.title] = time.monotonic()
+                    running.append((run, _start(run, fresh)))
+                    processes.append(running[-1])
                 time.sleep(_POLL_PERIOD)
                 for run, process in list(running):
                     if process.poll() is not None:
@@ -111,14 +139,23 @@ def train_together(runs: list[Run], fresh: bool = False) -> None:
                             stopped.append(run.title)
                             _tell(running, signal.SIGTERM)
                         else:
-                            _finish(run, process.returncode, time.monotonic() - started)
+                            seconds = time.monotonic() - begun[run.title]
+                            try:
+                                _finish(run, process.returncode, seconds)
+                            except TrainingError as error:
+                                if failed is None:
+                                    raise
+                                failed(run, error)
+                                continue
+                            if finished:
+                                finished(run)
                 if time.monotonic() - shown >= period:
                     shown = time.monotonic()
                     for run, _ in running:
                         if bars:
                             bars.show(run.title, read_metrics(run.folder))
                         else:
-                            say(_progress(run, shown - started))
+                            say(_progress(run, shown - begun[run.title]))
     finally:
         _stop([process for _, process in processes])
         if bars:

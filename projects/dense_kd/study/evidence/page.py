@@ -1,0 +1,251 @@
+"""The page of results, and its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..results import read_folder, read_teachers
+from ..study_file import Study, read_study
+from .drawing import COLORS, Axis, Interval, Line, Point, chart
+from .statistics import Gain, mean_ranks
+from .tables import (
+    ALONE,
+    LONGER,
+    MAIN_ERRORS,
+    Number,
+    PairResults,
+    ap,
+    ece,
+    error,
+    minutes,
+    of_class,
+)
+
+__all__ = ["evidence", "write_evidence"]
+
+IMAGES = "images"
+_SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
+_CURVES = len(COLORS)
+
+
+def write_evidence(results: Path, folder: Path, check: bool = False) -> list[Path]:
+    """Write the page and the figures, or see whether they are what the results give.
+
+    Args:
+        results: a folder of a study each, as :func:`dense_kd.study.results.keep` writes them.
+        folder: of ``results.md`` and ``images``; figures of no study are removed.
+        check: write nothing.
+
+    Returns:
+        the files that are, or were, others.
+
+    Raises:
+        StudyError: a result, or a study, cannot be used.
+    """
+    wanted = {folder / name: text for name, text in evidence(results).items()}
+    there = {*folder.glob(f"{IMAGES}/*.svg")}
+    stale = [
+        file
+        for file, text in wanted.items()
+        if not file.exists() or file.read_text(encoding="utf-8") != text
+    ]
+    gone = sorted(there - set(wanted))
+    if not check:
+        for file in stale:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(wanted[file], encoding="utf-8")
+        for file in gone:
+            file.unlink()
+    return [*stale, *gone]
+
+
+def evidence(results: Path) -> dict[str, str]:
+    """{name of a file: its text}, of all studies that have results."""
+    parts = [_HEAD]
+    files: dict[str, str] = {}
+    for folder in sorted(path for path in results.glob("*") if any(path.glob("*.json"))):
+        study = read_study(folder.name)
+        students, teachers = read_folder(folder), read_teachers(folder)
+        pairs = [
+            PairResults.of(study, pair, students.values(), teachers) for pair in study.pair_titles
+        ]
+        parts += [*_study(study, pairs, files)]
+    if len(parts) == 1:
+        parts.append("No cell has been trained yet.")
+    return {"results.md": "\n\n".join(parts) + "\n", **files}
+
+
+_HEAD = """# What the studies found
+
+<!-- written by make evidence: change the results, or what writes them -->
+
+Everything here is written from the files in `benchmarks/results/study` by `make evidence`, and
+`make evidence-check` fails where it is not what they say. [The rule](protocol.md) was there first:
+what is compared, what counts as a gain, and what is reported in any case. A cell that was not
+trained is missing. One is trained again, and compared, by
+
+    dense-kd study --cell benchmarks/results/study/shapes/fcos-none-1.json"""
+
+
+def _study(study: Study, pairs: Sequence[PairResults], files: dict[str, str]) -> Iterator[str]:
+    yield f"## {study.title}"
+    found = sum(len(pair.seeds_of(method)) for pair in pairs for method in pair.methods)
+    planned = sum(1 for _ in study.cells())
+    yield f"{found} of {planned} cells ({_trained_by(pairs)})."
+    ranked = _ranks(pairs)
+    if ranked:
+        yield ranked
+    for pair in pairs:
+        if pair.cells:
+            yield from _pair(study, pair, files)
+        else:
+            yield f"### {study.title}: {pair.title}\n\nNo cell yet."
+
+
+def _trained_by(pairs: Sequence[PairResults]) -> str:
+    cells = [cell for pair in pairs for of in pair.cells.values() for cell in of.values()]
+    commits = sorted({(cell["commit"] or "unknown")[:10] for cell in cells})
+    machines = sorted({f"{c['machine']['cpu']}, threads: {c['threads']}" for c in cells})
+    versions = sorted({", ".join(f"{k} {v}" for k, v in c["versions"].items()) for c in cells})
+    changed = sum(bool(cell["changed"]) for cell in cells)
+    noted = f"; {changed} with files that were not committed" if changed else ""
+    return "; ".join([", ".join(commits), *machines, *versions]) + noted
+
+
+def _pair(study: Study, pair: PairResults, files: dict[str, str]) -> Iterator[str]:
+    yield f"### {study.title}: {pair.title}"
+    teachers = [f"{ap()(each):.1f}" for each in pair.teachers.values()]
+    if teachers:
+        yield f"AP of the teacher: {', '.join(teachers)}."
+    yield _main_table(pair)
+    yield (
+        "*against alone*, *against longer*: mean difference to the student alone, and to the one "
+        "trained longer, over the seeds that both have, with its 95 % interval; **bold** is a gain "
+        "or a harm by the rule. *share*: of the gradient that the method had. *minutes*: of the "
+        "processor, in training proper."
+    )
+    yield "What differs from the student alone (mean of paired differences):"
+    yield _differences(pair)
+    for name, title, drawn in _figures(pair):
+        file = f"{IMAGES}/{study.name}_{pair.name}_{name}.svg"
+        files[file] = drawn
+        yield f"![{title}]({file})"
+
+
+def _main_table(pair: PairResults) -> str:
+    header = [
+        *("method", "seeds", "AP", "AP50", "against alone", "", "against longer", "share"),
+        "minutes",
+    ]
+    rows = []
+    for method in pair.methods:
+        seeds = pair.seeds_of(method)
+        if not seeds:
+            rows.append([method, "missing", *[""] * (len(header) - 2)])
+            continue
+        against = None if method == ALONE else pair.paired(method, ALONE, ap())
+        longer = None if method in (ALONE, LONGER) else pair.paired(method, LONGER, ap())
+        rows.append(
+            [
+                method,
+                ", ".join(map(str, seeds)),
+                _shown(pair.mean(method, ap())),
+                _shown(pair.mean(method, ap("AP50"))),
+                _with_interval(against),
+                against.verdict if against else "",
+                _with_interval(longer),
+                _shown(pair.share(method), 2),
+                _shown(pair.mean(method, minutes)),
+            ]
+        )
+    return _table(header, rows)
+
+
+def _differences(pair: PairResults) -> str:
+    results = [cell for of in pair.cells.values() for cell in of.values()]
+    classes = next((list(r["per_class"]) for r in results if r["per_class"]), [])
+    columns: dict[str, Number] = {f"{kind} errors": error(kind) for kind in MAIN_ERRORS}
+    columns["ECE"] = ece
+    columns |= {title: ap(key) for key, title in _SIZES.items()}
+    columns |= {name: of_class(name) for name in classes}
+    rows = []
+    for method in pair.methods:
+        if method == ALONE or not pair.seeds_of(method):
+            continue
+        found = [pair.paired(method, ALONE, number) for number in columns.values()]
+        rows.append([method, *("" if each is None else f"{each.mean:+.1f}" for each in found)])
+    alone = [_shown(pair.mean(ALONE, number)) for number in columns.values()]
+    return _table(["", *columns], [[f"{ALONE} (itself)", *alone], *rows])
+
+
+def _ranks(pairs: Sequence[PairResults]) -> str:
+    gains = []
+    for pair in pairs:
+        found = {m: pair.paired(m, ALONE, ap()) for m in pair.methods if m != ALONE}
+        known = {method: each.mean for method, each in found.items() if each is not None}
+        gains += [known] if known else []
+    if len(gains) < 2:
+        return ""
+    ordered = sorted(mean_ranks(gains).items(), key=lambda item: (item[1], item[0]))
+    if not ordered:
+        return ""
+    listed = ", ".join(f"{method} {rank:g}" for method, rank in ordered)
+    return f"Mean rank by gain, over {len(gains)} pairs with all of these methods: {listed}."
+
+
+def _figures(pair: PairResults) -> Iterator[tuple[str, str, str]]:
+    """(name, title, SVG) of each."""
+    gains = {m: pair.paired(m, ALONE, ap()) for m in pair.methods if m != ALONE}
+    known = {method: each for method, each in gains.items() if each is not None}
+    if known:
+        ordered = sorted(known, key=lambda method: -known[method].mean)
+        marks = [
+            Interval(row, known[m].mean, known[m].low, known[m].high, known[m].differences)
+            for row, m in enumerate(ordered)
+        ]
+        title = f"Gains of {pair.title}"
+        axes = Axis("AP more than the student alone"), Axis("", tuple(ordered))
+        yield "gains", title, chart(title, *axes, marks)
+    trained = [method for method in pair.methods if pair.seeds_of(method)]
+    points = [Point(m, pair.mean(m, minutes) or 0.0, pair.mean(m, ap()) or 0.0) for m in trained]
+    title = f"AP over time of {pair.title}"
+    yield "time", title, chart(title, Axis("minutes of the processor"), Axis("AP"), points)
+    best = sorted(known, key=lambda method: -known[method].mean)
+    shown = [ALONE, LONGER, *(method for method in best if method != LONGER)]
+    curves = {m: pair.curve(m) for m in shown if pair.curve(m)}
+    lines = [
+        Line(method, tuple(curve), color, dashed=method in (ALONE, LONGER))
+        for (method, curve), color in zip(curves.items(), COLORS[:_CURVES])
+    ]
+    if lines:
+        title = f"Learning curves of {pair.title}"
+        yield "curves", title, chart(title, Axis("iterations"), Axis("AP"), lines)
+    shares = {m: pair.share(m) for m in known}
+    points = [
+        Point(method, share, known[method].mean)
+        for method, share in shares.items()
+        if share is not None
+    ]
+    if points:
+        title = f"Gain against the share of the gradient, {pair.title}"
+        axes = Axis("share of the gradient"), Axis("AP more than alone")
+        yield "shares", title, chart(title, *axes, points)
+
+
+def _with_interval(found: Gain | None) -> str:
+    if found is None:
+        return ""
+    if found.low is None or found.high is None:
+        return f"{found.mean:+.1f}"
+    text = f"{found.mean:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
+    return text if found.verdict == "not shown" else f"**{text}**"
+
+
+def _shown(value: float | None, digits: int = 1) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

@@ -1,0 +1,144 @@
+"""Numbers of the cells of a pair, compared within their blocks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ..cells import TEACHER
+from ..measuring import POOLED
+from ..results import check_block
+from ..study_file import Study
+from .statistics import Gain, gain
+
+__all__ = ["ALONE", "LONGER", "MAIN_ERRORS", "PairResults", "ap", "error", "ece", "of_class"]
+
+ALONE = "none"
+"""The method of the student alone, that all others are compared with."""
+
+LONGER = "longer"
+"""The same student, trained longer."""
+
+MAIN_ERRORS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
+
+Result = Mapping[str, Any]
+Number = Callable[[Result], "float | None"]
+
+
+@dataclasses.dataclass(frozen=True)
+class PairResults:
+    """The results of one pair of a study.
+
+    Attributes:
+        name, title: of the pair.
+        methods: in the order of the study's file, with those that have no result.
+        seeds: of the study.
+        cells: {method: {seed: result}}.
+        teachers: {digest of its weights: result}.
+    """
+
+    name: str
+    title: str
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    cells: dict[str, dict[int, Result]]
+    teachers: dict[str, Result]
+
+    @classmethod
+    def of(
+        cls, study: Study, pair: str, students: Iterable[Result], teachers: Iterable[Result]
+    ) -> PairResults:
+        """Sort results, and check that those of a block can be compared.
+
+        Args:
+            study: that they are of.
+            pair: one of its pairs.
+            students: results of its students.
+            teachers: results of its teachers.
+
+        Raises:
+            StudyError: two results of one block cannot.
+        """
+        planned = [cell for cell in study.cells() if cell.pair == pair]
+        cells: dict[str, dict[int, Result]] = {}
+        for result in students:
+            cell = result["cell"]
+            if cell["pair"] == pair and cell["method"] != TEACHER:
+                cells.setdefault(cell["method"], {})[cell["seed"]] = result
+        for seed in study.seeds:
+            check_block(
+                {f"{pair}/{m}/{seed}": found[seed] for m, found in cells.items() if seed in found}
+            )
+        return cls(
+            pair,
+            study.pair_titles[pair],
+            tuple(dict.fromkeys(cell.method for cell in planned)),
+            study.seeds,
+            cells,
+            {each["weights"]: each for each in teachers if each["cell"]["pair"] == pair},
+        )
+
+    def mean(self, method: str, number: Number) -> float | None:
+        """Over the seeds that are there; None without any, and where one is undefined."""
+        found = [number(result) for _, result in sorted(self.cells.get(method, {}).items())]
+        known = [value for value in found if value is not None]
+        return sum(known) / len(known) if known and len(known) == len(found) else None
+
+    def seeds_of(self, method: str) -> list[int]:
+        """Those with a result."""
+        return sorted(self.cells.get(method, {}))
+
+    def paired(self, method: str, other: str, number: Number) -> Gain | None:
+        """What ``method`` has more than ``other``, over the seeds that both have."""
+        ours, theirs = self.cells.get(method, {}), self.cells.get(other, {})
+        differences = []
+        for seed in sorted(set(ours) & set(theirs)):
+            values = number(ours[seed]), number(theirs[seed])
+            if values[0] is not None and values[1] is not None:
+                differences.append(values[0] - values[1])
+        return gain(differences) if differences else None
+
+    def share(self, method: str) -> float | None:
+        """Of the gradient, that all parts of the method have together; None of none."""
+        return self.mean(method, _share)
+
+    def curve(self, method: str) -> list[tuple[int, float]]:
+        """(iteration, mean AP over the seeds)."""
+        points: dict[int, list[float]] = {}
+        for result in self.cells.get(method, {}).values():
+            for done, value, *_ in result["curve"]:
+                points.setdefault(done, []).append(value)
+        number = len(self.cells.get(method, {}))
+        return [(d, sum(v) / len(v)) for d, v in sorted(points.items()) if len(v) == number]
+
+
+def ap(key: str = "AP") -> Number:
+    """One of COCO's metrics, on all images."""
+    return lambda result: result["metrics"][POOLED].get(key)
+
+
+def error(kind: str) -> Number:
+    """Points of AP50 that errors of a kind cost."""
+    return lambda result: (result["error_types"] or {}).get(kind)
+
+
+def ece(result: Result) -> float | None:
+    """Expected calibration error, in percent."""
+    found = result["calibration"]
+    return None if found is None else 100 * found["ece"]
+
+
+def of_class(name: str) -> Number:
+    """AP of a class."""
+    return lambda result: ((result["per_class"] or {}).get(name) or {}).get("AP")
+
+
+def minutes(result: Result) -> float:
+    """Of the processor, in training proper."""
+    return result["cpu_seconds"] / 60
+
+
+def _share(result: Result) -> float | None:
+    shares = {k: v for k, v in result["shares"].items() if k != "detection"}
+    return sum(shares.values()) if shares else None

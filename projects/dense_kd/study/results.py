@@ -1,0 +1,156 @@
+"""Results of cells as files of a folder: which belong together, and which do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..json_files import read_json, write_json
+from .cells import TEACHER, Cell
+from .errors import StudyError
+from .worker import FORMAT
+
+__all__ = [
+    "SAME",
+    "check_block",
+    "differences",
+    "keep",
+    "read_cell",
+    "read_folder",
+    "read_teachers",
+    "surroundings",
+]
+
+SAME = ("weights", "seen", "initial", "metrics", "curve", "error_types", "per_class", "calibration")
+"""Entries that a cell has again when it is recomputed with the same code on the same machine."""
+
+_ENTRIES = (
+    *("format", "cell", "config", "teacher", "initial", "seen", "processes", "seconds"),
+    *("cpu_seconds", "weights", "iterations", "parameters", "metrics", "per_class"),
+    *("error_types", "calibration", "curve", "shares", "peak_memory", "threads", "load", "code"),
+    *("date", "commit", "changed", "versions", "machine"),
+)
+
+
+def read_cell(file: Path) -> tuple[Cell, dict[str, Any]]:
+    """The cell of a result, and the result.
+
+    Raises:
+        StudyError: the file is none.
+    """
+    content = read_json(file)
+    missing = [entry for entry in _ENTRIES if entry not in content]
+    if missing:
+        raise StudyError(f"{file} is no result of a study's cell: {', '.join(missing)} is missing")
+    if content["format"] != FORMAT:
+        raise StudyError(f"{file} has the format {content['format']!r}; expected {FORMAT}")
+    return Cell.of_json(content["cell"], str(file)), content
+
+
+def read_folder(folder: Path) -> dict[str, dict[str, Any]]:
+    """{name of the cell: result} of the students in a folder.
+
+    Raises:
+        StudyError: a file in it is no result, or has another name than its cell.
+    """
+    found = {}
+    for file in sorted(folder.glob("*.json")):
+        cell, content = read_cell(file)
+        if cell.method == TEACHER:
+            continue
+        if file.name != cell.file_name:
+            raise StudyError(f"{file} is the result of {cell.name}; expected {cell.file_name}")
+        found[cell.name] = content
+    return found
+
+
+def read_teachers(folder: Path) -> list[dict[str, Any]]:
+    """The results of the teachers in a folder.
+
+    Raises:
+        StudyError: a file in it is no result.
+    """
+    found = [read_cell(file) for file in sorted(folder.glob("*.json"))]
+    return [content for cell, content in found if cell.method == TEACHER]
+
+
+def keep(folder: Path, result: Mapping[str, Any]) -> Path:
+    """Write a result; that of a teacher is named by its weights, as there may be one a machine."""
+    cell = Cell.of_json(result["cell"], "the result")
+    name = cell.file_name
+    if cell.method == TEACHER:
+        name = f"{cell.pair}-{TEACHER}-{result['weights'][:8]}.json"
+    write_json(folder / name, dict(result))
+    return folder / name
+
+
+def surroundings(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What has to be equal in all cells of a block but their methods: else they differ by more."""
+    return {
+        "code": result["code"],
+        "versions": result["versions"],
+        "cpu": result["machine"]["cpu"],
+        "gpu": result["machine"]["gpu"],
+        "threads": result["threads"],
+    }
+
+
+def check_block(results: Mapping[str, Mapping[str, Any]]) -> None:
+    """That the results of one block can be compared.
+
+    Args:
+        results: {name of the cell: result} of one pair and seed.
+
+    Raises:
+        StudyError: two of them have other code, versions or machines, another teacher, initial
+            weights, or other images.
+    """
+    first: tuple[str, Mapping[str, Any]] | None = None
+    teacher: tuple[str, str] | None = None
+    plain: tuple[str, str] | None = None
+    seen: dict[int, tuple[str, str]] = {}
+    for name, result in results.items():
+        if first is None:
+            first = name, result
+        other = surroundings(first[1])
+        for what, value in surroundings(result).items():
+            _check_equal(first[0], name, what, other[what], value)
+        _check_equal(
+            first[0], name, "initial backbone",
+            first[1]["initial"]["backbone"], result["initial"]["backbone"],
+        )  # fmt: skip
+        plain = _check_or_take(plain, name, "initial weights", result["initial"]["all"],
+                               not result["cell"]["init_student"])  # fmt: skip
+        teacher = _check_or_take(teacher, name, "teacher", result["teacher"],
+                                 result["teacher"] is not None)  # fmt: skip
+        length = result["iterations"]
+        known = _check_or_take(seen.get(length), name, "images", result["seen"], True)
+        if known is not None:
+            seen[length] = known
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Which of :data:`SAME` two results of one cell do not have in common."""
+    return [entry for entry in SAME if before[entry] != after[entry]]
+
+
+def _check_or_take(
+    known: tuple[str, str] | None, name: str, what: str, value: str, counts: bool
+) -> tuple[str, str] | None:
+    if not counts:
+        return known
+    if known is None:
+        return name, value
+    _check_equal(known[0], name, what, known[1], value)
+    return known
+
+
+def _check_equal(first: str, second: str, what: str, before: Any, now: Any) -> None:
+    if before != now:
+        raise StudyError(
+            f"{first} and {second} are of one block, but differ in {what}: {before!r} and {now!r}. "
+            "Cells of a block are compared, so they are trained with the same code on the same "
+            "kind of machine: remove the files of the block and train all of it, or leave it to "
+            "where it was begun"
+        )

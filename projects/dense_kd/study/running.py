@@ -1,0 +1,254 @@
+"""``dense-kd study``: what is left of a study is trained, cell by cell, and written."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..data.shapes import DEFAULT_SIZES, default_shapes_root, generate_shapes
+from ..engine.building import build
+from ..engine.fingerprint import environment, result_settings
+from ..engine.processes import Run, TrainingError, clock, say, train_together
+from ..evaluation.coco import require_hotcoco
+from ..json_files import read_json, write_json
+from .cells import Cell
+from .errors import StudyError
+from .results import check_block, differences, keep, read_cell, read_folder
+from .study_file import Block, Study, read_study
+from .worker import RESULT, WEIGHTS, file_weights_digest
+
+__all__ = ["Settings", "recompute", "run_study"]
+
+_SHAPES = "shapes_"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a study is run.
+
+    Attributes:
+        output: folder of the trainings.
+        results: of the files that are kept; None is ``results`` in ``output``.
+        jobs: cells at a time.
+        threads: of each.
+        only: names of cells, see :meth:`.study_file.Study.chosen`.
+        dry_run: print what would be trained, and train nothing.
+    """
+
+    output: Path
+    results: Path | None = None
+    jobs: int = 1
+    threads: int = 1
+    only: Sequence[str] = ()
+    dry_run: bool = False
+
+
+def run_study(name: str, settings: Settings) -> dict[str, dict[str, Any]]:
+    """Train the cells of a study that have no result yet.
+
+    It can be stopped or killed at any time, and the same call goes on. A cell that fails is named
+    at the end; the others are trained.
+
+    Args:
+        name: of :func:`.study_file.find_study`.
+        settings: see there.
+
+    Returns:
+        {name of the cell: result}, of all that are there.
+
+    Raises:
+        StudyError: the study is wrong, results belong to another one, or cells failed.
+        RunError: an override is wrong.
+        DistillationError: a method does not go with a pair.
+        MissingExtraError: hotcoco is not installed.
+        Preempted: a signal came; what was trained is kept.
+    """
+    study = read_study(name)
+    for option in ("jobs", "threads"):
+        if getattr(settings, option) < 1:
+            raise StudyError(f"{option} is {getattr(settings, option)}; expected 1 or more")
+    require_hotcoco()
+    blocks = study.chosen(settings.only)
+    _check_buildable(blocks)
+    folder = settings.results or settings.output / "results"
+    known = _known_results(study, folder)
+    left = {cell.name for block in blocks for cell in block.cells} - set(known)
+    total = sum(len(block.cells) for block in blocks)
+    say(f"{study.name}: {total - len(left)} of {total} cells are there, in {folder}")
+    if settings.dry_run:
+        for block in blocks:
+            names = [cell.name for cell in block.cells if cell.name in left]
+            print("\n".join(f"    {name}" for name in names), flush=True)
+        return known
+    _make_data(study)
+    progress = _Progress(left, settings.jobs)
+    failed: dict[str, str] = {}
+    for block in blocks:
+        cells = [cell for cell in block.cells if cell.name in left]
+        if cells:
+            _run_block(block, cells, settings, folder, known, progress, failed)
+    if failed:
+        raise StudyError(
+            "\n".join([f"{len(failed)} cells failed, the others are done:", *failed.values()])
+        )
+    return known
+
+
+def recompute(file: Path, output: Path, threads: int | None = None) -> list[str]:
+    """Train the cell of a result again, and its teacher, if that is not there.
+
+    Args:
+        file: the result.
+        output: folder of the trainings.
+        threads: of each; None is as many as the result had.
+
+    Returns:
+        the entries of :data:`.results.SAME` that have come out otherwise.
+
+    Raises:
+        StudyError: the file is no result.
+        TrainingError: a training failed.
+    """
+    cell, before = read_cell(file)
+    require_hotcoco()
+    threads = threads or before["threads"]
+    weights = None
+    if cell.teacher is not None:
+        teacher = _run_of(cell.teacher, output, threads)
+        train_together([teacher])
+        weights = teacher.folder / WEIGHTS
+        digest = file_weights_digest(weights)
+        if digest != before["teacher"]:
+            say(
+                f"the teacher has come out as {digest[:8]}, and was {before['teacher'][:8]}: "
+                "another machine, or other code"
+            )
+    run = _run_of(cell, output, threads, weights)
+    train_together([run])
+    return differences(before, read_json(run.folder / RESULT))
+
+
+def _check_buildable(blocks: Sequence[Block]) -> None:
+    """Errors of the last cell are found before the first is trained."""
+    checked = set()
+    for block in blocks:
+        for cell in (block.teacher, *block.cells):
+            same_but_seed = dataclasses.replace(cell, seed=0).digest
+            if same_but_seed not in checked:
+                checked.add(same_but_seed)
+                build(cell.lazy_config().model, f"{cell.name}: model")
+
+
+def _known_results(study: Study, folder: Path) -> dict[str, dict[str, Any]]:
+    known = read_folder(folder)
+    planned = {cell.name: cell for cell in study.cells()}
+    for name, result in known.items():
+        if name in planned and result["cell"] != planned[name].as_json():
+            now = planned[name].as_json()
+            changed = [key for key in now if now[key] != result["cell"].get(key)]
+            raise StudyError(
+                f"{folder / planned[name].file_name} is of a cell with other {', '.join(changed)} "
+                f"than {study.name} has now; give another folder (--results), or remove the file"
+            )
+    return {name: result for name, result in known.items() if name in planned}
+
+
+def _make_data(study: Study) -> None:
+    splits = {name.removeprefix(_SHAPES) for name in study.evaluate if name.startswith(_SHAPES)}
+    for split in ({"train"} | splits) & set(DEFAULT_SIZES) if splits else ():
+        generate_shapes(default_shapes_root(), split, DEFAULT_SIZES[split])
+
+
+def _run_block(
+    block: Block,
+    cells: Sequence[Cell],
+    settings: Settings,
+    folder: Path,
+    known: dict[str, dict[str, Any]],
+    progress: _Progress,
+    failed: dict[str, str],
+) -> None:
+    weights = None
+    if any(cell.teacher for cell in cells):
+        teacher = _run_of(block.teacher, settings.output, settings.threads)
+        train_together([teacher])
+        weights = teacher.folder / WEIGHTS
+        keep(folder, read_json(teacher.folder / RESULT))
+
+    def finished(run: Run) -> None:
+        result = read_json(run.folder / RESULT)
+        name = Cell.of_json(result.get("cell"), str(run.folder / RESULT)).name
+        block_results = {
+            cell.name: known[cell.name]
+            for cell in block.cells
+            if cell.name in known and cell.name != name
+        }
+        check_block({**block_results, name: result})
+        keep(folder, result)
+        known[name] = result
+        say(progress.after(run))
+
+    def fails(run: Run, error: TrainingError) -> None:
+        failed[run.title] = str(error)
+        say(f"{run.title} failed; the others go on")
+        say(progress.after(run))
+
+    runs = [
+        _run_of(cell, settings.output, settings.threads, weights if cell.teacher else None)
+        for cell in cells
+    ]
+    train_together(runs, at_once=settings.jobs, finished=finished, failed=fails)
+
+
+def _run_of(cell: Cell, output: Path, threads: int, teacher: Path | None = None) -> Run:
+    """The training of a cell; what it starts from has to be there."""
+    cfg = cell.lazy_config(str(teacher.absolute()) if teacher else None)
+    folder = output / cell.name
+    order = output / "orders" / cell.file_name
+    content = {"cell": cell.as_json(), "teacher": str(teacher.absolute()) if teacher else None}
+    write_json(order, content)
+    if cell.teacher is not None:
+        cfg.model.teacher.weights = ""  # a place; its digest is what counts
+    return Run(
+        title=cell.name,
+        folder=folder,
+        command=["-m", "dense_kd.study.worker", str(order.absolute()), str(folder.absolute())],
+        iterations=cfg.train.max_iter,
+        settings={
+            **result_settings(cfg),
+            "cell": cell.as_json(),
+            "teacher": file_weights_digest(teacher) if teacher else None,
+            "threads": threads,
+        },
+        environment={**environment(threads), **_inherited("DETECTRON2_DATASETS")},
+    )
+
+
+def _inherited(name: str) -> dict[str, str]:
+    return {name: os.environ[name]} if name in os.environ else {}
+
+
+class _Progress:
+    """How many cells are left, and for how long, by those that were trained."""
+
+    def __init__(self, left: set[str], jobs: int):
+        self._left = len(left)
+        self._jobs = jobs
+        self._total = len(left)
+        self._seconds: list[float] = []
+        self._begin = time.monotonic()
+
+    def after(self, run: Run) -> str:
+        """A line, once ``run`` is done."""
+        self._left -= 1
+        if run.seconds:
+            self._seconds.append(run.seconds)
+        line = f"{self._total - self._left} of {self._total} cells done"
+        if self._left and self._seconds:
+            mean = sum(self._seconds) / len(self._seconds)
+            line += f", about {clock(mean * self._left / self._jobs)} left"
+        return f"{line} ({clock(time.monotonic() - self._begin)} so far)"

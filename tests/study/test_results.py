@@ -1,0 +1,181 @@
+"""Results of cells: which can be compared, and the page that is written from them."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from dense_kd.study import StudyError, read_study
+from dense_kd.study.evidence import write_evidence
+from dense_kd.study.results import check_block, keep, read_cell, read_folder, read_teachers
+from helpers.scripts import load_tool
+from helpers.small_study import result_of
+
+
+@pytest.fixture
+def study(study_file):
+    return read_study(study_file())
+
+
+def results_of(block, **entries):
+    return {
+        cell.name: result_of(cell, 20.0 + place, **entries)
+        for place, cell in enumerate(block.cells)
+    }
+
+
+def test_cells_of_one_block_can_be_compared(study):
+    check_block(results_of(study.blocks[0]))
+    check_block({})
+
+
+@pytest.mark.parametrize(
+    "what, entries",
+    [
+        ("code", {"code": "4567"}),
+        ("versions", {"versions": {"torch": "2.1"}}),
+        ("cpu", {"machine": {"cpu": "another", "gpu": None}}),
+        ("threads", {"threads": 2}),
+        ("images", {"seen": "others"}),
+        ("teacher", {"teacher": "another"}),
+        ("initial weights", {"initial": {"all": "z", "backbone": "b"}}),
+        ("initial backbone", {"initial": {"all": "a", "backbone": "z"}}),
+    ],
+)
+def test_a_cell_that_differs_in_more_than_its_method_is_refused(study, what, entries):
+    results = results_of(study.blocks[0])
+    cells = {cell.name: cell for cell in study.blocks[0].cells}
+    two = {**results, "fcos/kd/1": result_of(cells["fcos/kd/1"], 21.0, **entries)}
+    with pytest.raises(StudyError, match=f"are of one block, but differ in {what}"):
+        check_block(two)
+
+
+def test_a_cell_that_inherits_or_is_trained_longer_may_differ_in_that(study):
+    results = results_of(study.blocks[0])
+    results["fcos/none/1"] |= {"iterations": 3, "seen": "more"}
+    assert results["fcos/pgd/1"]["initial"]["all"] != results["fcos/kd/1"]["initial"]["all"]
+    check_block(results)
+
+
+def test_results_are_kept_by_name_and_teachers_by_their_weights(study, tmp_path):
+    block = study.blocks[0]
+    for result in results_of(block).values():
+        keep(tmp_path, result)
+    keep(tmp_path, result_of(block.teacher, 40.0))
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        *("fcos-kd-1.json", "fcos-none-1.json", "fcos-pgd-1.json", "fcos-teacher-7eac4e20.json")
+    ]
+    assert read_folder(tmp_path) == results_of(block)
+    assert [each["weights"] for each in read_teachers(tmp_path)] == ["7eac4e20"]
+
+
+def test_a_file_that_is_no_result_or_has_another_name_is_refused(study, tmp_path):
+    file = keep(tmp_path, result_of(study.blocks[0].cells[0], 20.0))
+    file.rename(tmp_path / "fcos-kd-1.json")
+    with pytest.raises(StudyError, match="result of fcos/none/1; expected fcos-none-1.json"):
+        read_folder(tmp_path)
+    content = json.loads((tmp_path / "fcos-kd-1.json").read_text())
+    for wrong, message in (({"format": 9}, "the format 9"), ({"cell": 1}, "is 1; expected a cell")):
+        file.write_text(json.dumps({**content, **wrong}))
+        with pytest.raises(StudyError, match=message):
+            read_cell(file)
+    file.write_text("{")
+    with pytest.raises(StudyError, match="is no result of a study's cell: format, cell"):
+        read_cell(file)
+
+
+@pytest.fixture
+def evidence(study_file, tmp_path, monkeypatch):
+    """A page of five cells of six: KD gains exactly 2 twice, PGD has one seed."""
+    name = study_file()
+    monkeypatch.setattr("dense_kd.study.evidence.page.read_study", lambda folder: read_study(name))
+    folder = tmp_path / "results" / "small"
+    study = read_study(name)
+    keep(folder, result_of(study.blocks[0].teacher, 40.0))
+    for block, aps in zip(study.blocks, ((20.0, 22.0, 19.0), (21.0, 23.5))):
+        for cell, ap in zip(block.cells, aps):
+            keep(folder, result_of(cell, ap))
+    write_evidence(tmp_path / "results", tmp_path / "page")
+    return tmp_path
+
+
+def row(page, name):
+    line = re.search(rf"^\| {name} \|.*$", page, flags=re.MULTILINE)[0]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_page_has_means_paired_differences_and_intervals(evidence):
+    page = (evidence / "page" / "results.md").read_text()
+    assert (
+        "5 of 6 cells (0123456789; a processor, threads: 1; dense_kd 0.1.0, torch 2.12.1)" in page
+    )
+    assert "AP of the teacher: 40.0." in page
+    assert row(page, "none") == ["none", "1, 2", "20.5", "40.5", "", "", "", "", "1.0"]
+    # 2 and 2.5: mean 2.25, s = 0.3536, t = 12.706
+    interval = "+2.2 (-0.9 to +5.4)"
+    assert row(page, "kd") == [
+        "kd",
+        "1, 2",
+        "22.8",
+        "42.8",
+        interval,
+        "not shown",
+        "",
+        "0.25",
+        "1.5",
+    ]
+    assert row(page, "pgd")[:6] == ["pgd", "1", "19.0", "39.0", "-1.0", "not shown"]
+    assert row(page, r"none \(itself\)")[2] == "8.0"  # points of errors of place
+    assert "![Gains of fcos](images/small_fcos_gains.svg)" in page
+
+
+def test_without_any_result_the_page_says_so(tmp_path):
+    write_evidence(tmp_path / "nothing", tmp_path)
+    assert (tmp_path / "results.md").read_text().endswith("No cell has been trained yet.\n")
+
+
+def test_the_projects_page_is_what_its_results_give(capsys):
+    assert load_tool("evidence").main(["--check"]) == 0, capsys.readouterr().out
+
+
+def test_a_cell_that_was_not_trained_is_missing(evidence):
+    for file in (evidence / "results" / "small").glob("fcos-pgd-*"):
+        file.unlink()
+    write_evidence(evidence / "results", evidence / "page")
+    page = (evidence / "page" / "results.md").read_text()
+    assert row(page, "pgd")[:3] == ["pgd", "missing", ""]
+
+
+def test_a_clear_difference_is_bold(evidence):
+    file = evidence / "results" / "small" / "fcos-kd-2.json"
+    content = json.loads(file.read_text())
+    content["metrics"]["pooled"]["AP"] = 23.0  # 2 and 2
+    file.write_text(json.dumps(content))
+    write_evidence(evidence / "results", evidence / "page")
+    page = (evidence / "page" / "results.md").read_text()
+    assert row(page, "kd")[4:6] == ["**+2.0 (+2.0 to +2.0)**", "gain"]
+
+
+def test_the_check_names_what_is_not_what_the_results_give(evidence):
+    results, page = evidence / "results", evidence / "page"
+    assert write_evidence(results, page, check=True) == []
+    figure = page / "images" / "small_fcos_gains.svg"
+    figure.write_text(figure.read_text().replace("kd", "ld"))
+    other = page / "images" / "gone_fcos_gains.svg"
+    other.write_text("<svg/>")
+    assert write_evidence(results, page, check=True) == [figure, other] and other.exists()
+    assert write_evidence(results, page) == [figure, other] and not other.exists()
+    assert write_evidence(results, page, check=True) == []
+
+
+def test_figures_are_whole_and_have_what_they_show(evidence):
+    figures = {file.stem: file for file in (evidence / "page" / "images").iterdir()}
+    names = ("gains", "time", "curves", "shares")
+    assert set(figures) == {f"small_fcos_{name}" for name in names}
+    for name in names:
+        root = ET.parse(figures[f"small_fcos_{name}"]).getroot()
+        texts = [node.text for node in root.iter("{http://www.w3.org/2000/svg}text")]
+        assert "kd" in texts and ("none" in texts) == (name in ("time", "curves"))

@@ -1,0 +1,157 @@
+"""A study is run, stopped, gone on with, and a cell of it trained again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dense_kd.cli import run_command
+from dense_kd.json_files import read_json
+from dense_kd.study import Settings, StudyError, read_study, recompute, run_study, running
+from dense_kd.study.cells import Cell
+from dense_kd.study.results import SAME
+from dense_kd.study.watching import STEPS, Watch
+from dense_kd.study.worker import RESULT, run_cell
+from helpers.small_study import CONTENT
+
+pytest.importorskip("hotcoco", reason="error types are counted by it")
+pytestmark = pytest.mark.slow
+
+ONE_BLOCK = ("fcos/*/1",)
+
+
+def in_this_process(runs, fresh=False, *, at_once=None, finished=None, failed=None):
+    """Trains as ``train_together`` does, without processes."""
+    for run in runs:
+        if not (run.folder / RESULT).exists():
+            order = read_json(Path(run.command[2]))
+            run_cell(Cell.of_json(order["cell"], "here"), run.folder, order["teacher"])
+            run.seconds = 1.0
+            TRAINED.append(run.title)
+        if finished:
+            finished(run)
+
+
+TRAINED: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def trained(monkeypatch):
+    monkeypatch.setattr(running, "train_together", in_this_process)
+    TRAINED.clear()
+    return TRAINED
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    return tmp_path_factory.mktemp("output")
+
+
+@pytest.fixture
+def results(shapes, study_file, output):
+    return run_study(study_file(), Settings(output, only=ONE_BLOCK))
+
+
+def test_a_block_is_trained_and_its_cells_differ_in_their_method_alone(results, trained, output):
+    assert trained == [f"fcos/{name}/1" for name in ("teacher", "none", "kd", "pgd")]
+    alone, kd, pgd = (results[f"fcos/{name}/1"] for name in ("none", "kd", "pgd"))
+    assert alone["seen"] == kd["seen"] == pgd["seen"]
+    assert alone["initial"] == kd["initial"] != pgd["initial"]
+    assert alone["initial"]["backbone"] == pgd["initial"]["backbone"]
+    assert len({each["weights"] for each in (alone, kd, pgd)}) == 3
+    assert kd["teacher"] == pgd["teacher"] and alone["teacher"] is None
+    (teacher,) = (output / "results").glob("fcos-teacher-*.json")
+    assert read_json(teacher)["weights"] == kd["teacher"]
+    assert teacher.stem.endswith(kd["teacher"][:8])
+
+
+def test_a_result_has_all_that_a_cell_is_judged_by(results):
+    for name, result in results.items():
+        assert set(result["metrics"]) == {"study_one", "study_two", "pooled"}, name
+        assert [point[0] for point in result["curve"]] == [1, 2]
+        assert result["error_types"] and result["calibration"] and result["per_class"]
+        assert 0 < result["cpu_seconds"] and 0 < result["seconds"] < 60
+        assert result["peak_memory"] > 1e6 and result["threads"] >= 1
+        assert (result["cell"]["methods"] == {}) == (result["shares"] == {})
+
+
+def test_what_is_there_is_not_trained_again(results, study_file, output, trained, capsys):
+    trained.clear()
+    again = run_study(study_file(), Settings(output, only=ONE_BLOCK))
+    assert trained == [] and again == results
+    assert "small: 3 of 3 cells are there" in capsys.readouterr().out
+    run_study(study_file(), Settings(output, dry_run=True))
+    assert capsys.readouterr().out.split()[-3:] == [f"fcos/{m}/2" for m in ("none", "kd", "pgd")]
+
+
+def test_a_cell_is_trained_again_and_equal(results, output, tmp_path, trained):
+    shutil.copytree(output / "fcos" / "teacher", tmp_path / "fcos" / "teacher")
+    trained.clear()
+    file = output / "results" / "fcos-kd-1.json"
+    assert recompute(file, tmp_path) == []
+    assert trained == ["fcos/kd/1"]
+    changed = {**read_json(file), "seen": "other images"}
+    other = tmp_path / "fcos-kd-1.json"
+    other.write_text(json.dumps(changed))
+    assert recompute(other, tmp_path) == ["seen"]
+
+
+def test_a_killed_cell_goes_on_and_ends_as_if_it_had_not_been(
+    results, study_file, tmp_path, monkeypatch
+):
+    cell = read_study(study_file()).blocks[0].cells[0]
+    noted = Watch._note
+
+    def killed(watch, module, args):
+        if watch.trainer.iter == 1:
+            raise KeyboardInterrupt
+        noted(watch, module, args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Watch, "_note", killed)
+        run_cell(cell, tmp_path)
+    assert len((tmp_path / STEPS).read_text().splitlines()) == 1
+    result = run_cell(cell, tmp_path, resume=True)
+    assert result["processes"] == 2
+    for entry in SAME:
+        assert result[entry] == results[cell.name][entry], entry
+
+
+def test_results_of_another_study_are_not_mixed(results, study_file, output):
+    with pytest.raises(StudyError, match="fcos-kd-1.json is of a cell with other overrides"):
+        run_study(study_file(overrides=["train.max_iter=3"]), Settings(output))
+
+
+def test_a_wrong_option_of_the_last_method_is_found_before_the_first_cell(
+    study_file, tmp_path, trained
+):
+    pair = CONTENT["pairs"]["fcos"]
+    methods = {**pair["methods"], "mgd": {"methods": {"MGD": {"wait": 1}}}}
+    name = study_file(pairs={"fcos": {**pair, "methods": methods}})
+    with pytest.raises(Exception, match="fcos/mgd/1: model cannot be built.*wait"):
+        run_study(name, Settings(tmp_path))
+    assert trained == [] and not list(tmp_path.iterdir())
+
+
+def test_numbers_below_one_and_a_teacher_without_weights_are_errors(study_file, tmp_path):
+    with pytest.raises(StudyError, match="jobs is 0"):
+        run_study(study_file(), Settings(tmp_path, jobs=0))
+    cell = read_study(study_file()).blocks[0].cells[1]
+    with pytest.raises(StudyError, match="fcos/kd/1 has a teacher"):
+        run_cell(cell, tmp_path)
+
+
+def test_the_command_wants_a_study_or_a_cell(capsys):
+    assert run_command("study", []) == 1
+    assert run_command("study", ["shapes", "--cell", "a.json"]) == 1
+    assert capsys.readouterr().err.count("give a study, or --cell") == 2
+
+
+def test_the_command_compares_a_cell(results, output, tmp_path, capsys):
+    shutil.copytree(output / "fcos", tmp_path / "fcos")
+    file = output / "results" / "fcos-none-1.json"
+    assert run_command("study", ["--cell", str(file), "--output", str(tmp_path)]) == 0
+    assert f"{file}: equal in all" in capsys.readouterr().out
