@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +16,10 @@ from dense_kd import get_config
 from dense_kd.checkpoint import load_strictly
 from dense_kd.data import generate_shapes, register_shapes
 from helpers.checked_runs import unregister
+from helpers.script_runs import trainings_are_forked
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+SHORTER = "iterations=1, teacher_iterations=1, batch_size=2, num_workers=0"
 OVERRIDES = [
     "train.max_iter=1",
     "dataloader.train.dataset.names=examples_train",
@@ -69,6 +73,27 @@ def test_a_plain_loop_ends_with_a_student_alone(tmp_path):
     losses = main_of("plain_loop.py")([*arguments, "--data", str(tmp_path / "shapes")])
     assert {"kd_bckd_loss_cls", "kd_pkd_loss_feature"} <= losses.keys()
     load_strictly(instantiate(get_config("quickstart/student.py").model), str(output))
+
+
+def test_the_notebook_goes_from_images_to_a_picture(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "val"):
+        generate_shapes(tmp_path / "photos", split, 3, image_size=(64, 64))
+    cells = json.loads((EXAMPLES / "images_to_picture.ipynb").read_text("utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert all(not cell["outputs"] for cell in cells if cell["cell_type"] == "code")
+    shorter = (
+        "ITERATIONS = 1\nfor_a_test = dict(teacher_iterations=1, batch_size=2, num_workers=0)\n"
+    )
+    code = [re.sub(r"^ITERATIONS = .*\n", shorter, text, flags=re.MULTILINE) for text in code]
+    code = [text.replace("(DATA, **options", "(DATA, **options, **for_a_test") for text in code]
+    names: dict[str, Any] = {}
+    with trainings_are_forked():
+        for text in code:
+            exec(compile(text, "a cell", "exec"), names)
+    printed = capsys.readouterr().out
+    assert re.search(r"^distilled +(AP|nothing).* parameters$", printed, flags=re.MULTILINE)
+    assert names["prediction"].draw().size >= (64, 64)
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
