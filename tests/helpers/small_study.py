@@ -55,6 +55,7 @@ def result_of(cell: Any, ap: float, **entries: Any) -> dict[str, Any]:
         "calibration": {"ece": 0.25, "mce": 0.5, "bins": [], "per_class": {}},
         "curve": [[1, ap / 2, ap], [2, ap, ap + 20]],
         "shares": {"detection": 0.75, "kd": 0.25} if taught else {},
+        "factors": {},
         "peak_memory": 1_000_000,
         "threads": 1,
         "load": {"before": [0.5], "after": [0.5]},

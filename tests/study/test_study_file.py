@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from dense_kd.study import StudyError, read_study
@@ -36,6 +38,9 @@ def test_the_config_of_a_cell_has_its_seed_for_weights_and_images_and_its_method
         assert cfg.train.seed == cfg.dataloader.train.seed == 2
         assert cfg.dataloader.test.dataset.names == "study_one"
     assert cfg.model.methods.kd.cls_weight == 1.0 and cfg.model.teacher.weights == "teacher.pth"
+    assert "balance" not in kd.lazy_config().model.methods
+    balanced = dataclasses.replace(kd, balance={"target": 0.2})
+    assert balanced.lazy_config().model.methods.balance == {"target": 0.2}
     assert pgd.lazy_config().model.init_student and not cfg.model.init_student
     assert kd.bare_config().model == alone.lazy_config().model
 
@@ -63,6 +68,8 @@ def test_a_mistake_is_named_with_its_place(study_file, entries, message):
         ({"method": {"KD": {}}}, "methods.kd.method is no entry; did you mean methods"),
         ({"methods": ["KD"]}, "methods.kd.methods is"),
         ({"init_student": True}, "expected a method beside it"),
+        ({"balance": {}}, "methods.kd.balance is .* expected a method beside it"),
+        ({"methods": {"KD": {}}, "balance": 0.1}, "expected {option of Balance: value}"),
         ({"methods": {"KD": 3}}, "class of dense_kd.methods: options"),
     ],
 )

@@ -46,6 +46,8 @@ class Cell:
         teacher: the cell of the teacher; None of a detector that is trained alone.
         methods: {class in ``dense_kd.methods``: options}.
         init_student: whether the student inherits the teacher's FPN and head.
+        balance: options of :class:`dense_kd.methods.balance.Balance`, which sets the weights of the
+            methods; None leaves them as they are.
         diagnostics: iterations between measurements of the gradient's shares, 0 for none; only
             with a teacher.
     """
@@ -60,6 +62,7 @@ class Cell:
     teacher: Cell | None = None
     methods: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     init_student: bool = False
+    balance: Mapping[str, Any] | None = None
     diagnostics: int = 0
 
     @property
@@ -99,6 +102,7 @@ class Cell:
         ]
         wrong += [name for name in ("seed", "diagnostics") if not is_integer(values[name])]
         wrong += [] if isinstance(values["methods"], dict) else ["methods"]
+        wrong += [] if isinstance(values["balance"], (dict, type(None))) else ["balance"]
         if wrong:
             given = {name: values[name] for name in wrong}
             raise StudyError(f"{where} is no cell of a study: {given!r}")
@@ -127,10 +131,11 @@ class Cell:
                 student=cfg.model,
                 teacher=teacher,
                 methods=L(MethodSet)(
+                    **({} if self.balance is None else {"balance": dict(self.balance)}),
                     **{
                         name.lower(): L(method_class(name, self.name))(**options)
                         for name, options in self.methods.items()
-                    }
+                    },
                 ),
                 init_student=self.init_student,
             )

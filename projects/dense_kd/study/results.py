@@ -28,7 +28,17 @@ SAME = ("weights", "seen", "initial", "metrics", "curve", "error_types", "per_cl
 _ENTRIES = (
     *("format", "cell", "config", "teacher", "initial", "seen", "processes", "seconds"),
     *("cpu_seconds", "weights", "iterations", "parameters", "metrics", "per_class"),
-    *("error_types", "calibration", "curve", "shares", "peak_memory", "threads", "load", "code"),
+    *(
+        "error_types",
+        "calibration",
+        "curve",
+        "shares",
+        "factors",
+        "peak_memory",
+        "threads",
+        "load",
+        "code",
+    ),
     *("date", "commit", "changed", "versions", "machine"),
 )
 

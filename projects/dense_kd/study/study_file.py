@@ -20,7 +20,7 @@ __all__ = ["Block", "Study", "find_study", "read_study"]
 _STUDY = ("title", "evaluate", "seeds", "overrides", "diagnostics", "pairs", "shared")
 _PAIR = ("title", "teacher", "student", "methods")
 _DETECTOR = ("config", "overrides", "seed")
-_METHOD = ("methods", "init_student", "overrides")
+_METHOD = ("methods", "balance", "init_student", "overrides")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,6 +250,7 @@ class _Reader:
         found: dict[str, Any] = {
             "methods": value.get("methods") or {},
             "init_student": value.get("init_student", False),
+            "balance": value.get("balance"),
             "overrides": self.texts(value.get("overrides") or [], f"{place}.overrides"),
         }
         if not isinstance(found["methods"], dict) or not all(
@@ -260,8 +261,11 @@ class _Reader:
         found["methods"] = {kind: options or {} for kind, options in found["methods"].items()}
         if not isinstance(found["init_student"], bool):
             self.fail(f"{place}.init_student", found["init_student"], "true or false")
-        if found["init_student"] and not found["methods"]:
-            self.fail(f"{place}.init_student", True, "a method beside it, which has the teacher")
+        if found["balance"] is not None and not isinstance(found["balance"], dict):
+            self.fail(f"{place}.balance", found["balance"], "{option of Balance: value}")
+        for name in ("init_student", "balance"):
+            if found[name] not in (False, None) and not found["methods"]:
+                self.fail(f"{place}.{name}", found[name], "a method beside it, with the teacher")
         return found
 
 

@@ -38,6 +38,7 @@ FORMAT = 1
 RESULT = "result.json"
 WEIGHTS = "model_final.pth"
 _SHARE = "diag/share_"
+_FACTOR = "balance/factor_"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -131,8 +132,9 @@ def file_weights_digest(file: Path) -> str:
 
 
 def _logged(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    """The curve, and the mean share of the gradient that each method had."""
+    """The curve, the mean share of the gradient of each method, and the last factor of Balance."""
     curve: dict[int, list[Any]] = {}
+    factors: dict[str, float] = {}
     shares: dict[str, dict[int, float]] = {}
     for record in read_metrics(folder):
         done = min(record.get("iteration", 0) + 1, cfg.train.max_iter)
@@ -141,9 +143,12 @@ def _logged(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         for key, value in record.items():
             if key.startswith(_SHARE) and value is not None:
                 shares.setdefault(key.removeprefix(_SHARE), {})[done] = value
+            if key.startswith(_FACTOR) and value is not None:
+                factors[key.removeprefix(_FACTOR)] = value
     return {
         "curve": [[done, *values] for done, values in sorted(curve.items())],
         "shares": {k: sum(v.values()) / len(v) for k, v in sorted(shares.items())},
+        "factors": factors,
     }
 
 
