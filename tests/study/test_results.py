@@ -10,7 +10,15 @@ import pytest
 
 from dense_kd.study import StudyError, read_study
 from dense_kd.study.evidence import write_evidence
-from dense_kd.study.results import check_block, keep, read_cell, read_folder, read_teachers
+from dense_kd.study.results import (
+    check_block,
+    check_here,
+    keep,
+    read_cell,
+    read_folder,
+    read_teachers,
+    surroundings,
+)
 from helpers.scripts import load_tool
 from helpers.small_study import result_of
 
@@ -51,6 +59,17 @@ def test_a_cell_that_differs_in_more_than_its_method_is_refused(study, what, ent
     two = {**results, "fcos/kd/1": result_of(cells["fcos/kd/1"], 21.0, **entries)}
     with pytest.raises(StudyError, match=f"are of one block, but differ in {what}"):
         check_block(two)
+
+
+def test_a_block_that_was_begun_elsewhere_is_refused_before_a_cell_is_trained(study):
+    results = results_of(study.blocks[0])
+    here = surroundings(results["fcos/none/1"])
+    check_here(results, here, "7eac4e20")
+    check_here({}, {})
+    with pytest.raises(StudyError, match="fcos/none/1 and a cell that is trained here.*in cpu"):
+        check_here(results, {**here, "cpu": "another"})
+    with pytest.raises(StudyError, match="differ in teacher: '7eac4e20' and 'another'"):
+        check_here(results, here, "another")
 
 
 def test_a_cell_that_inherits_or_is_trained_longer_may_differ_in_that(study):

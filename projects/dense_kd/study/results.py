@@ -14,6 +14,7 @@ from .worker import FORMAT
 __all__ = [
     "SAME",
     "check_block",
+    "check_here",
     "differences",
     "keep",
     "read_cell",
@@ -104,6 +105,26 @@ def surroundings(result: Mapping[str, Any]) -> dict[str, Any]:
         "gpu": result["machine"]["gpu"],
         "threads": result["threads"],
     }
+
+
+def check_here(
+    results: Mapping[str, Mapping[str, Any]], here: Mapping[str, Any], teacher: str | None = None
+) -> None:
+    """That a block which has ``results`` can be gone on with, before a cell of it is trained.
+
+    Args:
+        results: as of :func:`check_block`.
+        here: :func:`surroundings` of what would be trained.
+        teacher: the digest of the weights that there are for it.
+
+    Raises:
+        StudyError: they differ in something.
+    """
+    for name, result in results.items():
+        for what, value in surroundings(result).items():
+            _check_equal(name, "a cell that is trained here", what, value, here[what])
+        if teacher is not None and result["teacher"] is not None:
+            _check_equal(name, "a cell that is trained here", "teacher", result["teacher"], teacher)
 
 
 def check_block(results: Mapping[str, Mapping[str, Any]]) -> None:

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from ..benchmark.machine import circumstances
 from ..data.shapes import DEFAULT_SIZES, default_shapes_root, generate_shapes
 from ..engine.building import build
 from ..engine.fingerprint import environment, result_settings
@@ -17,7 +20,15 @@ from ..evaluation.coco import require_hotcoco
 from ..json_files import read_json, write_json
 from .cells import Cell
 from .errors import StudyError
-from .results import check_block, differences, keep, read_cell, read_folder
+from .results import (
+    check_block,
+    check_here,
+    differences,
+    keep,
+    read_cell,
+    read_folder,
+    surroundings,
+)
 from .study_file import Block, Study, read_study
 from .worker import RESULT, WEIGHTS, file_weights_digest
 
@@ -172,12 +183,17 @@ def _run_block(
     progress: _Progress,
     failed: dict[str, str],
 ) -> None:
+    begun = {cell.name: known[cell.name] for cell in block.cells if cell.name in known}
+    here = _surroundings_here(cells[0], settings.threads)
+    check_here(begun, here)
     weights = None
     if any(cell.teacher for cell in cells):
         teacher = _run_of(block.teacher, settings.output, settings.threads)
         train_together([teacher])
         weights = teacher.folder / WEIGHTS
-        keep(folder, read_json(teacher.folder / RESULT))
+        trained = read_json(teacher.folder / RESULT)
+        check_here(begun, here, trained["weights"])
+        keep(folder, trained)
 
     def finished(run: Run) -> None:
         result = read_json(run.folder / RESULT)
@@ -202,6 +218,12 @@ def _run_block(
         for cell in cells
     ]
     train_together(runs, at_once=settings.jobs, finished=finished, failed=fails)
+
+
+def _surroundings_here(cell: Cell, threads: int) -> dict[str, Any]:
+    cfg = cell.lazy_config()
+    about = circumstances(torch.device(str(cfg.train.device)))
+    return surroundings({**about, "code": result_settings(cfg)["code"], "threads": threads})
 
 
 def _run_of(cell: Cell, output: Path, threads: int, teacher: Path | None = None) -> Run:
