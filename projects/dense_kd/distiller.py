@@ -16,16 +16,18 @@ from .checkpoint import METHOD_PREFIX
 from .detectors import DenseDetector
 from .inheritance import inherit
 from .iteration import IterationCounter
-from .methods import MethodSet, Step
+from .methods import DistillationError, MethodSet, Step
 from .options import check_flags
 from .pairs import (
     check_inheritable,
     check_not_folded,
+    check_reads_pseudo_labels,
     check_same_images,
     check_separate,
     check_targets_from_teacher,
 )
 from .teacher import Teacher
+from .unlabelled import PseudoLabels, detection_losses, labelled_images, without_objects
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class Distiller(nn.Module):
         methods: MethodSet,
         init_student: bool = False,
         targets_from_teacher: bool = False,
+        pseudo_labels: PseudoLabels | None = None,
     ):
         """
         Args:
@@ -72,11 +75,14 @@ class Distiller(nn.Module):
             targets_from_teacher: the student's assigner goes by the teacher's predictions instead
                 of the student's, as in PGD's released DDOD; for a student whose assigner goes by
                 predictions, and a teacher with the same anchors and classes.
+            pseudo_labels: what methods that read ground truth find in images without labels, which
+                ``dataloader.unlabelled`` gives; without it, only methods that read none learn from
+                these. Detection losses never do.
 
         Raises:
             DistillationError: a method cannot distil this teacher into this student, the teacher
                 is the student or cannot see its images, or the student can inherit nothing from
-                it, or cannot have its targets from it.
+                it, or cannot have its targets or pseudo-labels from it.
         """
         super().__init__()
         check_flags(init_student=init_student, targets_from_teacher=targets_from_teacher)
@@ -106,6 +112,10 @@ class Distiller(nn.Module):
             methods.register_buffer("student_initialized", torch.tensor(False))
         if targets_from_teacher:
             check_targets_from_teacher(student, teacher.model)
+        if pseudo_labels is not None:
+            check_reads_pseudo_labels(pseudo_labels, methods)
+            pseudo_labels.prepare(student, teacher.model)
+        self.pseudo_labels = pseudo_labels
         self.register_load_state_dict_post_hook(_report_flat_keys)
 
     def load_teacher(self) -> None:
@@ -163,21 +173,33 @@ class Distiller(nn.Module):
             return self.student(batched_inputs)
         if not self._prepared:
             self.prepare_training()
-        ground_truth = self.student.ground_truth(batched_inputs)
+        labelled = labelled_images(batched_inputs)
+        of_labelled = [batched_inputs[index] for index in labelled]
+        ground_truth = self.student.ground_truth(of_labelled) if labelled else []
+        if len(labelled) < len(batched_inputs):
+            self.check_unlabelled()
         images = self.student.preprocess_image(batched_inputs)
         teacher = self.teacher.run(
             batched_inputs,
             images,
             self.student,
             self.kd.taps,
-            predictions=self.kd.reads_predictions or self.targets_from_teacher,
+            predictions=self._reads_predictions,
             features=self.kd.reads_features,
             cached=True,
         )
         student = self.student.run(images, self.kd.taps)
         assigned_by = teacher if self.targets_from_teacher else student
-        targets = self.student.targets(assigned_by, ground_truth)
-        losses = dict(self.student.losses(student, targets))
+        losses, targets = detection_losses(
+            self.student, student, assigned_by, labelled, ground_truth
+        )
+        if self.pseudo_labels is not None:
+            ground_truth = self.pseudo_labels.complete(
+                self.teacher.model, teacher, labelled, ground_truth
+            )
+            targets = self.pseudo_labels.targets(self.student, assigned_by, ground_truth)
+        elif len(labelled) < len(batched_inputs):
+            ground_truth, targets = without_objects(student, labelled, ground_truth, targets)
         step = Step(
             targets=targets,
             ground_truth=ground_truth,
@@ -187,10 +209,30 @@ class Distiller(nn.Module):
                 self.teacher.assign, teacher, ground_truth, self.student.num_classes
             ),
             detection=dict(losses),
+            labelled=labelled,
         )
         losses.update(self.kd(student, teacher, step))
-        self.student.visualize_training(batched_inputs, student)
+        if 0 in labelled:
+            self.student.visualize_training(batched_inputs, student)
         return losses
+
+    def check_unlabelled(self) -> None:
+        """Raise DistillationError unless all methods can learn from images without labels."""
+        readers = self.kd.reads_ground_truth
+        if readers and self.pseudo_labels is None:
+            raise DistillationError(
+                f"there are images without labels, and the methods {readers} read ground truth. "
+                "Let the teacher's detections stand for it, with "
+                "pseudo_labels=L(PseudoLabels)(score_thresh=0.4) in the Distiller, or take methods "
+                "that read none, such as PKD, MGD and FKD"
+            )
+
+    @property
+    def _reads_predictions(self) -> bool:
+        """Whether anybody reads predictions of the teacher."""
+        return (
+            self.kd.reads_predictions or self.targets_from_teacher or self.pseudo_labels is not None
+        )
 
     def state_dict(  # type: ignore[override]  # torch has an overload for positions
         self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False

@@ -16,10 +16,11 @@ level, row, column, anchor.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NoReturn
+from typing import NoReturn, Union
 
 import torch
 from torch import Tensor
@@ -32,6 +33,10 @@ Tap = tuple[str, int]
 
 The branches are "cls" and "bbox", and "cls_pre_relu" and "bbox_pre_relu" for a block's output
 before its ReLU."""
+
+
+Images = Union[slice, "list[int]"]
+"""Some images of a batch."""
 
 
 class LeftOut(list[Tensor]):
@@ -142,6 +147,29 @@ class DensePass:
         """Let them be missed; their sizes stay known."""
         self.features = NotKept(self.map_sizes)
 
+    def of_images(self, images: Images) -> DensePass:
+        """The pass over some images of the batch, with the graph of this one.
+
+        Args:
+            images: a slice, or indices of 0..N-1 in any order.
+        """
+        sizes = self.image_sizes
+        sizes = sizes[images] if isinstance(images, slice) else [sizes[i] for i in images]
+
+        def cut(levels: list[Tensor]) -> list[Tensor]:
+            return levels if isinstance(levels, LeftOut) else [level[images] for level in levels]
+
+        return dataclasses.replace(
+            self,
+            features=cut(self.features),
+            logits=cut(self.logits),
+            deltas=cut(self.deltas),
+            quality=None if self.quality is None else cut(self.quality),
+            distribution=None if self.distribution is None else cut(self.distribution),
+            taps={tap: cut(levels) for tap, levels in self.taps.items()},
+            image_sizes=sizes,
+        )
+
     # What is kept has its gradient: who asks next may need it. Lists are read by Python, in which
     # predictions that were not made say so.
 
@@ -209,6 +237,17 @@ class Targets:
     num_classes: int
     normalizer: Tensor
     quality: Tensor | None = None
+
+    def of_images(self, images: Images) -> Targets:
+        """Those of some images of the batch, see :meth:`DensePass.of_images`; what else a detector
+        keeps for its own losses is left out, and ``normalizer`` stays that of the batch."""
+        return Targets(
+            labels=self.labels[images],
+            boxes=self.boxes[images],
+            num_classes=self.num_classes,
+            normalizer=self.normalizer,
+            quality=None if self.quality is None else self.quality[images],
+        )
 
     @cached_property
     def foreground(self) -> Tensor:

@@ -8,8 +8,9 @@ from .detectors import DenseDetector
 from .detectors.base.images import check_convertible, padding
 from .inheritance import INHERITED, inherited_state
 from .methods.base.checks import check_same_priors
-from .methods.base.kd_method import DistillationError
+from .methods.base.kd_method import DistillationError, MethodSet
 from .teacher import Teacher
+from .unlabelled import PseudoLabels
 
 
 def check_separate(student: DenseDetector, teacher: DenseDetector) -> None:
@@ -93,3 +94,18 @@ def check_targets_from_teacher(student: DenseDetector, teacher: DenseDetector) -
         check_same_priors(student, teacher)
     except ValueError as error:
         raise DistillationError(f"targets_from_teacher=True: {error}") from None
+
+
+def check_reads_pseudo_labels(pseudo_labels: PseudoLabels, methods: MethodSet) -> None:
+    """Raise DistillationError if they are none, or no method reads them."""
+    if not isinstance(pseudo_labels, PseudoLabels):
+        raise TypeError(
+            f"pseudo_labels is a {type(pseudo_labels).__name__}, expected a dense_kd PseudoLabels, "
+            "or None"
+        )
+    if not methods.reads_ground_truth:
+        names = [name for name, _ in methods.named_methods()]
+        raise DistillationError(
+            f"pseudo_labels does nothing with the methods {names}, which read no ground truth and "
+            "learn from images without labels as they are; leave it out"
+        )

@@ -32,6 +32,7 @@ from .pipeline.run import distill
 from .prediction import Predictor
 from .recipes import known_teacher, recipe
 from .teacher import Teacher
+from .unlabelled import PseudoLabels
 from .yacs_config import DistillFCOS, DistillRetinaNet, add_dense_kd_config
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "KDMethod",
     "MethodSet",
     "Predictor",
+    "PseudoLabels",
     "RetinaNet",
     "Teacher",
     "add_dense_kd_config",

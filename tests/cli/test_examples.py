@@ -24,6 +24,7 @@ SMALLER = {
     "maps": [],
     "replay": [],
     "predict": [],
+    "label": [],
     "export": [],
     "convert": [],
     "list": [],
@@ -86,6 +87,12 @@ COSTLY = {
     "dense-kd replay ": "cli/test_replay.py::test_a_step_fails_as_it_did_to_the_last_digit",
     "dense-kd predict mmdet://gfl_r50_fpn_1x_coco": (
         "cli/test_predict.py::test_a_published_detector_is_run_by_its_name"
+    ),
+    "dense-kd label output/quickstart/teacher/model_final.pth photos --calibrate": (
+        "cli/test_label.py::test_the_score_is_that_of_the_largest_f1_on_labelled_images"
+    ),
+    "dense-kd label output/quickstart/teacher/model_final.pth --calibrate": (
+        "cli/test_label.py::test_the_score_is_that_of_the_largest_f1_on_labelled_images"
     ),
     "dense-kd convert mmdet://gfl_r50_fpn_1x_coco": (
         "checkpoint/test_zoo.py::test_a_named_file_can_be_converted_by_hand"

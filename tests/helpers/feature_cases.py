@@ -6,7 +6,7 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from dense_kd import Distiller, KDMethod, MethodSet, Teacher
+from dense_kd import Distiller, KDMethod, MethodSet, PseudoLabels, Teacher
 from dense_kd.detectors import DenseDetector
 from dense_kd.methods.base.kd_method import Step
 from dense_kd.outputs import DensePass, Targets
@@ -85,6 +85,7 @@ def distill(
     method: KDMethod | None = None,
     *,
     precision: str | None = None,
+    pseudo_labels: PseudoLabels | None = None,
     **methods: KDMethod,
 ) -> Distiller:
     """A distiller with ``method``, named "feature", and ``methods``; their parameters are seeded.
@@ -92,12 +93,18 @@ def distill(
     Args:
         student, teacher: any detectors.
         precision: of the teacher.
+        pseudo_labels: of the distiller.
     """
     if method is not None:
         methods = {"feature": method, **methods}
     torch.manual_seed(0)
     teacher = Teacher(teacher, None, precision=precision)
-    return Distiller(student=student, teacher=teacher, methods=MethodSet(**methods))
+    return Distiller(
+        student=student,
+        teacher=teacher,
+        methods=MethodSet(**methods),
+        pseudo_labels=pseudo_labels,
+    )
 
 
 @torch.no_grad()

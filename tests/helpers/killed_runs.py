@@ -3,6 +3,7 @@ checkpoint has to hold."""
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,10 +37,16 @@ from dense_kd import (
     FitNet,
     GIBox,
     MethodSet,
+    PseudoLabels,
     Teacher,
     from_detectron2,
 )
-from dense_kd.data import generate_shapes, register_shapes
+from dense_kd.data import (
+    UnlabelledLoader,
+    detection_dataset,
+    generate_shapes,
+    register_shapes,
+)
 from dense_kd.methods.base import KDMethod
 
 from . import builders, checked_runs
@@ -60,6 +67,7 @@ class Variant:
         overrides: of the config.
         batch_norm: in the student's backbone; else its norms are frozen.
         num_processes: that share a batch.
+        unlabelled: whether each batch has images without labels, too.
     """
 
     student: Callable[..., DictConfig]
@@ -67,6 +75,7 @@ class Variant:
     overrides: tuple[str, ...] = ()
     batch_norm: bool = False
     num_processes: int = 1
+    unlabelled: bool = False
 
 
 def method(kind: type[KDMethod], **options: Any) -> Callable[[], DictConfig]:
@@ -101,17 +110,19 @@ VARIANTS = {
             "train.eval_period=2",
         ),
     ),
-    "DDOD, FGD and MGD, two processes": Variant(
+    "DDOD, FGD and MGD, two processes, unlabelled images": Variant(
         builders.ddod_config,
         (method(FGD), method(MGD, weight=1e-3)),
         ("train.eval_period=2",),
         batch_norm=True,
         num_processes=2,
+        unlabelled=True,
     ),
-    "RetinaNet, PKD, KD, FGFI, FRS and GIBox, clipped": Variant(
+    "RetinaNet, PKD, KD, FGFI, FRS and GIBox, clipped, unlabelled images": Variant(
         builders.retinanet_config,
         (method(PKD), method(KD), method(FGFI, warmup_iters=2), method(FRS), method(GIBox)),
         ("train.clip_grad={max_norm: 1.0}", "dataloader.train.aspect_ratio_grouping=False"),
+        unlabelled=True,
     ),
     "AutoAssign, accumulated": Variant(
         builders.autoassign_config,
@@ -177,10 +188,25 @@ def config_of(variant: Variant, folder: Path, teacher: Path) -> DictConfig:
             teacher=L(Teacher)(model=model, weights=str(teacher)),
             methods=L(MethodSet)(**methods),
         )
+        if variant.unlabelled:
+            _add_unlabelled(cfg)
         if not teacher.is_file():
             torch.manual_seed(0)
             torch.save({"model": instantiate(model).state_dict()}, teacher)
     return checked_runs.apply_overrides(cfg, list(variant.overrides))
+
+
+def _add_unlabelled(cfg: DictConfig) -> None:
+    """The images of the training, without labels, in which the teacher finds something."""
+    labelled = cfg.dataloader.train
+    cfg.dataloader.unlabelled = L(UnlabelledLoader)(
+        dataset=L(detection_dataset)(names=list(labelled.dataset.names), filter_empty=False),
+        mapper=copy.deepcopy(labelled.mapper),
+        total_batch_size=4,
+        num_workers=labelled.num_workers,
+    )
+    cfg.model.teacher.model.test_score_thresh = 0.005
+    cfg.model.pseudo_labels = L(PseudoLabels)(score_thresh=0.01)
 
 
 def _detector(variant: Variant) -> DictConfig:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from dense_kd import Distiller, methods
+from dense_kd import Distiller, PseudoLabels, methods
 from dense_kd.detectors import DenseDetector
 from dense_kd.yacs_config import METHODS
 from helpers.builders import (
@@ -89,18 +89,25 @@ def every_method(test: Callable) -> Callable:
     return pytest.mark.parametrize(("name", "variant"), VARIANTS, ids=ids)(test)
 
 
-def build(name: str, variant: str | None = None, **options: Any) -> Distiller:
+def build(
+    name: str,
+    variant: str | None = None,
+    pseudo_labels: PseudoLabels | None = None,
+    **options: Any,
+) -> Distiller:
     """A distiller of five levels with the one method, called "feature".
 
     Args:
         name: of the method.
         variant: of :data:`PAIRS`; the first by default.
+        pseudo_labels: of the distiller.
         options: of the method, besides those of the pair.
     """
     pair = next(iter(PAIRS[name].values())) if variant is None else PAIRS[name][variant]
     student = pair.build(num_levels=5, width=4)
     teacher = pair.build(seed=1, num_levels=5, width=4, channels=24)
-    return distill(student, teacher, getattr(methods, name)(**{**pair.options, **options}))
+    method = getattr(methods, name)(**{**pair.options, **options})
+    return distill(student, teacher, method, pseudo_labels=pseudo_labels)
 
 
 def images_with(*boxes: list[list[float]]) -> list[dict[str, Any]]:

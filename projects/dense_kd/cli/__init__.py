@@ -33,6 +33,7 @@ COMMANDS = (
     "maps",
     "replay",
     "predict",
+    "label",
     "export",
     "convert",
     "list",

@@ -218,6 +218,10 @@ class AutoAssign(DenseDetector):
         self.log_positives(targets)
         return targets
 
+    def targets_of_batch(self, dense: DensePass, ground_truth: list[Instances]) -> Targets:
+        """As of any detector; its normaliser is that of the batch anyway."""
+        return self._targets_aside(dense, ground_truth)
+
     def losses(self, dense: DensePass, targets: Targets) -> dict[str, Tensor]:
         """``loss_pos``, ``loss_neg`` and ``loss_center``.
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..compat import full_precision, wait_for
 from ..methods import KDMethod, Step
 from ..options import check_counts
-from ..outputs import DensePass, Targets
+from ..outputs import DensePass
 from .agreement import agreement
 from .conflicts import conflicts
 from .errors import DiagnosticsError
@@ -63,7 +63,7 @@ class Diagnostics(HookBase):
     finite or all 0) is left out. Of several processes each measures its own batch, and what is
     written are means over those where it is defined, as detectron2 writes losses; what conflicts
     are divided by and they are added up first. With accumulated batches it is the first of the
-    iteration.
+    iteration. Conflicts are counted in images with labels.
 
     Losses, gradients, weights and random generators are what they are without it. The share of the
     time that it costs is logged once. A method whose share at the pyramid, averaged over
@@ -166,7 +166,7 @@ class Diagnostics(HookBase):
         with full_precision(device):
             self._measured = self._shares(losses, student)
             with torch.no_grad():
-                self._measured.update(self._comparison(student, teacher, step.targets))
+                self._measured.update(self._comparison(student, teacher, step))
         self._seconds = _now(device) - begin
 
     def _shares(self, losses: Mapping[str, Tensor], student: DensePass) -> dict[str, float]:
@@ -185,9 +185,7 @@ class Diagnostics(HookBase):
             found[key] = gradient_shares(at_towers)[key.removeprefix("tower_share_")]
         return found
 
-    def _comparison(
-        self, student: DensePass, teacher: DensePass, targets: Targets
-    ) -> dict[str, float]:
+    def _comparison(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, float]:
         self._counts = (0, 0, 0)
         if not self._comparable:
             return {}
@@ -206,10 +204,17 @@ class Diagnostics(HookBase):
         for level, each in agreement(student, teacher, classes).items():
             found[f"agreement_{level}"] = each.overlap
             found[f"correlation_{level}"] = each.correlation
-        counted = conflicts(
-            student, teacher, targets, thresholds=[CONFLICT_THRESHOLD], classes=classes
-        )
-        self._counts = (counted.above[0], counted.positives, counted.locations)
+        labelled = step.labelled
+        if labelled is None or labelled:  # with what the teacher says itself it has no conflict
+            images = slice(None) if labelled is None else labelled
+            counted = conflicts(
+                student.of_images(images),
+                teacher.of_images(images),
+                step.targets.of_images(images),
+                thresholds=[CONFLICT_THRESHOLD],
+                classes=classes,
+            )
+            self._counts = (counted.above[0], counted.positives, counted.locations)
         return found
 
     def _warn(self, values: Mapping[str, float]) -> None:

@@ -126,36 +126,12 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 def image_of(passes: Passes, index: int) -> Passes:
     """The passes of one image of the batch."""
-    one, truth, targets = slice(index, index + 1), passes.ground_truth, passes.targets
-    if targets is not None:
-        targets = Targets(
-            labels=targets.labels[one],
-            boxes=targets.boxes[one],
-            num_classes=targets.num_classes,
-            normalizer=targets.normalizer,
-            quality=None if targets.quality is None else targets.quality[one],
-        )
-    return Passes(
-        student=_image_of_pass(passes.student, one),
-        teacher=_image_of_pass(passes.teacher, one),
-        level_names=passes.level_names,
-        ground_truth=None if truth is None else truth[one],
-        targets=targets,
-        cross=None if passes.cross is None else _image_of_pass(passes.cross, one),
-    )
-
-
-def _image_of_pass(dense: DensePass, one: slice) -> DensePass:
-    def cut(levels: list[Tensor]) -> list[Tensor]:
-        return [level[one] for level in levels]
-
+    one = slice(index, index + 1)
     return dataclasses.replace(
-        dense,
-        features=cut(dense.features),
-        logits=cut(dense.logits),
-        deltas=cut(dense.deltas),
-        image_sizes=dense.image_sizes[one],
-        quality=None if dense.quality is None else cut(dense.quality),
-        distribution=None if dense.distribution is None else cut(dense.distribution),
-        taps={tap: cut(levels) for tap, levels in dense.taps.items()},
+        passes,
+        student=passes.student.of_images(one),
+        teacher=passes.teacher.of_images(one),
+        ground_truth=None if passes.ground_truth is None else passes.ground_truth[one],
+        targets=None if passes.targets is None else passes.targets.of_images(one),
+        cross=None if passes.cross is None else passes.cross.of_images(one),
     )

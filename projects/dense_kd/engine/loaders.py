@@ -10,7 +10,7 @@ from detectron2.config import instantiate
 from omegaconf import DictConfig
 
 from ..arguments import is_integer
-from ..data import detection_dataset
+from ..data import WithUnlabelled, detection_dataset
 from ..data.named_errors import NamedErrors
 from .building import BARE, cannot_be_built
 from .checks import RunError, teacher_cache
@@ -32,12 +32,24 @@ class Loaded(NamedTuple):
 
 
 def load_training(cfg: DictConfig) -> Loaded:
-    """``dataloader.train`` and its images.
+    """``dataloader.train`` and its images; its batches hold those of ``dataloader.unlabelled``,
+    too, if there is one.
 
     Raises:
         RunError: the dataset does not fit the model.
-        DatasetError: it has nothing to learn from.
+        DatasetError: it has nothing to learn from, or there are no unlabelled images.
     """
+    labelled = _load_training(cfg)
+    if select(cfg, "dataloader.unlabelled") is None:
+        return labelled
+    try:
+        unlabelled = _load(cfg, "unlabelled", "train").loader
+        return labelled._replace(loader=WithUnlabelled(labelled.loader, unlabelled))
+    except BARE as error:
+        raise cannot_be_built("dataloader.unlabelled", error) from error
+
+
+def _load_training(cfg: DictConfig) -> Loaded:
     try:
         return _load(cfg, "train", "train")
     except AssertionError as error:  # of detectron2's own loaders, for a dataset that is empty
@@ -77,8 +89,8 @@ def _load(cfg: DictConfig, part: str, mode: str) -> Loaded:
              "_target_; expected a call that gives the images"]
         )  # fmt: skip
     problems = [*class_problems(cfg, mode), *_image_problems(cfg, part, mode, images)]
-    if part == "train":
-        problems += teacher_cache.image_problems(cfg, images)
+    if part != "test":
+        problems += teacher_cache.image_problems(cfg, images, part)
     if problems:
         raise RunError(problems)
     # The dataset is given as it is, for a config would copy it.

@@ -89,10 +89,10 @@ def train(
 
     Args:
         args: with ``resume``, as of ``detectron2.engine.default_argument_parser``.
-        cfg: ``model``, ``dataloader.{train,test,evaluator}``, ``optimizer``, ``lr_multiplier``
-            and ``train``, as for detectron2's script, where ``train`` may also hold
-            ``clip_grad`` (max_norm, norm_type), ``accumulate`` (batches per iteration),
-            ``amp.dtype``, ``channels_last`` (maps lie in memory as (N, H, W, C), which
+        cfg: ``model``, ``dataloader.{train,test,evaluator}`` and maybe ``unlabelled``,
+            ``optimizer``, ``lr_multiplier`` and ``train``, as for detectron2's script, where
+            ``train`` may also hold ``clip_grad`` (max_norm, norm_type), ``accumulate`` (batches per
+            iteration), ``amp.dtype``, ``channels_last`` (maps lie in memory as (N, H, W, C), which
             convolutions in half precision are faster with), ``compile_losses`` (by
             ``torch.compile``), ``init_partial`` (start from a file of which little fits),
             ``overwrite`` (give up the run that ``output_dir`` holds),
@@ -138,6 +138,8 @@ def _train(
     logger.info(f"Model:\n{model}")
     distiller = model if isinstance(model, Distiller) else None
     if distiller:
+        if select(cfg, "dataloader.unlabelled") is not None:
+            distiller.check_unlabelled()
         distiller.load_teacher()  # a wrong file stops the run here
     optimizer = build_optimizer(cfg, model)
     loader = load_training(cfg).loader

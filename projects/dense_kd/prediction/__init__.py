@@ -2,15 +2,19 @@
 
 from .errors import ImageError, PredictionError
 from .folder import Outcome, find_images, predict_files
+from .labels import Labelled, calibrate, label_files
 from .predictor import Predictor
 from .results import Prediction
 
 __all__ = [
     "ImageError",
+    "Labelled",
     "Outcome",
     "Prediction",
     "PredictionError",
     "Predictor",
+    "calibrate",
     "find_images",
+    "label_files",
     "predict_files",
 ]

@@ -31,14 +31,20 @@ def write_annotations(dataset: OwnDataset, folder: str | os.PathLike[str]) -> di
     for part, records in parts.items():
         if records is not None:
             written[part] = folder / f"{part}.json"
-            _write(written[part], _content(dataset, part, records))
+            _write(written[part], annotations_of(dataset, part))
     return written
 
 
-def _content(dataset: OwnDataset, part: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+def annotations_of(dataset: OwnDataset, part: str) -> dict[str, Any]:
+    """What the file of a part holds.
+
+    Args:
+        dataset: see :func:`write_annotations`.
+        part: "train", "val" or "test", which is there.
+    """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for record in records:
+    for record in getattr(dataset, part):
         file = Path(record["file_name"])
         inside = dataset.root in file.parents
         images.append(

@@ -325,6 +325,20 @@ class DenseDetector(nn.Module, ABC):
         self.log_positives(targets)
         return targets
 
+    def targets_of_batch(self, dense: DensePass, ground_truth: list[Instances]) -> Targets:
+        """:meth:`targets` whose normaliser is that of this batch alone: for methods, as nothing of
+        the detector's own losses is moved on or logged."""
+        targets = self._targets_aside(dense, ground_truth)
+        targets.normalizer = self.batch_normalizer(targets)
+        return targets
+
+    def _targets_aside(self, dense: DensePass, ground_truth: list[Instances]) -> Targets:
+        training, self.training = self.training, False
+        try:
+            return self.targets(dense, ground_truth)
+        finally:
+            self.training = training
+
     def log_positives(self, targets: Targets) -> None:
         """Log the positives per image as ``num_pos_anchors`` if this is a training run."""
         if self.training and compat.event_storage() is not None:  # reading it stalls a GPU

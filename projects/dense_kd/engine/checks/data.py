@@ -25,7 +25,7 @@ _FORMATS = {"BGR", "YUV-BT.601", *Image.MODES}
 
 def problems(cfg: DictConfig, mode: str) -> Iterator[str]:
     """All that ``dataloader`` refers to and that is not there, or does not fit together."""
-    for part in ("train", "test") if mode == "train" else ("test",):
+    for part in ("train", "test", "unlabelled") if mode == "train" else ("test",):
         yield from _names(cfg, part)
     yield from _evaluator(cfg, mode)
     yield from _image_formats(cfg)
@@ -222,7 +222,8 @@ def _evaluator(cfg: DictConfig, mode: str) -> Iterator[str]:
 
 def _image_formats(cfg: DictConfig) -> Iterator[str]:
     formats = {
-        part: select(cfg, f"dataloader.{part}.mapper.image_format") for part in ("train", "test")
+        part: select(cfg, f"dataloader.{part}.mapper.image_format")
+        for part in ("train", "test", "unlabelled")
     }
     train, test = formats["train"], formats["test"]
     if train and test and train != test:
@@ -231,13 +232,13 @@ def _image_formats(cfg: DictConfig) -> Iterator[str]:
             f"image_format={test}: the model would be evaluated on other images than it learns "
             "from; give both one format"
         )
+    student = select(cfg, "model.student")
     for part, given in formats.items():
         if given and given not in _FORMATS:
             yield (
                 f"dataloader.{part}.mapper.image_format={given}: no such format; "
                 f"{choice(given, ('BGR', 'RGB', 'L'))}"
             )
-    student = select(cfg, "model.student")
     expected = select(student, "input_format", "BGR")
     for part, given in formats.items():
         if student is not None and given and given != expected:

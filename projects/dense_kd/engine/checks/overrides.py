@@ -101,7 +101,7 @@ def _new_entry(cfg: DictConfig, node: DictConfig | None, keys: list[str], depth:
         if key in known or key in referred_names(cfg):
             return None
     elif place == "dataloader":
-        known = {"train", "test", "evaluator"}
+        known = {"train", "test", "evaluator", "unlabelled"}
         if key in known:
             return None
     elif node is not None and "_target_" in node:

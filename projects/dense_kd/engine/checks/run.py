@@ -8,7 +8,7 @@ from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 
 from ..state import run_folder
-from . import calls, data, detectors, device, files, pretrained, teacher_cache, values
+from . import calls, data, detectors, device, files, pretrained, teacher_cache, unlabelled, values
 from .errors import RunError, choice, near
 from .tree import PARTS, has_entries, referred_names, select, unresolved
 
@@ -17,7 +17,7 @@ NEEDED = {
     "evaluate": ("model", "dataloader", "train"),
     "evaluate_teacher": ("model", "dataloader", "train"),
 }
-_LOADERS = ("train", "test", "evaluator")
+_LOADERS = ("train", "test", "evaluator", "unlabelled")
 
 
 def check_run(
@@ -51,6 +51,7 @@ def check_run(
         found += files.problems(cfg, mode, resume)
         found += data.problems(cfg, mode)
         if mode == "train":
+            found += unlabelled.problems(cfg)
             found += teacher_cache.problems(cfg)
         if mode == "train" and not found:
             found += run_folder.problems(cfg, resume)

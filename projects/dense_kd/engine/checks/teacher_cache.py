@@ -28,7 +28,7 @@ Size = tuple[int, int]
 LEAST_SHARE = 0.5
 """Of the images of a second epoch that have to meet the padding of the first."""
 
-_PLACE = "dataloader.train.mapper"
+_LOADERS = ("train", "unlabelled")
 _SIMULATED = 4000  # images, more than enough to tell a share
 _OUT = "leave out the cache (model.teacher.cache=null)"
 
@@ -41,11 +41,17 @@ def problems(cfg: DictConfig) -> Iterator[str]:
     place, folder = cached
     if folder != IN_MEMORY:
         yield from folder_problems(place, folder)
-    mapper = select(cfg, _PLACE)
+    for part in _LOADERS:
+        if select(cfg, f"dataloader.{part}") is not None:
+            yield from _mapper_problems(cfg, place, folder, f"dataloader.{part}.mapper")
+
+
+def _mapper_problems(cfg: DictConfig, place: str, folder: str, of: str) -> Iterator[str]:
+    mapper = select(cfg, of)
     if not is_call_of(mapper, DatasetMapper):
         target = target_of(mapper) if isinstance(mapper, DictConfig) else mapper
         yield (
-            f"{place}={folder}: of {_PLACE}={getattr(target, '__name__', target)} it is not known "
+            f"{place}={folder}: of {of}={getattr(target, '__name__', target)} it is not known "
             "whether an image comes again with the same pixels, as it is of detectron2's "
             f"DatasetMapper; {_OUT}"
         )
@@ -55,23 +61,24 @@ def problems(cfg: DictConfig) -> Iterator[str]:
         why = _varies(node)
         if why:
             yield (
-                f"{place}={folder}: {_PLACE}.augmentations.{index} {why}, so that hardly an image "
+                f"{place}={folder}: {of}.augmentations.{index} {why}, so that hardly an image "
                 "comes again with the same pixels; a cache serves flips and a resizing to one "
                 f"size. Change the augmentation, or {_OUT}"
             )
 
 
-def image_problems(cfg: DictConfig, images: Any) -> Iterator[str]:
+def image_problems(cfg: DictConfig, images: Any, part: str = "train") -> Iterator[str]:
     """Those that the loaded images show: paddings that differ from batch to batch.
 
     Args:
         cfg: without :func:`problems`.
-        images: the dataset dicts of ``dataloader.train``.
+        images: the dataset dicts of a loader.
+        part: "train" or "unlabelled", which loader.
     """
     cached = _cached(cfg)
     if cached is None:
         return
-    loader = cfg.dataloader.train
+    loader = cfg.dataloader[part]
     total = select(loader, "total_batch_size", 1)
     batch = total // comm.get_world_size() if is_integer(total) else 1
     sizes = [*map(_size_of, images)] if isinstance(images, Sequence) else []

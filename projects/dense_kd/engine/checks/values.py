@@ -119,7 +119,7 @@ def problems(cfg: DictConfig, mode: str, num_processes: int) -> Iterator[str]:
     for key in REQUIRED[mode]:
         if key not in cfg.train:
             yield f"train.{key} is missing; configs/common/train.py has all options"
-    for part in ("train", "test"):
+    for part in ("train", "test", "unlabelled"):
         yield from _loader(cfg, part, num_processes)
     if mode == "train":
         yield from _precision(cfg)

@@ -10,6 +10,7 @@ from detectron2.data import MetadataCatalog
 from omegaconf import DictConfig
 
 from ...data.build import objects_of
+from ...data.unlabelled import UNLABELLED
 from ..checks.data import dataset_names
 from ..checks.tree import select
 from .results import BatchFacts, DataFacts
@@ -98,6 +99,7 @@ def batch_facts(cfg: DictConfig, part: str, batch: Batch) -> BatchFacts:
         image_format=select(cfg, f"dataloader.{part}.mapper.image_format"),
         dtype=str(batch[0]["image"].dtype).removeprefix("torch."),
         num_objects=sum(map(len, truths)) if truths else None,
+        num_unlabelled=sum(UNLABELLED in x for x in batch),
     )
 
 

@@ -20,6 +20,7 @@ class BatchFacts:
         image_format: of the mapper; None if its config does not say.
         dtype: of the pixels.
         num_objects: of all images; None where the batch has no ground truth.
+        num_unlabelled: of the images, those without labels.
     """
 
     num_images: int
@@ -28,6 +29,7 @@ class BatchFacts:
     image_format: str | None
     dtype: str
     num_objects: int | None
+    num_unlabelled: int = 0
 
 
 @dataclass

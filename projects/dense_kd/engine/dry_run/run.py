@@ -130,10 +130,11 @@ class _Tried:
         # What was replaced has no consequences.
         replaced = ("train.device", "train.amp.dtype=float16", "train.output_dir", _TEACHER_FILE)
         attempts.known = [text for text in self.known if not text.startswith(replaced)]
-        loader = select(self.cfg, "dataloader.train")
-        if isinstance(loader, DictConfig) and isinstance(loader.get("total_batch_size"), int):
-            share = max(loader.total_batch_size // num_processes, 1)
-            loader.total_batch_size = batch_size or share
+        for part in ("train", "unlabelled"):
+            loader = select(self.cfg, f"dataloader.{part}")
+            if isinstance(loader, DictConfig) and isinstance(loader.get("total_batch_size"), int):
+                share = max(loader.total_batch_size // num_processes, 1)
+                loader.total_batch_size = batch_size or share
         seed = select(train, "seed")
         seed_all_rng(max(seed, 0) if is_integer(seed) else 0)
 
@@ -204,6 +205,8 @@ class _Tried:
         checkpointer.resume_or_load(path, resume=False)
 
     def _prepare(self, model: Distiller) -> Distiller:
+        if select(self.cfg, "dataloader.unlabelled") is not None:
+            model.check_unlabelled()
         model.load_teacher()
         check_teacher_classes(self.cfg, "train", model.teacher)
         model.prepare_training()

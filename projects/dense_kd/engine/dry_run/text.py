@@ -105,7 +105,8 @@ def _batch(batch: BatchFacts) -> str:
         sizes += f" to {_size(batch.largest)}"
     kind = " ".join(filter(None, (batch.image_format, batch.dtype)))
     objects = "" if batch.num_objects is None else f", {batch.num_objects} objects"
-    return f"tried: {batch.num_images} images of {sizes}, {kind}{objects}"
+    without = f", {batch.num_unlabelled} without labels" if batch.num_unlabelled else ""
+    return f"tried: {batch.num_images} images of {sizes}, {kind}{objects}{without}"
 
 
 def _size(shape: Sequence[int]) -> str:

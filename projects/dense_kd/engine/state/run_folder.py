@@ -29,6 +29,7 @@ _NOT_USED = {
     "train.init_checkpoint": "the weights are the checkpoint's",
     "train.init_partial": "the weights are the checkpoint's",
     "dataloader.train.seed": "the order of the images goes on",
+    "dataloader.unlabelled.seed": "the order of the images goes on",
 }
 _CLASS = re.compile(r"(model(\..+)?|optimizer)\._target_")
 _OF_A_METHOD = re.compile(r"model\.methods\.(\w+)(\..+)?")

@@ -45,6 +45,9 @@ class Step:
             ``Teacher.resume``; gradients reach the taps and not the teacher.
         assign: what the teacher's assigner makes of the ground truth, see ``Teacher.assign``.
         detection: {name: scalar}, the student's own losses, with their graph.
+        labelled: indices of the images whose ground truth people have made; that of the others is
+            what :class:`dense_kd.PseudoLabels` made of the teacher's detections, if anything. None
+            is all.
     """
 
     targets: Targets
@@ -53,6 +56,7 @@ class Step:
     resume: Callable[..., DensePass]
     assign: Callable[[], Targets]
     detection: Mapping[str, Tensor] = field(default_factory=dict)
+    labelled: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -290,6 +294,11 @@ class MethodSet(nn.Module):
     def reads_features(self) -> bool:
         """Whether a method reads features of the teacher."""
         return any(method.needs.features for _, method in self.named_methods())
+
+    @property
+    def reads_ground_truth(self) -> list[str]:
+        """The names of the methods that do."""
+        return [name for name, method in self.named_methods() if method.needs.ground_truth]
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector, weights: str | None) -> None:
         """Check every method against both detectors, and let it make what depends on them.

@@ -1,0 +1,68 @@
+"""``dense-kd label``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ..errors import DenseKDError
+from .predict import THRESHOLD
+from .progress import image_counter
+
+HELP = "write detections in images as COCO annotations with scores"
+EXAMPLES = [
+    "dense-kd label output/quickstart/teacher/model_final.pth datasets/shapes/val --threshold 0.5",
+    "dense-kd label output/quickstart/teacher/model_final.pth photos --calibrate datasets/shapes",
+    "dense-kd label output/quickstart/teacher/model_final.pth --calibrate datasets/shapes",
+]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Weights, images, and which detections are objects."""
+    option = parser.add_argument
+    option("weights", metavar="WEIGHTS", help="a checkpoint, or the name of a published one")
+    option("images", nargs="*", metavar="IMAGES", help="images, and folders with images")
+    option("--output", default="labels.json", metavar="FILE", help="COCO JSON (%(default)s)")
+    option(
+        "--threshold",
+        type=float,
+        metavar="SCORE",
+        help=f"detections that score less are no objects ({THRESHOLD}, without --calibrate)",
+    )
+    option(
+        "--calibrate",
+        metavar="DATA",
+        help="choose the score by the validation images of a labelled dataset, as `dense-kd "
+        "distill` takes it: that of the largest F1, as score_thresh of PseudoLabels",
+    )
+    option("--device", help="cpu, cuda, cuda:1, ...; by default the GPU if there is one")
+    option("--config", help="the config of the run, if WEIGHTS do not describe their detector")
+    option("--batch-size", type=int, default=4, help="images at once (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Choose the score, label and say what was found; 1 if an image could not be read."""
+    from ..data.folders import read_dataset
+    from ..prediction import Predictor, calibrate, label_files
+
+    if args.calibrate and args.threshold is not None:
+        raise DenseKDError("--threshold and --calibrate both say what is an object; give one")
+    if not args.images and not args.calibrate:
+        raise DenseKDError("there is nothing to label; give images, or folders with images")
+    score = THRESHOLD if args.threshold is None else args.threshold
+    if args.calibrate:
+        every = Predictor(args.weights, args.config, device=args.device)
+        data = read_dataset(args.calibrate)
+        chosen = calibrate(every, data, progress=image_counter())
+        print(f"{chosen}, by {len(data.val)} images of {args.calibrate}")
+        if not args.images:
+            return 0
+        score = chosen.score
+    predictor = Predictor(args.weights, args.config, device=args.device, score_threshold=score)
+    outcome = label_files(
+        predictor, args.images, args.output, batch_size=args.batch_size, progress=image_counter()
+    )
+    print(f"{outcome.num_objects} objects in {outcome.num_images} images: {args.output}")
+    for error in outcome.unreadable.values():
+        print(f"dense-kd: {error}", file=sys.stderr)
+    return 1 if outcome.unreadable else 0

@@ -1,0 +1,150 @@
+"""Detections written as annotations, and the score that makes a detection one."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pycocotools.coco import COCO
+
+from ..checkpoint import replace_atomically
+from ..data.folders import OwnDataset
+from ..data.folders.writing import annotations_of
+from ..evaluation.score_threshold import ScoreThreshold, best_threshold
+from .errors import ImageError, PredictionError
+from .folder import find_images
+from .images import ImageInput
+from .predictor import Predictor
+
+__all__ = ["Labelled", "calibrate", "label_files"]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What was written.
+
+    Attributes:
+        num_images: that were read.
+        num_objects: in them.
+        unreadable: {path of an image that could not be read: why}.
+    """
+
+    num_images: int
+    num_objects: int
+    unreadable: dict[str, str]
+
+
+def label_files(
+    predictor: Predictor,
+    paths: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    batch_size: int = 4,
+    progress: Callable[[int, int], None] | None = None,
+) -> Labelled:
+    """Write the detections in images as a COCO file of annotations, each with its ``score``.
+
+    A dataset of it can be registered (:func:`dense_kd.data.register_annotations`) and trained on.
+    Category ids are those of the detector's dataset; names of files are relative to the folder, if
+    one is given, else absolute. Images that cannot be read are left out.
+
+    Args:
+        predictor: whose ``score_threshold`` says what is an object.
+        paths: see :func:`.folder.find_images`.
+        output: the file.
+        batch_size: see :meth:`.predictor.Predictor.predict`.
+        progress: is told how many images are done, of how many.
+
+    Raises:
+        PredictionError: there is no image, or ``output`` is a folder.
+    """
+    output = Path(output)
+    if output.is_dir():
+        raise PredictionError(f"the output {output} is a folder, expected a file, as labels.json")
+    found = find_images(paths)
+    folder = Path(paths[0]) if len(paths) == 1 and Path(paths[0]).is_dir() else None
+    unreadable: dict[str, str] = {}
+
+    def note(image: ImageInput, error: ImageError) -> None:
+        unreadable[str(image)] = str(error)
+
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for prediction in predictor.predict(map(str, found), batch_size=batch_size, on_error=note):
+        path, (height, width) = Path(str(prediction.file_name)), prediction.image.shape[:2]
+        name = path.relative_to(folder).as_posix() if folder else str(path.absolute())
+        images.append({"id": len(images) + 1, "file_name": name, "height": height, "width": width})
+        for each in prediction.to_coco(len(images)):
+            kept = {key: each[key] for key in ("image_id", "category_id", "bbox", "score")}
+            area = each["bbox"][2] * each["bbox"][3]
+            kept |= {"id": len(annotations) + 1, "area": area, "iscrowd": 0}
+            annotations.append(kept)
+        if progress is not None:
+            progress(len(images) + len(unreadable), len(found))
+    score = predictor.score_threshold
+    bound = "the detector's own bound" if score is None else f"{score:g}"
+    content = {
+        "info": {"description": f"detections, not labels of people; scores from {bound}"},
+        "licenses": [],
+        "categories": [
+            {"id": key, "name": name}
+            for key, name in zip(predictor.category_ids, predictor.class_names)
+        ],
+        "images": images,
+        "annotations": annotations,
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content).encode("ascii")
+    replace_atomically(str(output), lambda file: file.write(text))
+    return Labelled(len(images), len(annotations), unreadable)
+
+
+def calibrate(
+    predictor: Predictor,
+    dataset: OwnDataset,
+    *,
+    iou: float = 0.5,
+    progress: Callable[[int, int], None] | None = None,
+) -> ScoreThreshold:
+    """The score that a detection is to have to count as an object, by the validation images.
+
+    Args:
+        predictor: without a ``score_threshold``, so that all scores are there to choose from.
+        dataset: whose classes are those of the detector by name; others are left out.
+        iou: see :func:`best_threshold`.
+        progress: is told how many images are done, of how many.
+
+    Raises:
+        PredictionError: no class of the dataset is one of the detector's.
+        EvaluationError: there is nothing to choose by.
+    """
+    known = {name: index for index, name in enumerate(dataset.classes, start=1)}
+    if not known.keys() & {*predictor.class_names}:
+        raise PredictionError(
+            f"{dataset.root} has the classes {', '.join(dataset.classes)}, and none of them is one "
+            f"of the detector's: {', '.join(predictor.class_names)}; give images of its classes"
+        )
+    common = {known[name] for name in predictor.class_names if name in known}
+    content = annotations_of(dataset, "val")
+    content["annotations"] = [a for a in content["annotations"] if a["category_id"] in common]
+    with contextlib.redirect_stdout(io.StringIO()):  # remarks of pycocotools
+        truth = COCO()
+        truth.dataset = content
+        truth.createIndex()
+    names = {image["file_name"]: image["image_id"] for image in dataset.val}
+    results: list[dict[str, Any]] = []
+    for done, prediction in enumerate(predictor.predict([*names]), start=1):
+        results += [
+            {**each, "category_id": known[each["category"]]}
+            for each in prediction.to_coco(names[str(prediction.file_name)])
+            if each["category"] in known
+        ]
+        if progress is not None:
+            progress(done, len(names))
+    return best_threshold(truth, results, iou)

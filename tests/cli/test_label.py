@@ -1,0 +1,130 @@
+"""``dense-kd label``, from its arguments to its file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from detectron2.data import DatasetCatalog
+from PIL import Image
+
+from dense_kd.cli import main
+from dense_kd.data import generate_shapes, register_annotations
+from dense_kd.data.shapes import CLASSES
+from dense_kd.prediction import Predictor
+from helpers.checked_runs import unregister
+from helpers.described import picture, write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("label") / "model_final.pth"
+    return write_checkpoint(path, class_names=list(CLASSES))
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    (tmp_path / "photos" / "b").mkdir(parents=True)
+    for name in ("1.png", "b/2.png"):
+        picture(seed=len(name)).save(tmp_path / "photos" / name)
+    return tmp_path / "photos"
+
+
+def label(*arguments) -> int:
+    return main(["label", *map(str, arguments), "--device", "cpu"])
+
+
+def test_detections_become_a_dataset_that_can_be_registered(weights, photos, tmp_path, capsys):
+    file = tmp_path / "new" / "labels.json"
+    assert label(weights, photos, "--output", file, "--threshold", 0.6) == 0
+    content = json.loads(file.read_text())
+    annotations = content["annotations"]
+    assert capsys.readouterr().out == f"{len(annotations)} objects in 2 images: {file}\n"
+    register_annotations("labelled_by_a_teacher", file, photos)
+    try:
+        records = DatasetCatalog.get("labelled_by_a_teacher")
+    finally:
+        unregister("labelled_by_a_teacher")
+    predictor = Predictor(weights, device="cpu", score_threshold=0.6)
+    scores = iter(annotations)
+    assert [Path(r["file_name"]).relative_to(photos).as_posix() for r in records] == [
+        "1.png",
+        "b/2.png",
+    ]
+    for record in records:
+        found = predictor(record["file_name"])
+        assert len(found) == len(record["annotations"]) > 0
+        for each, label_, score in zip(
+            record["annotations"], found.instances.pred_classes, found.instances.scores
+        ):
+            assert each["category_id"] == label_
+            assert next(scores)["score"] == pytest.approx(score.item()) and score >= 0.6
+
+
+def test_images_that_cannot_be_read_are_left_out_and_named(weights, photos, tmp_path, capsys):
+    (photos / "a.png").write_text("no image")
+    file = tmp_path / "labels.json"
+    assert label(weights, photos, photos / "1.png", "--output", file) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith(f"dense-kd: {photos}/a.png: it is no image")
+    names = [image["file_name"] for image in json.loads(file.read_text())["images"]]
+    assert names == [str(photos / "1.png"), str(photos / "b" / "2.png")]  # of several places
+
+
+def test_the_score_is_that_of_the_largest_f1_on_labelled_images(weights, tmp_path, capsys, photos):
+    root = tmp_path / "data"
+    for split in ("train", "val"):
+        generate_shapes(root, split, 3, image_size=(64, 64))
+    # The truth of an image is what the detector finds in it from a score of 0.7 on.
+    predictor, annotations = Predictor(weights, device="cpu", score_threshold=0.7), []
+    file = root / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    ids = {each["name"]: each["id"] for each in content["categories"]}
+    for image in content["images"]:
+        for each in predictor(root / "val" / image["file_name"]).to_coco(image["id"]):
+            category = ids[each["category"]]
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": image["id"], "category_id": category,
+                 "bbox": each["bbox"], "area": each["bbox"][2] * each["bbox"][3], "iscrowd": 0}
+            )  # fmt: skip
+    assert len(annotations) > 3
+    file.write_text(json.dumps({**content, "annotations": annotations}))
+    assert label(weights, "--calibrate", root) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("score_thresh=0.7") and "(F1 1.000, at an IoU of 0.5), by 3 im" in said
+    output = tmp_path / "labels.json"
+    assert label(weights, photos, "--calibrate", root, "--output", output) == 0
+    assert min(a["score"] for a in json.loads(output.read_text())["annotations"]) >= 0.7
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ([], "nothing to label; give images"),
+        (["photos", "--threshold", "0.5", "--calibrate", "data"], "give one"),
+        (["photos", "--output", "."], "the output . is a folder, expected a file"),
+        (["--calibrate", "nowhere"], "nowhere does not exist"),
+    ],
+)
+def test_what_cannot_be_labelled_is_refused(
+    arguments, said, weights, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert label(weights, *arguments) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_labels_of_other_classes_choose_no_score(weights, tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "data" / "a.png")
+    Image.new("RGB", (33, 32)).save(tmp_path / "data" / "b.png")
+    boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": [1, 1, 9, 9]} for i in (1, 2)]
+    images = [{"id": 1, "file_name": "a.png", "height": 32, "width": 32},
+              {"id": 2, "file_name": "b.png", "height": 32, "width": 33}]  # fmt: skip
+    content = {"images": images, "categories": [{"id": 1, "name": "cat"}], "annotations": boxes}
+    (tmp_path / "data" / "labels.json").write_text(json.dumps(content))
+    assert label(weights, "--calibrate", tmp_path / "data") == 1
+    assert "has the classes cat, and none of them is one of the detector's" in (
+        capsys.readouterr().err
+    )
