@@ -2,8 +2,10 @@
 images in a batch, and 8 of the others without their labels.
 
 The teacher is gfl_lite2.py, which has learnt from all labels: it stands for one that is there,
-while the labels that it has learnt from are not. `dataloader.unlabelled=null
-model.pseudo_labels=null` is distillation on the labelled images alone.
+while the labels that it has learnt from are not. On the validation images 78 % of its detections
+that score at least 0.4 are right, and they find 86 % of the objects: this is the score that
+`dense-kd label --calibrate` chooses. With `dataloader.unlabelled=null model.pseudo_labels=null` it
+is distillation on the labelled images alone.
 """
 
 import detectron2.data.transforms as T

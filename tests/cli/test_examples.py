@@ -44,6 +44,9 @@ COSTLY = {
     ),
     "dense-kd distill photos --student gfl_r18": "pipeline/test_layouts.py::test_the_readmes",
     "dense-kd distill photos --dry-run": "pipeline/test_plan.py::test_a_dry_run_says_every_number",
+    "dense-kd distill photos --unlabelled": (
+        "pipeline/test_unlabelled.py::test_the_plan_says_which_images_there_are"
+    ),
     "dense-kd distill photos --num-gpus 8": "pipeline/test_run.py::test_two_processes_train_too",
     "dense-kd study shapes --dry-run": "study/test_study_file.py::test_the_studies_of_the_project",
     "dense-kd study ": "study/test_running.py::test_what_is_there_is_not_trained_again",

@@ -13,6 +13,7 @@ EXAMPLES = [
     "dense-kd distill photos --student gfl_r18 --teacher gfl_r101 --method bckd",
     "dense-kd distill photos --dry-run  # what it would do, and why",
     "dense-kd distill photos --student fcos_small --teacher fcos_small32 --method pkd --compare",
+    "dense-kd distill photos --unlabelled more_photos  # the teacher says what is in them",
     "dense-kd distill photos --num-gpus 8 --short-edge 640 --output output/photos",
 ]
 

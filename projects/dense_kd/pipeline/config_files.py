@@ -11,6 +11,7 @@ from ..checkpoint import replace_atomically
 from ..teacher_cache import IN_MEMORY
 from .derive import Number, Precision
 from .plan import DetectorPlan, Plan
+from .unlabelled import IMAGES
 
 __all__ = ["write_configs"]
 
@@ -67,14 +68,14 @@ _DISTILLED = '''\
 """
 
 from detectron2.config import LazyCall as L
-
+{of_detectron2}
 from dense_kd import {classes}
-
+{of_data}
 from .student import OUT, dataloader, lr_multiplier, optimizer, train
 from .student import model as student
 from .teacher import model as teacher
 
-model = L(Distiller)(
+{unlabelled}model = L(Distiller)(
     student=student,
     teacher=L(Teacher)(
         model=teacher,
@@ -86,18 +87,40 @@ model = L(Distiller)(
 train.output_dir = f"{{OUT}}/distilled"
 '''
 
+_UNLABELLED = """\
+UNLABELLED = {folder}
+register_annotations("{name}_unlabelled", f"{{OUT}}/data/{file}", UNLABELLED)
+dataloader.unlabelled = L(UnlabelledLoader)(
+    dataset=L(get_detection_dataset_dicts)(names="{name}_unlabelled", filter_empty=False),
+    mapper=dataloader.train.mapper,  # as labelled images
+    {batch}
+    num_workers=dataloader.train.num_workers,
+    seed=dataloader.train.seed,
+)
+"""
 
-def write_configs(plan: Plan) -> dict[str, Path]:
+
+def write_configs(plan: Plan, score: Number | None = None) -> dict[str, Path]:
     """Write ``teacher.py``, ``student.py`` and ``distilled.py`` into the plan's output folder.
 
-    The folder must be there. Returns:
+    The folder must be there.
+
+    Args:
+        plan: of the distillation.
+        score: from which the teacher's detections are objects of unlabelled images; where it is
+            needed and not known yet, ``distilled.py`` is not written.
+
+    Returns:
         {"teacher", "student" or "distilled": file}.
     """
     texts = {
         "teacher": _detector(plan, plan.teacher),
         "student": _detector(plan, plan.student),
-        "distilled": _distilled(plan),
     }
+    if plan.unlabelled is not None and plan.unlabelled.score is not None:
+        score = Number(plan.unlabelled.score, "as given")
+    if score is not None or plan.unlabelled is None or not plan.unlabelled.reads_objects:
+        texts["distilled"] = _distilled(plan, score)
     files = {name: plan.output / f"{name}.py" for name in texts}
     for name, text in texts.items():
         _write(files[name], text)
@@ -147,7 +170,7 @@ def _detector(plan: Plan, detector: DetectorPlan) -> str:
     )
 
 
-def _distilled(plan: Plan) -> str:
+def _distilled(plan: Plan, score: Number | None) -> str:
     title = (
         f"{plan.student.found.name} on {plan.name}, {_size(plan)}: taught by "
         f"{plan.teacher.found.name} with {plan.options.method}."
@@ -171,15 +194,44 @@ def _distilled(plan: Plan) -> str:
     if cache is not None:
         folder = str(Path(cache).absolute())
         options["cache"] = _text(cache if cache == IN_MEMORY else folder)
+    names = {*used, "Distiller", "MethodSet", "Teacher"}
+    if score is not None:
+        names.add("PseudoLabels")
+    of_data, of_detectron2 = "", ""
+    if plan.unlabelled is not None:
+        of_data = "from dense_kd.data import UnlabelledLoader, register_annotations\n"
+        of_detectron2 = "from detectron2.data import get_detection_dataset_dicts\n"
     return _DISTILLED.format(
         title=_wrapped(title),
         repeat=_repeat(plan),
-        classes=", ".join(sorted({*used, "Distiller", "MethodSet", "Teacher"}, key=str.casefold)),
+        classes=", ".join(sorted(names, key=str.casefold)),
+        of_data=of_data,
+        of_detectron2=of_detectron2,
+        unlabelled=_unlabelled(plan),
         weights=weights if plan.teacher.trained else _text(_file(plan.teacher.weights)),
         options=", ".join(f"{name}={value}" for name, value in options.items()),
         methods=f"methods=L(MethodSet)({entries}\n    ),",
-        flags="".join(f"    {flag}=True,\n" for flag in plan.methods.flags),
+        flags="".join(f"    {flag}=True,\n" for flag in plan.methods.flags) + _objects(score),
     )
+
+
+def _unlabelled(plan: Plan) -> str:
+    """The loader of images without labels, if there are any."""
+    if plan.unlabelled is None:
+        return ""
+    return _UNLABELLED.format(
+        folder=_text(str(plan.unlabelled.folder)),
+        name=plan.name,
+        file=IMAGES,
+        batch=_line("total_batch_size={},", plan.unlabelled.batch, 4),
+    )
+
+
+def _objects(score: Number | None) -> str:
+    """What stands for the objects of these images."""
+    if score is None:
+        return ""
+    return f"    {_line('pseudo_labels=L(PseudoLabels)(score_thresh={}),', score, 4)}\n"
 
 
 def _precision(precision: Precision) -> str:

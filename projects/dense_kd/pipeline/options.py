@@ -35,6 +35,15 @@ class DistillOptions:
     output: str | None = _option(None, "folder of all that is made; None: output/distill/DATA")
     compare: bool = _option(False, "also train the student alone, on equal terms")
     layout: str | None = _option(None, "coco, voc or yolo, where DATA could be several of them")
+    unlabelled: str | None = _option(
+        None, "folder of images without labels, which the student learns from by way of the teacher"
+    )
+    unlabelled_ratio: float = _option(1.0, "unlabelled images for each labelled one of a batch")
+    score_thresh: float | None = _option(
+        None,
+        "from which a detection of the teacher is an object of an unlabelled image; None: that of "
+        "the largest F1 on the validation images",
+    )
     val_fraction: float = _option(
         0.2, "share of the images to evaluate on, where DATA has no validation images"
     )
@@ -96,6 +105,21 @@ class DistillOptions:
         if not 0 < self.val_fraction < 1:
             raise PipelineError(
                 f"val_fraction={self.val_fraction!r}: expected a share between 0 and 1"
+            )
+        if not 0 < self.unlabelled_ratio < float("inf"):
+            raise PipelineError(
+                f"unlabelled_ratio={self.unlabelled_ratio!r}: expected a number above 0"
+            )
+        if self.score_thresh is not None and not 0 < self.score_thresh < 1:
+            raise PipelineError(
+                f"score_thresh={self.score_thresh!r}: expected a score between 0 and 1"
+            )
+        if self.unlabelled is None and (
+            self.score_thresh is not None or self.unlabelled_ratio != 1
+        ):
+            raise PipelineError(
+                "score_thresh and unlabelled_ratio are of images without labels; give their folder "
+                "(unlabelled=FOLDER), or leave them out"
             )
         if self.short_edge and self.long_edge and self.long_edge < self.short_edge:
             raise PipelineError(

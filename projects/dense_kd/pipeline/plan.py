@@ -32,6 +32,7 @@ from .methods import ChosenMethods, choose_methods
 from .named_detectors import NamedDetector, find_detector, named_detector
 from .options import DistillOptions
 from .own_data import own_dataloader
+from .unlabelled import Unlabelled, find_unlabelled
 
 __all__ = ["DetectorPlan", "Plan", "make_plan"]
 
@@ -73,6 +74,7 @@ class Plan:
         numbers: of all trainings.
         teacher, student: the detectors.
         methods: between them.
+        unlabelled: images without labels, if there are any.
     """
 
     options: DistillOptions
@@ -85,6 +87,7 @@ class Plan:
     teacher: DetectorPlan
     student: DetectorPlan
     methods: ChosenMethods
+    unlabelled: Unlabelled | None = None
 
     @property
     def stages(self) -> list[str]:
@@ -103,6 +106,7 @@ class Plan:
         yield f"devices: {self.devices}"
         yield f"precision: {self.precision}"
         yield from _numbers(self.numbers)
+        yield from self.unlabelled.lines() if self.unlabelled else ()
         for plan in (self.teacher, self.student):
             yield f"{plan.role}: {plan.found.name} ({plan.found.origin})"
             start = "starts from" if plan.trained else "is used as it is:"
@@ -176,12 +180,43 @@ def make_plan(data: str, options: DistillOptions) -> Plan:
         ),
         numbers=numbers,
         methods=methods,
-        **plans,
+        teacher=plans["teacher"],
+        student=plans["student"],
     )
     model = _check_pair(plan)
+    if options.unlabelled is not None:
+        plan = dataclasses.replace(plan, unlabelled=_unlabelled(plan, model))
     if options.teacher_cache is not None:
-        _check_cache(plan, model, sizes)
+        _check_cache(plan, model, sizes, int(batch.value))
+        if plan.unlabelled is not None:
+            sizes = [(image["height"], image["width"]) for image in plan.unlabelled.images]
+            _check_cache(plan, model, sizes, int(plan.unlabelled.batch.value))
     return plan
+
+
+def _unlabelled(plan: Plan, model: Distiller) -> Unlabelled:
+    """The images, if the methods can learn from them."""
+    options, readers = plan.options, model.kd.reads_ground_truth
+    score = options.score_thresh
+    if score is not None and not readers:
+        raise PipelineError(
+            f"score_thresh={score}: {options.method} reads no objects, so the teacher's detections "
+            "are not needed; leave it out"
+        )
+    if score is not None and score < model.teacher.model.test_score_thresh:
+        raise PipelineError(
+            f"score_thresh={score}: the teacher gives no detections below its test_score_thresh="
+            f"{model.teacher.model.test_score_thresh}; give at least that"
+        )
+    return find_unlabelled(
+        str(options.unlabelled),
+        plan.data,
+        ratio=options.unlabelled_ratio,
+        batch=int(plan.numbers["batch size"].value),
+        devices=plan.devices,
+        reads_objects=bool(readers),
+        score=score,
+    )
 
 
 def _detector(
@@ -286,7 +321,7 @@ def _check_pair(plan: Plan) -> Distiller:
         ) from error
 
 
-def _check_cache(plan: Plan, model: Distiller, sizes: list[tuple[int, int]]) -> None:
+def _check_cache(plan: Plan, model: Distiller, sizes: list[tuple[int, int]], batch: int) -> None:
     """Whether images come again as the teacher's cache has them, before the teacher is trained."""
     cache = str(plan.options.teacher_cache)
     numbers = {name: int(number.value) for name, number in plan.numbers.items()}
@@ -307,7 +342,7 @@ def _check_cache(plan: Plan, model: Distiller, sizes: list[tuple[int, int]]) -> 
             given,
             sizes,
             resized(sizes, dataloader.train.mapper.augmentations),
-            numbers["batch size"] // plan.devices.count,
+            batch // plan.devices.count,
             0 if square else multiple,
             without="leave the option out",
         ),

@@ -17,6 +17,7 @@ __all__ = ["check_output", "data_digest", "write_record"]
 RECORD = "distill.json"
 # They change neither the trainings nor their data; a comparison can be added later.
 _WITHOUT_EFFECT = ("output", "fresh", "dry_run", "compare")
+_OF_UNLABELLED = ("unlabelled", "unlabelled_ratio", "score_thresh")
 
 
 def check_output(plan: Plan) -> None:
@@ -59,7 +60,7 @@ def record(plan: Plan) -> dict[str, dict[str, Any]]:
     options = {
         name: value
         for name, value in dataclasses.asdict(plan.options).items()
-        if name not in _WITHOUT_EFFECT
+        if name not in _WITHOUT_EFFECT and (plan.unlabelled or name not in _OF_UNLABELLED)
     }
     numbers = {name: number.value for name, number in plan.numbers.items()}
     for detector in (plan.teacher, plan.student):
@@ -84,4 +85,9 @@ def data_digest(plan: Plan) -> str:
             name = file.relative_to(root) if file.is_relative_to(root) else file
             known = {**image, "file_name": name.as_posix(), "bytes": file.stat().st_size}
             digest.update(json.dumps([part, known], default=str, sort_keys=True).encode())
+    if plan.unlabelled is not None:
+        for image in plan.unlabelled.images:
+            file = Path(image["file_name"])
+            name = file.relative_to(plan.unlabelled.folder)
+            digest.update(f"{name} {file.stat().st_size}".encode())
     return digest.hexdigest()[:16]

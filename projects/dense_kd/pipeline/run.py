@@ -32,6 +32,7 @@ from .results import (
     write_page,
 )
 from .stages import FINAL, fetch_weights, make_run
+from .unlabelled import choose_score, write_images
 
 __all__ = ["distill"]
 
@@ -99,6 +100,8 @@ def _carry_out(plan: Plan) -> dict[str, Any]:
     write_record(plan)
     (plan.output / "data").mkdir(exist_ok=True)
     write_annotations(plan.data, plan.output / "data")
+    if plan.unlabelled:
+        write_images(plan.unlabelled, plan.output / "data", plan.data.classes)
     plan.data.problems.write(plan.output / PROBLEMS)
     configs = write_configs(plan)
 
@@ -112,6 +115,16 @@ def _carry_out(plan: Plan) -> dict[str, Any]:
         found = evaluate_detector(plan, "teacher", "val", bare["teacher"], weights)
         results["teacher"] = {"val": found, "weights": weights}
     for name in plan.stages:
+        if name not in configs:  # what it is to learn from depends on the teacher
+            score = choose_score(
+                results["teacher"]["weights"],
+                configs["teacher"],
+                plan.data,
+                plan.devices.kind,
+                plan.output,
+            )
+            say(f"{name}: score_thresh={score.value:g}, {score.reason}")
+            configs = write_configs(plan, score)
         runs[name] = make_run(plan, name, configs[name])
         train_together([runs[name]], fresh=plan.options.fresh)
         weights = str(plan.output / name / FINAL)
