@@ -12,8 +12,8 @@ from .progress import image_counter
 HELP = "write detections in images as COCO annotations with scores"
 EXAMPLES = [
     "dense-kd label output/quickstart/teacher/model_final.pth datasets/shapes/val --threshold 0.5",
-    "dense-kd label output/quickstart/teacher/model_final.pth photos --calibrate datasets/shapes",
-    "dense-kd label output/quickstart/teacher/model_final.pth --calibrate datasets/shapes",
+    "dense-kd label output/quickstart/teacher/model_final.pth photos --calibrate data",
+    "dense-kd label output/quickstart/teacher/model_final.pth --calibrate data",
 ]
 
 
