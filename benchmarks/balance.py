@@ -55,7 +55,7 @@ class Recording(HookBase):
         """Of the trainer's storage, {iteration: number}."""
         histories = self.trainer.storage.histories()
         for what in ("share", "factor"):
-            name = f"balance/{what}_{self.method}"
+            name = f"diag/balance_{what}_{self.method}"
             values = histories[name].values() if name in histories else []
             self.found[what] = {str(int(i)): float(f"{value:.5g}") for value, i in values}
 

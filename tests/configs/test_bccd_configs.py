@@ -15,7 +15,8 @@ from helpers.configs import RUNS, load
 BCCD = [name for name in RUNS if name.startswith("bccd/")]
 ALONE = [f"bccd/{d}_{b}{f}.py" for d in ("gfl", "fcos") for b in ("r18", "lite0", "lite2")
          for f in ("", "_full")]  # fmt: skip
-DISTILLED = ["bccd/cankd_gfl_lite2_r18.py", "bccd/crosskd_fcos_lite2_r18.py",
+DISTILLED = ["bccd/bckd_balanced_fcos_lite2_r18.py", "bccd/cankd_gfl_lite2_r18.py",
+             "bccd/crosskd_fcos_lite2_r18.py",
              *(f"bccd/bckd_{d}_lite2_{b}{f}.py" for d in ("gfl", "fcos") for b in ("r18", "lite0")
                for f in ("", "_full"))]  # fmt: skip
 

@@ -71,7 +71,7 @@ def trainer(model: nn.Module, batches: list, lr: float = 1e-3, **options) -> Tra
 
 def written(run: Trainer, what: str) -> list[tuple[float, int]]:
     histories = run.storage.histories()
-    return histories[f"balance/{what}"].values() if f"balance/{what}" in histories else []
+    return histories[f"diag/balance_{what}"].values() if f"diag/balance_{what}" in histories else []
 
 
 def test_the_rule_is_that_worked_by_hand():

@@ -46,7 +46,7 @@ def worker(folder: str) -> None:
     run = Trainer(model, batches[1:], torch.optim.SGD(model.parameters(), lr=1e-3))
     run.train(1, 4)
     state = {k: v for k, v in model.module.state_dict().items() if "balance" in k}
-    shares = run.storage.history("balance/share_pkd").values()
+    shares = run.storage.history("diag/balance_share_pkd").values()
     torch.save({**first, "state": state, "shares": shares}, Path(folder, f"{rank}.pth"))
 
 

@@ -1,8 +1,8 @@
 """Weights by gradient share: what a method asks of the student, against what detection asks.
 
-After the gradient-guided adaptive modulation of RT-DETRv4 (arXiv 2510.25257), which holds the share
-of one distillation loss by its gradient's L1 norm, and is updated outside of a band. Measuring at
-features, several methods, the probe and the bounds are ours.
+After the gradient-guided adaptive modulation of RT-DETRv4 (arXiv 2510.25257), which sets the weight
+of one distillation loss by a ratio of gradient norms. To measure at features, several methods, the
+probe and the bounds are ours.
 """
 
 from __future__ import annotations
@@ -71,8 +71,9 @@ class Balance(nn.Module):
     Warm-ups of methods count beside it: the share is that of the losses without them.
 
     Factors and averages are in the checkpoints of a run, under ``kd.balance.``, and not in the
-    student's. Written to the trainer's storage are, at each measurement, ``balance/factor_<name>``
-    and ``balance/share_<name>``: the share in this batch with the factor that it came with.
+    student's. Each measurement writes to the trainer's storage ``diag/balance_share_<name>``, the
+    share in this batch with the factor that it came with, and ``diag/balance_factor_<name>``, the
+    factor after it.
     """
 
     def __init__(
@@ -228,8 +229,8 @@ class Balance(nn.Module):
         norms = getattr(self, f"norms_{name}")
         norms.copy_(torch.tensor(state, dtype=norms.dtype))
         if math.isfinite(before):
-            compat.put_scalar(f"balance/share_{name}", before, smoothing_hint=False)
-        compat.put_scalar(f"balance/factor_{name}", factor, smoothing_hint=False)
+            compat.put_scalar(f"diag/balance_share_{name}", before, smoothing_hint=False)
+        compat.put_scalar(f"diag/balance_factor_{name}", factor, smoothing_hint=False)
         self._warn(name, math.isfinite(share))
 
     def _warn(self, name: str, defined: bool) -> None:

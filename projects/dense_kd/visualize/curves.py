@@ -28,7 +28,10 @@ _COLOURS = {"teacher": "#8a8f98", "baseline": "#d9822b", "distilled": "#2f8fe0"}
 _PALETTE = ("#2f8fe0", "#d9822b", "#8a8f98", "#1a9e77", "#c86fa8", "#a58b00", "#7d6bd0")
 _STYLES = ("-", "--", ":", "-.")
 _KD, _DIAGNOSTIC, _AP = "kd_", "diag/", "bbox/AP"
-_FAMILIES = ("tower_share", "conflicts_per_positive", "conflicts_per_location")
+_FAMILIES = (
+    *("tower_share", "conflicts_per_positive", "conflicts_per_location"),
+    *("balance_share", "balance_factor"),
+)
 """Of diagnostics: what is before the ``_`` that their members differ behind, with more than one."""
 _MOST = 8
 """Lines in a panel; more than these have a panel for each term."""
