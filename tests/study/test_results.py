@@ -147,6 +147,7 @@ def test_the_page_has_means_paired_differences_and_intervals(evidence):
         "1.5",
     ]
     assert row(page, "pgd")[:6] == ["pgd", "1", "19.0", "39.0", "-1.0", "not shown"]
+    assert "There are 1 methods with an interval." in page and "0.0 of them" in page
     assert row(page, r"none \(itself\)")[2] == "8.0"  # points of errors of place
     assert "![Gains of fcos](images/small_fcos_gains.svg)" in page
 

@@ -14,7 +14,9 @@ COLORS = (
     *("#994f00", "#000000", "#00796b", "#9467bd", "#c2185b"),
 )
 _WIDTH, _HEIGHT = 680, 400
-_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 190, 20, 50
+_LEFT, _TOP, _BOTTOM = 60, 20, 50
+_LABELS = 150  # left of an axis with names
+_LEGEND, _NAME, _NOTHING = 190, 130, 20  # right of the axes: for lines, points and intervals
 _FONT = 'font-family="sans-serif" font-size="12"'
 
 
@@ -87,8 +89,11 @@ def chart(title: str, x: Axis, y: Axis, marks: Sequence[Line | Point | Interval]
     """
     places = [place for mark in marks for place in _places(mark)]
     height = _TOP + _BOTTOM + 18 * len(y.labels) if y.labels else _HEIGHT
-    wide = 150 if y.labels else _LEFT
-    across = _Scale([p[0] for p in places], wide, _WIDTH - _RIGHT)
+    left = _LABELS if y.labels else _LEFT
+    has_lines = any(isinstance(mark, Line) for mark in marks)
+    has_points = any(isinstance(mark, Point) for mark in marks)
+    right = _WIDTH - (_LEGEND if has_lines else _NAME if has_points else _NOTHING)
+    across = _Scale([p[0] for p in places], left, right)
     down = (
         _Scale([-0.5, len(y.labels) - 0.5], _TOP, height - _BOTTOM, exact=True)
         if y.labels
@@ -98,7 +103,7 @@ def chart(title: str, x: Axis, y: Axis, marks: Sequence[Line | Point | Interval]
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img">',
         f"<title>{escape(title)}</title>",
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
-        *_axes(x, y, across, down, height, wide),
+        *_axes(x, y, across, down, height),
     ]
     legend = 0
     for mark in marks:
@@ -143,10 +148,8 @@ def _places(mark: Line | Point | Interval) -> list[tuple[float, float]]:
     return [(value, float(mark.row)) for value in known]
 
 
-def _axes(
-    x: Axis, y: Axis, across: _Scale, down: _Scale, height: float, left: float
-) -> Iterator[str]:
-    bottom, right = height - _BOTTOM, _WIDTH - _RIGHT
+def _axes(x: Axis, y: Axis, across: _Scale, down: _Scale, height: float) -> Iterator[str]:
+    bottom, left, right = height - _BOTTOM, across.start, across.stop
     for value in across.ticks():
         place = across(value)
         yield _path([(place, _TOP), (place, bottom)], "#dddddd")
@@ -175,7 +178,7 @@ def _drawn(
     if isinstance(mark, Line):
         places = [(across(x), down(y)) for x, y in mark.points]
         yield _path(places, mark.color, 2, mark.dashed)
-        place, begin = _TOP + 16 * legend, _WIDTH - _RIGHT + 12
+        place, begin = _TOP + 16 * legend, across.stop + 12
         yield _path([(begin, place - 4), (begin + 22, place - 4)], mark.color, 2, mark.dashed)
         yield _text(begin + 28, place, mark.title)
     elif isinstance(mark, Point):

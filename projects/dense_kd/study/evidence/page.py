@@ -27,6 +27,7 @@ __all__ = ["evidence", "write_evidence"]
 IMAGES = "images"
 _SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
 _CURVES = len(COLORS)
+_BY_CHANCE = 0.025  # above a 95 % interval
 
 
 def write_evidence(results: Path, folder: Path, check: bool = False) -> list[Path]:
@@ -125,6 +126,12 @@ def _pair(study: Study, pair: PairResults, files: dict[str, str]) -> Iterator[st
         "or a harm by the rule. *share*: of the gradient that the method had. *minutes*: of the "
         "processor, in training proper."
     )
+    compared = [m for m in pair.methods if m not in (ALONE, LONGER) and len(pair.seeds_of(m)) > 1]
+    if compared:
+        yield (
+            f"There are {len(compared)} methods with an interval. Were all without any effect, "
+            f"{len(compared) * _BY_CHANCE:.1f} of them would be called a gain by chance."
+        )
     yield "What differs from the student alone (mean of paired differences):"
     yield _differences(pair)
     for name, title, drawn in _figures(pair):
