@@ -195,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     cells.pop(teacher, None)
                 cell(teacher, None, teacher)
             found = cell(f"{method}, {variant}", method, variant)
-            print({name: round(value, 4) for name, value in summary(found).items()}, flush=True)
+            print({name: f"{value:.3g}" for name, value in summary(found).items()}, flush=True)
     cell(ALONE, None, "")
 
 

@@ -1,5 +1,5 @@
-"""BCKD on BCCD as in bckd_fcos_lite2_r18.py, with a weight that sets itself: 15 % of the gradient
-at the student's pyramid."""
+"""BCKD on BCCD as in bckd_fcos_lite2_r18.py, with a weight that sets itself: 15 % of the
+gradient."""
 
 from detectron2.config import LazyCall as L
 

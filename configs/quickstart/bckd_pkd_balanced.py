@@ -1,5 +1,5 @@
 """BCKD and PKD from the teacher of the demo, whose weights set themselves: each gets 15 % of the
-gradient where it acts."""
+gradient, beside detection."""
 
 from detectron2.config import LazyCall as L
 

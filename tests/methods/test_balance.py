@@ -85,9 +85,9 @@ def test_the_rule_is_that_worked_by_hand():
     assert adapted(module.FACTOR[0], share=1.0, target=0.2, tolerance=0.05) == module.FACTOR[0]
 
 
-def test_shares_are_of_l1_norms_where_each_method_acts_with_all_its_terms_and_no_other_method():
+def test_shares_are_of_l1_norms_at_the_pyramid_of_all_terms_of_a_method_and_no_other_method():
     taps = [("cls", 1), ("bbox", 2)]
-    named = {"bckd": BCKD(), "pkd": PKD(weight=0.1), "towers": PKD(weight=5e-5, taps=taps)}
+    named = {"bckd": BCKD(), "pkd": PKD(weight=0.1), "towers": PKD(weight=1.0, taps=taps)}
     model = distiller({"target": 0.3, "tolerance": 0.0}, **named)
     plain = distiller(**named_again(named))
     passes = []
@@ -96,14 +96,11 @@ def test_shares_are_of_l1_norms_where_each_method_acts_with_all_its_terms_and_no
     (student,) = passes
     weighted = model(batch())
     for name in named:
-        maps = student.features
-        if name == "towers":
-            maps = [level for tap in taps for level in student.taps[tap]]
         norms = []
         for beginning in (f"kd_{name}_", "loss_"):
             loss = sum(value for key, value in losses.items() if key.startswith(beginning))
-            found = torch.autograd.grad(loss, maps, retain_graph=True, allow_unused=True)
-            norms.append(sum(g.abs().sum().item() for g in found if g is not None))
+            found = torch.autograd.grad(loss, student.features, retain_graph=True)
+            norms.append(sum(g.abs().sum().item() for g in found))
         own, detection = norms
         share = own / (own + detection)
         assert model.kd.balance.share_of(name, with_factor=False) == pytest.approx(share, 1e-4)
@@ -116,6 +113,26 @@ def test_shares_are_of_l1_norms_where_each_method_acts_with_all_its_terms_and_no
     for key in (key for key in losses if key.startswith("loss_")):
         torch.testing.assert_close(weighted[key], losses[key])
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_gradient_that_no_relu_lets_through_does_not_count():
+    taps = [("cls", 1)]
+    shares = []
+    for dead in (False, True):
+        model = distiller({"tolerance": 0.0}, pkd=PKD(taps=taps))
+        if dead:  # a channel that is 0 everywhere, of which PKD divides by a deviation of 0
+            norm = model.student.head.cls_subnet[1]
+            with torch.no_grad():
+                norm.weight[0], norm.bias[0] = 0.0, -1.0
+        kept = []
+        model.kd.register_forward_hook(lambda m, args, output, kept=kept: kept.append(args[0]))
+        losses = model(batch())
+        finest = kept[0].taps[taps[0]][0]
+        (found,) = torch.autograd.grad(losses["kd_pkd_loss_feature"], [finest], retain_graph=True)
+        at_tower = found.abs().sum().item() / model.kd.balance.factor_of("pkd")
+        shares.append((model.kd.balance.share_of("pkd", with_factor=False), at_tower))
+    (share, norm), (share_of_dead, norm_of_dead) = shares
+    assert norm_of_dead > 1000 * norm and share_of_dead == pytest.approx(share, rel=0.1)
 
 
 def named_again(named: dict) -> dict:
@@ -142,7 +159,7 @@ def test_float16_maps_hold_the_gradient_of_a_loss_of_any_weight():
     for weight in (1e-9, 1.0, 1e6):
         level = torch.linspace(0.1, 1, 8, dtype=torch.float16, requires_grad=True)
         loss = {"loss": weight * 0.01 * level.float().square().sum()}
-        shares.append(module._norms(loss, [level]).item() / weight)
+        shares.append(module._norm(loss, [level]).item() / weight)
     expected = 0.02 * torch.linspace(0.1, 1, 8).sum().item()
     assert shares == pytest.approx([expected] * 3, rel=1e-2)
 
@@ -304,7 +321,7 @@ def test_yacs_configs_have_it_too():
     cfg.merge_from_list(["DENSE_KD.BALANCE.ENABLED", "True", "DENSE_KD.BALANCE.PROBE", "7"])
     cfg.merge_from_list(["DENSE_KD.BALANCE.TARGET", "0.2"])
     balance = build_methods(cfg).balance
-    assert (balance.probe, balance.target, balance.period) == (7, 0.2, 20)
+    assert (balance.probe, balance.target, balance.period) == (7, 0.2, 10)
     cfg.DENSE_KD.BALANCE.TARGET = 2.0
     with pytest.raises(DistillationError, match="DENSE_KD.BALANCE: target=2.0"):
         build_methods(cfg)

@@ -23,14 +23,14 @@ OPTIONS = {"probe": 2, "period": 3, "tolerance": 0.0, "smoothing": 0.5}
 def worker(folder: str) -> None:
     """Each process has another image, and the second one none with objects at first."""
     rank, local = comm.get_rank(), []
-    norms = module._norms
+    norm = module._norm
 
     def kept(losses, maps):
-        found = norms(losses, maps)
-        local.append(found.sum().item())
+        found = norm(losses, maps)
+        local.append(found.item())
         return found
 
-    module._norms = kept
+    module._norm = kept
     methods = MethodSet(pkd=PKD(), balance=OPTIONS)
     teacher = Teacher(tiny_fcos(seed=1), None)
     model = create_ddp_model(
@@ -54,7 +54,7 @@ def test_both_have_the_factors_that_the_norms_of_both_give(tmp_path_factory):
     folder = run_in_two_processes(worker, tmp_path_factory)
     first, second = (torch.load(folder / f"{rank}.pth", weights_only=True) for rank in range(2))
     assert first["local"] != second["local"]
-    # `_norms` of detection is asked for first.
+    # That of detection is asked for first.
     detection, own = (a + b for a, b in zip(first["local"], second["local"]))
     assert first["norms"].tolist() == pytest.approx([own, detection, 1])
     for key, value in first["state"].items():

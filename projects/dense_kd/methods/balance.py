@@ -1,8 +1,8 @@
 """Weights by gradient share: what a method asks of the student, against what detection asks.
 
 After the gradient-guided adaptive modulation of RT-DETRv4 (arXiv 2510.25257), which sets the weight
-of one distillation loss by a ratio of gradient norms. To measure at features, several methods, the
-probe and the bounds are ours.
+of one distillation loss by a ratio of gradient norms. To measure at the pyramid, several methods,
+the probe and the bounds are ours.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,9 +18,9 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from .. import compat
-from ..diagnostics.gradients import FLOAT16_SCALE, gradients, touched_features
+from ..diagnostics.gradients import FLOAT16_SCALE, gradients
 from ..options import check_counts, check_parts, check_within
-from ..outputs import DensePass, Tap
+from ..outputs import DensePass
 
 CHANGE = (0.1, 10.0)
 """Bounds of what a factor is multiplied with at a time."""
@@ -58,12 +58,15 @@ class Balance(nn.Module):
     """Gives the losses of each method a factor by which its gradient has a target share.
 
     The share of a method is p = g / (g + d), with g the L1 norm of the gradient of all its terms
-    together at the student's features that it acts on (the pyramid, or the tower features of its
-    ``needs.taps``), and d that of the student's own losses there. Other methods do not count, so
-    that one more changes no factor. Norms are sums over all processes, and of several batches of
-    an iteration those of the first; from one measurement to the next they are averaged, so a batch
-    in which a method has no gradient (no positives) is one of norm 0. Before a method has had any,
-    and where a norm is not finite, its factor stays.
+    together at the student's pyramid, and d that of the student's own losses there. Other methods
+    do not count, so that one more changes no factor. Norms are sums over all processes, and of
+    several batches of an iteration those of the first; from one measurement to the next they are
+    averaged, so a batch in which a method has no gradient (no positives) is one of norm 0. Before a
+    method has had any, and where a norm is not finite, its factor stays.
+
+    Methods on tower features are measured at the pyramid, too. At the towers, channels that a ReLU
+    has made constant get most of the gradient of a loss that standardises channels (CrossKD with
+    ``align``, PKD), and none of it gets through that ReLU: it was 10,000 times all the rest.
 
     Each of the first ``probe`` iterations is measured, and after them every ``period``-th, by
     parts of a backward pass over the graph of the step itself, one for detection and one for each
@@ -81,9 +84,9 @@ class Balance(nn.Module):
         *,
         target: float | Mapping[str, float] = 0.15,
         tolerance: float = 0.02,
-        smoothing: float = 0.9,
+        smoothing: float = 0.8,
         probe: int = 50,
-        period: int = 20,
+        period: int = 10,
     ):
         """
         Args:
@@ -115,30 +118,28 @@ class Balance(nn.Module):
         self.smoothing = smoothing
         self.probe = probe
         self.period = period
-        self._taps: dict[str, tuple[Tap, ...]] = {}
         self._unseen: dict[str, int] = {}
         self._iteration: int | None = None  # of the pass before
         self._asked = False
 
-    def follow(self, taps: Mapping[str, Sequence[Tap]]) -> None:
+    def follow(self, names: Collection[str]) -> None:
         """Make a factor, which is 1, for each method.
 
         Args:
-            taps: {name: tower features that it reads}, () for the pyramid.
+            names: of the methods.
 
         Raises:
             ValueError: it has methods already, or there is a target too few or too many.
         """
-        if self._taps:
+        if self._unseen:
             raise ValueError("this Balance belongs to another MethodSet; give each one of its own")
-        if isinstance(self.target, dict) and self.target.keys() != taps.keys():
+        if isinstance(self.target, dict) and self.target.keys() != {*names}:
             raise ValueError(
-                f"target={self.target!r}: expected a share of each of the methods {sorted(taps)}, "
+                f"target={self.target!r}: expected a share of each of the methods {sorted(names)}, "
                 "or one number for all of them"
             )
-        self._taps = {name: (*each,) for name, each in taps.items()}
-        self._unseen = dict.fromkeys(taps, 0)
-        for name in taps:
+        self._unseen = dict.fromkeys(names, 0)
+        for name in names:
             self.register_buffer(f"factor_{name}", torch.ones(()))
             # The averages of g / w and of d, and how many measurements they are of.
             self.register_buffer(f"norms_{name}", torch.zeros(3, dtype=torch.float64))
@@ -198,19 +199,13 @@ class Balance(nn.Module):
         detection: Mapping[str, Tensor],
         student: DensePass,
     ) -> None:
-        places = {name: _maps(student, self._taps[name]) for name in losses}
-        everywhere = {id(x): x for each in places.values() for x in each}
-        of_detection = dict(zip(everywhere, _norms(detection, [*everywhere.values()])))
-        found = []
-        for name, terms in losses.items():
-            found.append(_norms(terms, places[name]).sum())
-            found.append(torch.stack([of_detection[id(x)] for x in places[name]]).sum())
-        norms = torch.stack(found)
+        groups = [detection, *losses.values()]
+        norms = torch.stack([_norm(group, student.features) for group in groups])
         if comm.get_world_size() > 1:
             torch.distributed.all_reduce(norms)
-        values = iter(norms.tolist())
-        for name in losses:
-            self._adapt(name, next(values), next(values))
+        of_detection, *own = norms.tolist()
+        for name, norm in zip(losses, own):
+            self._adapt(name, norm, of_detection)
 
     def _adapt(self, name: str, own: float, detection: float) -> None:
         """By the norms of a batch, ``own`` without the factor."""
@@ -238,8 +233,8 @@ class Balance(nn.Module):
         if self._unseen[name] == UNSEEN:
             logger.warning(
                 f"balance: no share of method {name!r} is known after {UNSEEN} measurements, as it "
-                "or the student's own losses have had no gradient at the features that it acts on; "
-                "its weights stay as they are"
+                "or the student's own losses have had no gradient at the student's pyramid; its "
+                "weights stay as they are"
             )
 
     def _state(self, name: str) -> tuple[float, list[float]]:
@@ -277,20 +272,17 @@ def as_balance(given: Any) -> Balance | None:
     return Balance(**given)
 
 
-def _maps(student: DensePass, taps: Sequence[Tap]) -> list[Tensor]:
-    return [level for levels in touched_features(student, taps) for level in levels]
-
-
-def _norms(losses: Mapping[str, Tensor], maps: Sequence[Tensor]) -> Tensor:
-    """(E,) float64: the L1 norm of the gradient of the sum of ``losses`` at each of E maps."""
+def _norm(losses: Mapping[str, Tensor], maps: Sequence[Tensor]) -> Tensor:
+    """() float64: the L1 norm of the gradient of the sum of ``losses`` at all maps together."""
     if not losses:
-        return torch.zeros(len(maps), dtype=torch.float64, device=maps[0].device)
+        return torch.zeros((), dtype=torch.float64, device=maps[0].device)
     loss = torch.stack([*losses.values()]).sum()
     scale: float | Tensor = 1.0
     if any(x.dtype == torch.float16 for x in maps):
         value = loss.detach().abs()  # so that a weight drops out of what float16 has to hold
         scale = torch.where(value > 0, FLOAT16_SCALE / value, torch.ones_like(value))
-    return torch.stack([x.abs().sum(dtype=torch.float64) for x in gradients(loss, maps, scale)])
+    norms = [x.abs().sum(dtype=torch.float64) for x in gradients(loss, maps, scale)]
+    return torch.stack(norms).sum()
 
 
 def _share(own: float, detection: float) -> float:

@@ -31,6 +31,6 @@ def test_the_page_says_it_in_words():
     assert DryRun("cpu", balance=facts).text().splitlines()[:3] == [
         "balance      pkd: 61.2 % with its own weights, which are times 0.1 above; target 15 %",
         "             kd: no share with its own weights, which are times 1 above; target 15 %",
-        "             shares of the L1 norm where a method acts, it and detection alone; a run "
+        "             shares of the gradient's L1 norm, a method and detection alone; a run "
         "measures on",
     ]

@@ -121,8 +121,8 @@ class BalanceFacts:
 
     Attributes:
         name: of the method.
-        share: of its gradient in the sum with that of detection, where it acts, with the weights of
-            its options; None if there was none.
+        share: of its gradient in the sum with that of detection, with the weights of its options;
+            None if there was none.
         target: what the share should be.
         factor: that its losses have got.
     """

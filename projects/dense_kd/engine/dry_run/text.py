@@ -190,9 +190,7 @@ def _balance(run: DryRun) -> Iterator[str]:
             f"target {100 * facts.target:.3g} %"
         )
     if run.balance:
-        yield (
-            "shares of the L1 norm where a method acts, it and detection alone; a run measures on"
-        )
+        yield "shares of the gradient's L1 norm, a method and detection alone; a run measures on"
 
 
 def _step(run: DryRun) -> Iterator[str]:

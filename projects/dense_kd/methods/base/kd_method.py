@@ -270,7 +270,7 @@ class MethodSet(nn.Module):
         self._images_checked = False
         made = as_balance(balance)
         if made is not None:
-            made.follow({name: method.needs.taps for name, method in methods.items()})
+            made.follow(methods)
             self.balance = made
 
     @property
