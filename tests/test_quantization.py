@@ -64,6 +64,15 @@ def test_ranges_move_in_training_alone(layer):
     assert quantization.highest.equal(kept)
 
 
+def test_a_pass_that_counts_has_the_range_of_its_maps_where_none_is_known(layer):
+    model, quantization = layer
+    x = torch.rand(1, 3, 8, 8)
+    with torch.no_grad():  # as positives are counted before the first step
+        found = model(x)
+    assert quantization.highest.tolist() == [-1.0]
+    torch.testing.assert_close(found, model(x).detach())
+
+
 def test_gradients_are_those_of_what_was_not_rounded_within_the_range():
     model = Layers()
     FakeQuantization(model)

@@ -67,23 +67,32 @@ class FakeQuantization(nn.Module):
         return (self._rounded_map(index, inputs[0]), *inputs[1:])
 
     def _rounded_map(self, index: int, x: Tensor) -> Tensor:
-        if self.training and torch.is_grad_enabled():
-            self._look_at(index, x.detach())
+        lowest, highest = self._range_of(index, x.detach())
         # 0 is one of the numbers, as padding is.
-        low = self.lowest[index].clamp(max=0)
-        scale = (self.highest[index].clamp(min=0) - low) / (_HIGHEST - _LOWEST)
+        low = lowest.clamp(max=0)
+        scale = (highest.clamp(min=0) - low) / (_HIGHEST - _LOWEST)
         scale = scale.clamp(min=torch.finfo(torch.float32).tiny)
         zero = (-low / scale).round().clamp(_LOWEST, _HIGHEST).to(torch.int32)
         return torch.fake_quantize_per_tensor_affine(x.float(), scale, zero, _LOWEST, _HIGHEST).to(
             x.dtype
         )
 
-    @torch.no_grad()
-    def _look_at(self, index: int, x: Tensor) -> None:
-        known = self.lowest[index] <= self.highest[index]
-        for ranges, found in zip((self.lowest, self.highest), x.aminmax()):
-            before, found = ranges[index], found.to(ranges)
-            ranges[index] = torch.where(known, torch.lerp(found, before, MOMENTUM), found)
+    def _range_of(self, index: int, x: Tensor) -> list[Tensor]:
+        before = [self.lowest[index], self.highest[index]]
+        if not self.training:
+            return before
+        learning = torch.is_grad_enabled()  # in a pass that only counts, ranges stay
+        known = before[0] <= before[1]
+        with torch.no_grad():
+            found = [bound.to(before[0]) for bound in x.aminmax()]
+            after = [
+                torch.lerp(*bounds, MOMENTUM) if learning else bounds[1]
+                for bounds in zip(found, before)
+            ]
+            ranges = [torch.where(known, new, first) for new, first in zip(after, found)]
+            if learning:
+                self.lowest[index], self.highest[index] = ranges
+        return ranges
 
 
 def rounded_weight(weight: Tensor) -> Tensor:
