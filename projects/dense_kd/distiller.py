@@ -119,8 +119,10 @@ class Distiller(nn.Module):
         self.register_load_state_dict_post_hook(_report_flat_keys)
 
     def load_teacher(self) -> None:
-        """Read the teacher's weights now; otherwise :meth:`prepare_training` does."""
+        """Read the teacher's weights now, and what methods read; otherwise
+        :meth:`prepare_training` does."""
         self.teacher.load()
+        self.kd.load()
 
     def what_is_lost(self) -> list[str]:
         """What a training that goes on from a checkpoint does not have of the one before."""
@@ -145,7 +147,7 @@ class Distiller(nn.Module):
             DistillationError: the student is to inherit weights that are folded into others.
         """
         self._prepared = True
-        self.teacher.load()
+        self.load_teacher()
         if self.teacher.weights is None:
             logger.info("The teacher is used as it was given: weights=None, so no file is read")
         if not self.init_student:
@@ -208,6 +210,7 @@ class Distiller(nn.Module):
             assign=functools.partial(
                 self.teacher.assign, teacher, ground_truth, self.student.num_classes
             ),
+            images=images.tensor,
             detection=dict(losses),
             labelled=labelled,
         )

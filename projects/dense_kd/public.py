@@ -4,8 +4,10 @@ from . import data
 from .config import get_config, get_config_file
 from .detectors import ATSS, DDOD, FCOS, GFL, AutoAssign, RetinaNet, from_detectron2
 from .distiller import Distiller
+from .feature_teacher import FeatureTeacher
 from .methods import (
     BCKD,
+    DSI,
     FGD,
     FGFI,
     FKD,
@@ -39,6 +41,7 @@ __all__ = [
     "ATSS",
     "BCKD",
     "DDOD",
+    "DSI",
     "FCOS",
     "FGD",
     "FGFI",
@@ -60,6 +63,7 @@ __all__ = [
     "DistillRetinaNet",
     "DistillationError",
     "Distiller",
+    "FeatureTeacher",
     "FitNet",
     "GIBox",
     "KDMethod",

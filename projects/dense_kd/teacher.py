@@ -20,7 +20,7 @@ from .detectors.base.images import converted, padding
 from .options import check_choices, check_flags, check_positive, check_unused
 from .outputs import DensePass, Tap, Targets
 from .teacher_cache import CACHE_PRECISIONS, Fingerprint, TeacherCache, key_of
-from .teacher_cache.parts import FEATURES, PREDICTIONS, joined, parts_of, split
+from .teacher_cache.parts import PREDICTIONS, joined, parts_of, split
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +159,10 @@ class Teacher:
             self.model.to(images.tensor.device)
         if cached and self.cache is not None:
             parts = parts_of(taps := tuple(taps), predictions, features)
-            return self._run_cached(self.cache, batched_inputs, images, student, taps, parts)
+            dense = self._run_cached(self.cache, batched_inputs, images, student, taps, parts)
+            if not features:
+                dense.leave_out_features()
+            return dense
         return self._run(self._images(batched_inputs, images, student), taps, predictions)
 
     def detect(
@@ -275,10 +278,7 @@ class Teacher:
             maps.features = [self._ordered(level) for level in maps.features]
             maps.taps = {t: [*map(self._ordered, levels)] for t, levels in maps.taps.items()}
             with self._autocast(device, self.head_precision):
-                dense = self.model.pass_of(maps, images.image_sizes)
-        if FEATURES not in parts:
-            dense.leave_out_features()
-        return dense
+                return self.model.pass_of(maps, images.image_sizes)
 
     def _context(self, images: Tensor, student: DenseDetector) -> str:
         """All that the maps of an image depend on besides itself."""

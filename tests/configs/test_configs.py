@@ -14,9 +14,10 @@ from detectron2.evaluation import COCOEvaluator
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from dense_kd import Distiller, get_config
+from dense_kd import Distiller, FeatureTeacher, Teacher, get_config
 from dense_kd.checkpoint import zoo
 from dense_kd.engine import RunError, check_run
+from dense_kd.engine.checks.tree import calls_of
 from dense_kd.evaluation import CrowdHumanEvaluator, VOCEvaluator
 from helpers.builders import instances
 from helpers.configs import (
@@ -76,10 +77,10 @@ def test_a_config_from_copies_of_others_is_as_if_they_were_loaded_for_it(name):
 
 
 def without_weights(name: str) -> DictConfig:
-    """The config without the weights of its teacher."""
+    """The config without the weights of its teachers."""
     cfg = fresh(name)
-    if "teacher" in cfg.model:
-        cfg.model.teacher.weights = None
+    for _, teacher in calls_of(cfg.model, "model", (Teacher, FeatureTeacher)):
+        teacher.weights = None
     return cfg
 
 

@@ -67,7 +67,7 @@ class Reference:
         assign = functools.partial(
             teacher.assign, self.teacher, truth, self.student_model.num_classes
         )
-        self.step = Step(targets, truth, 0, teacher.resume, assign)
+        self.step = Step(targets, truth, 0, teacher.resume, assign, torch.zeros(0))
 
     def _detector(self, head: dict[str, Tensor], features: list[Tensor]) -> DenseDetector:
         model = detector(DETECTORS[self.tag])

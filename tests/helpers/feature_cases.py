@@ -72,7 +72,7 @@ def feature_step(ground_truth: list[Instances]) -> Step:
 
     none = torch.zeros(0)
     targets = Targets(none, none, NUM_CLASSES, torch.tensor(1.0))
-    return Step(targets, ground_truth, iteration=0, resume=nothing, assign=nothing)
+    return Step(targets, ground_truth, iteration=0, resume=nothing, assign=nothing, images=none)
 
 
 def no_objects(images: int) -> Step:

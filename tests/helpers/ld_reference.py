@@ -99,4 +99,6 @@ def make_step(targets: Targets, ground_truth: list[Instances]) -> Step:
     def nothing(*_):
         return None
 
-    return Step(targets, ground_truth, iteration=0, resume=nothing, assign=nothing)
+    return Step(
+        targets, ground_truth, iteration=0, resume=nothing, assign=nothing, images=torch.zeros(0)
+    )

@@ -21,6 +21,7 @@ from helpers.builders import (
     tiny_retinanet,
 )
 from helpers.feature_cases import distill
+from helpers.feature_networks import feature_teacher
 
 SIDE = 64
 """Of the images, in pixels: the maps of five levels are 8, 4, 2, 1 and 1 cells wide."""
@@ -48,6 +49,7 @@ _UNUSUAL: dict[str, dict[str, Pair]] = {
         "quality": Pair(tiny_fcos, {"depth": 1, "quality_weight": 1.0}),
         "anchors": Pair(tiny_retinanet, {"depth": {"cls": 0, "bbox": 1}, "align_on": "pre_relu"}),
     },
+    "DSI": {"": Pair(tiny_gfl, {"teacher": feature_teacher()})},
     "FGFI": {"": Pair(tiny_retinanet, {"warmup_iters": 0})},
     "FKD": {"": Pair(tiny_fcos, {})},
     "FRS": {"": Pair(tiny_retinanet, {"warmup_iters": 0})},

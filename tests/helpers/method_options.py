@@ -16,6 +16,7 @@ from helpers.method_cases import PAIRS
 
 NOT_TRIED = {
     "class_map": "which classes correspond: see test_class_maps.py",
+    "teacher": "a network: see test_feature_teacher.py",
     "warmup_iters": "not of the loss, see test_kd_method.py",
 }
 VALUES: dict[str, list[Any]] = {

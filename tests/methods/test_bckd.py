@@ -50,7 +50,9 @@ def step(labels: Tensor, num_classes: int, normalizer: float) -> Step:
     def nothing(*_):
         return None
 
-    return Step(targets, ground_truth=[], iteration=0, resume=nothing, assign=nothing)
+    return Step(
+        targets, ground_truth=[], iteration=0, resume=nothing, assign=nothing, images=torch.zeros(0)
+    )
 
 
 CASE = "bckd_gfl"

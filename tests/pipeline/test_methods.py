@@ -40,7 +40,12 @@ def test_every_method_is_found(small):
 
 @pytest.mark.parametrize(
     "text, said",
-    [("bkcd", "did you mean bckd"), ("bckd+bckd", "twice"), ("", "there is bckd, crosskd")],
+    [
+        ("bkcd", "did you mean bckd"),
+        ("bckd+bckd", "twice"),
+        ("dsi", "network that only a config can give"),
+        ("", "there is bckd, cankd"),
+    ],
 )
 def test_a_name_that_is_none_is_refused_with_what_there_is(text, said):
     with pytest.raises(PipelineError, match=said):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -9,7 +10,8 @@ from omegaconf import DictConfig
 
 from ..distiller import Distiller
 from ..engine.building import arranged, build
-from ..engine.checks.tree import select
+from ..engine.checks.tree import calls_of, select
+from ..feature_teacher import FeatureTeacher
 from ..teacher import Teacher
 from .random_weights import settle
 
@@ -42,6 +44,9 @@ class Models:
             cfg.model.student, "model.student", cfg.train.get("channels_last", False)
         )
         parts["teacher"] = self._teacher(cfg.model.teacher)
+        parts["methods"] = copy.deepcopy(cfg.model.methods)
+        for _, network in calls_of(parts["methods"], "model.methods", FeatureTeacher):
+            network.weights = None
         torch.manual_seed(0)
         model: Distiller = build(parts, "model")
         arranged(model.to(self.device), cfg.train)

@@ -12,6 +12,7 @@ from .layouts.formats import Conversion, convert
 from .layouts.mmdet import convert_mmdet, is_mmdet
 from .layouts.torchvision import convert_torchvision, torchvision_model
 from .layouts.wrappers import METHOD_PREFIX
+from .parts import load_part
 from .reading.weights import read_content, read_weights
 from .writing import replace_atomically, saving
 from .zoo import ZooHandler, published_file
@@ -30,6 +31,7 @@ __all__ = [
     "convert_mmdet",
     "convert_torchvision",
     "is_mmdet",
+    "load_part",
     "load_strictly",
     "published_file",
     "read_content",

@@ -25,7 +25,7 @@ _ANCHOR_KEY = "anchor_generator.cell_anchors"
 _NORMALISATION_KEYS = ("pixel_mean", "pixel_std")
 # Counts batches for a momentum that is never None here, and the places in Swin's windows: many
 # files do not have them.
-_OPTIONAL_SUFFIXES = (".num_batches_tracked", ".relative_position_index")
+OPTIONAL_SUFFIXES = (".num_batches_tracked", ".relative_position_index")
 
 
 def load_strictly(
@@ -66,7 +66,7 @@ def load_strictly(
     }
     optional = _optional_keys(model)
     missing = [k for k in expected if k not in weights and k not in optional]
-    unexpected = [k for k in weights if k not in expected and not k.endswith(_OPTIONAL_SUFFIXES)]
+    unexpected = [k for k in weights if k not in expected and not k.endswith(OPTIONAL_SUFFIXES)]
     shapes = [
         f"{k}: expected {tuple(expected[k].shape)}, found {tuple(v.shape)}"
         for k, v in weights.items()
@@ -226,7 +226,7 @@ def not_finite(content: Any, place: str = "") -> Iterator[str]:
 
 
 def _is_constant(key: str) -> bool:
-    return _ANCHOR_KEY in key or key in _NORMALISATION_KEYS or key.endswith(_OPTIONAL_SUFFIXES)
+    return _ANCHOR_KEY in key or key in _NORMALISATION_KEYS or key.endswith(OPTIONAL_SUFFIXES)
 
 
 def _is_method(key: str) -> bool:
@@ -245,7 +245,7 @@ def _optional_keys(model: nn.Module) -> set[str]:
     return {
         key.replace(COMPILED, "")
         for key, value in state.items()
-        if id(value) in declared or key in of_model or key.endswith(_OPTIONAL_SUFFIXES)
+        if id(value) in declared or key in of_model or key.endswith(OPTIONAL_SUFFIXES)
     }
 
 

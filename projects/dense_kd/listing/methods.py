@@ -20,6 +20,7 @@ _WORDS = {
     "several_classes": "two classes or more",
     "distribution": "distributions over distances",
     "ground_truth": "ground truth",
+    "network": "a network of its own",
 }
 
 

@@ -6,6 +6,7 @@ from .base.class_maps import ClassMap
 from .bckd import BCKD
 from .cankd import CanKD
 from .crosskd import CrossKD
+from .dsi import DSI
 from .fgd import FGD
 from .fkd import FKD
 from .frs import FRS
@@ -19,6 +20,7 @@ from .tid import TID
 
 __all__ = [
     "BCKD",
+    "DSI",
     "FGD",
     "FGFI",
     "FKD",

@@ -43,7 +43,12 @@ class ChosenMethods:
 
 
 def method_classes() -> dict[str, type[KDMethod]]:
-    """{name: class} of all methods; the name is that of their folder in ``configs/``."""
+    """{name: class} of all methods; the name is that of their folder in ``configs/``. Those that
+    bring a network along are not among them: only a config can give it."""
+    return {name: value for name, value in _all_classes().items() if not value.needs.network}
+
+
+def _all_classes() -> dict[str, type[KDMethod]]:
     found = {name: getattr(methods, name) for name in methods.__all__}
     return {
         name.lower(): value
@@ -66,6 +71,11 @@ def choose_methods(text: str, detector: str, small: bool) -> ChosenMethods:
     known = method_classes()
     names = [name.strip().lower() for name in text.split("+")]
     for name in names:
+        if name in _all_classes() and name not in known:
+            raise PipelineError(
+                f"method={text!r}: {name} learns from a network that only a config can give; write "
+                f"one as configs/quickstart/{name}.py and train it with dense-kd train"
+            )
         if name not in known:
             near = difflib.get_close_matches(name, known, n=2, cutoff=0.4)
             meant = f"did you mean {' or '.join(near)}? There is " if near else "there is "

@@ -24,6 +24,7 @@ from helpers.builders import (
     tiny_retinanet,
 )
 from helpers.feature_cases import distill
+from helpers.feature_networks import feature_teacher
 from helpers.method_cases import ALL
 
 EVERY_DETECTOR = (tiny_retinanet, tiny_fcos, tiny_atss, tiny_ddod, tiny_gfl, tiny_autoassign)
@@ -62,6 +63,7 @@ def cases() -> Iterator[Any]:
         # Points at a threshold may fall on its other side.
         *[("TID", build, {}, 16, 0.1) for build in (nine_anchor_retinanet, tiny_fcos)],
         *[("TID", build, {}, 16, 0.1) for build in (tiny_atss, tiny_gfl)],
+        ("DSI", tiny_gfl, {"teacher": feature_teacher()}, 16, 0.05),
         ("FKD", tiny_gfl, {}, 16, 0.05),
         *[(name, tiny_gfl, {}, 16, 0.05) for name in ("DeFeat", "FitNet", "GIBox")],
         *[(name, tiny_gfl, {"warmup_iters": 0}, 16, 0.05) for name in ("FGFI", "FRS")],

@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
 from dense_kd import (
+    DSI,
     FGD,
     FGFI,
     FKD,
@@ -28,12 +29,14 @@ from dense_kd import (
 )
 from helpers.builders import assert_close, batch, tiny_gfl
 from helpers.feature_cases import distill, move_off_their_start
+from helpers.feature_networks import feature_teacher
 from helpers.two_processes import ranks_of, run_in_two_processes
 
 pytestmark = pytest.mark.slow
 
 # Without what depends on the process, and with it: sums over the batch, and random numbers.
 SPLIT_ALIKE = {
+    "dsi": lambda: DSI(teacher=feature_teacher()),
     "fgd": lambda: FGD(),
     "fitnet": lambda: FitNet(),
     "mgd without masks": lambda: MGD(masked_ratio=0.0),

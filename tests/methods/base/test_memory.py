@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dense_kd import (
     BCKD,
+    DSI,
     FGD,
     FGFI,
     FKD,
@@ -35,6 +36,7 @@ from dense_kd import (
     methods,
 )
 from dense_kd.benchmark.memory import peak_of_tensors
+from dense_kd.detectors.base.images import ImageInput
 from dense_kd.methods.base import objects
 from dense_kd.methods.base.kd_method import Step
 from dense_kd.methods.fgd import masks_of_levels
@@ -44,6 +46,7 @@ from dense_kd.methods.pgd.weighting import FOREGROUNDS
 from dense_kd.methods.tid.tid import LOC_SCORES
 from dense_kd.outputs import DensePass, Targets
 from helpers.builders import instances, nine_anchor_retinanet, tiny_gfl
+from helpers.feature_networks import feature_teacher
 from helpers.torch_features import TORCH
 
 IMAGE = (320, 512)
@@ -78,6 +81,7 @@ CASES = {
     "PKD": Case(PKD(), PYRAMID),
     "PKD of towers": Case(PKD(taps=[("cls", 1), ("bbox", 1)]), ("taps",)),
     "MGD": Case(MGD(), PYRAMID),
+    "DSI": Case(DSI(teacher=feature_teacher()), PYRAMID),
     "CanKD": Case(CanKD(), PYRAMID),
     "FGD": Case(FGD(), PYRAMID, limit=6.0),
     "TID": Case(TID(), PYRAMID, anchors=9, limit=6.0),
@@ -150,7 +154,8 @@ def make_step(student: DensePass, resume: Any = None) -> Step:
     labels = torch.where(random < 0.1, 3, torch.where(random > 0.95, -1, background))
     boxes = torch.zeros(*labels.shape, 4)
     targets = Targets(labels, boxes, background, torch.tensor(100.0))
-    return Step(targets, [TRUTH, TRUTH], iteration=1000, resume=resume, assign=lambda: targets)
+    images = torch.zeros(2, 3, *IMAGE)
+    return Step(targets, [TRUTH, TRUTH], 1000, resume, assign=lambda: targets, images=images)
 
 
 def prepare(method: KDMethod, anchors: int, classes: int) -> None:
@@ -162,6 +167,7 @@ def prepare(method: KDMethod, anchors: int, classes: int) -> None:
         num_anchors=anchors,
         num_classes=classes,
         class_names=None,
+        image_input=ImageInput("RGB", (0.0,) * 3, (1.0,) * 3),
     )
     method.prepare(detector, detector)
 

@@ -60,7 +60,14 @@ def losses_of(
     def resume(*_) -> DensePass:
         return cross
 
-    step = Step(of_step, [], 0, resume, assign=lambda: pytest.fail("has the same anchors"))
+    step = Step(
+        of_step,
+        [],
+        0,
+        resume,
+        assign=lambda: pytest.fail("has the same anchors"),
+        images=torch.zeros(0),
+    )
     return CrossKD(**options)(dense_pass(seed=99), teacher, step)
 
 

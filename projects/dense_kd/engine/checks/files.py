@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig
+from torch import nn
 
 from ...checkpoint.packages import PACKAGES, not_installed
 from ...checkpoint.unnamed import unnamed_checkpoint
 from ...checkpoint.zoo import MMDET_URLS, TORCHVISION_URLS
-from ...detectors import DenseDetector
+from ...feature_teacher import FeatureTeacher
 from ...teacher import Teacher
 from ...timm_models import check_timm_name
 from .errors import choice, near
@@ -31,7 +32,7 @@ def problems(cfg: DictConfig, mode: str, resume: bool) -> Iterator[str]:
     if mode == "train":
         yield from folder_problems("train.output_dir", cfg.train.get("output_dir"))
     if mode != "evaluate":
-        for place, teacher in calls_of(cfg.model, "model", Teacher):
+        for place, teacher in calls_of(cfg.model, "model", (Teacher, FeatureTeacher)):
             yield from _teacher(place, teacher)
     source = cfg.train.get("init_checkpoint")
     if mode == "evaluate" and not source:
@@ -77,10 +78,10 @@ def _teacher(place: str, teacher: DictConfig) -> Iterator[str]:
         yield f"{place}.weights is empty, so the student would learn from noise; give {example}"
     elif weights is None and "weights" in teacher:
         model = select(teacher, "model")
-        detector = target_of(model) if isinstance(model, DictConfig) else None
-        if isinstance(detector, type) and issubclass(detector, DenseDetector):
+        network = target_of(model) if isinstance(model, DictConfig) else None
+        if isinstance(network, type) and issubclass(network, nn.Module):
             yield (
-                f"{place}.weights is null, so the teacher would be a {detector.__name__} with "
+                f"{place}.weights is null, so the teacher would be a {network.__name__} with "
                 f"random numbers; give its checkpoint, {example} (null is for code that passes "
                 "a trained model)"
             )

@@ -18,12 +18,14 @@ from torch import nn
 from ...arguments import is_integer
 from ...checkpoint import AtomicCheckpointer
 from ...distiller import Distiller
+from ...feature_teacher import FeatureTeacher
 from ...options import check_counts
+from ...teacher import Teacher
 from ...teacher_cache import IN_MEMORY
 from ..building import build_optimizer, build_training_model
 from ..checks import RunError, check_run
 from ..checks.data import check_teacher_classes
-from ..checks.tree import PARTS, select
+from ..checks.tree import PARTS, calls_of, select
 from ..loaders import load_evaluation, load_training
 from .attempts import Attempts
 from .data import annotated, batch_facts, data_facts, data_warnings, first_batch, first_images
@@ -119,16 +121,20 @@ class _Tried:
             if torch.device(train.device).type != "cuda":
                 train.amp.enabled = False
                 notes.append("train.amp.dtype=float16 is not tried: it needs a GPU")
-        if any(problem.startswith(_TEACHER_FILE) for problem in self.known):
-            self.cfg.model.teacher.weights = None
-            notes.append(
-                f"without {_TEACHER_FILE}, losses and gradients are those of a teacher with random "
-                "numbers"
-            )
+        files = []
+        for place, teacher in calls_of(self.cfg.model, "model", (Teacher, FeatureTeacher)):
+            file = f"{place}.weights"
+            if any(problem.startswith(file) for problem in self.known):
+                files.append(file)
+                teacher.weights = None
+                notes.append(
+                    f"without {file}, losses and gradients are those of a teacher with random "
+                    "numbers"
+                )
         if isinstance(select(self.cfg, "model.teacher.cache"), str):
             self.cfg.model.teacher.cache = IN_MEMORY  # the folder is for the run
         # What was replaced has no consequences.
-        replaced = ("train.device", "train.amp.dtype=float16", "train.output_dir", _TEACHER_FILE)
+        replaced = ("train.device", "train.amp.dtype=float16", "train.output_dir", *files)
         attempts.known = [text for text in self.known if not text.startswith(replaced)]
         for part in ("train", "unlabelled"):
             loader = select(self.cfg, f"dataloader.{part}")

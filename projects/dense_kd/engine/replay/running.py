@@ -21,6 +21,7 @@ from ...checkpoint.layouts.wrappers import clean_state
 from ...description import build_described
 from ...description.allowed import names_of
 from ...distiller import Distiller
+from ...feature_teacher import FeatureTeacher
 from ...random_state import RandomState, kept_random_state
 from ...teacher import Teacher
 from ..building import arranged, build, quantized
@@ -32,7 +33,7 @@ from .batches import from_plain
 
 __all__ = ["Replayed", "replay"]
 
-_MORE = [Distiller, Teacher, *(getattr(methods, name) for name in methods.__all__)]
+_MORE = [Distiller, Teacher, FeatureTeacher, *(getattr(methods, name) for name in methods.__all__)]
 
 
 @dataclass

@@ -44,6 +44,7 @@ class Step:
         resume: runs the rest of the teacher's frozen head on (taps, depth), see
             ``Teacher.resume``; gradients reach the taps and not the teacher.
         assign: what the teacher's assigner makes of the ground truth, see ``Teacher.assign``.
+        images: (N, C, H, W), the batch as the student's backbone gets it: normalised and padded.
         detection: {name: scalar}, the student's own losses, with their graph.
         labelled: indices of the images whose ground truth people have made; that of the others is
             what :class:`dense_kd.PseudoLabels` made of the teacher's detections, if anything. None
@@ -55,6 +56,7 @@ class Step:
     iteration: int
     resume: Callable[..., DensePass]
     assign: Callable[[], Targets]
+    images: Tensor
     detection: Mapping[str, Tensor] = field(default_factory=dict)
     labelled: list[int] | None = None
 
@@ -78,6 +80,8 @@ class Needs:
             the teacher's head is run as far as the taps, and without any not at all.
         features: it reads the teacher's features, beyond their sizes (``DensePass.map_sizes``).
             Where no method does, the teacher's cache does not keep them.
+        network: it learns from a network that it brings along, a
+            :class:`dense_kd.feature_teacher.FeatureTeacher`.
     """
 
     taps: tuple[Tap, ...] = ()
@@ -90,6 +94,7 @@ class Needs:
     ground_truth: bool = False
     predictions: bool = True
     features: bool = True
+    network: bool = False
 
 
 class KDMethod(nn.Module, ABC):
@@ -171,6 +176,9 @@ class KDMethod(nn.Module, ABC):
             ours, theirs = torch.tensor(pairs, device=student.device).unbind(dim=1)
             self.register_buffer("student_classes", ours, persistent=False)
             self.register_buffer("teacher_classes", theirs, persistent=False)
+
+    def load(self) -> None:
+        """Read files of its own; called before the first training step."""
 
     def comparable_logits(self, student: DensePass, teacher: DensePass) -> tuple[Tensor, Tensor]:
         """Class logits of both, each (N, R, K'), of the K' classes that correspond."""
@@ -327,6 +335,11 @@ class MethodSet(nn.Module):
                 )
             method.prepare(student, teacher)
             method.is_prepared = True
+
+    def load(self) -> None:
+        """Let every method read files of its own."""
+        for _, method in self.named_methods():
+            method.load()
 
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """{``kd_<name>_<term>``: scalar}; all NaN if the teacher's pass is not finite."""

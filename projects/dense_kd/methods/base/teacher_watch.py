@@ -50,6 +50,8 @@ class TeacherWatch:
             }
         named = [(name, x) for name, levels in maps.items() for x in levels if x.numel() > 0]
         names = [name for name, _ in named]
+        if not named:  # no method reads it
+            return dense.priors[0].new_zeros(())
         numbers = _extremes([level.detach() for _, level in named]) * 0  # NaN where infinite
         self._looks.append(_Look.at(numbers, names))
         return numbers.sum()
