@@ -63,6 +63,8 @@ def test_the_wheel_holds_every_module_and_template_and_lists_its_configs_outside
     templates = (ROOT / "projects/dense_kd/visualize/templates").iterdir()
     modules |= {path.relative_to(ROOT / "projects") for path in templates}
     assert all((tmp_path / module).is_file() for module in modules)
+    studies = [path.relative_to(ROOT) for path in (ROOT / "configs" / "study").iterdir()]
+    assert studies and all((tmp_path / "dense_kd" / study).is_file() for study in studies)
     done = subprocess.run(
         [sys.executable, "-c", LIST, str(tmp_path)],
         cwd=tmp_path,

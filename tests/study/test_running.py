@@ -114,6 +114,8 @@ def test_a_killed_cell_goes_on_and_ends_as_if_it_had_not_been(
         patch.setattr(Watch, "_note", killed)
         run_cell(cell, tmp_path)
     assert len((tmp_path / STEPS).read_text().splitlines()) == 1
+    with open(tmp_path / STEPS, "a") as steps:
+        steps.write("1 0.5")  # as if it had been killed while it wrote
     result = run_cell(cell, tmp_path, resume=True)
     assert result["processes"] == 2
     for entry in SAME:

@@ -54,6 +54,8 @@ class Watch(HookBase):
         write_json(self._folder / START, {**known, "processes": known.get("processes", 0) + 1})
         self._handle = model.register_forward_pre_hook(self._note)
         self._stream = open(self._folder / STEPS, "a", encoding="ascii")
+        if not first:
+            self._stream.write("\n")  # a process that was killed may have left part of a line
         self.trainer.run_step = self._timed(self.trainer.run_step)
 
     def after_train(self) -> None:
@@ -103,7 +105,7 @@ def read_watched(folder: Path, iterations: int, period: int) -> dict[str, Any]:
     steps: dict[int, tuple[float, float, str]] = {}
     for line in (folder / STEPS).read_text(encoding="ascii").splitlines():
         parts = line.split()
-        if len(parts) == 4:  # a process that was killed may have left part of a line
+        if len(parts) == 4:
             steps[int(parts[0])] = (float(parts[1]), float(parts[2]), parts[3])
     missing = [iteration for iteration in range(iterations) if iteration not in steps]
     if missing or "all" not in start:
