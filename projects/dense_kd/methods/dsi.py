@@ -27,8 +27,8 @@ class DSI(KDMethod):
     the teacher it reads nothing. The convolution is not part of the student.
 
     The paper has it for the deepest features of an encoder for DETR, with DINOv3 as the network,
-    and lets the weight follow the gradients, as :class:`dense_kd.methods.balance.Balance` does; here
-    it is a level of the pyramid (ours). We know of no AP of it for dense detectors.
+    and lets the weight follow the gradients, as :class:`dense_kd.methods.balance.Balance` does;
+    here it is a level of the pyramid (ours). We know of no AP of it for dense detectors.
 
     The loss is a mean over images, so the split of a batch over processes does not matter. Padding
     counts as any cell.
