@@ -127,6 +127,19 @@ def test_on_a_terminal_each_training_has_a_bar_below_what_is_printed(make_run, m
     assert not printed[-1].strip()
 
 
+def test_a_training_that_waits_has_no_bar_and_takes_the_line_of_one_that_ended(
+    make_run, monkeypatch
+):
+    monkeypatch.setattr(processes, "BAR_PERIOD", 0.0)
+    terminal = Terminal()
+    with contextlib.redirect_stdout(terminal), contextlib.redirect_stderr(terminal):
+        train_together([make_run("first"), make_run("later")], at_once=1)
+    text = terminal.getvalue()
+    assert 0 <= text.index("20/40, 0:01:05 left") < text.index("first: done")
+    assert "later  50%" not in text[: text.index("first: done")]
+    assert "later  50%" in text and "\x1b[A" not in text  # which goes to a second line
+
+
 def test_a_training_that_fails_stops_the_other_and_shows_its_log(make_run):
     hanging, failing = make_run("baseline", "hangs"), make_run("distilled", "fails")
     start = time.monotonic()

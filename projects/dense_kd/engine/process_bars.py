@@ -21,19 +21,25 @@ class ProcessBars:
         Args:
             iterations: {title of a training: how many there are}.
         """
-        width = max(map(len, iterations), default=0)
-        self._bars = {
-            title: tqdm(
-                total=total,
-                desc=f"{title:{width}}",
+        self._iterations = dict(iterations)
+        self._bars: dict[str, tqdm[Any]] = {}
+        self._positions: dict[str, int] = {}
+
+    def _bar_of(self, title: str) -> tqdm[Any]:
+        """The bar of a training, in the first line that is free; trainings that wait have none."""
+        if title not in self._bars:
+            taken = self._positions.values()
+            self._positions[title] = next(n for n in range(len(taken) + 1) if n not in taken)
+            self._bars[title] = tqdm(
+                total=self._iterations[title],
+                desc=f"{title:{max(map(len, self._iterations))}}",
                 bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}",
-                position=position,
+                position=self._positions[title],
                 leave=False,
                 file=sys.stderr,
                 dynamic_ncols=True,
             )
-            for position, (title, total) in enumerate(iterations.items())
-        }
+        return self._bars[title]
 
     def show(self, title: str, records: Sequence[Mapping[str, Any]]) -> None:
         """Draw how far a training is.
@@ -42,7 +48,7 @@ class ProcessBars:
             title: of the training.
             records: what its metrics.json holds.
         """
-        bar = self._bars[title]
+        bar = self._bar_of(title)
         steps = [record for record in records if "total_loss" in record]
         if not steps:
             return
@@ -52,7 +58,9 @@ class ProcessBars:
 
     def remove(self, title: str) -> None:
         """Take away the line of a training that has ended."""
-        self._bars[title].close()
+        if title in self._bars:
+            self._bars.pop(title).close()
+            del self._positions[title]
 
     def close(self) -> None:
         """Take away all lines."""

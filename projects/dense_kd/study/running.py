@@ -92,8 +92,9 @@ def run_study(name: str, settings: Settings) -> dict[str, dict[str, Any]]:
     say(f"{study.name}: {total - len(left)} of {total} cells are there, in {folder}")
     if settings.dry_run:
         for block in blocks:
-            names = [cell.name for cell in block.cells if cell.name in left]
-            print("\n".join(f"    {name}" for name in names), flush=True)
+            for cell in block.cells:
+                if cell.name in left:
+                    print(f"    {cell.name}", flush=True)
         return known
     _make_data(study)
     progress = _Progress(left, settings.jobs)
