@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from detectron2.config import LazyCall as L
+from detectron2.config import instantiate
 
 from dense_kd.study import StudyError, read_study
 from dense_kd.study.cells import TEACHER, Cell, method_class
@@ -149,6 +151,6 @@ def test_the_studies_of_the_project_have_configs_and_methods_that_exist(name):
         for cell in block.cells:
             cell.lazy_config()
             for kind, options in cell.methods.items():
-                method_class(kind, cell.name)(**options)
+                instantiate(L(method_class(kind, cell.name))(**options))
             seen.add(cell.method)
     assert len(seen) > 10
