@@ -254,7 +254,11 @@ def test_steps_in_bfloat16_are_finite_and_their_batches_can_be_kept_for_a_replay
     a, _, c, _ = images()
     for batch in ([a, bare(c)], [bare(c)]):
         assert from_plain(to_plain(batch))[-1]["unlabelled"] is True
-        model = distiller("retinanet", method=FGD())
+        # Of maps of one cell, torch 2.12 gives gradients of NaN on some CPUs.
+        model = distill(
+            tiny_retinanet(), tiny_retinanet(seed=1), FGD(),
+            pseudo_labels=PseudoLabels(score_thresh=SCORE),
+        )  # fmt: skip
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
         Trainer(model, [batch] * 2, optimizer, amp_dtype="bfloat16").train(0, 2)
 
