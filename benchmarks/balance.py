@@ -13,9 +13,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 from unittest import mock
 
@@ -54,8 +53,8 @@ class Recording(HookBase):
     def after_train(self) -> None:
         """Of the trainer's storage, {iteration: number}."""
         histories = self.trainer.storage.histories()
-        for what in ("share", "factor"):
-            name = f"diag/balance_{what}_{self.method}"
+        for what, beginning in balance.SCALARS.items():
+            name = beginning + self.method
             values = histories[name].values() if name in histories else []
             self.found[what] = {str(int(i)): float(f"{value:.5g}") for value, i in values}
 
@@ -121,17 +120,6 @@ def trained(args: argparse.Namespace, method: str | None, variant: str) -> dict[
     return {**found, **recording.found} if method else found
 
 
-def summary(cell: Mapping[str, Any]) -> dict[str, float]:
-    """Of a cell: the mean share of the later half of its iterations, and the last factor.
-
-    Args:
-        cell: of :func:`trained`, with a method.
-    """
-    later = [p for i, p in cell["share"].items() if int(i) >= cell["iterations"] / 2]
-    factors = [*cell["factor"].values()]
-    return {"share": fmean(later) if later else float("nan"), "factor": factors[-1]}
-
-
 def get_parser() -> argparse.ArgumentParser:
     """Of the command line."""
     parser = argparse.ArgumentParser(
@@ -140,7 +128,7 @@ def get_parser() -> argparse.ArgumentParser:
     option = parser.add_argument
     methods = sorted(method_classes())
     option("methods", nargs="*", metavar="METHOD", help=f"default: all, {', '.join(methods)}")
-    option("--iterations", type=int, default=200, help="of a student (%(default)s)")
+    option("--iterations", type=int, default=120, help="of a student (%(default)s)")
     option("--teacher-iterations", type=int, default=400, help="(%(default)s)")
     option("--batch-size", type=int, default=8, help="images (%(default)s)")
     option("--side", type=int, default=64, help="of the images, in pixels (%(default)s)")
@@ -175,15 +163,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     content.setdefault("settings", settings)
     cells = content.setdefault("cells", {})
 
-    def cell(title: str, method: str | None, variant: str) -> dict[str, Any]:
+    def cell(title: str, method: str | None, variant: str) -> None:
         if title not in cells:
             cells[title] = without_nan(trained(args, method, variant))
             about = circumstances(torch.device("cpu"))
             cells[title].update(commit=about["commit"], load_average=load_average())
             content.update({**about, "threads": args.threads})
             write_json(args.results, content)
-            print(f"{title}: AP {cells[title]['AP']}", flush=True)
-        return cells[title]
+            series = {k: v for k, v in cells[title].items() if isinstance(v, dict)}
+            last = {k: [*v.values()][-1] for k, v in series.items() if v}
+            print(f"{title}: AP {cells[title]['AP']}, {last}", flush=True)
 
     # Those with a teacher of their own come last, as does what is compared with.
     methods = args.methods or sorted(method_classes(), key=lambda name: name == "ld")
@@ -194,8 +183,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 if not (folder_of(args, None, teacher) / "model_final.pth").exists():
                     cells.pop(teacher, None)
                 cell(teacher, None, teacher)
-            found = cell(f"{method}, {variant}", method, variant)
-            print({name: f"{value:.3g}" for name, value in summary(found).items()}, flush=True)
+            cell(f"{method}, {variant}", method, variant)
     cell(ALONE, None, "")
 
 

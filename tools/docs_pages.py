@@ -17,6 +17,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from docs_configs import (
     all_configs,
@@ -29,7 +30,6 @@ from docs_configs import (
     weights_table,
 )
 from docs_costs import RESULTS, cost, costs_side_by_side
-from docs_int8 import int8_students
 from docstring_markdown import arguments_of, as_markdown, body_of, inline, table
 from matrix_results import insert_table
 
@@ -76,10 +76,10 @@ def pages() -> dict[str, Callable[[], str]]:
         "detectors/index.md": detector_index,
         "papers/weights.md": weights,
         "measured.md": blood_cells,
+        "weights.md": shares,
         "commands.md": commands,
         "choosing_a_method.md": costs_side_by_side,
         "papers/others.md": others,
-        "export.md": int8_students,
     }
     for name in methods.names():
         found[f"methods/{name.lower()}.md"] = functools.partial(method, name)
@@ -103,6 +103,36 @@ def blood_cells() -> str:
         scores = [f"{results[config][part]['AP']:.1f}" for part in ("val", "test")]
         rows.append([f"`{config}`", *scores, f"{results[config]['parameters'] / 1e6:.1f} M"])
     return table(["config", "AP, validation", "AP, test", "parameters"], rows)
+
+
+def shares() -> str:
+    """What weights by gradient share have found, of the cells of benchmarks/balance.py."""
+    results = read_json(RESULTS / "balance.json")
+    settings, cells = results["settings"], results["cells"]
+    rows = []
+    for name in methods.names():
+        found = cells.get(f"{name.lower()}, balance")
+        if found is None:
+            continue
+        after = [p for i, p in found["share"].items() if int(i) >= found["iterations"] / 2]
+        factors = [*found["factor"].values()]
+        rows.append(
+            [
+                f"[{name}](methods/{name.lower()}.md)",
+                f"{100 * next(iter(found['share'].values())):.1f} %",
+                f"{factors[-1]:.2g}",
+                f"{100 * fmean(after):.1f} %",
+                f"{100 * min(after):.1f} to {100 * max(after):.1f} %",
+            ]
+        )
+    said = (
+        f"FCOS on generated images of {settings['side']} pixels, {settings['iterations']} "
+        f"iterations of {settings['batch_size']} images, one seed, target "
+        f"{100 * settings['target']:g} %. Shares are of single batches, those of the last two "
+        "columns from the middle of the run to its end:"
+    )
+    head = ["method", "share at first", "factor at the end", "mean share", "least to greatest"]
+    return f"{said}\n\n{table(head, rows)}"
 
 
 def commands() -> str:

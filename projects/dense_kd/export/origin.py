@@ -64,7 +64,7 @@ def _facts(run: TrainedRun) -> dict[str, str]:
     names = {
         name: _class(at(call, "_target_"))
         for name, call in (methods or {}).items()
-        if isinstance(call, dict) and "_target_" in call
+        if isinstance(call, dict) and "_target_" in call and name != "balance"
     }
     teacher = at(run.config, "model.teacher")
     facts = {

@@ -28,6 +28,9 @@ CHANGE = (0.1, 10.0)
 FACTOR = (1e-8, 1e8)
 """Bounds of a factor: a method whose gradient dies away does not make it infinite."""
 
+SCALARS = {"share": "diag/balance_share_", "factor": "diag/balance_factor_"}
+"""What is before the name of a method in the names of scalars."""
+
 UNSEEN = 20
 """Measurements without any gradient of a method after which it is warned of."""
 
@@ -224,8 +227,8 @@ class Balance(nn.Module):
         norms = getattr(self, f"norms_{name}")
         norms.copy_(torch.tensor(state, dtype=norms.dtype))
         if math.isfinite(before):
-            compat.put_scalar(f"diag/balance_share_{name}", before, smoothing_hint=False)
-        compat.put_scalar(f"diag/balance_factor_{name}", factor, smoothing_hint=False)
+            compat.put_scalar(SCALARS["share"] + name, before, smoothing_hint=False)
+        compat.put_scalar(SCALARS["factor"] + name, factor, smoothing_hint=False)
         self._warn(name, math.isfinite(share))
 
     def _warn(self, name: str, defined: bool) -> None:

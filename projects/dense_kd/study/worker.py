@@ -24,6 +24,7 @@ from ..engine.run import train
 from ..engine.stopping import ends_as_preempted
 from ..errors import DenseKDError
 from ..json_files import read_json, write_json
+from ..methods.balance import SCALARS
 from ..random_state import kept_random_state
 from .cells import Cell
 from .errors import StudyError
@@ -38,7 +39,7 @@ FORMAT = 1
 RESULT = "result.json"
 WEIGHTS = "model_final.pth"
 _SHARE = "diag/share_"
-_FACTOR = "balance/factor_"
+_FACTOR = SCALARS["factor"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
