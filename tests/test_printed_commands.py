@@ -74,6 +74,9 @@ RUN_BY = {
     "python benchmarks/bccd.py": (
         "data/test_bccd_benchmark.py::test_a_config_is_trained_once_and_its_metrics"
     ),
+    "python benchmarks/unlabelled.py": (
+        "data/test_unlabelled_benchmark.py::test_both_arms_of_every_seed_are_run"
+    ),
     "dense-kd benchmark": "benchmark/test_measuring.py::test_every_part_of_every_config_is_measu",
     "make bench-quick": "benchmark/test_measuring.py::test_every_part_of_every_config_is_measured",
     "make bench-pages": "benchmark/test_measuring.py::test_pages_are_written_with_the_newest_fol",

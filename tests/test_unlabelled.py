@@ -11,9 +11,20 @@ from detectron2.structures import Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor
 
-from dense_kd import BCKD, FGD, PKD, DistillationError, Distiller, MethodSet, PseudoLabels, Teacher
+from dense_kd import (
+    BCKD,
+    FGD,
+    PKD,
+    DistillationError,
+    Distiller,
+    MethodSet,
+    PseudoLabels,
+    Teacher,
+    unlabelled,
+)
 from dense_kd.diagnostics.hook import Diagnostics
 from dense_kd.engine import Trainer
+from dense_kd.engine.replay.batches import from_plain, to_plain
 from helpers import builders
 from helpers.builders import tiny_retinanet
 from helpers.feature_cases import distill
@@ -211,6 +222,45 @@ def test_the_teacher_need_not_predict_for_methods_that_read_no_objects(monkeypat
     monkeypatch.setattr(model.teacher.model, "inference", None)
     found = losses(model, [images()[0], bare(images()[2])])
     assert found["kd_feature_loss_feature"] > 0
+
+
+def test_that_no_image_without_labels_comes_is_said_once(caplog, monkeypatch):
+    monkeypatch.setattr(unlabelled, "_PASSES_WITHOUT", 2)
+    a, _, c, _ = images()
+    for batches, said in ([[[a]] * 4, 1], [[[a], [bare(c)], [a], [a]], 0]):
+        caplog.clear()
+        model = distiller("gfl")
+        for batch in batches:
+            losses(model, batch)
+        assert caplog.text.count("no image without labels has come in 2 passes") == said
+
+
+def test_a_cached_teacher_gives_the_same_objects_without_its_features():
+    a, _, c, _ = images()
+    model = distiller("gfl")
+    expected = losses(model, [a, bare(c)])
+    cached = Distiller(
+        student=distiller("gfl").student,
+        teacher=Teacher(model.teacher.model, None, cache="memory"),
+        methods=MethodSet(feature=BCKD()),
+        pseudo_labels=PseudoLabels(score_thresh=SCORE),
+    )
+    for _ in range(2):
+        assert_equal(losses(cached, [a, bare(c)]), expected, kd=True)
+    assert "had 2 of 4 images" in cached.teacher.cache.report()
+
+
+def test_steps_in_bfloat16_are_finite_and_their_batches_can_be_kept_for_a_replay():
+    a, _, c, _ = images()
+    for batch in ([a, bare(c)], [bare(c)]):
+        assert from_plain(to_plain(batch))[-1]["unlabelled"] is True
+        # Of maps of one cell, torch 2.12 gives gradients of NaN on some CPUs.
+        model = distill(
+            tiny_retinanet(), tiny_retinanet(seed=1), FGD(),
+            pseudo_labels=PseudoLabels(score_thresh=SCORE),
+        )  # fmt: skip
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+        Trainer(model, [batch] * 2, optimizer, amp_dtype="bfloat16").train(0, 2)
 
 
 def test_what_cannot_be_learnt_from_is_refused_with_what_to_do():

@@ -30,6 +30,7 @@ from docs_configs import (
     weights_table,
 )
 from docs_costs import RESULTS, cost, costs_side_by_side
+from docs_int8 import int8_students
 from docstring_markdown import arguments_of, as_markdown, body_of, inline, table
 from matrix_results import insert_table
 
@@ -80,6 +81,7 @@ def pages() -> dict[str, Callable[[], str]]:
         "commands.md": commands,
         "choosing_a_method.md": costs_side_by_side,
         "papers/others.md": others,
+        "export.md": int8_students,
     }
     for name in methods.names():
         found[f"methods/{name.lower()}.md"] = functools.partial(method, name)

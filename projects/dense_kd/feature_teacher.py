@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .checkpoint import load_part
 from .detectors.base.images import CHANNELS, ImageInput, check_convertible, image_input
 from .options import check_choices, check_counts
-from .teacher import PRECISIONS
+from .teacher import PRECISIONS, in_precision
 
 _PROBE = (64, 96)
 """(height, width) at least, of the image that shows what a network gives; they differ, so that axes
@@ -120,8 +120,7 @@ class FeatureTeacher:
         return self._map(self._own(images.float(), seen_as))
 
     def _map(self, images: Tensor) -> Tensor:
-        dtype = PRECISIONS[self.precision]
-        with torch.autocast(images.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        with in_precision(images.device, self.precision):
             found = self._chosen(self.model(images))
         if found.dim() == 3:
             height, width = (side // self.size_divisibility for side in images.shape[-2:])

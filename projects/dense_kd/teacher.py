@@ -203,7 +203,7 @@ class Teacher:
             image_sizes: N x (height, width).
             priors: of a pass with these features, which are made anew otherwise.
         """
-        with self._autocast(features[0].device, self.head_precision):
+        with in_precision(features[0].device, self.head_precision):
             outputs = self.model.head.resume(taps, depth)
             return self.model.dense_pass(features, outputs, image_sizes, priors)
 
@@ -241,13 +241,13 @@ class Teacher:
         self._arrange()
         with torch.no_grad():
             maps = self._maps(images.tensor, taps, predictions)
-            with self._autocast(images.tensor.device, self.head_precision):
+            with in_precision(images.tensor.device, self.head_precision):
                 return self.model.pass_of(maps, images.image_sizes)
 
     def _maps(self, images: Tensor, taps: Iterable[Tap], predictions: bool) -> Maps:
-        with self._autocast(images.device, self.precision):
+        with in_precision(images.device, self.precision):
             features = self.model.pyramid(self._ordered(images))
-        with self._autocast(images.device, self.head_precision):
+        with in_precision(images.device, self.head_precision):
             if self.head_precision == "float32":
                 features = [level.float() for level in features]
             return self.model.maps_of_head(features, taps, predictions=predictions)
@@ -277,7 +277,7 @@ class Teacher:
             maps = joined(cache.maps(keys, parts, run, device), taps)
             maps.features = [self._ordered(level) for level in maps.features]
             maps.taps = {t: [*map(self._ordered, levels)] for t, levels in maps.taps.items()}
-            with self._autocast(device, self.head_precision):
+            with in_precision(device, self.head_precision):
                 return self.model.pass_of(maps, images.image_sizes)
 
     def _context(self, images: Tensor, student: DenseDetector) -> str:
@@ -285,7 +285,7 @@ class Teacher:
         device = images.device.type
         computed_in = []
         for precision in (self.precision, self.head_precision):
-            with self._autocast(images.device, precision):
+            with in_precision(images.device, precision):
                 computed_in.append(str(compat.active_autocast(device)))
         return repr((
             compat.versions(),
@@ -314,16 +314,6 @@ class Teacher:
         if self.compile:
             self.model.backbone.compile()
 
-    def _autocast(
-        self, device: torch.device, precision: str | None
-    ) -> contextlib.AbstractContextManager[Any]:
-        if precision is None:
-            return contextlib.nullcontext()
-        dtype = PRECISIONS[precision]
-        if dtype is torch.float32:
-            return torch.autocast(device.type, enabled=False)
-        return torch.autocast(device.type, dtype=dtype)
-
     def _images(
         self, batched_inputs: list[dict[str, Any]], images: ImageList, student: DenseDetector
     ) -> ImageList:
@@ -347,6 +337,18 @@ class Teacher:
 
     def __repr__(self) -> str:
         return f"Teacher({type(self.model).__name__}, weights={self.weights!r})"
+
+
+def in_precision(
+    device: torch.device, precision: str | None
+) -> contextlib.AbstractContextManager[Any]:
+    """What a network runs in: one of :data:`PRECISIONS`, or None for that of who calls it."""
+    if precision is None:
+        return contextlib.nullcontext()
+    dtype = PRECISIONS[precision]
+    if dtype is torch.float32:
+        return torch.autocast(device.type, enabled=False)
+    return torch.autocast(device.type, dtype=dtype)
 
 
 def _is_fresh(model: DenseDetector) -> bool:

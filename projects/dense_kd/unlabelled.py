@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -17,6 +18,10 @@ from .options import check_within
 from .outputs import DensePass, Targets
 
 __all__ = ["PseudoLabels", "detection_losses", "labelled_images", "without_objects"]
+
+_PASSES_WITHOUT = 100
+
+logger = logging.getLogger(__name__)
 
 
 def labelled_images(batched_inputs: list[dict[str, Any]]) -> list[int]:
@@ -130,6 +135,7 @@ class PseudoLabels(nn.Module):
         check_within(score_thresh=score_thresh)
         self.score_thresh = score_thresh
         self.class_map = class_map
+        self._missed = 0  # passes without such an image; -1: one has come
 
     def prepare(self, student: DenseDetector, teacher: DenseDetector) -> None:
         """Make what depends on both detectors; called once.
@@ -185,6 +191,7 @@ class PseudoLabels(nn.Module):
             labelled: indices of the labelled images.
             ground_truth: of these.
         """
+        self._look_out(len(labelled) < len(dense.image_sizes))
         known = dict(zip(labelled, ground_truth))
         return [
             known[image] if image in known else self.objects(teacher, dense, image)
@@ -207,6 +214,19 @@ class PseudoLabels(nn.Module):
         self.normalizer.mul_(momentum).add_(targets.normalizer * (1 - momentum))
         targets.normalizer = self.normalizer.clone()
         return targets
+
+    def _look_out(self, is_there: bool) -> None:
+        """For images without labels, that they are not waited for in vain."""
+        if is_there or self._missed < 0:
+            self._missed = -1
+            return
+        self._missed += 1
+        if self._missed == _PASSES_WITHOUT:
+            logger.warning(
+                f"pseudo_labels: no image without labels has come in {_PASSES_WITHOUT} passes. Of "
+                "dataloader.unlabelled they come by `dense-kd train` and "
+                "tools/lazyconfig_train_net.py; detectron2's own script does not know it"
+            )
 
     def extra_repr(self) -> str:
         """The arguments of the constructor."""

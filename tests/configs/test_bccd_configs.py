@@ -20,13 +20,27 @@ DISTILLED = ["bccd/bckd_balanced_fcos_lite2_r18.py", "bccd/bckd_dsi_gfl_lite2_r1
              "bccd/crosskd_fcos_lite2_r18.py",
              *(f"bccd/bckd_{d}_lite2_{b}{f}.py" for d in ("gfl", "fcos") for b in ("r18", "lite0")
                for f in ("", "_full"))]  # fmt: skip
+FEW_LABELS = {"bccd/unlabelled_tenth.py": 0.1, "bccd/unlabelled_quarter.py": 0.25}
 
-PARTLY_LABELLED = ["bccd/unlabelled_quarter.py", "bccd/unlabelled_tenth.py"]
 TEACHERS = [name for name in ALONE if "lite2" in name]
 
 
 def test_every_student_and_teacher_has_its_config_and_every_student_one_of_bckd():
-    assert sorted(BCCD) == sorted([*ALONE, *DISTILLED, *PARTLY_LABELLED])
+    assert sorted(BCCD) == sorted([*ALONE, *DISTILLED, *FEW_LABELS])
+
+
+@pytest.mark.parametrize("name", FEW_LABELS)
+def test_with_few_labels_it_is_that_of_all_with_the_rest_of_the_images_seen_alike(name):
+    cfg, whole = load(name), load("bccd/bckd_gfl_lite2_r18.py")
+    labelled, unlabelled = cfg.dataloader.train, cfg.dataloader.unlabelled
+    assert labelled.dataset.share == FEW_LABELS[name]
+    for key in ("names", "share", "seed"):
+        assert unlabelled.dataset[key] == labelled.dataset[key]
+    assert unlabelled.mapper.augmentations == labelled.mapper.augmentations
+    assert unlabelled.total_batch_size == labelled.total_batch_size == 8
+    for part in ("student", "teacher", "methods"):
+        assert cfg.model[part] == whole.model[part]
+    assert (cfg.optimizer, cfg.lr_multiplier) == (whole.optimizer, whole.lr_multiplier)
 
 
 def detector_of(name: str) -> str:

@@ -11,7 +11,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from dense_kd import BCKD, FGFI, KD, LD, Distiller, MethodSet, Teacher
+from dense_kd import BCKD, FGFI, KD, LD, Distiller, MethodSet, PseudoLabels, Teacher
 from dense_kd.checkpoint import AtomicCheckpointer
 from dense_kd.detectors import DDOD, MobileNetV2
 from dense_kd.engine import Trainer
@@ -60,21 +60,53 @@ CASES = {
 }
 
 
-def distiller(name: str) -> Distiller:
+def distiller(name: str, pseudo_labels: PseudoLabels | None = None) -> Distiller:
     student, teacher = MODELS[name](), MODELS[name](seed=1)
     # Levels without positives are skipped by the local batch only: compare without that rule.
     methods = {"bckd": BCKD(skip_empty_levels=False), "kd": KD()}
     if student.predicts_distribution:  # the class term of LD is a mean over the local batch
         methods["ld"] = LD(cls_weight=0.0, normalize="images")
-    return Distiller(student=student, teacher=Teacher(teacher, None), methods=MethodSet(**methods))
+    return Distiller(
+        student=student,
+        teacher=Teacher(teacher, None),
+        methods=MethodSet(**methods),
+        pseudo_labels=pseudo_labels,
+    )
 
 
 def worker(output: str) -> None:
     for name in MODELS:
         for case in CASES:
             train(name, case, Path(output))
+    for name in UNLABELLED:
+        train_unlabelled(name, Path(output))
     normalise(Path(output, f"norm_{comm.get_rank()}.pth"))
     accumulate(Path(output, f"accumulated_{comm.get_rank()}.pth"))
+
+
+UNLABELLED = ("fcos", "ddod", "gfl")
+
+
+def labelled_and_not() -> tuple[list, list]:
+    """Images of the ranks: of the second, nobody knows the labels."""
+    bare = [{"image": batch("usual", seed=s)[0]["image"], "unlabelled": True} for s in (4, 5)]
+    return [batch("usual", seed=s)[0] for s in (0, 3)], bare
+
+
+def train_unlabelled(name: str, output: Path) -> None:
+    """One pass of ranks of which one has no labelled image."""
+    model = create_ddp_model(
+        distiller(name, PseudoLabels(score_thresh=0.21)),
+        device_ids=None, find_unused_parameters=False, broadcast_buffers=False,
+    )  # fmt: skip
+    with EventStorage():
+        losses = model(labelled_and_not()[comm.get_rank()])
+    sum(losses.values()).backward()
+    content = {
+        "losses": {key: loss.detach() for key, loss in losses.items()},
+        "gradients": {n: p.grad for n, p in model.module.named_parameters() if p.requires_grad},
+    }
+    torch.save(content, output / f"{name}_unlabelled_{comm.get_rank()}.pth")
 
 
 def with_rules_of_batches() -> Distiller:
@@ -155,6 +187,20 @@ def test_losses_and_gradients_equal_those_of_one_process_with_the_whole_batch(ou
     for key, loss in losses.items():
         mean = (ranks[0]["losses"][key] + ranks[1]["losses"][key]) / 2
         torch.testing.assert_close(mean, loss.detach(), rtol=1e-4, atol=1e-6)
+    sum(losses.values()).backward()
+    assert_gradients_are_those_of(model, ranks)
+
+
+@pytest.mark.parametrize("name", UNLABELLED)
+def test_ranks_with_and_without_labels_are_one_batch_of_both(outputs, name):
+    ranks = ranks_of(outputs, name, "unlabelled")
+    model = distiller(name, PseudoLabels(score_thresh=0.21))
+    labelled, others = labelled_and_not()
+    losses = model([*labelled, *others])
+    for key, loss in losses.items():
+        mean = (ranks[0]["losses"][key] + ranks[1]["losses"][key]) / 2
+        torch.testing.assert_close(mean, loss.detach(), rtol=1e-4, atol=1e-6)
+        assert key.startswith("kd_") or ranks[1]["losses"][key] == 0
     sum(losses.values()).backward()
     assert_gradients_are_those_of(model, ranks)
 

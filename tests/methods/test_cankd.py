@@ -100,8 +100,9 @@ def test_a_level_of_one_cell_has_no_loss_and_no_gradient():
     method.blocks[0] = trained_block(4)
     loss = loss_of(method, [student], [torch.randn(1, 4, 1, 1)])
     loss.backward()
-    assert loss == 0 and not student.grad.any()
-    assert all(not p.grad.any() for p in method.parameters())
+    # 0, but for the rounding of torch 2.1.
+    assert loss < 1e-8 and student.grad.abs().max() < 1e-4
+    assert all(p.grad.abs().max() < 1e-4 for p in method.parameters())
 
 
 def test_there_is_a_block_of_the_teachers_width_for_every_level():

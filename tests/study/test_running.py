@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dense_kd.cli import run_command
+from dense_kd.engine.processes import Run
 from dense_kd.json_files import read_json
 from dense_kd.study import Settings, StudyError, read_study, recompute, run_study, running
 from dense_kd.study.cells import Cell
@@ -147,6 +148,16 @@ def test_a_wrong_option_of_the_last_method_is_found_before_the_first_cell(
     with pytest.raises(Exception, match="fcos/mgd/1: model cannot be built.*wait"):
         run_study(name, Settings(tmp_path))
     assert trained == [] and not list(tmp_path.iterdir())
+
+
+def test_the_time_left_goes_by_the_iterations_that_are_left():
+    def done(name, seconds):
+        return Run(name, Path(), [], 10, {}, seconds=seconds)
+
+    progress = running._Progress({"a": 10, "failed": 10, "long": 40}, jobs=2)
+    assert progress.after(done("failed", 0.0)) == "1 of 3 cells done (0:00 so far)"
+    assert progress.after(done("a", 5.0)) == "2 of 3 cells done, about 0:10 left (0:00 so far)"
+    assert progress.after(done("long", 5.0)) == "3 of 3 cells done (0:00 so far)"
 
 
 def test_numbers_below_one_and_a_teacher_without_weights_are_errors(study_file, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,15 @@ def run_study(name: str, settings: Settings) -> dict[str, dict[str, Any]]:
                     print(f"    {cell.name}", flush=True)
         return known
     _make_data(study)
-    progress = _Progress(left, settings.jobs)
+    progress = _Progress(
+        {
+            cell.name: cell.lazy_config().train.max_iter
+            for block in blocks
+            for cell in block.cells
+            if cell.name in left
+        },
+        settings.jobs,
+    )
     failed: dict[str, str] = {}
     for block in blocks:
         cells = [cell for cell in block.cells if cell.name in left]
@@ -256,22 +264,29 @@ def _inherited(name: str) -> dict[str, str]:
 
 
 class _Progress:
-    """How many cells are left, and for how long, by those that were trained."""
+    """How many cells are left, and for how long, by the iterations of those that were trained."""
 
-    def __init__(self, left: set[str], jobs: int):
-        self._left = len(left)
+    def __init__(self, left: Mapping[str, int], jobs: int):
+        """
+        Args:
+            left: {name of a cell: its iterations}.
+            jobs: cells at a time.
+        """
+        self._left = dict(left)
         self._jobs = jobs
         self._total = len(left)
-        self._seconds: list[float] = []
+        self._trained = (0.0, 0)  # seconds, iterations
         self._begin = time.monotonic()
 
     def after(self, run: Run) -> str:
-        """A line, once ``run`` is done."""
-        self._left -= 1
+        """A line, once ``run`` is done, or has failed."""
+        self._left.pop(run.title, None)
         if run.seconds:
-            self._seconds.append(run.seconds)
-        line = f"{self._total - self._left} of {self._total} cells done"
-        if self._left and self._seconds:
-            mean = sum(self._seconds) / len(self._seconds)
-            line += f", about {clock(mean * self._left / self._jobs)} left"
+            seconds, iterations = self._trained
+            self._trained = seconds + run.seconds, iterations + run.iterations
+        line = f"{self._total - len(self._left)} of {self._total} cells done"
+        seconds, iterations = self._trained
+        if self._left and iterations:
+            rest = seconds / iterations * sum(self._left.values()) / self._jobs
+            line += f", about {clock(rest)} left"
         return f"{line} ({clock(time.monotonic() - self._begin)} so far)"

@@ -75,7 +75,8 @@ class Needs:
         several_classes: it compares softmaxes over the classes that correspond; over one class
             that is 1 whatever the logits, and the loss exactly 0.
         distribution: both predict distributions over distances.
-        ground_truth: it reads the objects of an image, or what an assigner made of them.
+        ground_truth: it reads the objects of an image, or what an assigner made of them; in an
+            image without labels, what :class:`dense_kd.PseudoLabels` gives in their place.
         predictions: it reads predictions of the teacher. Where no method does, they are not made:
             the teacher's head is run as far as the taps, and without any not at all.
         features: it reads the teacher's features, beyond their sizes (``DensePass.map_sizes``).
