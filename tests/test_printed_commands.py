@@ -71,6 +71,9 @@ RUN_BY = {
         "tools/test_install_detectron2.py::test_the_installer_keeps_an_importable_detectron2"
     ),
     "dense-kd diagnose": "cli/test_diagnose.py::test_it_prints_tables_and_writes_numbers_and_a",
+    "python benchmarks/balance.py": (
+        "benchmark/test_balance.py::test_cells_are_trained_once_and_the_hand_set_weight_stays"
+    ),
     "python benchmarks/bccd.py": (
         "data/test_bccd_benchmark.py::test_a_config_is_trained_once_and_its_metrics"
     ),
