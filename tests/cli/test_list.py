@@ -8,6 +8,7 @@ import pytest
 
 from dense_kd.cli import main
 from dense_kd.cli.list import KINDS, table
+from dense_kd.yacs_config import METHODS
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -45,7 +46,9 @@ def test_programs_get_all_of_it_as_json(capsys):
 def test_what_nothing_is_called_is_said_in_a_line(capsys):
     assert main(["list", "methods", "bkcd"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("dense-kd: nothing of 15 is called 'bkcd'; did you mean BCKD")
+    assert said.startswith(
+        f"dense-kd: nothing of {len(METHODS)} is called 'bkcd'; did you mean BCKD"
+    )
     assert said.count("\n") == 1
 
 

@@ -92,7 +92,7 @@ def test_what_cannot_train_stops_before_the_first_iteration(data, teacher, tmp_p
     no_method = tmp_path / "no_method.py"
     text = Path(get_config_file("quickstart/distill.py")).read_text()
     no_method.write_text(text.replace("bckd=L(BCKD)(cls_weight=4.0, loc_weight=4.0)", ""))
-    refused(DistillationError, "no method", config=str(no_method))
+    refused(RunError, "MethodSet has no method", config=str(no_method))
 
 
 def test_weights_that_do_not_fit_are_neither_evaluated_nor_started_from(data, teacher, tmp_path):

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 HELP = """
 import contextlib, io, os, runpy, sys
-sys.path.insert(0, os.path.dirname(sys.argv[1]))  # as for a script that is run
 for script in sys.argv[1:]:
+    sys.path.insert(0, os.path.dirname(script))  # as for a script that is run
     sys.argv = [script, "--help"]
     with contextlib.redirect_stdout(io.StringIO()) as said:
         try:

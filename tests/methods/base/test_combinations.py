@@ -9,13 +9,19 @@ from dense_kd import Distiller
 from dense_kd.yacs_config import METHODS
 from helpers.builders import batch, tiny_gfl
 from helpers.feature_cases import distill
+from helpers.feature_networks import feature_teacher
 
 EVERY = {name.lower(): method for name, method in METHODS.items()}
 
 
 def distiller(names: list[str]) -> Distiller:
     """A GFL, and a wider one that teaches it; of MGD without its random masks."""
-    options = {"crosskd": {"depth": 1}, "fgfi": {"warmup_iters": 0}, "mgd": {"masked_ratio": 0.0}}
+    options = {
+        "crosskd": {"depth": 1},
+        "dsi": {"teacher": feature_teacher()},
+        "fgfi": {"warmup_iters": 0},
+        "mgd": {"masked_ratio": 0.0},
+    }
     chosen = {name: EVERY[name](**options.get(name, {})) for name in names}
     return distill(tiny_gfl(), tiny_gfl(seed=1, channels=24), **chosen)
 
