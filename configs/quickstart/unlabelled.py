@@ -1,7 +1,7 @@
 """BCKD with a tenth of the labels: what else there is of images teaches by way of the teacher.
 
-distill.py with 8 labelled and 8 unlabelled images in a batch. `dense-kd label --calibrate` finds the
-score above which a detection of a teacher is an object; 0.4 is not calibrated.
+distill.py with 8 labelled and 8 unlabelled images in a batch. `dense-kd label --calibrate` finds
+the score above which a detection of a teacher is an object; 0.4 is not calibrated.
 """
 
 import detectron2.data.transforms as T
