@@ -172,6 +172,8 @@ def test_slips_at_the_top_of_a_config_are_found(name, entry, part):
         ("models", [1, 2]),
         ("modes", L(FCOS)()),
         ("model_args", {"num_classes": 3}),
+        ("lr_multiplier_of", "${nothing}"),
+        ("modle", "???"),
         ("model2", L(FCOS)(num_classes=3)),
         ("node", {"num_classes": 3}),
         ("data", {"train": 1}),

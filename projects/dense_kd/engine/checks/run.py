@@ -104,7 +104,7 @@ def _misspelt_part(cfg: DictConfig, key: str) -> Iterator[str]:
     That is: a letter or two away from a part, shaped as the part is, and with something in it that
     the part does not have. ``optim``, ``trainer`` or ``model_args`` are no slips.
     """
-    node = cfg[key]
+    node = cfg._get_node(key)
     for part in near(key, PARTS, 1, likeness=0.8):
         if key in part or part in key or not isinstance(node, DictConfig) or not has_entries(node):
             continue
