@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from ..arguments import is_integer
 from ..data import WithUnlabelled, detection_dataset
 from ..data.named_errors import NamedErrors
-from .building import BARE, cannot_be_built
+from .building import BARE, build, cannot_be_built
 from .checks import RunError, teacher_cache
 from .checks.data import class_problems, dataset_names, detector_of
 from .checks.tree import select
@@ -96,7 +96,7 @@ def _load(cfg: DictConfig, part: str, mode: str) -> Loaded:
     # The dataset is given as it is, for a config would copy it.
     arguments = {key: node[key] for key in node if key != "dataset"}
     if isinstance(arguments.get("mapper"), DictConfig):
-        arguments["mapper"] = NamedErrors(instantiate(arguments["mapper"]))
+        arguments["mapper"] = NamedErrors(build(arguments["mapper"], f"dataloader.{part}.mapper"))
     return Loaded(instantiate({**arguments, "dataset": images}), images)
 
 

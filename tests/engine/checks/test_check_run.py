@@ -194,10 +194,13 @@ def test_any_error_of_a_constructor_is_named_with_its_call():
         build_model(cfg)
 
 
-def test_an_augmentation_that_is_none_is_named():
-    cfg = load()
-    cfg.dataloader.train.mapper.augmentations[0] = 1
-    with pytest.raises(RunError, match="dataloader.train cannot be built: DatasetMapper fails"):
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [("augmentations.0", 1, "DatasetMapper fails"), ("augmentations.0.horizontal", False, "horiz")],
+)
+def test_an_augmentation_that_cannot_be_is_named(path, value, message):
+    cfg = load(f"dataloader.train.mapper.{path}={value}")
+    with pytest.raises(RunError, match=f"dataloader.train.mapper cannot be built: .*{message}"):
         load_training(cfg)
 
 
