@@ -20,6 +20,7 @@ from ..arguments import is_integer
 from ..config import find_config, get_config
 from ..distiller import Distiller
 from ..engine.checks.overrides import apply_overrides
+from ..listing.methods import names as method_names
 from ..methods import KDMethod, MethodSet
 from ..recipes import known_teacher
 from .errors import StudyError
@@ -168,17 +169,13 @@ def method_class(name: str, where: str) -> type[KDMethod]:
     Raises:
         StudyError: there is none of that name.
     """
-    kinds = {
-        known: kind
-        for known, kind in vars(methods_package).items()
-        if isinstance(kind, type) and issubclass(kind, KDMethod) and kind is not KDMethod
-    }
+    kinds = method_names()
     if name not in kinds:
         meant = difflib.get_close_matches(name, kinds, n=2, cutoff=0.4) or sorted(kinds)
         raise StudyError(
             f"{where}: there is no method {name!r}; did you mean {' or '.join(meant)}?"
         )
-    return kinds[name]
+    return getattr(methods_package, name)
 
 
 def _config(name: str, where: str) -> DictConfig:
