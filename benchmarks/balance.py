@@ -30,7 +30,7 @@ from dense_kd.engine.checks.overrides import apply_overrides
 from dense_kd.engine.run import train
 from dense_kd.json_files import read_json, without_nan, write_json
 from dense_kd.methods import balance
-from dense_kd.pipeline.methods import method_classes
+from dense_kd.pipeline.methods import methods_by_name
 
 RESULTS = Path(__file__).parent / "results" / "balance.json"
 SPLITS = {"train": 1000, "val": 200}
@@ -77,7 +77,7 @@ def config_of(args: argparse.Namespace, method: str | None, variant: str) -> Dic
         cfg.model.methods = given.model.methods
         cfg.model.init_student = given.model.get("init_student", False)
         options = cfg.model.methods[method]
-        kind = method_classes()[method]
+        kind = methods_by_name()[method]
         warmup = options.get("warmup_iters", kind().warmup_iters)
         options.warmup_iters = round(warmup * args.iterations / QUICKSTART_ITERATIONS)
         cfg.model.methods.balance = {"target": args.target}
@@ -126,7 +126,7 @@ def get_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     option = parser.add_argument
-    methods = sorted(method_classes())
+    methods = sorted(methods_by_name())
     option("methods", nargs="*", metavar="METHOD", help=f"default: all, {', '.join(methods)}")
     option("--iterations", type=int, default=120, help="of a student (%(default)s)")
     option("--teacher-iterations", type=int, default=400, help="(%(default)s)")
@@ -144,9 +144,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Do what the command line says."""
     parser = get_parser()
     args = parser.parse_args(argv)
-    unknown = sorted({*args.methods} - {*method_classes()})
+    unknown = sorted({*args.methods} - {*methods_by_name()})
     if unknown:
-        parser.error(f"no method {', '.join(unknown)}; there is {', '.join(method_classes())}")
+        parser.error(f"no method {', '.join(unknown)}; there is {', '.join(methods_by_name())}")
     torch.set_num_threads(args.threads)
     for split, number in SPLITS.items():
         root = args.output / f"shapes_{args.side}"
@@ -175,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{title}: AP {cells[title]['AP']}, {last}", flush=True)
 
     # Those with a teacher of their own come last, as does what is compared with.
-    methods = args.methods or sorted(method_classes(), key=lambda name: name == "ld")
+    methods = args.methods or sorted(methods_by_name(), key=lambda name: name == "ld")
     for variant in reversed(VARIANTS):
         for method in methods:
             teacher = "teacher of ld" if method == "ld" else "teacher"

@@ -37,7 +37,7 @@ from dense_kd.benchmark.text import as_text
 from dense_kd.config import config_folder
 from dense_kd.engine.trainer import Trainer
 from dense_kd.json_files import without_nan, write_json
-from dense_kd.pipeline.methods import method_classes
+from dense_kd.pipeline.methods import methods_by_name
 from dense_kd.pipeline.named_detectors import detector_names, named_detector
 
 OUTPUT = Path("output/gpu_check")
@@ -124,12 +124,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def known_checks() -> list[str]:
     """Every detector, every method, and "processes"."""
     small = [name for name in detector_names() if name.endswith(_SMALL)]
-    return [*(name.removesuffix(_SMALL) for name in small), *method_classes(), "processes"]
+    return [*(name.removesuffix(_SMALL) for name in small), *methods_by_name(), "processes"]
 
 
 def config_of(name: str) -> DictConfig:
     """A small detector, or the distillation of ``quickstart/`` with a method."""
-    if name in method_classes():
+    if name in methods_by_name():
         own = f"quickstart/{name}.py"
         return get_config(own if (config_folder() / own).is_file() else _BCKD)
     classes = [f"class {number}" for number in range(_CLASSES)]

@@ -9,6 +9,7 @@ from typing import Any
 from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
 
+from .checkpoint import FINAL_CHECKPOINT
 from .config import get_config
 from .teacher import Teacher
 
@@ -96,7 +97,7 @@ def known_teacher(path: str) -> DictConfig:
     config = get_config(path)
     _check_parts(path, config, ("model", "train"))
     path = os.path.normpath(path)  # as the table has it
-    trained = f"{config.train.output_dir}/model_final.pth"
+    trained = f"{config.train.output_dir}/{FINAL_CHECKPOINT}"
     return L(Teacher)(model=config.model, weights=PUBLISHED.get(path, trained), fold_norms=True)
 
 

@@ -11,10 +11,9 @@ from typing import Any
 from detectron2.config import CfgNode, LazyConfig, configurable, get_cfg, instantiate
 from detectron2.modeling import META_ARCH_REGISTRY
 
-from . import methods
 from .detectors import FCOS, RetinaNet
 from .distiller import Distiller
-from .methods import Balance, DistillationError, KDMethod, MethodSet
+from .methods import Balance, DistillationError, KDMethod, MethodSet, method_classes
 from .teacher import Teacher
 
 _DETECTORS: dict[str, type[RetinaNet] | type[FCOS]] = {
@@ -28,9 +27,7 @@ _PARTS = ("student", "teacher", "methods")
 """Arguments of the Distiller that are built."""
 
 METHODS: dict[str, type[KDMethod]] = {
-    name.upper(): value
-    for name, value in vars(methods).items()
-    if isinstance(value, type) and issubclass(value, KDMethod) and value is not KDMethod
+    name.upper(): value for name, value in method_classes().items()
 }
 """Every method of the package, under its name in ``DENSE_KD.METHODS``."""
 

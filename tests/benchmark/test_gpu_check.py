@@ -9,7 +9,7 @@ import torch
 
 from dense_kd import detectors, methods
 from dense_kd.benchmark.schema import read_results
-from dense_kd.pipeline.methods import method_classes
+from dense_kd.pipeline.methods import methods_by_name
 from helpers.configs import files_loaded_once
 from helpers.scripts import load_benchmark
 
@@ -29,7 +29,7 @@ def configs():
 
 def test_every_method_and_detector_is_checked(script):
     known = set(script.known_checks())
-    assert set(method_classes()) < known
+    assert set(methods_by_name()) < known
     for name in ("ATSS", "AutoAssign", "DDOD", "FCOS", "GFL", "RetinaNet"):
         assert name.lower() in known and hasattr(detectors, name)
     for name in ("bckd", "fkd"):

@@ -4,7 +4,7 @@ import pytest
 
 from dense_kd import BCKD, LD
 from dense_kd.pipeline.errors import PipelineError
-from dense_kd.pipeline.methods import choose_methods, method_classes
+from dense_kd.pipeline.methods import choose_methods, methods_by_name
 
 
 def test_a_method_has_the_options_of_its_main_config_for_the_detector():
@@ -34,7 +34,7 @@ def test_several_methods_are_joined():
 
 @pytest.mark.parametrize("small", [True, False])
 def test_every_method_is_found(small):
-    for name in method_classes():
+    for name in methods_by_name():
         assert list(choose_methods(name, "gfl", small).options) == [name]
 
 

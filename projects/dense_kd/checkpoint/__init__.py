@@ -3,7 +3,7 @@
 Importing this package teaches detectron2's PathManager the names of :mod:`.zoo`.
 """
 
-from .checkpointer import AtomicCheckpointer
+from .checkpointer import FINAL_CHECKPOINT, AtomicCheckpointer
 from .classes import check_class_names, class_names
 from .conversion import convert_file
 from .errors import CheckpointError, SaveError
@@ -18,6 +18,7 @@ from .writing import replace_atomically, saving
 from .zoo import ZooHandler, published_file
 
 __all__ = [
+    "FINAL_CHECKPOINT",
     "METHOD_PREFIX",
     "AtomicCheckpointer",
     "CheckpointError",

@@ -23,6 +23,9 @@ from .writing import remove_abandoned, replace_atomically, saving
 
 logger = logging.getLogger(__name__)
 
+FINAL_CHECKPOINT = "model_final.pth"
+"""What a training saves at its end, in its folder."""
+
 
 class _SafeFiles(Checkpointer):
     """What detectron2's checkpointer asks for a file and a model, instead of fvcore's.

@@ -12,7 +12,7 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.data.datasets import load_coco_json
 
 from .. import compat
-from ..checkpoint import load_strictly, replace_atomically
+from ..checkpoint import FINAL_CHECKPOINT, load_strictly, replace_atomically
 from ..checkpoint.digests import file_digest
 from ..config import get_config, get_config_file
 from ..data.shapes import CLASSES, default_shapes_root, generate_shapes
@@ -157,7 +157,7 @@ def _plan(
     }
     overrides.append(f"train.output_dir={folder.absolute()}")
     if teacher is not None:
-        weights = (teacher.folder / "model_final.pth").absolute()
+        weights = (teacher.folder / FINAL_CHECKPOINT).absolute()
         # Images are flipped at most, so after some epochs the teacher has seen them all.
         overrides += [f"model.teacher.weights={weights}", "model.teacher.cache=memory"]
         settings["teacher"] = file_digest(weights)
@@ -233,7 +233,7 @@ def _pictures(root: Path, teacher: Run, students: dict[str, Run]) -> list[Compar
         # A distilled student is a bare student: it needs neither teacher nor methods.
         config = CONFIGS["teacher" if name == "teacher" else "baseline"]
         detectors[name] = instantiate(get_config(config).model)
-        load_strictly(detectors[name], str(run.folder / "model_final.pth"))
+        load_strictly(detectors[name], str(run.folder / FINAL_CHECKPOINT))
     # The name only tells which category id is which class.
     dataset = load_coco_json(
         str(root / "annotations" / "instances_val.json"), str(root / "val"), "shapes_val"

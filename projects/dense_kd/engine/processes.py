@@ -20,7 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..arguments import is_integer, is_number
-from ..checkpoint import replace_atomically
+from ..checkpoint import FINAL_CHECKPOINT, replace_atomically
 from ..errors import EXIT_PREEMPTED, DenseKDError, Preempted
 from .process_bars import ProcessBars
 from .progress import wants_bar
@@ -36,7 +36,6 @@ _POLL_PERIOD = 0.2
 _GRACE = 10.0  # seconds that a process gets to end itself
 _LOG_LINES = 20
 _RECORD = "training.json"
-_CHECKPOINT = "model_final.pth"
 _RESUME = "--resume"
 
 
@@ -236,7 +235,7 @@ def clock(seconds: float) -> str:
 
 def _reuse(run: Run) -> bool:
     record = _read_record(run.folder)
-    if not record.get("finished") or not (run.folder / _CHECKPOINT).is_file():
+    if not record.get("finished") or not (run.folder / FINAL_CHECKPOINT).is_file():
         return False
     if record["settings"] != run.settings:
         changed = _changed(run, record)
@@ -294,8 +293,8 @@ def _was_stopped(run: Run) -> bool:
 def _finish(run: Run, code: int, seconds: float) -> None:
     if code != 0:
         raise _failure(run, f"failed with exit code {code}")
-    if not (run.folder / _CHECKPOINT).is_file():
-        raise _failure(run, f"ended without {_CHECKPOINT}")
+    if not (run.folder / FINAL_CHECKPOINT).is_file():
+        raise _failure(run, f"ended without {FINAL_CHECKPOINT}")
     run.seconds = seconds
     run.metrics = _evaluation(run)
     _write_record(run, finished=f"{datetime.datetime.now():%Y-%m-%d %H:%M}")

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint import FINAL_CHECKPOINT
 from ..reporting.errors import ReportError
-from ..reporting.runs import FINAL, TrainedRun, last_weights, read_runs
+from ..reporting.runs import TrainedRun, last_weights, read_runs
 from ..reporting.saved_configs import at
 from .errors import ExportError
 
@@ -39,10 +40,10 @@ def origin_of(source: str) -> Origin:
         return _with_run(source, folder.parent if folder.is_file() else None)
     weights = last_weights(folder)
     if weights is None:
-        inner = sorted(path.parent.name for path in folder.glob(f"*/{FINAL}"))
+        inner = sorted(path.parent.name for path in folder.glob(f"*/{FINAL_CHECKPOINT}"))
         hint = f"; it has runs in {', '.join(inner)}: give one of them" if inner else ""
         raise ExportError(
-            f"{folder} holds no weights; expected the folder of a run, with {FINAL} or "
+            f"{folder} holds no weights; expected the folder of a run, with {FINAL_CHECKPOINT} or "
             f"last_checkpoint, or a checkpoint{hint}"
         )
     return _with_run(str(weights), folder)

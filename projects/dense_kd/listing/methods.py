@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from .. import methods as package
-from ..methods import KDMethod, Needs
+from ..methods import KDMethod, Needs, method_classes
 from .configs import chosen
 from .texts import first_sentence
 
@@ -47,13 +45,8 @@ def methods(patterns: Sequence[str] = ()) -> list[MethodEntry]:
     Args:
         patterns: as of :func:`.configs.chosen`.
     """
-    return [_entry(getattr(package, name)) for name in chosen(names(), patterns)]
-
-
-def names() -> list[str]:
-    """Of the classes of all of them."""
-    exported = ((name, getattr(package, name)) for name in package.__all__)
-    return sorted((name for name, kind in exported if _is_method(kind)), key=str.lower)
+    kinds = method_classes()
+    return [_entry(kinds[name]) for name in chosen([*kinds], patterns)]
 
 
 def needs_in_words(needs: Needs) -> list[str]:
@@ -72,10 +65,6 @@ def _words(needs: Needs) -> Iterator[str]:
                 yield f"towers of {depth} or more blocks ({' and '.join(branches)})"
         elif value and field.name not in ("predictions", "features"):  # which every teacher has
             yield _WORDS[field.name]
-
-
-def _is_method(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, KDMethod) and kind is not KDMethod
 
 
 def _entry(kind: type[KDMethod]) -> MethodEntry:

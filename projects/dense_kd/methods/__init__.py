@@ -43,4 +43,15 @@ __all__ = [
     "MethodSet",
     "Needs",
     "Step",
+    "method_classes",
 ]
+
+
+def method_classes() -> dict[str, type[KDMethod]]:
+    """{name of the class: class} of all methods here, by name, without regard to case."""
+    exported = ((name, globals()[name]) for name in sorted(__all__, key=str.lower))
+    return {
+        name: value
+        for name, value in exported
+        if isinstance(value, type) and issubclass(value, KDMethod) and value is not KDMethod
+    }

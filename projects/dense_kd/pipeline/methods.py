@@ -11,12 +11,11 @@ from typing import Any
 from detectron2.config import LazyCall as L
 from omegaconf import DictConfig, OmegaConf
 
-from .. import methods
 from ..config import config_folder, get_config
-from ..methods import KDMethod, MethodSet
+from ..methods import KDMethod, MethodSet, method_classes
 from .errors import PipelineError
 
-__all__ = ["ChosenMethods", "choose_methods", "method_classes"]
+__all__ = ["ChosenMethods", "choose_methods", "methods_by_name"]
 
 _FLAGS = ("init_student", "targets_from_teacher")
 _OTHER_DATA = "voc_"
@@ -42,36 +41,31 @@ class ChosenMethods:
         return L(MethodSet)(**{name: L(c)(**given) for name, (c, given) in self.options.items()})
 
 
-def method_classes() -> dict[str, type[KDMethod]]:
+def methods_by_name() -> dict[str, type[KDMethod]]:
     """{name: class} of all methods; the name is that of their folder in ``configs/``. Those that
     bring a network along are not among them: only a config can give it."""
-    return {name: value for name, value in _all_classes().items() if not value.needs.network}
+    return {name: value for name, value in _all_by_name().items() if not value.needs.network}
 
 
-def _all_classes() -> dict[str, type[KDMethod]]:
-    found = {name: getattr(methods, name) for name in methods.__all__}
-    return {
-        name.lower(): value
-        for name, value in found.items()
-        if isinstance(value, type) and issubclass(value, KDMethod) and value is not KDMethod
-    }
+def _all_by_name() -> dict[str, type[KDMethod]]:
+    return {name.lower(): value for name, value in method_classes().items()}
 
 
 def choose_methods(text: str, detector: str, small: bool) -> ChosenMethods:
     """The methods of ``--method``.
 
     Args:
-        text: a name of :func:`method_classes`, or several joined by "+".
+        text: a name of :func:`methods_by_name`, or several joined by "+".
         detector: of the student, such as "gfl"; "" if it is not known.
         small: whether the student is a small one.
 
     Raises:
         PipelineError: there is no such method, or one is given twice.
     """
-    known = method_classes()
+    known = methods_by_name()
     names = [name.strip().lower() for name in text.split("+")]
     for name in names:
-        if name in _all_classes() and name not in known:
+        if name in _all_by_name() and name not in known:
             raise PipelineError(
                 f"method={text!r}: {name} learns from a network that only a config can give; write "
                 f"one as configs/quickstart/{name}.py and train it with dense-kd train"

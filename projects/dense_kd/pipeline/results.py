@@ -12,14 +12,13 @@ from typing import Any
 from detectron2.config import instantiate
 
 from .. import compat
-from ..checkpoint import convert_file, load_strictly
+from ..checkpoint import FINAL_CHECKPOINT, convert_file, load_strictly
 from ..checkpoint.digests import weights_digest
 from ..engine import evaluate, load_config
 from ..engine.building import count_parameters
 from ..engine.processes import Run, read_metrics
 from ..json_files import read_json, write_json
 from .plan import Plan
-from .stages import FINAL
 
 __all__ = ["METRICS_FILE", "evaluate_detector", "save_bare_student", "summarize", "write_page"]
 
@@ -36,7 +35,7 @@ def save_bare_student(plan: Plan) -> Path:
         ``distilled.pth`` in the output folder: a checkpoint of the plain detector.
     """
     target = plan.output / "distilled.pth"
-    convert_file(str(plan.output / "distilled" / FINAL), str(target), "student")
+    convert_file(str(plan.output / "distilled" / FINAL_CHECKPOINT), str(target), "student")
     return target
 
 

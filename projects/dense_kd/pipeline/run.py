@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..checkpoint import saving
+from ..checkpoint import FINAL_CHECKPOINT, saving
 from ..data.folders import write_annotations
 from ..engine.processes import Run, clock, say, train_together
 from ..engine.ranks import rank_of_environment
@@ -31,7 +31,7 @@ from .results import (
     summarize,
     write_page,
 )
-from .stages import FINAL, fetch_weights, make_run
+from .stages import fetch_weights, make_run
 from .unlabelled import choose_score, write_images
 
 __all__ = ["distill"]
@@ -127,7 +127,7 @@ def _carry_out(plan: Plan) -> dict[str, Any]:
             configs = write_configs(plan, score)
         runs[name] = make_run(plan, name, configs[name])
         train_together([runs[name]], fresh=plan.options.fresh)
-        weights = str(plan.output / name / FINAL)
+        weights = str(plan.output / name / FINAL_CHECKPOINT)
         results[name] = {"val": metrics_of(runs[name].metrics), "weights": weights}
     results["distilled"]["weights"] = str(save_bare_student(plan))
     if plan.data.test:

@@ -7,6 +7,7 @@ from typing import Any
 
 from detectron2.utils.file_io import PathManager
 
+from ..checkpoint import FINAL_CHECKPOINT
 from ..checkpoint.digests import weights_digest
 from ..engine import load_config
 from ..engine.fingerprint import cores, environment, result_settings
@@ -16,8 +17,6 @@ from .plan import DetectorPlan, Plan
 from .records import data_digest
 
 __all__ = ["fetch_weights", "make_run"]
-
-FINAL = "model_final.pth"
 
 
 def make_run(plan: Plan, name: str, config: Path) -> Run:
@@ -65,7 +64,7 @@ def _weights(plan: Plan, name: str) -> dict[str, Any]:
     """Digests of the files that a training reads."""
     files = {}
     if name == "distilled":
-        teacher, trained = plan.teacher, plan.output / "teacher" / FINAL
+        teacher, trained = plan.teacher, plan.output / "teacher" / FINAL_CHECKPOINT
         files["teacher"] = str(trained) if teacher.trained else teacher.weights
     files["start"] = (plan.teacher if name == "teacher" else plan.student).weights
     return {part: weights_digest(file) for part, file in files.items()}

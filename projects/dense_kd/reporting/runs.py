@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint import FINAL_CHECKPOINT
 from ..engine.checks.files import last_checkpoint
 from ..engine.processes import read_metrics
 from ..evaluation.coco import DETECTIONS
@@ -21,7 +22,6 @@ from .saved_configs import at, read_config
 __all__ = ["TrainedRun", "read_runs"]
 
 CONFIG, METRICS_FILE = "config.yaml", "metrics.json"
-FINAL = "model_final.pth"
 STAGES = ("teacher", "student", "distilled")
 
 
@@ -60,7 +60,7 @@ class TrainedRun:
     @property
     def finished(self) -> bool:
         """Whether all iterations are done and the last weights written."""
-        return self.iterations >= self.planned and (self.folder / FINAL).is_file()
+        return self.iterations >= self.planned and (self.folder / FINAL_CHECKPOINT).is_file()
 
     @property
     def seed(self) -> str:
@@ -108,8 +108,8 @@ class TrainedRun:
 
 def last_weights(folder: Path) -> Path | None:
     """The last that the run of a folder has written and that are still there."""
-    if (folder / FINAL).is_file():
-        return folder / FINAL
+    if (folder / FINAL_CHECKPOINT).is_file():
+        return folder / FINAL_CHECKPOINT
     last = last_checkpoint(folder)
     return Path(last) if last is not None and Path(last).is_file() else None
 

@@ -15,13 +15,11 @@ from typing import Any
 from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
 
-from .. import methods as methods_package
 from ..arguments import is_integer
 from ..config import find_config, get_config
 from ..distiller import Distiller
 from ..engine.checks.overrides import apply_overrides
-from ..listing.methods import names as method_names
-from ..methods import KDMethod, MethodSet
+from ..methods import KDMethod, MethodSet, method_classes
 from ..recipes import known_teacher
 from .errors import StudyError
 
@@ -169,13 +167,13 @@ def method_class(name: str, where: str) -> type[KDMethod]:
     Raises:
         StudyError: there is none of that name.
     """
-    kinds = method_names()
+    kinds = method_classes()
     if name not in kinds:
         meant = difflib.get_close_matches(name, kinds, n=2, cutoff=0.4) or sorted(kinds)
         raise StudyError(
             f"{where}: there is no method {name!r}; did you mean {' or '.join(meant)}?"
         )
-    return getattr(methods_package, name)
+    return kinds[name]
 
 
 def _config(name: str, where: str) -> DictConfig:

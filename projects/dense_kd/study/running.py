@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..benchmark.machine import circumstances
+from ..checkpoint import FINAL_CHECKPOINT
 from ..data.shapes import DEFAULT_SIZES, default_shapes_root, generate_shapes
 from ..engine.building import build
 from ..engine.fingerprint import environment, result_settings
@@ -30,7 +31,7 @@ from .results import (
     surroundings,
 )
 from .study_file import Block, Study, read_study
-from .worker import RESULT, WEIGHTS, file_weights_digest
+from .worker import RESULT, file_weights_digest
 
 __all__ = ["Settings", "recompute", "run_study"]
 
@@ -140,7 +141,7 @@ def recompute(file: Path, output: Path, threads: int | None = None) -> list[str]
     if cell.teacher is not None:
         teacher = _run_of(cell.teacher, output, threads)
         train_together([teacher])
-        weights = teacher.folder / WEIGHTS
+        weights = teacher.folder / FINAL_CHECKPOINT
         digest = file_weights_digest(weights)
         if digest != before["teacher"]:
             say(
@@ -199,7 +200,7 @@ def _run_block(
     if any(cell.teacher for cell in cells):
         teacher = _run_of(block.teacher, settings.output, settings.threads)
         train_together([teacher])
-        weights = teacher.folder / WEIGHTS
+        weights = teacher.folder / FINAL_CHECKPOINT
         trained = read_json(teacher.folder / RESULT)
         check_here(begun, here, trained["weights"])
         keep(folder, trained)

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from .. import noise
 from ..benchmark.machine import circumstances, load_average
-from ..checkpoint import read_weights
+from ..checkpoint import FINAL_CHECKPOINT, read_weights
 from ..engine.building import count_parameters
 from ..engine.checks import check_run
 from ..engine.command import set_up
@@ -31,13 +31,12 @@ from .errors import StudyError
 from .measuring import measure
 from .watching import Watch, peak_memory, read_watched, tensors_digest
 
-__all__ = ["FORMAT", "RESULT", "WEIGHTS", "file_weights_digest", "main", "run_cell"]
+__all__ = ["FORMAT", "RESULT", "file_weights_digest", "main", "run_cell"]
 
 FORMAT = 1
 """Of a result; it changes when an entry changes its meaning, goes or comes."""
 
 RESULT = "result.json"
-WEIGHTS = "model_final.pth"
 _SHARE = "diag/share_"
 _FACTOR = SCALARS["factor"]
 
@@ -103,10 +102,10 @@ def run_cell(
             "config": config_digest(cell),
             "teacher": file_weights_digest(Path(teacher_weights)) if teacher_weights else None,
             **read_watched(folder, cfg.train.max_iter, cell.diagnostics),
-            "weights": file_weights_digest(folder / WEIGHTS),
+            "weights": file_weights_digest(folder / FINAL_CHECKPOINT),
             "iterations": cfg.train.max_iter,
             "parameters": count_parameters(cell.bare_config().model),
-            **measure(cell, folder / WEIGHTS, folder / "found"),
+            **measure(cell, folder / FINAL_CHECKPOINT, folder / "found"),
             **_logged(cfg, folder),
             "peak_memory": memory,
             "threads": torch.get_num_threads(),
