@@ -35,11 +35,11 @@ from docstring_markdown import arguments_of, as_markdown, body_of, inline, table
 from matrix_results import insert_table
 
 from dense_kd import cli, public
-from dense_kd import methods as methods_package
 from dense_kd.arguments import parameters_of
 from dense_kd.json_files import read_json
 from dense_kd.listing import detectors, methods, teachers
 from dense_kd.listing.texts import first_sentence
+from dense_kd.methods import method_classes
 from dense_kd.recipes import PUBLISHED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,7 +83,7 @@ def pages() -> dict[str, Callable[[], str]]:
         "papers/others.md": others,
         "export.md": int8_students,
     }
-    for name in methods.names():
+    for name in method_classes():
         found[f"methods/{name.lower()}.md"] = functools.partial(method, name)
     for name in detectors.names():
         found[f"detectors/{name.lower()}.md"] = functools.partial(detector, name)
@@ -112,7 +112,7 @@ def shares() -> str:
     results = read_json(RESULTS / "balance.json")
     settings, cells = results["settings"], results["cells"]
     rows = []
-    for name in methods.names():
+    for name in method_classes():
         found = cells.get(f"{name.lower()}, balance")
         if found is None:
             continue
@@ -165,7 +165,7 @@ def method_index() -> str:
 
 def method(name: str) -> str:
     """Docstring, options, needs, cost and configs of a method."""
-    kind = getattr(methods_package, name)
+    kind = method_classes()[name]
     entry = methods.methods([name])
     needs = next(each for each in entry if each.name == name).needs
     return "\n\n".join(

@@ -48,7 +48,9 @@ COSTLY = {
         "pipeline/test_unlabelled.py::test_the_plan_says_which_images_there_are"
     ),
     "dense-kd distill photos --num-gpus 8": "pipeline/test_run.py::test_two_processes_train_too",
-    "dense-kd study shapes --dry-run": "study/test_study_file.py::test_the_studies_of_the_project",
+    "dense-kd study quickstart --dry-run": (
+        "study/test_study_file.py::test_the_studies_of_the_project"
+    ),
     "dense-kd study ": "study/test_running.py::test_what_is_there_is_not_trained_again",
     "dense-kd eval gfl/r101_2x_ms --num-gpus 8": (
         "tools/test_coco_recipe.py::test_a_recipe_is_checked_trained_and_evaluated"

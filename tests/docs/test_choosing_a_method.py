@@ -7,17 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from dense_kd import methods
-from dense_kd.methods import KDMethod
+from dense_kd.methods import method_classes
 
 PAGE = Path(__file__).parents[2] / "docs" / "choosing_a_method.md"
 ROW = re.compile(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \| ([\d.]+) \|$", re.MULTILINE)
 ROWS = {name: (needs, memory) for name, needs, memory in ROW.findall(PAGE.read_text("utf-8"))}
-METHODS = {
-    name: value
-    for name, value in vars(methods).items()
-    if isinstance(value, type) and issubclass(value, KDMethod) and value is not KDMethod
-}
+METHODS = method_classes()
 
 
 def test_it_has_every_method():

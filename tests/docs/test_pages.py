@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dense_kd import methods, public
+from dense_kd import public
 from dense_kd.listing import detectors as listed_detectors
-from dense_kd.listing import methods as listed_methods
+from dense_kd.methods import method_classes
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -94,7 +94,7 @@ def test_a_page_that_is_not_current_is_named_and_mended(tmp_path, monkeypatch, c
 
 def test_every_method_and_detector_has_a_page_with_its_name_and_a_command_first():
     for folder, names in (
-        ("methods", listed_methods.names()),
+        ("methods", method_classes()),
         ("detectors", listed_detectors.names()),
     ):
         pages = {path.stem: path for path in (DOCS / folder).glob("*.md")}
@@ -115,9 +115,9 @@ def options_on(page: str) -> Iterator[dict[str, object]]:
             yield options
 
 
-@pytest.mark.parametrize("name", listed_methods.names())
+@pytest.mark.parametrize("name", method_classes())
 def test_options_that_a_methods_page_names_are_taken(name):
-    kind = getattr(methods, name)
+    kind = method_classes()[name]
     found = options_on((DOCS / "methods" / f"{name.lower()}.md").read_text("utf-8"))
     assert [kind(**options) for options in found]
 
@@ -128,7 +128,7 @@ def test_the_page_on_weights_has_options_of_every_method():
         (DOCS / "weights.md").read_text("utf-8"),
         flags=re.MULTILINE,
     )
-    kinds = {name.lower(): getattr(methods, name) for name in listed_methods.names()}
+    kinds = {name.lower(): kind for name, kind in method_classes().items()}
     assert dict(rows).keys() == kinds.keys()
     for name, cell in rows:
         assert set(re.findall(r"\w+", cell)) <= docs_pages.parameters_of(kinds[name]).keys(), name

@@ -112,7 +112,7 @@ ALL = tuple(CONTENT["pairs"]["fcos"]["methods"])
 
 
 def test_tuning_is_the_same_for_all_and_on_other_images_and_seeds_than_the_study():
-    tuning, study = read_study("shapes_tune"), read_study("shapes")
+    tuning, study = read_study("quickstart_tune"), read_study("quickstart")
     assert not {*tuning.evaluate} & {*study.evaluate} and not {*tuning.seeds} & {*study.seeds}
     for block, of_study in zip(tuning.blocks, study.blocks):
         cells = {cell.method: cell for cell in block.cells}

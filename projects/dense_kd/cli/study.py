@@ -7,8 +7,8 @@ from pathlib import Path
 
 HELP = "train pairs x methods x seeds so that they can be compared"
 EXAMPLES = [
-    "dense-kd study shapes --dry-run  # the cells that are left",
-    "dense-kd study shapes --only 'fcos/*/1' --jobs 2  # one block, two cells at a time",
+    "dense-kd study quickstart --dry-run  # the cells that are left",
+    "dense-kd study quickstart --only 'fcos/*/1' --jobs 2  # one block, two cells at a time",
     "dense-kd study my_study.yaml --results my_results",
     "dense-kd study --cell fcos-bckd-1.json  # train a cell again, and compare",
 ]

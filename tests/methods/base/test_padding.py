@@ -7,17 +7,15 @@ import inspect
 import pytest
 import torch
 
-from dense_kd import KDMethod, methods
 from dense_kd.detectors import DistanceCoder
+from dense_kd.methods import method_classes
 from helpers.builders import instances, tiny_fcos, tiny_gfl
 from helpers.feature_cases import distill
 
 METHODS = {
     name: value
-    for name, value in vars(methods).items()
-    if inspect.isclass(value)
-    and issubclass(value, KDMethod)
-    and "padding_multiple" in inspect.signature(value).parameters
+    for name, value in method_classes().items()
+    if "padding_multiple" in inspect.signature(value).parameters
 }
 SIZE = (160, 200)
 """On the coarsest of five levels points in the middle of their cells are beyond such an image."""

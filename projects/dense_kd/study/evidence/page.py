@@ -86,7 +86,7 @@ Everything here is written from the files in `benchmarks/results/study` by `make
 what is compared, what counts as a gain, and what is reported in any case. A cell that was not
 trained is missing. One is trained again, and compared, by
 
-    dense-kd study --cell benchmarks/results/study/shapes/fcos-none-1.json"""
+    dense-kd study --cell benchmarks/results/study/quickstart/fcos-none-1.json"""
 
 
 def _study(study: Study, pairs: Sequence[PairResults], files: dict[str, str]) -> Iterator[str]:
