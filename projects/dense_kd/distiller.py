@@ -127,7 +127,7 @@ class Distiller(nn.Module):
     def what_is_lost(self) -> list[str]:
         """What a training that goes on from a checkpoint does not have of the one before."""
         lost = []
-        if self.teacher.cache is not None:
+        if self.teacher.cache is not None and self.teacher.cache.by == "image":
             lost.append(
                 "the teacher's cache has maps of other batches than it would have, which differ in "
                 "rounding"

@@ -19,7 +19,14 @@ from .detectors.base.heads import Maps
 from .detectors.base.images import converted, padding
 from .options import check_choices, check_flags, check_positive, check_unused
 from .outputs import DensePass, Tap, Targets
-from .teacher_cache import CACHE_PRECISIONS, Fingerprint, TeacherCache, key_of
+from .teacher_cache import (
+    CACHE_PRECISIONS,
+    CACHE_UNITS,
+    IN_MEMORY,
+    Fingerprint,
+    TeacherCache,
+    key_of,
+)
 from .teacher_cache.parts import PREDICTIONS, joined, parts_of, split
 
 logger = logging.getLogger(__name__)
@@ -50,6 +57,7 @@ class Teacher:
         cache: str | None = None,
         cache_gb: float = 4.0,
         cache_precision: str = "exact",
+        cache_by: str = "image",
     ):
         """
         Args:
@@ -73,17 +81,28 @@ class Teacher:
                 other seeds, students and methods share. See :class:`TeacherCache`.
             cache_gb: its size in gigabytes (1e9 bytes); what comes when it is full is not kept.
             cache_precision: "exact", or "float16", which takes half the place.
+            cache_by: "image", or "batch": of a whole batch, as it was computed. In one run no batch
+                comes again, but runs with the same seed and data and other methods see the same
+                ones, whatever augmentations there are, so this needs a folder.
         """
         check_flags(fold_norms=fold_norms, channels_last=channels_last, compile=compile)
         if compile:
             compat.check_compiles_modules()
         check_positive(cache_gb=cache_gb)
-        check_choices(("cache_precision", cache_precision, CACHE_PRECISIONS))
+        check_choices(
+            ("cache_precision", cache_precision, CACHE_PRECISIONS),
+            ("cache_by", cache_by, CACHE_UNITS),
+        )
         if cache is None:
-            unused = dict(cache_gb=cache_gb, cache_precision=cache_precision)
+            unused = dict(cache_gb=cache_gb, cache_precision=cache_precision, cache_by=cache_by)
             check_unused(Teacher, "cache=None", **unused)
         elif not isinstance(cache, str) or not cache.strip():
             raise ValueError(f"cache={cache!r}: expected 'memory', a folder, or None")
+        elif cache == IN_MEMORY and cache_by == "batch":
+            raise ValueError(
+                "cache_by='batch' with cache='memory': in one process no batch comes again; give a "
+                "folder, which other runs find it in, or leave cache_by out"
+            )
         if not isinstance(model, DenseDetector):
             raise TypeError(
                 f"the teacher's model is a {type(model).__module__}.{type(model).__name__}, "
@@ -113,7 +132,7 @@ class Teacher:
         self.cache: TeacherCache | None = None
         if cache is not None:
             size = cache_gb * 1e9
-            self.cache = TeacherCache(cache, max_bytes=size, precision=cache_precision)
+            self.cache = TeacherCache(cache, max_bytes=size, precision=cache_precision, by=cache_by)
         self._fingerprint = Fingerprint()
         self._arranged = False
         self.loaded = weights is None

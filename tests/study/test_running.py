@@ -14,8 +14,9 @@ from dense_kd.json_files import read_json
 from dense_kd.study import Settings, StudyError, read_study, recompute, run_study, running
 from dense_kd.study.cells import Cell
 from dense_kd.study.results import SAME
-from dense_kd.study.watching import STEPS, Watch
+from dense_kd.study.watching import START, STEPS, Watch, read_watched
 from dense_kd.study.worker import RESULT, run_cell
+from dense_kd.teacher_cache import TeacherCache
 from helpers.small_study import CONTENT
 
 pytest.importorskip("hotcoco", reason="error types are counted by it")
@@ -29,7 +30,12 @@ def in_this_process(runs, fresh=False, *, at_once=None, finished=None, failed=No
     for run in runs:
         if not (run.folder / RESULT).exists():
             order = read_json(Path(run.command[2]))
-            run_cell(Cell.of_json(order["cell"], "here"), run.folder, order["teacher"])
+            run_cell(
+                Cell.of_json(order["cell"], "here"),
+                run.folder,
+                order["teacher"],
+                teacher_options=order["teacher_options"],
+            )
             run.seconds = 1.0
             TRAINED.append(run.title)
         if finished:
@@ -123,6 +129,32 @@ def test_a_killed_cell_goes_on_and_ends_as_if_it_had_not_been(
         assert result[entry] == results[cell.name][entry], entry
 
 
+def test_passes_of_the_teacher_are_shared_by_a_block_and_change_no_number(
+    study_file, shapes, tmp_path, monkeypatch
+):
+    methods = {"kd": {"methods": {"KD": {}}}, "bckd": {"methods": {"BCKD": {}}}}
+    name = study_file(pairs={"fcos": {**CONTENT["pairs"]["fcos"], "methods": methods}})
+    apart = run_study(name, Settings(tmp_path / "apart", only=ONE_BLOCK))
+    found = []
+    count = TeacherCache._count
+    monkeypatch.setattr(
+        TeacherCache, "_count", lambda self, *of: found.append(of) or count(self, *of)
+    )
+    shared = run_study(name, Settings(tmp_path / "shared", only=ONE_BLOCK, teacher_gb=0.1))
+    assert found == [(2, 0), (2, 0), (2, 2), (2, 2)]
+    assert not any((tmp_path / "shared" / "passes").rglob("*.maps"))
+    for cell, result in shared.items():
+        assert [entry for entry in SAME if result[entry] != apart[cell][entry]] == []
+
+
+def test_seconds_are_those_of_steps_in_which_the_teacher_was_run(tmp_path):
+    (tmp_path / START).write_text('{"all": "a", "backbone": "b", "processes": 1}')
+    lines = [f"{i} {1 + i} {2 + i} digest {int(i % 2)}" for i in range(4)]
+    (tmp_path / STEPS).write_text("\n".join(lines))
+    assert read_watched(tmp_path, 4, 0)["seconds"] == 4 * (2 + 4) / 2
+    assert read_watched(tmp_path, 4, 4)["cpu_seconds"] == 4 * 3
+
+
 def test_results_of_another_study_are_not_mixed(results, study_file, output):
     with pytest.raises(StudyError, match="fcos-kd-1.json is of a cell with other overrides"):
         run_study(study_file(overrides=["train.max_iter=3"]), Settings(output))
@@ -163,6 +195,8 @@ def test_the_time_left_goes_by_the_iterations_that_are_left():
 def test_numbers_below_one_and_a_teacher_without_weights_are_errors(study_file, tmp_path):
     with pytest.raises(StudyError, match="jobs is 0"):
         run_study(study_file(), Settings(tmp_path, jobs=0))
+    with pytest.raises(StudyError, match="teacher_gb is -1"):
+        run_study(study_file(), Settings(tmp_path, teacher_gb=-1))
     cell = read_study(study_file()).blocks[0].cells[1]
     with pytest.raises(StudyError, match="fcos/kd/1 has a teacher"):
         run_cell(cell, tmp_path)

@@ -153,4 +153,4 @@ def test_the_studies_of_the_project_have_configs_and_methods_that_exist(name):
             for kind, options in cell.methods.items():
                 instantiate(L(method_class(kind, cell.name))(**options))
             seen.add(cell.method)
-    assert len(seen) > 10
+    assert len(seen) > 1

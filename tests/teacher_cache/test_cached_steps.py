@@ -126,6 +126,22 @@ def test_any_detector_is_kept(detector):
     assert model.teacher.cache.found == 2
 
 
+def test_batches_are_found_by_the_batch_as_they_were_computed(tmp_path):
+    methods = {"bckd": BCKD(), "crosskd": CrossKD(depth=1), "fgd": FGD()}
+    model = distill(tiny_gfl(), tiny_gfl(seed=1), **methods)
+    images = images_with([[4, 4, 40, 40]], [[8, 8, 60, 60]], [])
+    others = images[:2], [images[1], images[0], images[2]]
+    expected = [step(model, each) for each in (images, *others)]
+    with_cache(model, str(tmp_path), cache_by="batch")
+    for asked, found in ((8, 0), (16, 8)):
+        for each, of_each in zip((images, *others), expected):
+            assert_same(step(model, each), of_each)
+        cache = model.teacher.cache
+        assert (cache.asked, cache.found) == (asked, found)
+    assert ran(model, images) == 0 and model.what_is_lost() == []
+    assert cache.store.count == 3 * 4  # class tower, box tower, predictions, features
+
+
 def test_a_batch_of_known_and_new_images_is_that_of_all():
     model = distill(tiny_gfl(), tiny_gfl(seed=1), bckd=BCKD(), fgd=FGD())
     images = images_with([[4, 4, 40, 40]], [[8, 8, 60, 60]], [])
@@ -351,6 +367,9 @@ def test_what_does_not_fit_is_not_kept_which_is_said_once(caplog):
         ({"cache": "memory", "cache_precision": "int8"}, r"cache_precision='int8': expected one"),
         ({"cache_gb": 8.0}, "cache_gb=8.0 does nothing with cache=None; leave it at 4.0"),
         ({"cache_precision": "float16"}, "does nothing with cache=None"),
+        ({"cache_by": "batch"}, "cache_by='batch' does nothing with cache=None"),
+        ({"cache": "memory", "cache_by": "epoch"}, "cache_by='epoch': expected one of"),
+        ({"cache": "memory", "cache_by": "batch"}, "no batch comes again; give a folder"),
     ],
 )
 def test_options_that_cannot_be_say_what_is_expected(options, said):

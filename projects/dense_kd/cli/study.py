@@ -9,7 +9,7 @@ HELP = "train pairs x methods x seeds so that they can be compared"
 EXAMPLES = [
     "dense-kd study quickstart --dry-run  # the cells that are left",
     "dense-kd study quickstart --only 'fcos/*/1' --jobs 2  # one block, two cells at a time",
-    "dense-kd study my_study.yaml --results my_results",
+    "dense-kd study my_study.yaml --results my_results --teacher-gb 10",
     "dense-kd study --cell fcos-bckd-1.json  # train a cell again, and compare",
 ]
 
@@ -23,6 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--results", type=Path, metavar="DIR", help="for a file of each cell (OUTPUT/results)")
     option("--jobs", type=int, default=1, metavar="N", help="cells at a time (%(default)s)")
     option("--threads", type=int, metavar="N", help="of each; 1, or as many as the cell had")
+    option(
+        "--teacher-gb",
+        type=float,
+        default=0.0,
+        metavar="GB",
+        help="run the teacher once for all cells of a block, and keep its passes in OUTPUT until "
+        "they are done, in this many gigabytes at most (0: run it for each)",
+    )
     option(
         "--only",
         action="append",
@@ -52,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         results=args.results,
         jobs=args.jobs,
         threads=args.threads or 1,
+        teacher_gb=args.teacher_gb,
         only=args.only,
         dry_run=args.dry_run,
     )

@@ -46,7 +46,12 @@ def methods(patterns: Sequence[str] = ()) -> list[MethodEntry]:
         patterns: as of :func:`.configs.chosen`.
     """
     kinds = method_classes()
-    return [_entry(kinds[name]) for name in chosen([*kinds], patterns)]
+    return [_entry(kinds[name]) for name in chosen(names(), patterns)]
+
+
+def names() -> list[str]:
+    """Of the classes of all of them."""
+    return [*method_classes()]
 
 
 def needs_in_words(needs: Needs) -> list[str]:

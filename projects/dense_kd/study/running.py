@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,6 +48,8 @@ class Settings:
         results: of the files that are kept; None is ``results`` in ``output``.
         jobs: cells at a time.
         threads: of each.
+        teacher_gb: gigabytes that the passes of a block's teacher may take in ``output`` until its
+            cells are done, which all see the same batches; 0 runs the teacher for each cell.
         only: names of cells, see :meth:`.study_file.Study.chosen`.
         dry_run: print what would be trained, and train nothing.
     """
@@ -55,6 +58,7 @@ class Settings:
     results: Path | None = None
     jobs: int = 1
     threads: int = 1
+    teacher_gb: float = 0.0
     only: Sequence[str] = ()
     dry_run: bool = False
 
@@ -83,6 +87,8 @@ def run_study(name: str, settings: Settings) -> dict[str, dict[str, Any]]:
     for option in ("jobs", "threads"):
         if getattr(settings, option) < 1:
             raise StudyError(f"{option} is {getattr(settings, option)}; expected 1 or more")
+    if not settings.teacher_gb >= 0:
+        raise StudyError(f"teacher_gb is {settings.teacher_gb}; expected gigabytes, or 0")
     require_hotcoco()
     blocks = study.chosen(settings.only)
     _check_buildable(blocks)
@@ -197,6 +203,7 @@ def _run_block(
     here = _surroundings_here(cells[0], settings.threads)
     check_here(begun, here)
     weights = None
+    passes = settings.output / "passes" / block.cells[0].pair / str(block.cells[0].seed)
     if any(cell.teacher for cell in cells):
         teacher = _run_of(block.teacher, settings.output, settings.threads)
         train_together([teacher])
@@ -223,11 +230,18 @@ def _run_block(
         say(f"{run.title} failed; the others go on")
         say(progress.after(run))
 
+    options = None
+    if settings.teacher_gb and weights is not None:
+        folder_of_passes = str(passes.absolute())
+        options = {"cache": folder_of_passes, "cache_by": "batch", "cache_gb": settings.teacher_gb}
     runs = [
-        _run_of(cell, settings.output, settings.threads, weights if cell.teacher else None)
+        _run_of(cell, settings.output, settings.threads, weights, options)
+        if cell.teacher
+        else _run_of(cell, settings.output, settings.threads)
         for cell in cells
     ]
     train_together(runs, at_once=settings.jobs, finished=finished, failed=fails)
+    shutil.rmtree(passes, ignore_errors=True)
 
 
 def _surroundings_here(cell: Cell, threads: int) -> dict[str, Any]:
@@ -236,12 +250,22 @@ def _surroundings_here(cell: Cell, threads: int) -> dict[str, Any]:
     return surroundings({**about, "code": result_settings(cfg)["code"], "threads": threads})
 
 
-def _run_of(cell: Cell, output: Path, threads: int, teacher: Path | None = None) -> Run:
+def _run_of(
+    cell: Cell,
+    output: Path,
+    threads: int,
+    teacher: Path | None = None,
+    teacher_options: Mapping[str, Any] | None = None,
+) -> Run:
     """The training of a cell; what it starts from has to be there."""
     cfg = cell.lazy_config(str(teacher.absolute()) if teacher else None)
     folder = output / cell.name
     order = output / "orders" / cell.file_name
-    content = {"cell": cell.as_json(), "teacher": str(teacher.absolute()) if teacher else None}
+    content = {
+        "cell": cell.as_json(),
+        "teacher": str(teacher.absolute()) if teacher else None,
+        "teacher_options": teacher_options,
+    }
     write_json(order, content)
     if cell.teacher is not None:
         cfg.model.teacher.weights = ""  # a place; its digest is what counts

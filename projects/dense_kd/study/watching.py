@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..checkpoint.layouts.wrappers import unwrapped
 from ..distiller import Distiller
 from ..json_files import read_json, write_json
+from ..teacher import Teacher
 from .errors import StudyError
 
 __all__ = ["Watch", "batch_digest", "peak_memory", "read_watched", "tensors_digest"]
@@ -23,13 +24,15 @@ __all__ = ["Watch", "batch_digest", "peak_memory", "read_watched", "tensors_dige
 STEPS = "steps.txt"
 START = "start.json"
 _BACKBONE = "backbone.bottom_up."
+_RUN_EVERY = 8  # iterations, of which one runs the teacher even if the cache has the batch
 
 
 class Watch(HookBase):
     """Digests of the initial weights and of every batch, and seconds of every step.
 
     A step is what the trainer does in an iteration: loading, both passes, the optimizer. What
-    hooks do after it (evaluations, checkpoints) is not in it. Neither are the digests.
+    hooks do after it (evaluations, checkpoints) is not in it. Neither are the digests. Where the
+    teacher has a cache, one step in eight does without it, and the seconds are those of these.
     """
 
     def __init__(self, folder: Path):
@@ -56,7 +59,8 @@ class Watch(HookBase):
         self._stream = open(self._folder / STEPS, "a", encoding="ascii")
         if not first:
             self._stream.write("\n")  # a process that was killed may have left part of a line
-        self.trainer.run_step = self._timed(self.trainer.run_step)
+        teacher = model.teacher if isinstance(model, Distiller) else None
+        self.trainer.run_step = self._timed(self.trainer.run_step, teacher)
 
     def after_train(self) -> None:
         """Look no longer."""
@@ -68,8 +72,13 @@ class Watch(HookBase):
         if module.training:
             self._batches.append(args[0])
 
-    def _timed(self, step: Callable[[], None]) -> Callable[[], None]:
+    def _timed(self, step: Callable[[], None], teacher: Teacher | None) -> Callable[[], None]:
+        cache = None if teacher is None else teacher.cache
+
         def timed() -> None:
+            counts = cache is None or self.trainer.iter % _RUN_EVERY == _RUN_EVERY // 2
+            if teacher is not None:
+                teacher.cache = None if counts else cache
             begin, begin_cpu = time.perf_counter(), time.process_time()
             step()
             seconds, cpu = time.perf_counter() - begin, time.process_time() - begin_cpu
@@ -77,7 +86,8 @@ class Watch(HookBase):
             for batch in self._batches:
                 digest.update(batch_digest(batch))
             self._batches.clear()
-            line = f"{self.trainer.iter} {seconds:.6f} {cpu:.6f} {digest.hexdigest()[:32]}\n"
+            seen = digest.hexdigest()[:32]
+            line = f"{self.trainer.iter} {seconds:.6f} {cpu:.6f} {seen} {int(counts)}\n"
             self._stream.write(line)
             self._stream.flush()
 
@@ -102,11 +112,11 @@ def read_watched(folder: Path, iterations: int, period: int) -> dict[str, Any]:
         StudyError: an iteration is not there.
     """
     start = read_json(folder / START)
-    steps: dict[int, tuple[float, float, str]] = {}
+    steps: dict[int, tuple[float, float, str, bool]] = {}
     for line in (folder / STEPS).read_text(encoding="ascii").splitlines():
         parts = line.split()
-        if len(parts) == 4:
-            steps[int(parts[0])] = (float(parts[1]), float(parts[2]), parts[3])
+        if len(parts) == 5:
+            steps[int(parts[0])] = (float(parts[1]), float(parts[2]), parts[3], parts[4] == "1")
     missing = [iteration for iteration in range(iterations) if iteration not in steps]
     if missing or "all" not in start:
         raise StudyError(
@@ -114,7 +124,8 @@ def read_watched(folder: Path, iterations: int, period: int) -> dict[str, Any]:
             "cell saw is not known; remove the folder, and the cell is trained again"
         )
     digest = hashlib.sha256("".join(steps[i][2] for i in range(iterations)).encode())
-    counted = [i for i in range(iterations) if not period or (i + 1) % period] or [*steps]
+    whole = [i for i in range(iterations) if steps[i][3]] or [*steps]
+    counted = [i for i in whole if not period or (i + 1) % period] or whole
     seconds, cpu_seconds = (
         round(math.fsum(each) / len(counted) * iterations, 3)
         for each in ([steps[i][0] for i in counted], [steps[i][1] for i in counted])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         cell = Cell.of_json(order.get("cell"), str(args.order))
         with ends_as_preempted():
-            run_cell(cell, args.folder, order.get("teacher"), resume=args.resume)
+            run_cell(
+                cell,
+                args.folder,
+                order.get("teacher"),
+                teacher_options=order.get("teacher_options"),
+                resume=args.resume,
+            )
     except DenseKDError as error:
         print(error, file=sys.stderr)
         return 1
@@ -65,7 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_cell(
-    cell: Cell, folder: Path, teacher_weights: str | None = None, *, resume: bool = False
+    cell: Cell,
+    folder: Path,
+    teacher_weights: str | None = None,
+    *,
+    teacher_options: Mapping[str, Any] | None = None,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Train and evaluate a cell.
 
@@ -73,6 +84,7 @@ def run_cell(
         cell: to train.
         folder: of the run; its result is written to :data:`RESULT` there.
         teacher_weights: the file that the teacher's cell ended with.
+        teacher_options: of :class:`dense_kd.Teacher`, that change no number, as those of a cache.
         resume: go on with what is in the folder.
 
     Returns:
@@ -87,6 +99,8 @@ def run_cell(
         raise StudyError(f"{cell.name} has a teacher; expected a file of its weights")
     cfg = cell.lazy_config(teacher_weights)
     cfg.train.output_dir = str(folder)
+    if teacher_options:
+        cfg.model.teacher.update(teacher_options)
     words = argparse.Namespace(config_file=cell.config, resume=resume, opts=[])
     words.eval_only = words.eval_teacher = False
     before = load_average()

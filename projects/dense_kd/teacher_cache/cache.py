@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,9 @@ IN_MEMORY = "memory"
 
 CACHE_PRECISIONS = ("exact", "float16")
 
+CACHE_UNITS = ("image", "batch")
+"""What comes again."""
+
 Levels = Mapping[str, Sequence[Tensor]]
 """{name: L x (N, C, Hl, Wl)}"""
 
@@ -32,7 +35,7 @@ _MANY = 16_000  # images of which one at least should have come again
 
 
 class TeacherCache:
-    """Maps of a teacher by image, bounded in bytes.
+    """Maps of a teacher by image, or by batch, bounded in bytes.
 
     What is full stays as it is: in epochs that are larger than it, a cache that made room would
     drop each image just before it comes again.
@@ -41,16 +44,21 @@ class TeacherCache:
     arrived; what is found goes there in one copy for each map. The host waits for neither.
     """
 
-    def __init__(self, place: str, *, max_bytes: float, precision: str = "exact"):
+    def __init__(
+        self, place: str, *, max_bytes: float, precision: str = "exact", by: str = "image"
+    ):
         """
         Args:
             place: a folder, or :data:`IN_MEMORY`.
             max_bytes: of all entries; what does not fit is not kept.
             precision: of :data:`CACHE_PRECISIONS`; "float16" is of what has more bits than that.
+            by: of :data:`CACHE_UNITS`. A batch is found if all its images come again in the same
+                order, and then as it was computed, in every bit.
         """
         self.place = place
         self.max_bytes = max_bytes
         self.precision = precision
+        self.by = by
         self.asked = 0
         self.found = 0
         self._store: Store | None = None
@@ -77,6 +85,8 @@ class TeacherCache:
             {part: {name: L x (N, C, Hl, Wl)}} on ``device``.
         """
         self._keep_what_arrived()
+        if self.by == "batch":
+            return self._batch(keys, parts, run, device)
         entries = [self._entries(key, parts) for key in keys]
         missing = [index for index, entry in enumerate(entries) if entry is None]
         self._count(len(keys), len(keys) - len(missing))
@@ -113,6 +123,22 @@ class TeacherCache:
             self._store = MemoryStore() if in_memory else FolderStore(self.place)
         return self._store
 
+    def _batch(
+        self,
+        keys: Sequence[str],
+        parts: Sequence[str],
+        run: Callable[[list[int]], Mapping[str, Levels]],
+        device: torch.device,
+    ) -> dict[str, dict[str, list[Tensor]]]:
+        key = hashlib.sha256("\0".join(keys).encode()).hexdigest()
+        entries = self._entries(key, parts)
+        self._count(len(keys), len(keys) if entries else 0)
+        if entries is not None:
+            return {part: _whole(entries[part], device) for part in parts}
+        fresh = run([*range(len(keys))])
+        self._send(fresh, [key], device)
+        return {part: _lists(fresh[part]) for part in parts}
+
     def _entries(self, key: str, parts: Sequence[str]) -> dict[str, Entry] | None:
         found = {}
         for part in parts:
@@ -123,6 +149,7 @@ class TeacherCache:
         return found
 
     def _send(self, fresh: Mapping[str, Levels], keys: list[str], device: torch.device) -> None:
+        """Keep maps under the keys of their images, or of the batch."""
         if self._is_full:
             return
         on_host, copied = {}, None
@@ -133,7 +160,7 @@ class TeacherCache:
         if device.type == "cuda":
             copied = torch.cuda.Event()
             copied.record(torch.cuda.current_stream(device))
-        self._arriving.append(_Arriving(keys, on_host, copied))
+        self._arriving.append(_Arriving(keys, on_host, copied, self.by))
         self._keep_what_arrived()
 
     def _keep_what_arrived(self) -> None:
@@ -143,10 +170,8 @@ class TeacherCache:
             if not each.is_there():
                 self._arriving.append(each)
                 continue
-            for index, key in enumerate(each.keys):
-                for part, levels in each.parts.items():
-                    of_image = {name: [x[index] for x in level] for name, level in levels.items()}
-                    self._keep(_key_of_part(key, part), of_image)
+            for key, part, levels in each.entries():
+                self._keep(_key_of_part(key, part), levels)
 
     def _keep(self, key: str, levels: Levels) -> None:
         if self._is_full:
@@ -178,7 +203,7 @@ class TeacherCache:
             return
         self._next_report *= 2
         logger.info(self.report())
-        if self.found == 0 and self._next_report == 2 * _MANY:
+        if self.by == "image" and self.found == 0 and self._next_report == 2 * _MANY:
             logger.warning(
                 f"The teacher's cache ({self.place}) had none of {self.asked:,} images. Unless an "
                 "epoch is longer than that, no image comes again with the same pixels and the same "
@@ -187,7 +212,11 @@ class TeacherCache:
 
     def __reduce__(self) -> tuple[Any, ...]:  # a copy has kept nothing
         anew = functools.partial(
-            type(self), self.place, max_bytes=self.max_bytes, precision=self.precision
+            type(self),
+            self.place,
+            max_bytes=self.max_bytes,
+            precision=self.precision,
+            by=self.by,
         )
         return anew, ()
 
@@ -213,14 +242,24 @@ class _Arriving:
     """Maps on their way to the host.
 
     Attributes:
-        keys: of the images.
+        keys: of the images, or of the batch.
         parts: {part: {name: L x (N, C, Hl, Wl)}}.
         copied: None if the copy is not from a GPU.
+        by: what has a key.
     """
 
     keys: list[str]
     parts: dict[str, dict[str, list[Tensor]]]
     copied: torch.cuda.Event | None
+    by: str
+
+    def entries(self) -> Iterator[tuple[str, str, Levels]]:
+        """(key, part, levels), of all images one by one, or of the batch as it is."""
+        for index, key in enumerate(self.keys):
+            for part, levels in self.parts.items():
+                if self.by == "image":
+                    levels = {name: [x[index] for x in level] for name, level in levels.items()}
+                yield key, part, levels
 
     def is_there(self) -> bool:
         return self.copied is None or self.copied.query()
@@ -243,6 +282,16 @@ def _uploaded(entries: Sequence[Entry], device: torch.device) -> dict[str, list[
     found: dict[str, list[Tensor]] = {}
     for each, *of_images in zip(entries[0].maps, *(entry.tensors() for entry in entries)):
         found.setdefault(each.name, []).append(_stacked(of_images, device).to(each.dtype))
+    return found
+
+
+def _whole(entry: Entry, device: torch.device) -> dict[str, list[Tensor]]:
+    """{name: L x (N, C, Hl, Wl)} of a batch that is one entry, which was just read for it."""
+    found: dict[str, list[Tensor]] = {}
+    for each, maps in zip(entry.maps, entry.tensors()):
+        if device.type == "cuda":
+            maps = maps.pin_memory().to(device, non_blocking=True)
+        found.setdefault(each.name, []).append(maps.to(each.dtype))
     return found
 
 

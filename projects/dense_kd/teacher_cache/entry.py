@@ -1,4 +1,4 @@
-"""Maps of one image as they are kept: the bytes of all of them one behind the other."""
+"""Maps of an image or a batch as they are kept: the bytes of all one behind the other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Map:
 
     Attributes:
         name: what it is a level of.
-        shape: (C, Hl, Wl).
+        shape: (C, Hl, Wl), or (N, C, Hl, Wl) of a batch.
         dtype: of the teacher's pass.
         kept: the dtype that it is kept in.
         begin: of its bytes.
@@ -33,7 +33,7 @@ class Map:
 
 @dataclass(frozen=True)
 class Entry:
-    """The maps of one image.
+    """The maps of an image or a batch.
 
     Attributes:
         maps: in the order of their levels, those of one name together.
@@ -49,17 +49,17 @@ class Entry:
         return self.content.numel()
 
     def tensors(self) -> Iterator[Tensor]:
-        """(C, Hl, Wl) of each of ``maps``, in the dtype that it is kept in."""
+        """Each of ``maps``, in the dtype that it is kept in."""
         for each in self.maps:
             end = each.begin + math.prod(each.shape) * each.kept.itemsize
             yield self.content[each.begin : end].view(each.kept).view(each.shape)
 
 
 def pack(levels: Mapping[str, Sequence[Tensor]], half: bool) -> Entry | None:
-    """The entry of an image; None if a number is not finite.
+    """The entry of an image or a batch; None if a number is not finite.
 
     Args:
-        levels: {name: L x (C, Hl, Wl)}, on the CPU.
+        levels: {name: L x (C, Hl, Wl)} or L x (N, C, Hl, Wl), on the CPU.
         half: keep what is wider than 16 bits in float16, unless a number is too large for that.
     """
     maps, parts, begin = [], [], 0

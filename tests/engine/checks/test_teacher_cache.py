@@ -51,6 +51,18 @@ def test_flips_and_a_resizing_to_one_size_are_served(what):
     assert found(*ALLOWED[what]) == []
 
 
+@pytest.mark.parametrize("augmentation", [(EDGE, "[64,96]"), (f"{T}.RandomBrightness", None)])
+def test_by_batch_anything_may_be_made_of_an_image(augmentation, tmp_path):
+    name, edges = augmentation
+    options = {"short_edge_length": edges} if edges else {"intensity_min": 0.5, "intensity_max": 2}
+    given = augmented(name, **options)
+    by_batch = "model.teacher.cache_by=batch"
+    assert found(*given, cache=str(tmp_path)) and not found(*given, by_batch, cache=str(tmp_path))
+    (tmp_path / "file").touch()
+    (problem,) = found(*given, by_batch, cache=str(tmp_path / "file"))
+    assert "is a file, expected a folder" in problem
+
+
 REFUSED = {
     "edges": (
         augmented(EDGE, short_edge_length="[64,96]"),

@@ -38,9 +38,11 @@ def problems(cfg: DictConfig) -> Iterator[str]:
     cached = _cached(cfg)
     if cached is None:
         return
-    place, folder = cached
+    place, folder, by = cached
     if folder != IN_MEMORY:
         yield from folder_problems(place, folder)
+    if by == "batch":  # of another run, which may have made anything of an image
+        return
     for part in _LOADERS:
         if select(cfg, f"dataloader.{part}") is not None:
             yield from _mapper_problems(cfg, place, folder, f"dataloader.{part}.mapper")
@@ -76,7 +78,7 @@ def image_problems(cfg: DictConfig, images: Any, part: str = "train") -> Iterato
         part: "train" or "unlabelled", which loader.
     """
     cached = _cached(cfg)
-    if cached is None:
+    if cached is None or cached[2] == "batch":
         return
     loader = cfg.dataloader[part]
     total = select(loader, "total_batch_size", 1)
@@ -134,12 +136,12 @@ def padding_problems(
         )
 
 
-def _cached(cfg: DictConfig) -> tuple[str, str] | None:
-    """(place of the option, its value) of a Distiller's teacher with a cache."""
+def _cached(cfg: DictConfig) -> tuple[str, str, str] | None:
+    """(place of the option, its value, what comes again) of a Distiller's teacher with a cache."""
     for place, teacher in calls_of(cfg.model, "model", Teacher):
         cache = select(teacher, "cache")
         if isinstance(cache, str) and cache.strip():
-            return f"{place}.cache", cache
+            return f"{place}.cache", cache, select(teacher, "cache_by", "image")
     return None
 
 

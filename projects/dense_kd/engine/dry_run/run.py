@@ -132,7 +132,8 @@ class _Tried:
                     "numbers"
                 )
         if isinstance(select(self.cfg, "model.teacher.cache"), str):
-            self.cfg.model.teacher.cache = IN_MEMORY  # the folder is for the run
+            # The folder is for the run.
+            self.cfg.model.teacher.update(cache=IN_MEMORY, cache_by="image")
         # What was replaced has no consequences.
         replaced = ("train.device", "train.amp.dtype=float16", "train.output_dir", *files)
         attempts.known = [text for text in self.known if not text.startswith(replaced)]
