@@ -10,22 +10,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from detectron2.structures import ImageList
 from torch import Tensor, nn
 
 from .checkpoint import METHOD_PREFIX
 from .detectors import DenseDetector
+from .feature_teacher import FeatureTeacher
 from .inheritance import inherit
 from .iteration import IterationCounter
 from .methods import DistillationError, MethodSet, Step
+from .methods.base.no_teacher import NO_TEACHER
 from .options import check_flags
-from .pairs import (
-    check_inheritable,
-    check_not_folded,
-    check_reads_pseudo_labels,
-    check_same_images,
-    check_separate,
-    check_targets_from_teacher,
-)
+from .outputs import DensePass
+from .pairs import check_not_folded, check_pair
 from .teacher import Teacher
 from .unlabelled import PseudoLabels, detection_losses, labelled_images, without_objects
 
@@ -55,7 +52,7 @@ class Distiller(nn.Module):
         self,
         *,
         student: DenseDetector,
-        teacher: Teacher,
+        teacher: Teacher | None,
         methods: MethodSet,
         init_student: bool = False,
         targets_from_teacher: bool = False,
@@ -64,7 +61,9 @@ class Distiller(nn.Module):
         """
         Args:
             student: the detector to train.
-            teacher: its weights are read before the first training step, not here.
+            teacher: its weights are read before the first training step, not here. None: no
+                detector teaches, for methods that read none (``Needs.detector``), such as
+                :class:`.DSI` with its network.
             methods: at least one; each is checked against both detectors here.
             init_student: before the first training step, and after ``train.init_checkpoint`` is
                 loaded, copy the teacher's FPN and head into the student where names and shapes
@@ -82,7 +81,8 @@ class Distiller(nn.Module):
         Raises:
             DistillationError: a method cannot distil this teacher into this student, the teacher
                 is the student or cannot see its images, or the student can inherit nothing from
-                it, or cannot have its targets or pseudo-labels from it.
+                it, or cannot have its targets or pseudo-labels from it; or there is no teacher,
+                and a method or an option asks for one.
         """
         super().__init__()
         check_flags(init_student=init_student, targets_from_teacher=targets_from_teacher)
@@ -91,14 +91,27 @@ class Distiller(nn.Module):
             ("teacher", teacher, Teacher),
             ("methods", methods, MethodSet),
         ):
-            if not isinstance(value, kind):
+            if not isinstance(value, kind) and not (name == "teacher" and value is None):
+                brought = isinstance(value, FeatureTeacher)
                 raise TypeError(
                     f"{name} is a {type(value).__module__}.{type(value).__name__}, expected a "
-                    f"dense_kd {kind.__name__}; see configs/quickstart/distill.py for an example"
+                    f"dense_kd {kind.__name__}; see configs/quickstart/"
+                    f"{'dsi_alone' if brought else 'distill'}.py for an example"
                 )
-        check_separate(student, teacher.model)
-        check_same_images(student, teacher.model)
-        methods.prepare(student, teacher.model, teacher.weights)
+        check_pair(
+            student,
+            teacher,
+            methods,
+            init_student=init_student,
+            targets_from_teacher=targets_from_teacher,
+            pseudo_labels=pseudo_labels,
+        )
+        if teacher is None:
+            methods.prepare(student, None, None)
+        else:
+            methods.prepare(student, teacher.model, teacher.weights)
+            if pseudo_labels is not None:
+                pseudo_labels.prepare(student, teacher.model)
         self.student = student
         self.teacher = teacher
         self.kd = methods
@@ -108,25 +121,22 @@ class Distiller(nn.Module):
         self._counter = IterationCounter()
         self._copies: weakref.WeakSet[Distiller] = weakref.WeakSet([self])
         if init_student:
-            check_inheritable(student, teacher.model)
             methods.register_buffer("student_initialized", torch.tensor(False))
-        if targets_from_teacher:
-            check_targets_from_teacher(student, teacher.model)
-        if pseudo_labels is not None:
-            check_reads_pseudo_labels(pseudo_labels, methods)
-            pseudo_labels.prepare(student, teacher.model)
         self.pseudo_labels = pseudo_labels
         self.register_load_state_dict_post_hook(_report_flat_keys)
 
     def load_teacher(self) -> None:
         """Read the teacher's weights now, and what methods read; otherwise
         :meth:`prepare_training` does."""
-        self.teacher.load()
+        if self.teacher is not None:
+            self.teacher.load()
         self.kd.load()
 
     def what_is_lost(self) -> list[str]:
         """What a training that goes on from a checkpoint does not have of the one before."""
-        lost = []
+        lost: list[str] = []
+        if self.teacher is None:
+            return lost
         if self.teacher.cache is not None and self.teacher.cache.by == "image":
             lost.append(
                 "the teacher's cache has maps of other batches than it would have, which differ in "
@@ -148,18 +158,21 @@ class Distiller(nn.Module):
         """
         self._prepared = True
         self.load_teacher()
-        if self.teacher.weights is None:
+        teacher = self.teacher
+        if teacher is None:
+            return
+        if teacher.weights is None:
             logger.info("The teacher is used as it was given: weights=None, so no file is read")
         if not self.init_student:
             return
         if self.kd.student_initialized:
             logger.info("The student has inherited FPN and head before; they are left as loaded")
             return
-        check_not_folded(self.teacher)
+        check_not_folded(teacher)
         for model in self._copies:
             if model.kd.student_initialized:
                 continue
-            result = inherit(model.student, self.teacher.model)
+            result = inherit(model.student, teacher.model)
             model.kd.student_initialized.fill_(True)
             if model is self:
                 logger.info(
@@ -181,43 +194,57 @@ class Distiller(nn.Module):
         if len(labelled) < len(batched_inputs):
             self.check_unlabelled()
         images = self.student.preprocess_image(batched_inputs)
-        teacher = self.teacher.run(
-            batched_inputs,
-            images,
-            self.student,
-            self.kd.taps,
-            predictions=self._reads_predictions,
-            features=self.kd.reads_features,
-            cached=True,
-        )
+        teacher = self.teacher
+        theirs = None if teacher is None else self._run(teacher, batched_inputs, images)
         student = self.student.run(images, self.kd.taps)
-        assigned_by = teacher if self.targets_from_teacher else student
+        assigned_by = theirs if theirs is not None and self.targets_from_teacher else student
         losses, targets = detection_losses(
             self.student, student, assigned_by, labelled, ground_truth
         )
-        if self.pseudo_labels is not None:
+        if self.pseudo_labels is not None and teacher is not None and theirs is not None:
             ground_truth = self.pseudo_labels.complete(
-                self.teacher.model, teacher, labelled, ground_truth
+                teacher.model, theirs, labelled, ground_truth
             )
             targets = self.pseudo_labels.targets(self.student, assigned_by, ground_truth)
         elif len(labelled) < len(batched_inputs):
             ground_truth, targets = without_objects(student, labelled, ground_truth, targets)
+        resume = assign = NO_TEACHER
+        if teacher is not None and theirs is not None:
+            resume = teacher.resume
+            assign = functools.partial(
+                teacher.assign, theirs, ground_truth, self.student.num_classes
+            )
         step = Step(
             targets=targets,
             ground_truth=ground_truth,
             iteration=self._counter.advance(self.parameters()),
-            resume=self.teacher.resume,
-            assign=functools.partial(
-                self.teacher.assign, teacher, ground_truth, self.student.num_classes
-            ),
+            resume=resume,
+            assign=assign,
             images=images.tensor,
             detection=dict(losses),
             labelled=labelled,
         )
-        losses.update(self.kd(student, teacher, step))
+        losses.update(self.kd(student, theirs, step))
         if 0 in labelled:
             self.student.visualize_training(batched_inputs, student)
         return losses
+
+    def _run(
+        self, teacher: Teacher, batched_inputs: list[dict[str, Any]], images: ImageList
+    ) -> DensePass:
+        """The teacher's pass over a batch of training, as far as somebody reads it."""
+        predictions = (
+            self.kd.reads_predictions or self.targets_from_teacher or self.pseudo_labels is not None
+        )
+        return teacher.run(
+            batched_inputs,
+            images,
+            self.student,
+            self.kd.taps,
+            predictions=predictions,
+            features=self.kd.reads_features,
+            cached=True,
+        )
 
     def check_unlabelled(self) -> None:
         """Raise DistillationError unless all methods can learn from images without labels."""
@@ -225,17 +252,10 @@ class Distiller(nn.Module):
         if readers and self.pseudo_labels is None:
             raise DistillationError(
                 f"there are images without labels, and the methods {readers} read ground truth. "
-                "Let the teacher's detections stand for it, with "
+                "Let the detections of a teacher stand for it, with "
                 "pseudo_labels=L(PseudoLabels)(score_thresh=0.4) in the Distiller, or take methods "
                 "that read none, such as PKD, MGD and FKD"
             )
-
-    @property
-    def _reads_predictions(self) -> bool:
-        """Whether anybody reads predictions of the teacher."""
-        return (
-            self.kd.reads_predictions or self.targets_from_teacher or self.pseudo_labels is not None
-        )
 
     def state_dict(  # type: ignore[override]  # torch has an overload for positions
         self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False

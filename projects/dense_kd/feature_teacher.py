@@ -25,7 +25,7 @@ class FeatureTeacher:
     Any module that gives, for images (N, 3, H, W), one map (N, C, H', W') or the tokens (N, T, C)
     of a vision transformer: a backbone of this project, a network of timm, DINOv2 from its file.
     It is held by the method that reads it (:class:`dense_kd.methods.DSI`), beside any teacher that
-    is a detector.
+    is a detector or without one.
 
     As :class:`.Teacher` it is a plain object and no ``nn.Module``, so it is in no state dict,
     optimizer, DDP bucket or EMA copy. It is always in eval mode, its parameters never require

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from .detectors import DenseDetector
@@ -13,9 +15,85 @@ from .teacher import Teacher
 from .unlabelled import PseudoLabels
 
 
+def check_pair(
+    student: DenseDetector,
+    teacher: Teacher | None,
+    methods: MethodSet,
+    *,
+    init_student: bool,
+    targets_from_teacher: bool,
+    pseudo_labels: PseudoLabels | None,
+) -> None:
+    """All that holds of a :class:`.Distiller` but for what its methods check themselves.
+
+    Args:
+        student, teacher, methods, init_student, targets_from_teacher, pseudo_labels: of it.
+
+    Raises:
+        DistillationError, TypeError: one of them is not what it has to be to the others.
+    """
+    if pseudo_labels is not None:
+        check_reads_pseudo_labels(pseudo_labels, methods)
+    if teacher is None:
+        asked = {
+            "init_student=True": init_student,
+            "targets_from_teacher=True": targets_from_teacher,
+            "pseudo_labels": pseudo_labels is not None,
+        }
+        check_alone(methods, [option for option, is_asked in asked.items() if is_asked])
+    else:
+        check_separate(student, teacher.model)
+    check_trained(student)
+    if teacher is not None:
+        check_same_images(student, teacher.model)
+        if init_student:
+            check_inheritable(student, teacher.model)
+        if targets_from_teacher:
+            check_targets_from_teacher(student, teacher.model)
+
+
+def check_alone(methods: MethodSet, options: Sequence[str] = ()) -> None:
+    """Raise DistillationError unless nobody asks for a detector as teacher.
+
+    Args:
+        methods: those of the distillation.
+        options: of it, that are on and have something from such a detector.
+    """
+    readers = methods.reads_detector
+    if readers:
+        raise DistillationError(
+            f"teacher=None, but the methods {readers} read a detector that is the teacher. Give "
+            "one, as in teacher=L(Teacher)(model=..., weights=...), or leave these methods out: "
+            "without one, methods learn from networks that they bring along, as DSI does"
+        )
+    if options:
+        raise DistillationError(
+            f"teacher=None, but {' and '.join(options)} would have something from a detector that "
+            "is the teacher. Give one, as in teacher=L(Teacher)(model=..., weights=...), or leave "
+            f"{'it' if len(options) == 1 else 'them'} out"
+        )
+
+
+def teacher_for(what: str, teacher: Teacher | None) -> Teacher:
+    """The teacher, for what cannot do without a detector.
+
+    Args:
+        what: in words, as the subject of a sentence.
+        teacher: that of a Distiller.
+
+    Raises:
+        DistillationError: it is None.
+    """
+    if teacher is None:
+        raise DistillationError(
+            f"{what} needs a detector that is the teacher, and this distillation has none "
+            "(teacher=None); leave it out, or take a distillation with one"
+        )
+    return teacher
+
+
 def check_separate(student: DenseDetector, teacher: DenseDetector) -> None:
-    """Raise DistillationError if the teacher, which is frozen, is or shares a part of the student,
-    or if the student has nothing to train."""
+    """Raise DistillationError if the teacher, which is frozen, is the student or shares a part."""
     theirs = {_memory(parameter) for parameter in teacher.parameters()}
     shared = [name for name, p in student.named_parameters() if _memory(p) in theirs]
     if shared:
@@ -24,6 +102,10 @@ def check_separate(student: DenseDetector, teacher: DenseDetector) -> None:
             f"{shared[0]!r}, and Teacher() has frozen them. Build the student anew, or give the "
             "teacher a copy: Teacher(copy.deepcopy(student), None)"
         )
+
+
+def check_trained(student: DenseDetector) -> None:
+    """Raise DistillationError if the student has nothing to train."""
     if not any(parameter.requires_grad for parameter in student.parameters()):
         raise DistillationError(
             "no parameter of the student requires gradient, so nothing would be trained. A copy "

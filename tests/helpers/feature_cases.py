@@ -81,7 +81,7 @@ def no_objects(images: int) -> Step:
 
 def distill(
     student: DenseDetector,
-    teacher: DenseDetector,
+    teacher: DenseDetector | None,
     method: KDMethod | None = None,
     *,
     precision: str | None = None,
@@ -91,17 +91,16 @@ def distill(
     """A distiller with ``method``, named "feature", and ``methods``; their parameters are seeded.
 
     Args:
-        student, teacher: any detectors.
+        student, teacher: any detectors; None is no teacher.
         precision: of the teacher.
         pseudo_labels: of the distiller.
     """
     if method is not None:
         methods = {"feature": method, **methods}
     torch.manual_seed(0)
-    teacher = Teacher(teacher, None, precision=precision)
     return Distiller(
         student=student,
-        teacher=teacher,
+        teacher=None if teacher is None else Teacher(teacher, None, precision=precision),
         methods=MethodSet(**methods),
         pseudo_labels=pseudo_labels,
     )

@@ -20,7 +20,8 @@ and after:
   the optimizer. Autocast, gradient scaling and clipping are those of the config.
 - ``teacher``: the teacher's pass, on images that are preprocessed already, as in the distillation.
   With ``model.teacher.cache`` that is what a hit costs, here and in the step: the batch was there
-  before the rounds begin.
+  before the rounds begin. Where no detector is the teacher, this part is not there and counts as
+  nothing; the pass of a network that a method brings along belongs to that method.
 - ``step``: an iteration of the distillation; nothing of it is left out.
 - ``evaluation``: what the student detects in the batch; neither loading nor scoring.
 - ``NAME forward`` and ``NAME backward``: a method's own work between two passes that are there: its

@@ -23,7 +23,8 @@ def count_kernels(cfg: DictConfig) -> dict[str, dict[str, int]]:
     """{"student", "teacher", "step", names of methods: {"forward", "backward", "stops",
     "uploads"}} of two images of 128 x 128 pixels with seven boxes each.
 
-    Without the optimizer. Of the teacher there is no backward pass.
+    Without the optimizer. Of the teacher there is no backward pass, and nothing where no detector
+    is it.
 
     Args:
         cfg: of a distillation, which is read as on a GPU.
@@ -42,7 +43,7 @@ def count_kernels(cfg: DictConfig) -> dict[str, dict[str, int]]:
         work = Work(cfg, model, batch)
         forwards: dict[str, Callable[[], Tensor | None]] = {
             STUDENT: lambda: work.losses(student),
-            TEACHER: work.teacher,
+            **({TEACHER: work.teacher} if work.has_teacher else {}),
             STEP: lambda: work.losses(model),
         }
         for name in work.methods:

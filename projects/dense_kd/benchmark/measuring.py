@@ -16,9 +16,11 @@ from omegaconf import DictConfig
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..compat import uncompiled
+from ..detectors import DenseDetector
 from ..engine.checks import RunError
 from ..engine.checks import data as data_checks
 from ..engine.checks import device as device_checks
+from ..engine.checks.tree import select
 from ..engine.distilled import distillation_config
 from ..engine.dry_run.data import first_batch
 from ..engine.loaders import load_training
@@ -183,36 +185,47 @@ class _Measured:
         self.seconds: dict[str, list[float]] = {}
 
     def result(self) -> dict[str, Any]:
-        model = self.work.model
+        model, teacher = self.work.model, self._teacher
         return {
             "student": type(model.student).__name__,
-            "teacher": type(model.teacher.model).__name__,
+            "teacher": None if teacher is None else type(teacher).__name__,
             "methods": {name: type(method).__name__ for name, method in self.work.methods.items()},
             "amp": amp_dtype_of(self.cfg.train),
             "weights": {
                 "student": bytes_of(model.student),
-                "teacher": bytes_of(model.teacher.model),
+                "teacher": 0 if teacher is None else bytes_of(teacher),
             },
-            "teacher_pass": bytes_of_pass(self.work.teacher_pass),
+            "teacher_pass": self._bytes_of_teacher_pass(),
             "parts": self.found,
             "overhead": self._ratio(STUDENT, TEACHER),
             "price": self._ratio(STUDENT),
             "memory": self._memory_ratio(),
         }
 
+    @property
+    def _teacher(self) -> DenseDetector | None:
+        teacher = self.work.model.teacher
+        return None if teacher is None else teacher.model
+
+    def _bytes_of_teacher_pass(self) -> int:
+        found = self.work.teacher_pass
+        return 0 if found is None else bytes_of_pass(found)
+
     def _memory_ratio(self) -> float | None:
-        model, step = self.work.model, self.found[STEP]["memory"]
+        step = self.found[STEP]["memory"]
         if step is None:
             return None
-        weights = bytes_of(model.student) + bytes_of(model.teacher.model)
-        floor = self.found[STUDENT]["memory"] + bytes_of_pass(self.work.teacher_pass)
+        detectors = (self.work.model.student, self._teacher)
+        weights = sum(bytes_of(each) for each in detectors if each is not None)
+        floor = self.found[STUDENT]["memory"] + self._bytes_of_teacher_pass()
         return (weights + step) / (weights + floor)
 
     def _ratio(self, *others: str) -> dict[str, Any] | None:
-        """Of a step to other parts together, round by round."""
+        """Of a step to those of other parts that are there together, round by round."""
         if not self.seconds:
             return None
-        rounds = zip(self.seconds[STEP], *(self.seconds[name] for name in others))
+        there = [self.seconds[name] for name in others if name in self.seconds]
+        rounds = zip(self.seconds[STEP], *there)
         return spread([step / sum(floor) for step, *floor in rounds])
 
 
@@ -263,7 +276,8 @@ def _config(wanted: Wanted, settings: Settings, device: torch.device) -> DictCon
     cfg = copy.deepcopy(distillation_config(wanted.config, [*wanted.common, *wanted.overrides]))
     cfg.train.device = str(device)
     cfg.train.accumulate = 1
-    cfg.model.teacher.weights = None
+    if select(cfg, "model.teacher") is not None:
+        cfg.model.teacher.weights = None
     if settings.classes is not None:
         set_classes(cfg, settings.classes)
     if amp_dtype_of(cfg.train) == "float16" and device.type != "cuda":

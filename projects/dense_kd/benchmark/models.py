@@ -15,7 +15,8 @@ from ..feature_teacher import FeatureTeacher
 from ..teacher import Teacher
 from .random_weights import settle
 
-_DETECTORS = ("student", "teacher.model")
+DETECTORS = ("student", "teacher.model")
+"""Where a distillation's are in its model; the second need not be there."""
 
 
 class Models:
@@ -43,7 +44,8 @@ class Models:
         parts["student"] = self.detector(
             cfg.model.student, "model.student", cfg.train.get("channels_last", False)
         )
-        parts["teacher"] = self._teacher(cfg.model.teacher)
+        teacher = select(cfg, "model.teacher")
+        parts["teacher"] = None if teacher is None else self._teacher(teacher)
         parts["methods"] = copy.deepcopy(cfg.model.methods)
         for _, network in calls_of(parts["methods"], "model.methods", FeatureTeacher):
             network.weights = None
@@ -83,14 +85,14 @@ class Models:
 
 
 def set_classes(cfg: DictConfig, number: int) -> None:
-    """Let student and teacher have so many classes, without names.
+    """Let all detectors have so many classes, without names.
 
     Args:
         cfg: of a distillation; it is changed.
         number: K.
     """
-    for place in _DETECTORS:
-        detector = select(cfg.model, place)
+    detectors = (select(cfg.model, place) for place in DETECTORS)
+    for detector in [found for found in detectors if found is not None]:
         detector.num_classes = number
         if "num_classes" in detector.head and detector.head.num_classes != number:
             detector.head.num_classes = number

@@ -118,16 +118,17 @@ def _by_methods(run: Mapping[str, Any]) -> float:
     """What the overhead would be if a step were its parts: of the medians, so it varies less."""
     seconds = {name: part["seconds"]["median"] for name, part in run["parts"].items()}
     own = sum(seconds[of(name)] for name in run["methods"] for of in (forward_of, backward_of))
-    return 1 + own / (seconds[STUDENT] + seconds[TEACHER])
+    return 1 + own / (seconds[STUDENT] + seconds.get(TEACHER, 0.0))
 
 
 def _heading(run: Mapping[str, Any]) -> str:
     amp = f", {run['amp']}" if run["amp"] else ""
     methods = ", ".join(run["methods"].values())
     weights = run["weights"]
+    teacher = f"from {run['teacher']} ({_bytes(weights['teacher'])}) " if run["teacher"] else ""
     return (
-        f"{run['title']}: {run['student']} ({_bytes(weights['student'])}) from {run['teacher']} "
-        f"({_bytes(weights['teacher'])}) with {methods}{amp}"
+        f"{run['title']}: {run['student']} ({_bytes(weights['student'])}) {teacher}with "
+        f"{methods}{amp}"
     )
 
 
@@ -170,8 +171,8 @@ def _kernels(run: Mapping[str, Any], name: str, what: str) -> str:
 
 def _added(kernels: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
     """What a step has beside the student's and the teacher's pass."""
-    step, student, teacher = (kernels[name] for name in (STEP, STUDENT, TEACHER))
-    return {key: step[key] - student[key] - teacher[key] for key in step}
+    step, *passes = (kernels[name] for name in (STEP, STUDENT, TEACHER) if name in kernels)
+    return {key: step[key] - sum(each[key] for each in passes) for key in step}
 
 
 def _table(header: list[str], rows: list[list[str]], style: str) -> str:

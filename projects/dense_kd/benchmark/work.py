@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Optional
 from unittest import mock
 
 import torch
@@ -28,6 +28,10 @@ from ..outputs import DensePass
 STUDENT, TEACHER, STEP, EVALUATION, DATA = "student", "teacher", "step", "evaluation", "data"
 
 _SCALING_STEPS = 40  # more than enough to bring a scale of 65,536 down to 1 and below
+
+
+Inputs = tuple[DensePass, Optional[DensePass], Step]
+"""Of methods: the passes of student and teacher, the second None where no detector teaches."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +69,8 @@ class Work:
         self.cfg, self.model, self.batch = cfg, model.train(), batch
         self.methods = dict(methods_of(model))
         self._iteration = longest_warmup(model)
-        self._seen: tuple[DensePass, DensePass, Step]
-        self._teacher_call: Callable[[], object]
+        self._seen: Inputs
+        self._teacher_call: Callable[[], object] | None = None
         self._watch_a_step()
 
     def losses(self, model: nn.Module) -> Tensor:
@@ -74,12 +78,18 @@ class Work:
         with self._setting():
             return torch.stack([*model(self.batch).values()]).sum()
 
-    def teacher(self) -> None:
-        """The teacher's pass, as the step asks for it."""
-        with self._setting():
-            self._teacher_call()
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a detector teaches."""
+        return self._teacher_call is not None
 
-    def method(self, name: str, inputs: tuple[DensePass, DensePass, Step]) -> Tensor:
+    def teacher(self) -> None:
+        """The teacher's pass, as the step asks for it; nothing where there is none."""
+        if self._teacher_call is not None:
+            with self._setting():
+                self._teacher_call()
+
+    def method(self, name: str, inputs: Inputs) -> Tensor:
         """The sum of a method's losses.
 
         Args:
@@ -89,7 +99,7 @@ class Work:
         with self._setting(), full_precision(self.model.device):
             return torch.stack([*self.methods[name](*inputs).values()]).sum()
 
-    def inputs(self) -> tuple[DensePass, DensePass, Step]:
+    def inputs(self) -> Inputs:
         """What the step gave its methods, as if none had seen it; gradients end there."""
         return _unseen(*self._seen)
 
@@ -103,11 +113,11 @@ class Work:
             student.train()
 
     def parts(self) -> dict[str, Part]:
-        """{name: part} of all but the data."""
+        """{name: part} of all but the data; of the teacher only where there is one."""
         student, step = self._iterations(self.model.student), self._iterations(self.model)
         found = {
             STUDENT: Part(student, self.forget_gradients),
-            TEACHER: Part(self.teacher),
+            **({TEACHER: Part(self.teacher)} if self.has_teacher else {}),
             STEP: Part(step, self.forget_gradients),
             EVALUATION: Part(self.evaluation, self.forget_gradients),
         }
@@ -117,8 +127,8 @@ class Work:
         return found
 
     @property
-    def teacher_pass(self) -> DensePass:
-        """What the step's teacher gave its methods."""
+    def teacher_pass(self) -> DensePass | None:
+        """What the step's teacher gave its methods; None where there is none."""
         return self._seen[1]
 
     def forget_gradients(self) -> None:
@@ -136,22 +146,26 @@ class Work:
             yield
 
     def _watch_a_step(self) -> None:
+        def keep_passes(_: nn.Module, given: Inputs) -> None:
+            self._seen = _unseen(*given)
+
+        handle = self.model.kd.register_forward_pre_hook(keep_passes)
+        try:
+            with self._keeping_the_teachers_call(), EventStorage(self._iteration):
+                self.losses(self.model)
+        finally:
+            handle.remove()
+
+    def _keeping_the_teachers_call(self) -> contextlib.AbstractContextManager[Any]:
+        if self.model.teacher is None:
+            return contextlib.nullcontext()
         run = self.model.teacher.run
 
         def keep_call(*args: Any, **kwargs: Any) -> DensePass:
             self._teacher_call = functools.partial(run, *args, **kwargs)
             return run(*args, **kwargs)
 
-        def keep_passes(_: nn.Module, given: tuple[DensePass, DensePass, Step]) -> None:
-            self._seen = _unseen(*given)
-
-        handle = self.model.kd.register_forward_pre_hook(keep_passes)
-        try:
-            with mock.patch.object(self.model.teacher, "run", keep_call):
-                with EventStorage(self._iteration):
-                    self.losses(self.model)
-        finally:
-            handle.remove()
+        return mock.patch.object(self.model.teacher, "run", keep_call)
 
     def _iterations(self, model: nn.Module) -> Callable[[], None]:
         """What runs one iteration of the trainer; the weights stay as they are."""
@@ -202,9 +216,7 @@ def backward_of(method: str) -> str:
     return f"{method} backward"
 
 
-def _unseen(
-    student: DensePass, teacher: DensePass, step: Step
-) -> tuple[DensePass, DensePass, Step]:
+def _unseen(student: DensePass, teacher: DensePass | None, step: Step) -> Inputs:
     """The same, without what is kept of them once a method has asked for it."""
     step = dataclasses.replace(step, targets=copy.copy(step.targets), detection={})
     return _with_leaves(student), copy.copy(teacher), step

@@ -59,6 +59,8 @@ class Diagnostics(HookBase):
     is with methods that read predictions: their gradient reaches features by way of the towers,
     whose last features are of one branch, and comes together with all others at the pyramid.
 
+    Where no detector teaches, it is the shares alone.
+
     What is not defined for a batch (conflicts per positive without any, gradients that are not
     finite or all 0) is left out. Of several processes each measures its own batch, and what is
     written are means over those where it is defined, as detectron2 writes losses; what conflicts
@@ -88,7 +90,7 @@ class Diagnostics(HookBase):
         loss_groups({}, [name for name, _ in self._methods()])  # checks their names
         self._period = period
         self._handles: list[Any] = []
-        self._passes: tuple[DensePass, DensePass, Step] | None = None
+        self._passes: tuple[DensePass, DensePass | None, Step] | None = None
         self._measured: dict[str, float] | None = None
         self._counts = (0, 0, 0)
         self._seconds = 0.0
@@ -185,9 +187,11 @@ class Diagnostics(HookBase):
             found[key] = gradient_shares(at_towers)[key.removeprefix("tower_share_")]
         return found
 
-    def _comparison(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, float]:
+    def _comparison(
+        self, student: DensePass, teacher: DensePass | None, step: Step
+    ) -> dict[str, float]:
         self._counts = (0, 0, 0)
-        if not self._comparable:
+        if teacher is None or not self._comparable:
             return {}
         try:
             classes = compared_classes(self._distiller)

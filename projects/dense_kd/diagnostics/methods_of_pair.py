@@ -12,6 +12,7 @@ from ..detectors import DenseDetector
 from ..distiller import Distiller
 from ..methods import CrossKD, KDMethod
 from ..methods.base.class_maps import BY_NAME, ClassMap, class_pairs
+from ..pairs import teacher_for
 from .errors import DiagnosticsError
 
 __all__ = ["class_correspondence", "corresponding", "distiller_of", "method_of"]
@@ -52,11 +53,12 @@ def method_of(model: Distiller, kind: type[Method]) -> Method:
 
     Raises:
         DiagnosticsError: there is none, and the default one cannot compare the two detectors.
+        DistillationError: there is none, and no detector teaches.
     """
     for method in model.kd.children():
         if isinstance(method, kind):
             return method
-    student, teacher = model.student, model.teacher.model
+    student, teacher = model.student, _detector_that_teaches(model)
     options: dict[str, Any] = {}
     if issubclass(kind, CrossKD):
         options["depth"] = min(DEPTH, student.head.depth, teacher.head.depth)
@@ -86,8 +88,9 @@ def class_correspondence(model: Distiller) -> list[tuple[int, int]] | None:
 
     Raises:
         DiagnosticsError: nothing says which correspond.
+        DistillationError: no detector teaches.
     """
-    return corresponding(model.student, model.teacher.model, _class_map(model))
+    return corresponding(model.student, _detector_that_teaches(model), _class_map(model))
 
 
 def corresponding(
@@ -114,7 +117,11 @@ def _class_map(model: Distiller) -> ClassMap:
     for method in model.kd.children():
         if isinstance(method, KDMethod) and method.class_map is not None:
             return method.class_map
-    return _by_name_if_they_differ(model.student, model.teacher.model)
+    return _by_name_if_they_differ(model.student, _detector_that_teaches(model))
+
+
+def _detector_that_teaches(model: Distiller) -> DenseDetector:
+    return teacher_for("a comparison of student and teacher", model.teacher).model
 
 
 def _by_name_if_they_differ(student: DenseDetector, teacher: DenseDetector) -> ClassMap:

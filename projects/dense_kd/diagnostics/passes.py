@@ -17,6 +17,7 @@ from ..compat import full_precision
 from ..distiller import Distiller
 from ..methods import CrossKD, KDMethod
 from ..outputs import DensePass, Targets
+from ..pairs import teacher_for
 from ..teacher import Teacher
 
 __all__ = ["Passes", "image_of", "run_passes", "training_losses"]
@@ -60,10 +61,11 @@ def run_passes(
         teacher: another one than the model's.
 
     Raises:
+        DistillationError: the model has no teacher, and no other one is given.
         ValueError: an image or its ground truth is not what the student takes.
         CheckpointError: the teacher's weights cannot be loaded.
     """
-    teacher = model.teacher if teacher is None else teacher
+    teacher = teacher_for("a pass of the teacher", model.teacher) if teacher is None else teacher
     student, annotated = model.student, all("instances" in x for x in batched_inputs)
     with evaluating(student), full_precision(student.device):
         taps = () if crosskd is None else crosskd.needs.taps

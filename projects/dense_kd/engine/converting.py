@@ -11,6 +11,7 @@ from ..checkpoint import CheckpointError, Conversion, convert_file, published_fi
 from ..checkpoint.description import Description
 from .checks import load_config
 from .checks.data import detector_of
+from .checks.tree import select
 from .state.described_run import describe_run
 
 
@@ -77,4 +78,9 @@ def _model_of(config: str, part: str | None) -> tuple[nn.Module, Description]:
         raise CheckpointError(f"{config} has no 'model', expected a config of a detector")
     distils = "teacher" in cfg.model and "student" in cfg.model
     mode = "evaluate_teacher" if distils and part != "student" else "evaluate"
+    if mode == "evaluate_teacher" and select(cfg, "model.teacher") is None:
+        raise CheckpointError(
+            f"{config}: weights are compared with those of the teacher, and model.teacher is null; "
+            "give part='student' (--part student) for those of the student, or another config"
+        )
     return instantiate(detector_of(cfg, mode)[1]), describe_run(cfg, mode)

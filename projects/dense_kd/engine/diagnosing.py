@@ -15,7 +15,7 @@ from ..diagnostics.errors import DiagnosticsError
 from ..diagnostics.locations import compared_classes, corresponding_classes
 from ..distiller import Distiller
 from ..json_files import without_nan
-from ..pairs import check_same_images
+from ..pairs import check_same_images, teacher_for
 from ..prediction.predictor import Predictor
 from ..teacher import Teacher
 from .building import build
@@ -72,7 +72,7 @@ def diagnose(
     """
     teachers, runs = dict(teachers or {}), dict(runs or {})
     _check_arguments(config, what, teachers, runs, num_images)
-    cfg = distillation_config(config, overrides)
+    cfg = distillation_config(config, overrides, of_teacher=" and ".join(what))
     content: dict[str, Any] = {}
     if "distances" in what:
         folders = {config: cfg.train.output_dir, **runs}
@@ -83,7 +83,8 @@ def diagnose(
     model: Distiller = build(cfg.model, "model").to(cfg.train.device)
     if model.student.assigns_by_predictions and "conflicts" in what:
         load_strictly(model.student, weights_of(config, [*overrides]))
-    pairs = {OWN: Pair(model, model.teacher, compared_classes(model))}
+    own = teacher_for(" and ".join(what), model.teacher)
+    pairs = {OWN: Pair(model, own, compared_classes(model))}
     model.load_teacher()
     for title, source in teachers.items():
         teacher = _named_teacher(title, source, cfg.train.device)

@@ -19,15 +19,19 @@ from ..checkpoint.layouts.formats import model_state
 from ..checkpoint.reading.weights import weights_of
 from ..distiller import Distiller
 from .checks import RunError, load_config
-from .checks.tree import is_call_of
+from .checks.tree import is_call_of, select
 
 
-def distillation_config(config: str, overrides: Sequence[str]) -> DictConfig:
+def distillation_config(
+    config: str, overrides: Sequence[str], *, of_teacher: str | None = None
+) -> DictConfig:
     """A config whose model is a Distiller.
 
     Args:
         config: its name or path.
         overrides: of it.
+        of_teacher: what is wanted of the detector that is the teacher, in words, in the plural;
+            None: there need not be one.
 
     Raises:
         RunError: it cannot be loaded, or its model is another one.
@@ -38,6 +42,13 @@ def distillation_config(config: str, overrides: Sequence[str]) -> DictConfig:
             [
                 f"{config} is of no distillation; expected a config whose model is a Distiller, "
                 "with student, teacher and methods, as quickstart/distill"
+            ]
+        )
+    if of_teacher is not None and select(cfg, "model.teacher") is None:
+        raise RunError(
+            [
+                f"{config}: {of_teacher} are of a detector that is the teacher, and model.teacher "
+                "is null; give a config of a distillation with one"
             ]
         )
     return cfg

@@ -93,7 +93,7 @@ def write_maps(
     _check_arguments(what, against, category, index, suffix)
     found = find_images(images, leave_out=output)
     places = free_places(found, Path(output))
-    cfg = distillation_config(config, overrides)
+    cfg = distillation_config(config, overrides, of_teacher="maps")
     cfg.train.init_checkpoint = weights_of(config, [*overrides]) if weights is None else weights
     test_images = AnnotatedImages(cfg, _checked(cfg))
     maker = load_maker(cfg, what, against=against, category=category, index=index)

@@ -20,6 +20,7 @@ from ..diagnostics.masking import FRACTIONS, without_best
 from ..diagnostics.passes import run_passes
 from ..distiller import Distiller
 from ..outputs import DensePass, Targets
+from ..pairs import teacher_for
 from ..random_state import kept_random_state
 from ..teacher import Teacher
 from .annotated import AnnotatedImages
@@ -172,10 +173,12 @@ class EvaluationDistances:
         Raises:
             RunError: the test set has no labels.
             DiagnosticsError: classes of student and teacher do not correspond.
+            DistillationError: no detector teaches.
         """
+        teacher = teacher_for("train.diagnostics.images", model.teacher)
         with kept_random_state():
             self._images = TestImages(cfg, number)
-        self._pair = Pair(model, model.teacher, compared_classes(model))
+        self._pair = Pair(model, teacher, compared_classes(model))
 
     def run(self) -> dict[str, float]:
         """{"distance_teacher", "distance_truth"}, means as :class:`Distances` has them."""

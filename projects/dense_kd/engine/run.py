@@ -238,7 +238,7 @@ def _train(
     if main and start < cfg.train.max_iter:
         save_config(cfg, os.path.join(cfg.train.output_dir, "config.yaml"))
     trainer.train(start, cfg.train.max_iter)
-    if distiller and distiller.teacher.cache:
+    if distiller and distiller.teacher and distiller.teacher.cache:
         logger.info(distiller.teacher.cache.report())
     return results
 

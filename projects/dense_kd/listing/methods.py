@@ -70,6 +70,8 @@ def _words(needs: Needs) -> Iterator[str]:
                 yield f"towers of {depth} or more blocks ({' and '.join(branches)})"
         elif value and field.name not in ("predictions", "features"):  # which every teacher has
             yield _WORDS[field.name]
+    if not needs.detector:
+        yield "no detector that is the teacher"
 
 
 def _entry(kind: type[KDMethod]) -> MethodEntry:

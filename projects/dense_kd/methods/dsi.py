@@ -23,8 +23,9 @@ class DSI(KDMethod):
 
         loss_semantic = weight * mean_{n,h,w} (1 - cos(W s + b, t))
 
-    The network is a :class:`FeatureTeacher` that the method brings along; of the detector that is
-    the teacher it reads nothing. The convolution is not part of the student.
+    The network is a :class:`FeatureTeacher` that the method brings along. Of a detector that is the
+    teacher it reads nothing, so that there need not be one: ``teacher=None`` of the Distiller, as
+    in configs/quickstart/dsi_alone.py. The convolution is not part of the student.
 
     The paper has it for the deepest features of an encoder for DETR, with DINOv3 as the network,
     and lets the weight follow the gradients, as :class:`dense_kd.methods.balance.Balance` does;

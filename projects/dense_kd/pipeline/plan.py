@@ -23,6 +23,7 @@ from ..engine.checks.files import folder_problems
 from ..engine.checks.teacher_cache import padding_problems, resized
 from ..engine.fingerprint import cores
 from ..methods import DistillationError
+from ..pairs import teacher_for
 from ..teacher import Teacher
 from ..teacher_cache import IN_MEMORY
 from . import derive
@@ -203,11 +204,13 @@ def _unlabelled(plan: Plan, model: Distiller) -> Unlabelled:
             f"score_thresh={score}: {options.method} reads no objects, so the teacher's detections "
             "are not needed; leave it out"
         )
-    if score is not None and score < model.teacher.model.test_score_thresh:
-        raise PipelineError(
-            f"score_thresh={score}: the teacher gives no detections below its test_score_thresh="
-            f"{model.teacher.model.test_score_thresh}; give at least that"
-        )
+    if score is not None:
+        lowest = teacher_for("score_thresh", model.teacher).model.test_score_thresh
+        if score < lowest:
+            raise PipelineError(
+                f"score_thresh={score}: the teacher gives no detections below its "
+                f"test_score_thresh={lowest}; give at least that"
+            )
     return find_unlabelled(
         str(options.unlabelled),
         plan.data,

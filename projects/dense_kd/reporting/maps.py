@@ -58,7 +58,7 @@ def _drawn(
     images = choose_images(images_of(group.data)[0], count)
     if not images:
         raise ReportError(f"{group.data} has no images")
-    cfg = distillation_config(str(run.folder / CONFIG), [])
+    cfg = distillation_config(str(run.folder / CONFIG), [], of_teacher="maps")
     cfg.train.init_checkpoint = str(run.weights)
     cfg.train.device = "cuda" if torch.cuda.is_available() else "cpu"
     mapper = AnnotatedImages(cfg, "the images are those of the report").annotating

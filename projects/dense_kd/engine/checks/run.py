@@ -84,8 +84,12 @@ def _missing_needs(cfg: DictConfig, mode: str) -> Iterator[str]:
         yield "dataloader has no train, the loader of what is learnt from"
     if mode != "train" and select(cfg, "dataloader.test") is None:
         yield "dataloader has no test, the loader of what is evaluated on"
-    if mode == "evaluate_teacher" and "teacher" not in cfg.model:
-        yield "model has no teacher; --eval-teacher needs the config of a Distiller"
+    if mode == "evaluate_teacher" and select(cfg, "model.teacher._target_") is None:
+        null = "teacher" in cfg.model and select(cfg, "model.teacher") is None
+        yield (
+            f"{'model.teacher is null' if null else 'model has no teacher'}; --eval-teacher needs "
+            "the config of a Distiller with a detector that is the teacher"
+        )
     for key in _LOADERS:
         value = select(cfg.dataloader, key)
         if isinstance(value, (str, int, float)):

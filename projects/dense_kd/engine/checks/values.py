@@ -181,16 +181,32 @@ def _best(cfg: DictConfig) -> Iterator[str]:
         )
 
 
-def _diagnostics(cfg: DictConfig) -> Iterator[str]:
+def _no_teacher(cfg: DictConfig, detector: bool = True) -> str | None:
+    """Why there is no teacher to look at beside the student, in words; None if there is one, or it
+    is not known.
+
+    Args:
+        cfg: the config.
+        detector: whether it has to be one; or else a method may bring a network.
+    """
     target = target_of(cfg.model) if isinstance(cfg.model, DictConfig) else None
+    if target is None:
+        return None
+    if not is_call_of(cfg.model, Distiller):
+        return f"model is a {getattr(target, '__name__', target)}"
+    return "model.teacher is null" if detector and select(cfg, "model.teacher") is None else None
+
+
+def _diagnostics(cfg: DictConfig) -> Iterator[str]:
     for key in ("period", "images"):
         value = select(cfg, f"train.diagnostics.{key}", 0)
-        if not is_integer(value) or value < 1 or target is None:
+        if not is_integer(value) or value < 1:
             continue
-        if not is_call_of(cfg.model, Distiller):
+        why = _no_teacher(cfg, detector=key == "images")
+        if why is not None:
             yield (
                 f"train.diagnostics.{key}={value}: what is measured is of student and teacher, and "
-                f"model is a {getattr(target, '__name__', target)}; leave it at 0"
+                f"{why}; leave it at 0"
             )
         elif key == "images" and select(cfg, "dataloader.evaluator") is None:
             yield (
@@ -204,12 +220,9 @@ def _maps(cfg: DictConfig) -> Iterator[str]:
     if not is_integer(period) or period < 1:
         return
     given = f"train.maps.period={period}"
-    target = target_of(cfg.model) if isinstance(cfg.model, DictConfig) else None
-    if target is not None and not is_call_of(cfg.model, Distiller):
-        yield (
-            f"{given}: maps are of student and teacher, and model is a "
-            f"{getattr(target, '__name__', target)}; leave it at 0"
-        )
+    why = _no_teacher(cfg)
+    if why is not None:
+        yield f"{given}: maps are of student and teacher, and {why}; leave it at 0"
     if select(cfg, "dataloader.test") is None:
         yield f"{given}: maps are of images of dataloader.test, and there is none; leave it at 0"
     if is_integer(last) and period > last:

@@ -90,14 +90,18 @@ def _seed(cfg: DictConfig) -> None:
 
 
 def use_random_teacher(cfg: DictConfig) -> None:
-    """Give a distillation a teacher that was never trained, from a file in ``train.output_dir``."""
-    if "teacher" not in cfg.model:
+    """Give what teaches in a distillation, a detector and the networks of methods, weights that
+    were never trained, from files in ``train.output_dir``."""
+    methods = (cfg.model.get("methods") or {}).values()
+    held = [each.get("teacher") for each in (cfg.model, *methods) if isinstance(each, DictConfig)]
+    teachers = [each for each in held if isinstance(each, DictConfig) and "weights" in each]
+    if not teachers:
         return
     _seed(cfg)
-    teacher = instantiate(cfg.model.teacher.model)
-    path = os.path.join(cfg.train.output_dir, "random_teacher.pth")
-    torch.save({"model": teacher.state_dict()}, path)
-    cfg.model.teacher.weights = path
+    for number, teacher in enumerate(teachers):
+        path = os.path.join(cfg.train.output_dir, f"random_teacher_{number}.pth")
+        torch.save({"model": instantiate(teacher.model).state_dict()}, path)
+        teacher.weights = path
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:

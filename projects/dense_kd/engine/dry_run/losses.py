@@ -52,7 +52,8 @@ def loss_pass(cfg: DictConfig, model: nn.Module, batch: Batch) -> LossPass:
     """
     model.train()
     student = Watch(student_of(model))
-    teacher = Watch(model.teacher.model) if isinstance(model, Distiller) else None
+    teaching = model.teacher if isinstance(model, Distiller) else None
+    teacher = Watch(teaching.model) if teaching is not None else None
     if isinstance(model, Distiller) and model.kd.balance is not None:
         model.kd.balance.measure_next()
     with EventStorage(longest_warmup(model)), student, teacher or contextlib.nullcontext():

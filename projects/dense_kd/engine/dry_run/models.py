@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...distiller import Distiller
 from ...methods import KDMethod
 from ...methods.base.class_maps import class_pairs
+from ...pairs import teacher_for
 from ..checks.tree import select
 from .results import LevelFacts, ModelFacts
 
@@ -34,12 +35,13 @@ def longest_warmup(model: nn.Module) -> int:
 
 
 def model_facts(cfg: DictConfig, model: nn.Module) -> list[ModelFacts]:
-    """Of the student, and for a Distiller of the teacher and of each method."""
+    """Of the student, and for a Distiller of the teacher, if there is one, and of each method."""
     student = student_of(model)
     facts = [_facts("student", student, select(cfg, "train.init_checkpoint"))]
     if not isinstance(model, Distiller):
         return facts
-    facts.append(_facts("teacher", model.teacher.model, model.teacher.weights))
+    if model.teacher is not None:
+        facts.append(_facts("teacher", model.teacher.model, model.teacher.weights))
     for name, method in methods_of(model):
         of_method = _facts(name, method, None)
         of_method.warmup_iters = method.warmup_iters
@@ -64,7 +66,8 @@ def _facts(name: str, model: nn.Module, weights: str | None) -> ModelFacts:
 
 
 def _compared_classes(model: Distiller, method: KDMethod) -> str:
-    student, teacher = model.student, model.teacher.model
+    student = model.student
+    teacher = teacher_for("a comparison of classes", model.teacher).model
     pairs = class_pairs(method.class_map, student, teacher)
     if pairs is None:
         return f"all {student.num_classes} classes, in their order"

@@ -222,7 +222,7 @@ class _Tried:
     def evaluation(self) -> None:
         """The teacher's score, and one evaluation of the model as it starts."""
         run, result = self.attempts.run, self.result
-        if isinstance(self.model, Distiller):
+        if isinstance(self.model, Distiller) and self.model.teacher is not None:
             teacher_known = any(text.startswith(_TEACHER_FILE) for text in self.known)
             loaded = None if teacher_known else self.trainable
             result.teacher = run("the teacher's score", self._score, loaded, self.test_batches)

@@ -11,6 +11,8 @@ from omegaconf import DictConfig
 
 from ...distiller import Distiller
 from ...methods.base.class_maps import class_pairs
+from ...pairs import teacher_for
+from ...teacher import Teacher
 from ..checks.data import dataset_names
 from .data import Batch
 from .models import methods_of
@@ -32,18 +34,18 @@ def teacher_scores(
         batches: of the test set.
         images: their dataset dicts, with objects.
     """
-    teacher = model.teacher
+    teacher = teacher_for("the teacher's score", model.teacher)
     teacher.model.to(cfg.train.device)
     found: list[Instances] = []
     for batch in batches:
         results = teacher.detect(batch, model.student.input_format)
         found += [result["instances"].to("cpu") for result in results]
-    return scores(images, found, _dataset_classes(cfg, model))
+    return scores(images, found, _dataset_classes(cfg, model, teacher))
 
 
-def _dataset_classes(cfg: DictConfig, model: Distiller) -> dict[int, int]:
+def _dataset_classes(cfg: DictConfig, model: Distiller, loaded: Teacher) -> dict[int, int]:
     """{class of the teacher: class of the test set}, which is that of the student."""
-    student, teacher = model.student, model.teacher.model
+    student, teacher = model.student, loaded.model
     for _, method in methods_of(model):
         if method.needs.same_classes:
             pairs = class_pairs(method.class_map, student, teacher)
@@ -54,7 +56,7 @@ def _dataset_classes(cfg: DictConfig, model: Distiller) -> dict[int, int]:
     names = dataset_names(cfg, "test")
     of_dataset = MetadataCatalog.get(names[0]).get("thing_classes") if names else None
     ours = student.class_names or of_dataset or []
-    theirs = teacher.class_names or model.teacher.file_classes or []
+    theirs = teacher.class_names or loaded.file_classes or []
     places = {_plain(name): number for number, name in enumerate(ours)}
     return {
         number: places[_plain(name)] for number, name in enumerate(theirs) if _plain(name) in places

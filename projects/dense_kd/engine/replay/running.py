@@ -26,6 +26,7 @@ from ...random_state import RandomState, kept_random_state
 from ...teacher import Teacher
 from ..building import arranged, build, quantized
 from ..checks import load_config
+from ..checks.tree import select
 from ..finite import file_names
 from ..ranks.errors import error_text
 from ..trainer import amp_dtype_of, make_trainer
@@ -102,8 +103,18 @@ def _model(
     content: Mapping[str, Any], path: str, config: str | None, teacher: str | None
 ) -> nn.Module:
     described, file = content["description"], content["teacher"]
+    if teacher is not None and file is None:
+        raise CheckpointError(
+            f"{path} is a step without a teacher that has a file, so {teacher} would not be read; "
+            "leave it out (--teacher)"
+        )
     if config is not None:
         cfg = load_config(config).model
+        if file is not None and select(cfg, "teacher") is None:
+            raise CheckpointError(
+                f"{path} is a step with a teacher ({file['weights']}), and {config} has none; give "
+                "the config of its run"
+            )
         if file is not None:
             cfg.teacher.weights = None
         model: nn.Module = build(cfg, "model")
@@ -120,7 +131,7 @@ def _model(
             model = build_described(described, f"{path}: model", names_of(_MORE))
         except CheckpointError as error:
             raise CheckpointError(f"{error}. Or give the config of its run (--config)") from error
-    if isinstance(model, Distiller) and file is not None:
+    if isinstance(model, Distiller) and model.teacher is not None and file is not None:
         weights = teacher or str(file["weights"])
         load_strictly(model.teacher.model, weights)
         if weights_digest(weights) != file["digest"]:
@@ -185,7 +196,7 @@ def _step(model: nn.Module, train: Any, content: Mapping[str, Any]) -> tuple[str
 def _watched(model: nn.Module, found: list[str]) -> Iterator[None]:
     """Meanwhile, ``found`` gets the modules whose outputs are not finite, as they come."""
     named = dict(model.named_modules())
-    if isinstance(model, Distiller):
+    if isinstance(model, Distiller) and model.teacher is not None:
         teacher = model.teacher.model.named_modules()
         named.update({f"teacher.{name}".rstrip("."): module for name, module in teacher})
 

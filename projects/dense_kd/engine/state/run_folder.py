@@ -14,7 +14,9 @@ from omegaconf import DictConfig
 
 from ...checkpoint import METHOD_PREFIX, CheckpointError
 from ...checkpoint.unnamed import unnamed_checkpoint
-from ..checks.tree import select
+from ...feature_teacher import FeatureTeacher
+from ...teacher import Teacher
+from ..checks.tree import calls_of, select
 from ..drawn_maps import FOLDER, remove_drawn
 from .run_summary import read_summary
 from .stored_config import config_changes
@@ -104,7 +106,8 @@ def _when_beginning(cfg: DictConfig) -> Iterator[str]:
         )
         return
     removed = {os.path.realpath(os.path.join(folder, name)) for name in checkpoints}
-    for place in ("train.init_checkpoint", "model.teacher.weights"):
+    teachers = calls_of(cfg.model, "model", (Teacher, FeatureTeacher))
+    for place in ("train.init_checkpoint", *(f"{each}.weights" for each, _ in teachers)):
         file = select(cfg, place)
         if isinstance(file, str) and os.path.realpath(file) in removed:
             yield (

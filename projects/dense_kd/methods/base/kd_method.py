@@ -22,6 +22,7 @@ from ...outputs import DensePass, Tap, Targets
 from ..balance import Balance, as_balance
 from .checks import check_same_distances, check_same_priors
 from .class_maps import ClassMap, class_pairs
+from .no_teacher import NO_TEACHER
 from .teacher_watch import TeacherWatch
 
 _MANY_IMAGES = 1_000_000
@@ -42,7 +43,8 @@ class Step:
         ground_truth: N Instances with gt_boxes and gt_classes.
         iteration: of the run, from 0, see :class:`dense_kd.iteration.IterationCounter`.
         resume: runs the rest of the teacher's frozen head on (taps, depth), see
-            ``Teacher.resume``; gradients reach the taps and not the teacher.
+            ``Teacher.resume``; gradients reach the taps and not the teacher. It raises LookupError
+            where no detector teaches, as ``assign`` does.
         assign: what the teacher's assigner makes of the ground truth, see ``Teacher.assign``.
         images: (N, C, H, W), the batch as the student's backbone gets it: normalised and padded.
         detection: {name: scalar}, the student's own losses, with their graph.
@@ -97,10 +99,24 @@ class Needs:
     features: bool = True
     network: bool = False
 
+    @property
+    def detector(self) -> bool:
+        """Whether it reads anything of the detector that is the teacher; where no method does,
+        there need not be one: ``Distiller(teacher=None)``."""
+        compared = (
+            self.same_priors, self.as_many_levels, self.same_levels, self.same_classes,
+            self.several_classes, self.distribution,
+        )  # fmt: skip
+        return bool(self.taps) or self.predictions or self.features or any(compared)
+
 
 class KDMethod(nn.Module, ABC):
     """A distillation loss. Parameters of its own are trained, saved under ``kd.<name>.`` in the
     checkpoints of the run, and absent from the student.
+
+    A method that reads nothing of a detector as teacher (:attr:`Needs.detector`) also works where
+    there is none. Where its methods say "teacher", it is given something then of which nothing can
+    be read: every attribute raises LookupError.
 
     The memory that the methods state was measured with torch 2.12; the operators of old versions
     keep more of what they compute, with 2.1 up to twice as much.
@@ -133,7 +149,7 @@ class KDMethod(nn.Module, ABC):
 
         Args:
             student, teacher: detectors; of the teacher only the structure is looked at, its
-                weights may not be loaded yet.
+                weights may not be loaded yet, and nothing unless :attr:`Needs.detector`.
         """
         for tap in self.needs.taps:
             student.head.check_tap(tap)
@@ -309,32 +325,44 @@ class MethodSet(nn.Module):
         """The names of the methods that do."""
         return [name for name, method in self.named_methods() if method.needs.ground_truth]
 
-    def prepare(self, student: DenseDetector, teacher: DenseDetector, weights: str | None) -> None:
+    @property
+    def reads_detector(self) -> list[str]:
+        """The names of the methods that read something of the detector that is the teacher."""
+        return [name for name, method in self.named_methods() if method.needs.detector]
+
+    def prepare(
+        self, student: DenseDetector, teacher: DenseDetector | None, weights: str | None
+    ) -> None:
         """Check every method against both detectors, and let it make what depends on them.
 
         Args:
-            student, teacher: the detectors.
+            student, teacher: the detectors; None if no detector teaches, which no method reads.
             weights: the teacher's file, for the message.
 
         Raises:
             DistillationError: a method cannot distil between the two.
         """
+        theirs = NO_TEACHER if teacher is None else teacher
+        if teacher is None:
+            source, change = "into", "its options or the student"
+        else:
+            source = f"the teacher {type(teacher).__name__} (weights {weights}) into"
+            change = "one of the two configs"
         for name, method in self.named_methods():
             try:
-                method.check(student, teacher)
+                method.check(student, theirs)
             except ValueError as error:
                 raise DistillationError(
-                    f"method {name!r} ({type(method).__name__}) cannot distil the teacher "
-                    f"{type(teacher).__name__} (weights {weights}) into the student "
-                    f"{type(student).__name__}: {error}. Change one of the two configs, "
-                    "or leave the method out."
+                    f"method {name!r} ({type(method).__name__}) cannot distil {source} the "
+                    f"student {type(student).__name__}: {error}. Change {change}, or leave the "
+                    "method out."
                 ) from None
             if method.is_prepared and any(True for _ in method.parameters()):
                 raise DistillationError(
                     f"method {name!r} ({type(method).__name__}) has parameters and belongs to "
                     "another Distiller already; give each Distiller methods of its own"
                 )
-            method.prepare(student, teacher)
+            method.prepare(student, theirs)
             method.is_prepared = True
 
     def load(self) -> None:
@@ -342,17 +370,27 @@ class MethodSet(nn.Module):
         for _, method in self.named_methods():
             method.load()
 
-    def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
-        """{``kd_<name>_<term>``: scalar}; all NaN if the teacher's pass is not finite."""
+    def forward(
+        self, student: DensePass, teacher: DensePass | None, step: Step
+    ) -> dict[str, Tensor]:
+        """{``kd_<name>_<term>``: scalar}; all NaN if the teacher's pass is not finite.
+
+        Args:
+            student, teacher: passes over a batch; None if no detector teaches.
+            step: of the training.
+        """
         if not self._images_checked:
             self._images_checked = True
             self._warn_of_images(len(step.ground_truth))
         losses: dict[str, Tensor] = {}
-        zero_or_nan = self._watch.look(teacher)
+        if teacher is None:
+            theirs, zero_or_nan = NO_TEACHER, student.priors[0].new_zeros(())
+        else:
+            theirs, zero_or_nan = teacher, self._watch.look(teacher)
         terms: dict[str, dict[str, Tensor]] = {}
         for name, method in self.named_methods():
             with full_precision(student.logits[0].device):
-                terms[name] = method(student, teacher, step)
+                terms[name] = method(student, theirs, step)
         if self.balance is not None:
             factors = self.balance(terms, step.detection, student, step.iteration)
             terms = {
