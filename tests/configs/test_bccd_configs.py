@@ -20,13 +20,14 @@ DISTILLED = ["bccd/bckd_balanced_fcos_lite2_r18.py", "bccd/bckd_dsi_gfl_lite2_r1
              "bccd/crosskd_fcos_lite2_r18.py",
              *(f"bccd/bckd_{d}_lite2_{b}{f}.py" for d in ("gfl", "fcos") for b in ("r18", "lite0")
                for f in ("", "_full"))]  # fmt: skip
+WITHOUT_TEACHER = ["bccd/dsi_alone_gfl_lite2_r18.py"]
 FEW_LABELS = {"bccd/unlabelled_tenth.py": 0.1, "bccd/unlabelled_quarter.py": 0.25}
 
 TEACHERS = [name for name in ALONE if "lite2" in name]
 
 
 def test_every_student_and_teacher_has_its_config_and_every_student_one_of_bckd():
-    assert sorted(BCCD) == sorted([*ALONE, *DISTILLED, *FEW_LABELS])
+    assert sorted(BCCD) == sorted([*ALONE, *DISTILLED, *WITHOUT_TEACHER, *FEW_LABELS])
 
 
 @pytest.mark.parametrize("name", FEW_LABELS)
@@ -74,6 +75,15 @@ def test_a_distillation_has_the_recipe_of_its_student_and_the_teacher_of_its_siz
     for part in ("dataloader", "optimizer", "lr_multiplier"):
         assert cfg[part] == student[part]
     assert cfg.train.init_checkpoint == student.train.init_checkpoint
+
+
+@pytest.mark.parametrize("name", WITHOUT_TEACHER)
+def test_without_a_teacher_it_is_the_recipe_of_its_student_and_the_network_of_the_one_beside(name):
+    cfg, beside = load(name), load(name.replace("dsi_alone", "bckd_dsi"))
+    assert cfg.model.teacher is None and cfg.model.student == beside.model.student
+    assert cfg.model.methods.dsi == beside.model.methods.dsi
+    for part in ("dataloader", "optimizer", "lr_multiplier"):
+        assert cfg[part] == beside[part]
 
 
 @pytest.mark.parametrize("name", BCCD)

@@ -96,7 +96,7 @@ def test_a_config_trains_one_step_and_detects(name):
     if key in TRAINED:
         return
     with random_numbers_from_a_table():
-        if "teacher" in cfg.model:
+        if cfg.model.get("teacher") is not None:
             cfg.model.teacher.model = Teachers.get(cfg.model.teacher.model)
         model = instantiate(cfg.model)
     train_one_step_and_detect(model, cfg)
@@ -115,7 +115,7 @@ def train_one_step_and_detect(model: nn.Module, cfg: DictConfig) -> None:
     optimizer = instantiate(cfg.optimizer)
     # The nodes of a config refer to each other, so what they hold would outlive this test.
     cfg.optimizer.params.model = None
-    if "teacher" in cfg.model:
+    if cfg.model.get("teacher") is not None:
         cfg.model.teacher.model = None
     last = detectors_of(cfg.model)[0].num_classes - 1
     truth = instances((32, 64), [[2, 2, 30, 30], [20, 10, 36, 26]], [min(1, last), min(3, last)])

@@ -123,8 +123,11 @@ def load(name: str) -> DictConfig:
 
 
 def detectors_of(model: DictConfig) -> list[DictConfig]:
-    """The student and the teacher of a config's model, or the one detector that it is."""
-    return [model.student, model.teacher.model] if "teacher" in model else [model]
+    """The student and the teacher of a config's model, if there is one, or the one detector that
+    it is."""
+    if "student" not in model:
+        return [model]
+    return [model.student] if model.teacher is None else [model.student, model.teacher.model]
 
 
 def _divide(part: Mapping, *channels: str) -> None:
