@@ -131,6 +131,27 @@ def test_a_file_that_holds_something_else_is_refused_with_the_place(results, pat
     assert found.startswith(said)
 
 
+@pytest.mark.slow
+def test_without_a_teacher_nothing_is_counted_for_it(tmp_path):
+    settings = Settings(device="cpu", threads=1, size=(64, 96), boxes=3, rounds=2, warmup=0)
+    with torch.random.fork_rng(devices=[]), files_loaded_once():
+        found = benchmark([Wanted("quickstart/dsi_alone")], settings)
+    assert problems(found) == []
+    (run,) = found["runs"]
+    assert run["teacher"] is None and run["teacher_pass"] == run["weights"]["teacher"] == 0
+    assert "teacher" not in run["parts"] and "teacher" not in run["kernels"]
+    assert run["overhead"] == run["price"]
+    weights, parts = run["weights"]["student"], run["parts"]
+    student, step = (parts[name]["memory"] for name in ("student", "step"))
+    assert run["memory"] == (weights + step) / (weights + student)
+    flops = {name: part["flops"] for name, part in parts.items()}
+    own = flops["dsi forward"] + flops["dsi backward"]
+    assert flops["step"] == flops["student"] + own > flops["student"]
+    text = as_text(found)
+    assert re.search(r"quickstart/dsi_alone: FCOS \([^)]*\) with DSI\n", text)
+    assert re.search(r"^added ", text, re.MULTILINE) and "\nteacher " not in text
+
+
 def test_a_file_that_is_none_is_named(tmp_path):
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(BenchmarkError, match="broken.json is no result of `dense-kd benchmark`"):

@@ -76,6 +76,16 @@ def test_a_pass_that_has_no_predictions_is_counted_without_them(models):
     work.method("pkd", work.inputs()).backward()
 
 
+def test_without_a_teacher_there_is_no_such_part_and_a_network_belongs_to_its_method(models):
+    cfg = fresh("quickstart/dsi_alone.py")
+    cfg.train.device = "cpu"
+    work = Work(cfg, models.distiller(cfg), synthetic_batch(1, (64, 96), 3, 5, 3))
+    assert [*work.parts()] == ["student", "step", "evaluation", "dsi forward", "dsi backward"]
+    assert work.teacher_pass is None and not work.has_teacher
+    work.method("dsi", work.inputs()).backward()
+    assert work.model.kd.dsi.projector.weight.grad.abs().max() > 0
+
+
 def test_steps_leave_the_weights_as_they_are_and_make_gradients(work):
     before = copy.deepcopy(dict(work.model.named_parameters()))
     parts = work.parts()
@@ -133,6 +143,12 @@ def test_a_drawn_batch_is_always_the_same_and_holds_what_was_asked_for():
         sides = boxes.tensor[:, 2:] - boxes.tensor[:, :2]
         assert (sides >= 15.9).all() and image["instances"].gt_classes.max() < 1203
     assert not torch.equal(batch[0]["image"], batch[1]["image"])
+
+
+def test_classes_reach_the_student_of_no_teacher():
+    cfg = fresh("quickstart/dsi_alone.py")
+    set_classes(cfg, 11)
+    assert cfg.model.student.num_classes == 11 and cfg.model.teacher is None
 
 
 def test_classes_reach_both_detectors_and_their_heads():

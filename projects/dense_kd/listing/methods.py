@@ -69,9 +69,8 @@ def _words(needs: Needs) -> Iterator[str]:
             for depth, branches in depths.items():
                 yield f"towers of {depth} or more blocks ({' and '.join(branches)})"
         elif value and field.name not in ("predictions", "features"):  # which every teacher has
-            yield _WORDS[field.name]
-    if not needs.detector:
-        yield "no detector that is the teacher"
+            alone = field.name == "network" and not needs.detector
+            yield _WORDS[field.name] + (", which may be all that teaches" if alone else "")
 
 
 def _entry(kind: type[KDMethod]) -> MethodEntry:

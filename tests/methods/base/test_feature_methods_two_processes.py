@@ -37,6 +37,7 @@ pytestmark = pytest.mark.slow
 # Without what depends on the process, and with it: sums over the batch, and random numbers.
 SPLIT_ALIKE = {
     "dsi": lambda: DSI(teacher=feature_teacher()),
+    "dsi without a teacher": lambda: DSI(teacher=feature_teacher()),
     "fgd": lambda: FGD(),
     "fitnet": lambda: FitNet(),
     "mgd without masks": lambda: MGD(masked_ratio=0.0),
@@ -57,6 +58,7 @@ LOCAL = {
 }
 RANDOM = {"mgd": lambda: MGD(), "released pgd": lambda: PGD(compat="released")}
 METHODS = {**SPLIT_ALIKE, **LOCAL, **RANDOM}
+WITHOUT_TEACHER = {"dsi without a teacher"}
 # Which images each rank gets; the ranks have unequal numbers of objects.
 CASES = {
     "usual": (lambda: [batch("usual")[0]], lambda: [batch("usual", seed=3)[0]]),
@@ -66,7 +68,8 @@ CASES = {
 
 
 def distiller(name: str) -> Distiller:
-    model = distill(tiny_gfl(), tiny_gfl(seed=1, channels=24), METHODS[name]())
+    teacher = None if name in WITHOUT_TEACHER else tiny_gfl(seed=1, channels=24)
+    model = distill(tiny_gfl(), teacher, METHODS[name]())
     move_off_their_start(model.kd)
     return model
 

@@ -114,7 +114,7 @@ class KDMethod(nn.Module, ABC):
     """A distillation loss. Parameters of its own are trained, saved under ``kd.<name>.`` in the
     checkpoints of the run, and absent from the student.
 
-    A method that reads nothing of a detector as teacher (:attr:`Needs.detector`) also works where
+    A method that reads nothing of a detector as teacher (``Needs.detector``) also works where
     there is none. Where its methods say "teacher", it is given something then of which nothing can
     be read: every attribute raises LookupError.
 
@@ -149,7 +149,7 @@ class KDMethod(nn.Module, ABC):
 
         Args:
             student, teacher: detectors; of the teacher only the structure is looked at, its
-                weights may not be loaded yet, and nothing unless :attr:`Needs.detector`.
+                weights may not be loaded yet, and nothing unless ``Needs.detector``.
         """
         for tap in self.needs.taps:
             student.head.check_tap(tap)
