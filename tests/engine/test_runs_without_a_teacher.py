@@ -170,9 +170,10 @@ def test_a_step_with_a_teacher_is_not_run_with_a_config_without_one(tmp_path):
         replay(str(tmp_path / "step.pth"), config="quickstart/dsi_alone")
 
 
-def test_the_card_of_an_export_names_methods_and_no_teacher(run):
+def test_the_card_of_an_export_names_the_network_and_no_teacher(run, network):
     facts = origin_of(run[0].train.output_dir).facts
     assert facts["methods"] == "DSI" and not any("teacher" in name for name in facts)
+    assert facts["weights of networks that teach"] == network.partition("=")[2]
 
 
 def test_a_file_is_converted_for_its_student_only(run, tmp_path):

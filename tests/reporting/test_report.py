@@ -154,9 +154,11 @@ def test_maps_are_drawn_of_distillations_on_the_first_image_of_the_report(tmp_pa
         for name in ("bckd", "gone"):
             folder = write_run(tmp_path / name, finished=False)
             LazyConfig.save(cfg, str(folder / "config.yaml"))
+        cfg.model.teacher = None
+        LazyConfig.save(cfg, str(write_run(tmp_path / "network") / "config.yaml"))
         student = instantiate(cfg.model.student)
         torch.save({"model": student.state_dict()}, tmp_path / "bckd" / "model_final.pth")
-        runs = [f"{name}={tmp_path / name}" for name in ("alone", "bckd", "gone")]
+        runs = [f"{name}={tmp_path / name}" for name in ("alone", "bckd", "gone", "network")]
         page = page_of(tmp_path, *runs, figures=["bckd", "crosskd"])
         first = DatasetCatalog.get("mapped_val")[0]["file_name"].rpartition("/")[2]
     finally:
@@ -164,6 +166,7 @@ def test_maps_are_drawn_of_distillations_on_the_first_image_of_the_report(tmp_pa
     assert "Teacher and student, place by place" in page.texts["h2"]
     assert "Maps of bckd" in page.texts["summary"]
     assert "gone has no maps: it has no weights." in page.texts["p"]
+    assert "network has no maps: no detector is its teacher." in page.texts["p"]
     assert any(
         text.startswith(f"{first}, crosskd: it is without the cross-head")
         for text in page.texts["p"]

@@ -61,21 +61,22 @@ def _with_run(weights: str, folder: Path | None) -> Origin:
 
 def _facts(run: TrainedRun) -> dict[str, str]:
     """What a reader wants to know of a training, in words."""
-    methods = at(run.config, "model.methods")
-    names = {
-        name: _class(at(call, "_target_"))
-        for name, call in (methods or {}).items()
+    methods = [
+        call
+        for name, call in (at(run.config, "model.methods") or {}).items()
         if isinstance(call, dict) and "_target_" in call and name != "balance"
-    }
+    ]
+    networks = [at(call, "teacher.weights") for call in methods]
     teacher = at(run.config, "model.teacher")
     facts = {
         "training data": _names(at(run.config, "dataloader.train.dataset.names")),
         "tested on": _names(at(run.config, "dataloader.test.dataset.names")),
         "iterations": f"{run.iterations:,}",
         "seed": run.seed,
-        "methods": ", ".join(names.values()),
+        "methods": ", ".join(_class(at(call, "_target_")) for call in methods),
         "teacher": _class(at(teacher, "model._target_")),
         "weights of the teacher": str(at(teacher, "weights", "") or ""),
+        "weights of networks that teach": ", ".join(str(file) for file in networks if file),
     }
     return {name: text for name, text in facts.items() if text}
 

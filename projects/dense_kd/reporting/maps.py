@@ -53,12 +53,14 @@ def _drawn(
     group: RunGroup, run: TrainedRun, figures: Sequence[str], count: int
 ) -> tuple[list[ComparedImage], list[str]]:
     """A row for each image, and which figures it does not have."""
+    if at(run.config, "model.teacher") is None:
+        raise ReportError("no detector is its teacher")
     if run.weights is None:
         raise ReportError("it has no weights")
     images = choose_images(images_of(group.data)[0], count)
     if not images:
         raise ReportError(f"{group.data} has no images")
-    cfg = distillation_config(str(run.folder / CONFIG), [], of_teacher="maps")
+    cfg = distillation_config(str(run.folder / CONFIG), [])
     cfg.train.init_checkpoint = str(run.weights)
     cfg.train.device = "cuda" if torch.cuda.is_available() else "cpu"
     mapper = AnnotatedImages(cfg, "the images are those of the report").annotating
