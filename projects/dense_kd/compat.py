@@ -185,6 +185,15 @@ def active_autocast(kind: str) -> torch.dtype | None:
     return autocast_dtype(kind) if enabled else None
 
 
+def autocast_to(
+    device: torch.device, dtype: torch.dtype | None
+) -> contextlib.AbstractContextManager[Any]:
+    """Autocast as :func:`active_autocast` found it; None is without."""
+    if dtype is None:
+        return torch.autocast(device.type, enabled=False)
+    return torch.autocast(device.type, dtype=dtype)
+
+
 def start_of_event(event: Any) -> int:
     """When an event of torch's profiler began; only to be compared with others."""
     return event.start_ns() if hasattr(event, "start_ns") else event.start_us()  # torch 2.3

@@ -6,13 +6,14 @@ import copy
 import functools
 import logging
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
+from . import compat
 from .checkpoint import METHOD_PREFIX
 from .detectors import DenseDetector
 from .feature_teacher import FeatureTeacher
@@ -21,7 +22,7 @@ from .iteration import IterationCounter
 from .methods import DistillationError, MethodSet, Step
 from .methods.base.no_teacher import NO_TEACHER
 from .options import check_flags
-from .outputs import DensePass
+from .outputs import DensePass, Tap
 from .pairs import check_not_folded, check_pair
 from .teacher import Teacher
 from .unlabelled import PseudoLabels, detection_losses, labelled_images, without_objects
@@ -63,7 +64,8 @@ class Distiller(nn.Module):
             student: the detector to train.
             teacher: its weights are read before the first training step, not here. None: no
                 detector teaches, for methods that read none (``Needs.detector``), such as
-                :class:`.DSI` with its network.
+                :class:`.DSI` with its network, and :class:`.FromTeacher`, which brings a teacher
+                of its own along.
             methods: at least one; each is checked against both detectors here.
             init_student: before the first training step, and after ``train.init_checkpoint`` is
                 loaded, copy the teacher's FPN and head into the student where names and shapes
@@ -135,16 +137,23 @@ class Distiller(nn.Module):
     def what_is_lost(self) -> list[str]:
         """What a training that goes on from a checkpoint does not have of the one before."""
         lost: list[str] = []
-        if self.teacher is None:
-            return lost
-        if self.teacher.cache is not None and self.teacher.cache.by == "image":
+        teachers = self.teachers.values()
+        if any(each.cache is not None and each.cache.by == "image" for each in teachers):
             lost.append(
                 "the teacher's cache has maps of other batches than it would have, which differ in "
                 "rounding"
             )
-        if self.teacher.compile:
+        if any(each.compile for each in teachers):
             lost.append("the teacher is compiled for the sizes that come first in a process")
         return lost
+
+    @property
+    def teachers(self) -> dict[str, Teacher]:
+        """{place: teacher} of all detectors that teach: "teacher", if there is one, and those that
+        methods bring along, "methods.<name>.teacher", as they are called in a config."""
+        brought = {f"methods.{n}.teacher": method.teacher for n, method in self.kd.named_methods()}
+        found = {"teacher": self.teacher, **brought}
+        return {place: each for place, each in found.items() if isinstance(each, Teacher)}
 
     def prepare_training(self) -> None:
         """Read the teacher's weights, and let the student inherit them if it has not.
@@ -194,9 +203,18 @@ class Distiller(nn.Module):
         if len(labelled) < len(batched_inputs):
             self.check_unlabelled()
         images = self.student.preprocess_image(batched_inputs)
-        teacher = self.teacher
-        theirs = None if teacher is None else self._run(teacher, batched_inputs, images)
-        student = self.student.run(images, self.kd.taps)
+        teacher, autocast = self.teacher, compat.active_autocast(images.tensor.device.type)
+        run = functools.partial(self._run, batched_inputs, images, autocast)
+        theirs = None
+        if teacher is not None:
+            looked_at = self.targets_from_teacher or self.pseudo_labels is not None
+            theirs = run(
+                teacher,
+                self.kd.taps,
+                predictions=self.kd.reads_predictions or looked_at,
+                features=self.kd.reads_features,
+            )
+        student = self.student.run(images, self.kd.taps_of_student)
         assigned_by = theirs if theirs is not None and self.targets_from_teacher else student
         losses, targets = detection_losses(
             self.student, student, assigned_by, labelled, ground_truth
@@ -223,6 +241,7 @@ class Distiller(nn.Module):
             images=images.tensor,
             detection=dict(losses),
             labelled=labelled,
+            run=run,
         )
         losses.update(self.kd(student, theirs, step))
         if 0 in labelled:
@@ -230,21 +249,17 @@ class Distiller(nn.Module):
         return losses
 
     def _run(
-        self, teacher: Teacher, batched_inputs: list[dict[str, Any]], images: ImageList
+        self,
+        batched_inputs: list[dict[str, Any]],
+        images: ImageList,
+        autocast: torch.dtype | None,
+        teacher: Teacher,
+        taps: Iterable[Tap] = (),
+        **read: bool,
     ) -> DensePass:
-        """The teacher's pass over a batch of training, as far as somebody reads it."""
-        predictions = (
-            self.kd.reads_predictions or self.targets_from_teacher or self.pseudo_labels is not None
-        )
-        return teacher.run(
-            batched_inputs,
-            images,
-            self.student,
-            self.kd.taps,
-            predictions=predictions,
-            features=self.kd.reads_features,
-            cached=True,
-        )
+        """A teacher's pass over a batch of training, as far as somebody reads it."""
+        with compat.autocast_to(images.tensor.device, autocast):
+            return teacher.run(batched_inputs, images, self.student, taps, **read, cached=True)
 
     def check_unlabelled(self) -> None:
         """Raise DistillationError unless all methods can learn from images without labels."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
-
 from .detectors import DenseDetector
-from .detectors.base.images import check_convertible, padding
 from .inheritance import INHERITED, inherited_state
+from .methods import DistillationError, MethodSet
 from .methods.base.checks import check_same_priors
-from .methods.base.kd_method import DistillationError, MethodSet
+from .methods.base.teachers import check_same_images, check_separate
 from .teacher import Teacher
 from .unlabelled import PseudoLabels
 
@@ -64,7 +62,7 @@ def check_alone(methods: MethodSet, options: Sequence[str] = ()) -> None:
         raise DistillationError(
             f"teacher=None, but the methods {readers} read a detector that is the teacher. Give "
             "one, as in teacher=L(Teacher)(model=..., weights=...), or leave these methods out: "
-            "without one, methods learn from networks that they bring along, as DSI does"
+            "without one, methods learn from what they bring along, as DSI does, and FromTeacher"
         )
     if options:
         raise DistillationError(
@@ -92,45 +90,12 @@ def teacher_for(what: str, teacher: Teacher | None) -> Teacher:
     return teacher
 
 
-def check_separate(student: DenseDetector, teacher: DenseDetector) -> None:
-    """Raise DistillationError if the teacher, which is frozen, is the student or shares a part."""
-    theirs = {_memory(parameter) for parameter in teacher.parameters()}
-    shared = [name for name, p in student.named_parameters() if _memory(p) in theirs]
-    if shared:
-        raise DistillationError(
-            f"student and teacher are the same or share {len(shared)} parameters, such as "
-            f"{shared[0]!r}, and Teacher() has frozen them. Build the student anew, or give the "
-            "teacher a copy: Teacher(copy.deepcopy(student), None)"
-        )
-
-
 def check_trained(student: DenseDetector) -> None:
     """Raise DistillationError if the student has nothing to train."""
     if not any(parameter.requires_grad for parameter in student.parameters()):
         raise DistillationError(
             "no parameter of the student requires gradient, so nothing would be trained. A copy "
             "of the model of a Teacher is frozen as that is: student.requires_grad_(True)"
-        )
-
-
-def _memory(parameter: nn.Parameter) -> int:
-    return parameter.data_ptr() or id(parameter)  # without any on the device "meta"
-
-
-def check_same_images(student: DenseDetector, teacher: DenseDetector) -> None:
-    """Raise DistillationError unless the teacher can see every batch of the student as it is used
-    to, at the same place of an equally large input."""
-    try:
-        check_convertible(student.input_format, teacher.input_format)
-    except ValueError as error:
-        raise DistillationError(f"the teacher cannot see the student's images: {error}") from None
-    ours, theirs = padding(student.backbone), padding(teacher.backbone)
-    if ours != theirs:
-        raise DistillationError(
-            f"the student's backbone pads a batch to multiples of {ours[0]} and a square of "
-            f"{ours[1]} (0: none), the teacher's to {theirs[0]} and {theirs[1]}, so that their "
-            "maps have unlike sizes; give both backbones equal size_divisibility and "
-            "padding_constraints"
         )
 
 

@@ -364,10 +364,7 @@ def in_precision(
     """What a network runs in: one of :data:`PRECISIONS`, or None for that of who calls it."""
     if precision is None:
         return contextlib.nullcontext()
-    dtype = PRECISIONS[precision]
-    if dtype is torch.float32:
-        return torch.autocast(device.type, enabled=False)
-    return torch.autocast(device.type, dtype=dtype)
+    return compat.autocast_to(device, None if precision == "float32" else PRECISIONS[precision])
 
 
 def _is_fresh(model: DenseDetector) -> bool:

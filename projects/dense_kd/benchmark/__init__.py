@@ -21,7 +21,10 @@ and after:
 - ``teacher``: the teacher's pass, on images that are preprocessed already, as in the distillation.
   With ``model.teacher.cache`` that is what a hit costs, here and in the step: the batch was there
   before the rounds begin. Where no detector is the teacher, this part is not there and counts as
-  nothing; the pass of a network that a method brings along belongs to that method.
+  nothing.
+- ``NAME teacher``: the pass of a teacher that a method brings along
+  (:class:`dense_kd.methods.FromTeacher`), which counts as the teacher's wherever that is counted. A
+  network that is no detector belongs to its method.
 - ``step``: an iteration of the distillation; nothing of it is left out.
 - ``evaluation``: what the student detects in the batch; neither loading nor scoring.
 - ``NAME forward`` and ``NAME backward``: a method's own work between two passes that are there: its

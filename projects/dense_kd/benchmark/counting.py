@@ -13,18 +13,17 @@ from .batches import COCO_BOXES, synthetic_batch
 from .machine import threads
 from .models import Models
 from .pretended import GPU, Counts, pretended_gpu
-from .work import STEP, STUDENT, TEACHER, Work
+from .work import STEP, STUDENT, Work
 
 COUNTED_IMAGES = 2
 COUNTED_SIZE = (128, 128)
 
 
 def count_kernels(cfg: DictConfig) -> dict[str, dict[str, int]]:
-    """{"student", "teacher", "step", names of methods: {"forward", "backward", "stops",
-    "uploads"}} of two images of 128 x 128 pixels with seven boxes each.
+    """{"student", "teacher", "<method> teacher", "step", names of methods: {"forward", "backward",
+    "stops", "uploads"}} of two images of 128 x 128 pixels with seven boxes each.
 
-    Without the optimizer. Of the teacher there is no backward pass, and nothing where no detector
-    is it.
+    Without the optimizer. Of teachers there is no backward pass, and nothing where none is there.
 
     Args:
         cfg: of a distillation, which is read as on a GPU.
@@ -43,7 +42,7 @@ def count_kernels(cfg: DictConfig) -> dict[str, dict[str, int]]:
         work = Work(cfg, model, batch)
         forwards: dict[str, Callable[[], Tensor | None]] = {
             STUDENT: lambda: work.losses(student),
-            **({TEACHER: work.teacher} if work.has_teacher else {}),
+            **work.teachers(),
             STEP: lambda: work.losses(model),
         }
         for name in work.methods:

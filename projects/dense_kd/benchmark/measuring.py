@@ -36,7 +36,7 @@ from .models import Models, set_classes
 from .profiling import write_profile
 from .schema import FORMAT
 from .timing import spread, timed_rounds
-from .work import DATA, STEP, STUDENT, TEACHER, Part, Work
+from .work import DATA, STEP, STUDENT, Part, Work
 
 __all__ = ["WHAT", "Settings", "Wanted", "benchmark"]
 
@@ -185,47 +185,43 @@ class _Measured:
         self.seconds: dict[str, list[float]] = {}
 
     def result(self) -> dict[str, Any]:
-        model, teacher = self.work.model, self._teacher
+        model, teachers = self.work.model, self._teachers
         return {
             "student": type(model.student).__name__,
-            "teacher": None if teacher is None else type(teacher).__name__,
+            "teacher": " and ".join(type(each).__name__ for each in teachers) or None,
             "methods": {name: type(method).__name__ for name, method in self.work.methods.items()},
             "amp": amp_dtype_of(self.cfg.train),
             "weights": {
                 "student": bytes_of(model.student),
-                "teacher": 0 if teacher is None else bytes_of(teacher),
+                "teacher": sum(map(bytes_of, teachers)),
             },
-            "teacher_pass": self._bytes_of_teacher_pass(),
+            "teacher_pass": self._bytes_of_teacher_passes(),
             "parts": self.found,
-            "overhead": self._ratio(STUDENT, TEACHER),
+            "overhead": self._ratio(STUDENT, *self.work.teachers()),
             "price": self._ratio(STUDENT),
             "memory": self._memory_ratio(),
         }
 
     @property
-    def _teacher(self) -> DenseDetector | None:
-        teacher = self.work.model.teacher
-        return None if teacher is None else teacher.model
+    def _teachers(self) -> list[DenseDetector]:
+        return [teacher.model for teacher in self.work.model.teachers.values()]
 
-    def _bytes_of_teacher_pass(self) -> int:
-        found = self.work.teacher_pass
-        return 0 if found is None else bytes_of_pass(found)
+    def _bytes_of_teacher_passes(self) -> int:
+        return sum(map(bytes_of_pass, self.work.teacher_passes))
 
     def _memory_ratio(self) -> float | None:
         step = self.found[STEP]["memory"]
         if step is None:
             return None
-        detectors = (self.work.model.student, self._teacher)
-        weights = sum(bytes_of(each) for each in detectors if each is not None)
-        floor = self.found[STUDENT]["memory"] + self._bytes_of_teacher_pass()
+        weights = sum(map(bytes_of, (self.work.model.student, *self._teachers)))
+        floor = self.found[STUDENT]["memory"] + self._bytes_of_teacher_passes()
         return (weights + step) / (weights + floor)
 
     def _ratio(self, *others: str) -> dict[str, Any] | None:
-        """Of a step to those of other parts that are there together, round by round."""
+        """Of a step to those of other parts together, round by round."""
         if not self.seconds:
             return None
-        there = [self.seconds[name] for name in others if name in self.seconds]
-        rounds = zip(self.seconds[STEP], *there)
+        rounds = zip(self.seconds[STEP], *(self.seconds[name] for name in others))
         return spread([step / sum(floor) for step, *floor in rounds])
 
 

@@ -15,9 +15,6 @@ from ..feature_teacher import FeatureTeacher
 from ..teacher import Teacher
 from .random_weights import settle
 
-DETECTORS = ("student", "teacher.model")
-"""Where a distillation's are in its model; the second need not be there."""
-
 
 class Models:
     """Builds Distillers without reading a file; what several configs share is one object."""
@@ -47,10 +44,14 @@ class Models:
         teacher = select(cfg, "model.teacher")
         parts["teacher"] = None if teacher is None else self._teacher(teacher)
         parts["methods"] = copy.deepcopy(cfg.model.methods)
-        for _, network in calls_of(parts["methods"], "model.methods", FeatureTeacher):
+        networks = (Teacher, FeatureTeacher)
+        for _, network in calls_of(parts["methods"], "model.methods", networks):
             network.weights = None
         torch.manual_seed(0)
         model: Distiller = build(parts, "model")
+        for each in model.teachers.values():
+            if each is not model.teacher:
+                settle(each.model.to(self.device))
         arranged(model.to(self.device), cfg.train)
         model.prepare_training()
         return model
@@ -91,8 +92,8 @@ def set_classes(cfg: DictConfig, number: int) -> None:
         cfg: of a distillation; it is changed.
         number: K.
     """
-    detectors = (select(cfg.model, place) for place in DETECTORS)
-    for detector in [found for found in detectors if found is not None]:
+    teachers = [teacher.model for _, teacher in calls_of(cfg.model, "model", Teacher)]
+    for detector in (cfg.model.student, *teachers):
         detector.num_classes = number
         if "num_classes" in detector.head and detector.head.num_classes != number:
             detector.head.num_classes = number

@@ -45,7 +45,7 @@ RUN = {
     "config": str,
     "overrides": [str],
     "student": str,
-    "teacher": Maybe(str),  # null: no detector is it, and all of its numbers are 0
+    "teacher": Maybe(str),  # of several all; null: no detector is it, and all numbers are 0
     "methods": Named(str),  # the class of each
     "amp": Maybe(str),
     "weights": {"student": int, "teacher": int},  # bytes, with buffers

@@ -7,7 +7,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from .work import STEP, STUDENT, TEACHER, backward_of, forward_of
+from .work import STEP, STUDENT, TEACHER, backward_of, forward_of, teacher_of
 
 TERMINAL, PAGE = "simple", "github"
 """How :func:`as_text` and :func:`tables` draw a table."""
@@ -118,7 +118,13 @@ def _by_methods(run: Mapping[str, Any]) -> float:
     """What the overhead would be if a step were its parts: of the medians, so it varies less."""
     seconds = {name: part["seconds"]["median"] for name, part in run["parts"].items()}
     own = sum(seconds[of(name)] for name in run["methods"] for of in (forward_of, backward_of))
-    return 1 + own / (seconds[STUDENT] + seconds.get(TEACHER, 0.0))
+    return 1 + own / (seconds[STUDENT] + sum(seconds[name] for name in _teachers(run, seconds)))
+
+
+def _teachers(run: Mapping[str, Any], parts: Mapping[str, Any]) -> list[str]:
+    """The parts that are passes of teachers."""
+    names = (TEACHER, *map(teacher_of, run["methods"]))
+    return [name for name in names if name in parts]
 
 
 def _heading(run: Mapping[str, Any]) -> str:
@@ -146,7 +152,7 @@ def _parts(run: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         for name, part in run["parts"].items()
     ]
     if run["kernels"]:
-        added = _added(run["kernels"])
+        added = _added(run)
         kernels = f"{added['forward']} + {added['backward']}"
         rows.append([_ADDED, *[_NONE] * 4, kernels, str(added["stops"])])
     kept = [0, *(i for i in range(1, 7) if any(row[i] != _NONE for row in rows))]
@@ -169,9 +175,10 @@ def _kernels(run: Mapping[str, Any], name: str, what: str) -> str:
     return _NONE
 
 
-def _added(kernels: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-    """What a step has beside the student's and the teacher's pass."""
-    step, *passes = (kernels[name] for name in (STEP, STUDENT, TEACHER) if name in kernels)
+def _added(run: Mapping[str, Any]) -> dict[str, int]:
+    """What a step has beside the passes of student and teachers."""
+    kernels = run["kernels"]
+    step, passes = kernels[STEP], [kernels[n] for n in (STUDENT, *_teachers(run, kernels))]
     return {key: step[key] - sum(each[key] for each in passes) for key in step}
 
 

@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from ..compat import full_precision
 from ..distiller import Distiller
 from ..engine.building import build_optimizer
-from ..engine.dry_run.models import longest_warmup, methods_of
+from ..engine.dry_run.models import methods_of
 from ..engine.trainer import amp_dtype_of, autocast, make_trainer
 from ..methods import Step
+from ..methods.base.kd_method import teach_fully
 from ..one_pass import compiled_losses
 from ..outputs import DensePass
+from ..teacher import Teacher
 
 STUDENT, TEACHER, STEP, EVALUATION, DATA = "student", "teacher", "step", "evaluation", "data"
 
@@ -50,8 +52,8 @@ class Part:
 class Work:
     """A distillation and one batch of it.
 
-    The inputs of teacher and methods are those that a training step gave them: it is run once, and
-    watched.
+    The inputs of teachers and methods are those that a training step gave them: it is run once, and
+    watched. All methods have their full weights.
 
     Attributes:
         model: in training mode.
@@ -67,10 +69,10 @@ class Work:
             batch: with ground truth.
         """
         self.cfg, self.model, self.batch = cfg, model.train(), batch
+        teach_fully(model.kd)
         self.methods = dict(methods_of(model))
-        self._iteration = longest_warmup(model)
         self._seen: Inputs
-        self._teacher_call: Callable[[], object] | None = None
+        self._calls: dict[int, tuple[Callable[[], DensePass], DensePass]] = {}  # of each teacher
         self._watch_a_step()
 
     def losses(self, model: nn.Module) -> Tensor:
@@ -78,16 +80,19 @@ class Work:
         with self._setting():
             return torch.stack([*model(self.batch).values()]).sum()
 
-    @property
-    def has_teacher(self) -> bool:
-        """Whether a detector teaches."""
-        return self._teacher_call is not None
+    def teachers(self) -> dict[str, Callable[[], None]]:
+        """{name of the part: what runs its pass} of all detectors that teach, as the step asks for
+        it: the Distiller's, and those that methods bring along."""
+        own = {teacher_of(name): method.teacher for name, method in self.methods.items()}
+        found = {TEACHER: self.model.teacher, **own}
+        return {n: self._pass(id(each)) for n, each in found.items() if id(each) in self._calls}
 
-    def teacher(self) -> None:
-        """The teacher's pass, as the step asks for it; nothing where there is none."""
-        if self._teacher_call is not None:
+    def _pass(self, teacher: int) -> Callable[[], None]:
+        def run() -> None:
             with self._setting():
-                self._teacher_call()
+                self._calls[teacher][0]()
+
+        return run
 
     def method(self, name: str, inputs: Inputs) -> Tensor:
         """The sum of a method's losses.
@@ -101,7 +106,12 @@ class Work:
 
     def inputs(self) -> Inputs:
         """What the step gave its methods, as if none had seen it; gradients end there."""
-        return _unseen(*self._seen)
+        student, teacher, step = _unseen(*self._seen)
+        return student, teacher, dataclasses.replace(step, run=self._pass_again)
+
+    def _pass_again(self, teacher: Teacher, *_: Any, **__: Any) -> DensePass:
+        """What the step's teacher gave, as if nobody had seen it."""
+        return copy.copy(self._calls[id(teacher)][1])
 
     def evaluation(self) -> None:
         """What the student detects in the batch."""
@@ -113,11 +123,11 @@ class Work:
             student.train()
 
     def parts(self) -> dict[str, Part]:
-        """{name: part} of all but the data; of the teacher only where there is one."""
+        """{name: part} of all but the data; of teachers only where there are such."""
         student, step = self._iterations(self.model.student), self._iterations(self.model)
         found = {
             STUDENT: Part(student, self.forget_gradients),
-            **({TEACHER: Part(self.teacher)} if self.has_teacher else {}),
+            **{name: Part(run) for name, run in self.teachers().items()},
             STEP: Part(step, self.forget_gradients),
             EVALUATION: Part(self.evaluation, self.forget_gradients),
         }
@@ -127,9 +137,9 @@ class Work:
         return found
 
     @property
-    def teacher_pass(self) -> DensePass | None:
-        """What the step's teacher gave its methods; None where there is none."""
-        return self._seen[1]
+    def teacher_passes(self) -> list[DensePass]:
+        """What the step's teachers gave its methods."""
+        return [dense for _, dense in self._calls.values()]
 
     def forget_gradients(self) -> None:
         """Those of the step before are no part of the next."""
@@ -151,21 +161,22 @@ class Work:
 
         handle = self.model.kd.register_forward_pre_hook(keep_passes)
         try:
-            with self._keeping_the_teachers_call(), EventStorage(self._iteration):
+            with contextlib.ExitStack() as stack, EventStorage(0):
+                for teacher in self.model.teachers.values():
+                    stack.enter_context(self._keeping_the_call_of(teacher))
                 self.losses(self.model)
         finally:
             handle.remove()
 
-    def _keeping_the_teachers_call(self) -> contextlib.AbstractContextManager[Any]:
-        if self.model.teacher is None:
-            return contextlib.nullcontext()
-        run = self.model.teacher.run
+    def _keeping_the_call_of(self, teacher: Teacher) -> contextlib.AbstractContextManager[Any]:
+        run = teacher.run
 
         def keep_call(*args: Any, **kwargs: Any) -> DensePass:
-            self._teacher_call = functools.partial(run, *args, **kwargs)
-            return run(*args, **kwargs)
+            dense = run(*args, **kwargs)
+            self._calls[id(teacher)] = functools.partial(run, *args, **kwargs), copy.copy(dense)
+            return dense
 
-        return mock.patch.object(self.model.teacher, "run", keep_call)
+        return mock.patch.object(teacher, "run", keep_call)
 
     def _iterations(self, model: nn.Module) -> Callable[[], None]:
         """What runs one iteration of the trainer; the weights stay as they are."""
@@ -173,10 +184,10 @@ class Work:
         for group in optimizer.param_groups:
             group["lr"] = 0.0
         trainer = make_trainer(self.cfg.train, model, itertools.repeat(self.batch), optimizer)
-        trainer.iter = self._iteration
+        trainer.iter = 0
 
         def run() -> None:
-            with EventStorage(self._iteration) as storage:
+            with EventStorage(0) as storage:
                 trainer.storage = storage
                 trainer.run_step()
 
@@ -204,6 +215,11 @@ class Work:
             losses[:] = [self.method(name, self.inputs())]
 
         return Part(lambda: losses.pop().backward(), prepare)
+
+
+def teacher_of(method: str) -> str:
+    """The name of the part that is the pass of a teacher that a method brings along."""
+    return f"{method} {TEACHER}"
 
 
 def forward_of(method: str) -> str:

@@ -267,7 +267,7 @@ def gradient_figure(
     methods = dict(model.kd.named_methods())
     rows = []
     for name, loss in loss_groups(losses, methods).items():
-        taps = () if name == DETECTION else methods[name].needs.taps
+        taps = () if name == DETECTION else methods[name].needs.taps_of_student
         places = touched_features(student, taps)
         of_places = [gradient_maps({name: loss}, features)[name] for features in places]
         found = [torch.stack(each).norm(dim=0)[0].cpu().numpy() for each in zip(*of_places)]

@@ -177,8 +177,9 @@ class Diagnostics(HookBase):
         scale = scaler.get_scale() if scaler is not None and scaler.is_enabled() else 1.0
         places = {_PYRAMID: student.features}
         for name, method in self._methods():
-            if method.needs.taps:
-                of_taps = touched_features(student, method.needs.taps)
+            taps = method.needs.taps_of_student
+            if taps and name in groups:
+                of_taps = touched_features(student, taps)
                 places[f"tower_share_{name}"] = [level for levels in of_taps for level in levels]
         norms = norms_at_places(groups, places, scale)
         shares = gradient_shares(norms.pop(_PYRAMID))
@@ -225,7 +226,9 @@ class Diagnostics(HookBase):
         balance = self._distiller.kd.balance
         for name, method in self._methods():
             share = values.get(f"share_{name}")
-            if share is None or self.trainer.iter < method.warmup_iters:
+            if share is None or not method.teaches(self.trainer.iter):
+                continue
+            if method.warmup_factor(self.trainer.iter) < 1:
                 continue
             recent = self._recent[name]
             recent.append(share)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ..compat import full_precision
 from ..distiller import Distiller
-from ..methods import CrossKD, KDMethod
+from ..methods import CrossKD
+from ..methods.base.kd_method import teach_fully
 from ..outputs import DensePass, Targets
 from ..pairs import teacher_for
 from ..teacher import Teacher
@@ -101,9 +102,7 @@ def training_losses(
     """
     twin, passes = copy.deepcopy(model).train(), []
     twin.student.vis_period = 0
-    for method in twin.kd.children():
-        if isinstance(method, KDMethod):
-            method.warmup_iters = 0
+    teach_fully(twin.kd)
     if twin.kd.balance is not None:
         twin.kd.balance.probe = twin.kd.balance.period = 0  # its factors are those of the run
     twin.kd.register_forward_hook(lambda module, given, losses: passes.append(given[0]))

@@ -15,7 +15,8 @@ from ..diagnostics.errors import DiagnosticsError
 from ..diagnostics.locations import compared_classes, corresponding_classes
 from ..distiller import Distiller
 from ..json_files import without_nan
-from ..pairs import check_same_images, teacher_for
+from ..methods.base.teachers import check_same_images
+from ..pairs import teacher_for
 from ..prediction.predictor import Predictor
 from ..teacher import Teacher
 from .building import build

@@ -147,7 +147,8 @@ def _train(
     evaluation = Evaluation(cfg, "train") if evaluated else None
     measured = None
     if distiller:
-        check_teacher_classes(cfg, "train", distiller.teacher)
+        for teacher in distiller.teachers.values():
+            check_teacher_classes(cfg, "train", teacher)
         number = select(cfg, "train.diagnostics.images", 0)
         measured = EvaluationDistances(cfg, distiller, number) if number else None
 
@@ -238,8 +239,9 @@ def _train(
     if main and start < cfg.train.max_iter:
         save_config(cfg, os.path.join(cfg.train.output_dir, "config.yaml"))
     trainer.train(start, cfg.train.max_iter)
-    if distiller and distiller.teacher and distiller.teacher.cache:
-        logger.info(distiller.teacher.cache.report())
+    for teacher in distiller.teachers.values() if distiller else ():
+        if teacher.cache:
+            logger.info(teacher.cache.report())
     return results
 
 

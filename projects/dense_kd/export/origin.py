@@ -73,12 +73,18 @@ def _facts(run: TrainedRun) -> dict[str, str]:
         "tested on": _names(at(run.config, "dataloader.test.dataset.names")),
         "iterations": f"{run.iterations:,}",
         "seed": run.seed,
-        "methods": ", ".join(_class(at(call, "_target_")) for call in methods),
+        "methods": ", ".join(map(_method, methods)),
         "teacher": _class(at(teacher, "model._target_")),
         "weights of the teacher": str(at(teacher, "weights", "") or ""),
         "weights of networks that teach": ", ".join(str(file) for file in networks if file),
     }
     return {name: text for name, text in facts.items() if text}
+
+
+def _method(call: dict[str, Any]) -> str:
+    """Its class, and that of a method inside."""
+    inside = _class(at(call, "method._target_"))
+    return _class(at(call, "_target_")) + (f" ({inside})" if inside else "")
 
 
 def _class(name: Any) -> str:

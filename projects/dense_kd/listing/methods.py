@@ -62,7 +62,7 @@ def needs_in_words(needs: Needs) -> list[str]:
 def _words(needs: Needs) -> Iterator[str]:
     for field in dataclasses.fields(needs):
         value = getattr(needs, field.name)
-        if field.name == "taps":
+        if field.name in ("taps", "student_taps"):
             depths: dict[int, list[str]] = {}
             for branch, depth in value:
                 depths.setdefault(depth, []).append(branch)

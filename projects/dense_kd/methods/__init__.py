@@ -9,6 +9,7 @@ from .crosskd import CrossKD
 from .dsi import DSI
 from .fgd import FGD
 from .fkd import FKD
+from .from_teacher import FromTeacher
 from .frs import FRS
 from .imitation import FGFI, DeFeat, FitNet, GIBox
 from .kd import KD
@@ -38,6 +39,7 @@ __all__ = [
     "DeFeat",
     "DistillationError",
     "FitNet",
+    "FromTeacher",
     "GIBox",
     "KDMethod",
     "MethodSet",

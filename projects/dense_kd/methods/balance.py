@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -71,10 +71,11 @@ class Balance(nn.Module):
     has made constant get most of the gradient of a loss that standardises channels (CrossKD with
     ``align``, PKD), and none of it gets through that ReLU: it was 10,000 times all the rest.
 
-    Each of the first ``probe`` iterations is measured, and after them every ``period``-th, by
-    parts of a backward pass over the graph of the step itself, one for detection and one for each
-    method. The factor follows :func:`adapted` at once, so that a measured step has the new one.
-    Warm-ups of methods count beside it: the share is that of the losses without them.
+    Each of the first ``probe`` iterations is measured, of the run and of a method that begins to
+    teach later, and after them every ``period``-th, by parts of a backward pass over the graph of
+    the step itself, one for detection and one for each method that teaches in it. The factor
+    follows :func:`adapted` at once, so that a measured step has the new one. Warm-ups of methods
+    count beside it: the share is that of the losses without them.
 
     Factors and averages are in the checkpoints of a run, under ``kd.balance.``, and not in the
     student's. Each measurement writes to the trainer's storage ``diag/balance_share_<name>``, the
@@ -97,7 +98,8 @@ class Balance(nn.Module):
             tolerance: a share that differs by no more than this is left alone.
             smoothing: of norms: the part of the average so far in the next one; 0 goes by the last
                 measurement alone.
-            probe: iterations at the start of a run, each of which is measured.
+            probe: iterations at the start of a run, and of a method that begins later, each of
+                which is measured.
             period: iterations between measurements after these; 0 fixes the factors.
 
         Raises:
@@ -122,27 +124,29 @@ class Balance(nn.Module):
         self.probe = probe
         self.period = period
         self._unseen: dict[str, int] = {}
+        self._begins: dict[str, int] = {}
         self._iteration: int | None = None  # of the pass before
         self._asked = False
 
-    def follow(self, names: Collection[str]) -> None:
+    def follow(self, begins: Mapping[str, int]) -> None:
         """Make a factor, which is 1, for each method.
 
         Args:
-            names: of the methods.
+            begins: {name: the iteration in which it begins to teach} of the methods.
 
         Raises:
             ValueError: it has methods already, or there is a target too few or too many.
         """
         if self._unseen:
             raise ValueError("this Balance belongs to another MethodSet; give each one of its own")
-        if isinstance(self.target, dict) and self.target.keys() != {*names}:
+        if isinstance(self.target, dict) and self.target.keys() != {*begins}:
             raise ValueError(
-                f"target={self.target!r}: expected a share of each of the methods {sorted(names)}, "
-                "or one number for all of them"
+                f"target={self.target!r}: expected a share of each of the methods "
+                f"{sorted(begins)}, or one number for all of them"
             )
-        self._unseen = dict.fromkeys(names, 0)
-        for name in names:
+        self._unseen = dict.fromkeys(begins, 0)
+        self._begins = dict(begins)
+        for name in begins:
             self.register_buffer(f"factor_{name}", torch.ones(()))
             # The averages of g / w and of d, and how many measurements they are of.
             self.register_buffer(f"norms_{name}", torch.zeros(3, dtype=torch.float64))
@@ -180,7 +184,7 @@ class Balance(nn.Module):
         """{name: factor}, () each, for the losses of this pass.
 
         Args:
-            losses: {name: {term: scalar}} of the methods, without warm-ups and factors.
+            losses: {name: {term: scalar}} of the methods that teach, without warm-ups and factors.
             detection: {name: scalar}, the student's own.
             student: the pass that both are of.
             iteration: of the run, from 0.
@@ -188,13 +192,14 @@ class Balance(nn.Module):
         if torch.is_grad_enabled():  # otherwise counts are measured, see engine/normalizing.py
             first = iteration != self._iteration
             self._iteration = iteration
-            if self._asked or (first and self._is_due(iteration)):
+            if losses and (self._asked or (first and self._is_due(iteration, losses))):
                 self._asked = False
                 self._measure(losses, detection, student)
         return {name: getattr(self, f"factor_{name}").clone() for name in losses}
 
-    def _is_due(self, iteration: int) -> bool:
-        return iteration < self.probe or (self.period > 0 and iteration % self.period == 0)
+    def _is_due(self, iteration: int, names: Iterable[str]) -> bool:
+        new = any(0 <= iteration - self._begins[name] < self.probe for name in names)
+        return new or (self.period > 0 and iteration % self.period == 0)
 
     def _measure(
         self,

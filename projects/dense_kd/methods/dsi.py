@@ -13,6 +13,7 @@ from ..options import check_counts, check_positive
 from ..outputs import DensePass
 from .base import KDMethod, Needs, Step
 from .base.adapters import pyramid_channels
+from .base.teachers import shared_parameters
 
 
 class DSI(KDMethod):
@@ -62,7 +63,7 @@ class DSI(KDMethod):
             raise ValueError(
                 f"teacher={teacher!r}: expected a FeatureTeacher, as in configs/quickstart/dsi.py"
             )
-        self.teacher = teacher
+        self.teacher: FeatureTeacher | None = teacher
         self.weight = weight
         self.stride = stride
 
@@ -76,8 +77,7 @@ class DSI(KDMethod):
                 "give one of these"
             )
         check_convertible(student.input_format, network.image_input.input_format)
-        frozen = {id(parameter) for parameter in network.model.parameters()}
-        if any(id(parameter) in frozen for parameter in student.parameters()):
+        if shared_parameters(student, network.model):
             raise ValueError(
                 "its teacher, which is frozen, has parameters of the student; give it a copy"
             )

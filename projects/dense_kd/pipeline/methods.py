@@ -20,6 +20,8 @@ __all__ = ["ChosenMethods", "choose_methods", "methods_by_name"]
 _FLAGS = ("init_student", "targets_from_teacher")
 _OTHER_DATA = "voc_"
 _OTHER_RECIPE = "pgd_"
+_EXAMPLES = {"dsi": "dsi", "fromteacher": "two_teachers"}
+"""{method that brings a network along: config that gives it one}."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +70,7 @@ def choose_methods(text: str, detector: str, small: bool) -> ChosenMethods:
         if name in _all_by_name() and name not in known:
             raise PipelineError(
                 f"method={text!r}: {name} learns from a network that only a config can give; write "
-                f"one as configs/quickstart/{name}.py and train it with dense-kd train"
+                f"one as configs/quickstart/{_EXAMPLES[name]}.py and train it with dense-kd train"
             )
         if name not in known:
             near = difflib.get_close_matches(name, known, n=2, cutoff=0.4)

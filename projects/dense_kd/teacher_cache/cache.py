@@ -192,7 +192,7 @@ class TeacherCache:
         self._arriving = []
         logger.warning(
             f"The teacher's cache ({self.place}) {why}: of other images nothing is kept, and the "
-            "teacher is run on them in every epoch. model.teacher.cache_gb is its size"
+            "teacher is run on them in every epoch. cache_gb of the Teacher is its size"
         )
 
     def _count(self, asked: int, found: int) -> None:

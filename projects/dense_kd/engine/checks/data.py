@@ -98,15 +98,13 @@ def check_file_classes(cfg: DictConfig, mode: str, file: str, names: list[str] |
         raise RunError(problems)
 
 
-def check_teacher_classes(cfg: DictConfig, mode: str, teacher: Teacher | None) -> None:
+def check_teacher_classes(cfg: DictConfig, mode: str, teacher: Teacher) -> None:
     """:func:`check_file_classes` of the file that ``teacher`` was loaded from, if there is one.
 
     Raises:
         RunError: it was trained for a dataset's classes in another order.
     """
-    if teacher is None or teacher.weights is None:
-        return
-    if teacher.model.class_names is None:
+    if teacher.weights is not None and teacher.model.class_names is None:
         check_file_classes(cfg, mode, teacher.weights, teacher.file_classes)
 
 

@@ -30,22 +30,19 @@ LEAST_SHARE = 0.5
 
 _LOADERS = ("train", "unlabelled")
 _SIMULATED = 4000  # images, more than enough to tell a share
-_OUT = "leave out the cache (model.teacher.cache=null)"
+_OUT = "leave out the cache ({place}=null)"
 
 
 def problems(cfg: DictConfig) -> Iterator[str]:
     """Those that the config shows: what its augmentations make of an image, and the folder."""
-    cached = _cached(cfg)
-    if cached is None:
-        return
-    place, folder, by = cached
-    if folder != IN_MEMORY:
-        yield from folder_problems(place, folder)
-    if by == "batch":  # of another run, which may have made anything of an image
-        return
-    for part in _LOADERS:
-        if select(cfg, f"dataloader.{part}") is not None:
-            yield from _mapper_problems(cfg, place, folder, f"dataloader.{part}.mapper")
+    for place, folder, by in _cached(cfg):
+        if folder != IN_MEMORY:
+            yield from folder_problems(place, folder)
+        if by == "batch":  # of another run, which may have made anything of an image
+            continue
+        for part in _LOADERS:
+            if select(cfg, f"dataloader.{part}") is not None:
+                yield from _mapper_problems(cfg, place, folder, f"dataloader.{part}.mapper")
 
 
 def _mapper_problems(cfg: DictConfig, place: str, folder: str, of: str) -> Iterator[str]:
@@ -55,7 +52,7 @@ def _mapper_problems(cfg: DictConfig, place: str, folder: str, of: str) -> Itera
         yield (
             f"{place}={folder}: of {of}={getattr(target, '__name__', target)} it is not known "
             "whether an image comes again with the same pixels, as it is of detectron2's "
-            f"DatasetMapper; {_OUT}"
+            f"DatasetMapper; {_OUT.format(place=place)}"
         )
         return
     listed = select(mapper, "augmentations")
@@ -65,7 +62,7 @@ def _mapper_problems(cfg: DictConfig, place: str, folder: str, of: str) -> Itera
             yield (
                 f"{place}={folder}: {of}.augmentations.{index} {why}, so that hardly an image "
                 "comes again with the same pixels; a cache serves flips and a resizing to one "
-                f"size. Change the augmentation, or {_OUT}"
+                f"size. Change the augmentation, or {_OUT.format(place=place)}"
             )
 
 
@@ -77,22 +74,21 @@ def image_problems(cfg: DictConfig, images: Any, part: str = "train") -> Iterato
         images: the dataset dicts of a loader.
         part: "train" or "unlabelled", which loader.
     """
-    cached = _cached(cfg)
-    if cached is None or cached[2] == "batch":
+    cached = [(place, folder) for place, folder, by in _cached(cfg) if by != "batch"]
+    if not cached:
         return
     loader = cfg.dataloader[part]
     total = select(loader, "total_batch_size", 1)
     batch = total // comm.get_world_size() if is_integer(total) else 1
     sizes = [*map(_size_of, images)] if isinstance(images, Sequence) else []
     augmentations = select(loader, "mapper.augmentations") or ()
-    yield from padding_problems(
-        f"{cached[0]}={cached[1]}",
-        sizes,
-        resized(sizes, augmentations),
-        batch,
-        _padding_of(cfg),
-        grouped=select(loader, "aspect_ratio_grouping", True) is not False,
-    )
+    seen, multiple = resized(sizes, augmentations), _padding_of(cfg)
+    grouped = select(loader, "aspect_ratio_grouping", True) is not False
+    for place, folder in cached:
+        without = _OUT.format(place=place)
+        yield from padding_problems(
+            f"{place}={folder}", sizes, seen, batch, multiple, grouped, without
+        )
 
 
 def padding_problems(
@@ -102,7 +98,7 @@ def padding_problems(
     batch: int,
     multiple: int,
     grouped: bool = True,
-    without: str = _OUT,
+    without: str = _OUT.format(place="model.teacher.cache"),
 ) -> Iterator[str]:
     """That batches would be padded to the largest of their images, which are of unlike sizes.
 
@@ -136,13 +132,12 @@ def padding_problems(
         )
 
 
-def _cached(cfg: DictConfig) -> tuple[str, str, str] | None:
-    """(place of the option, its value, what comes again) of a Distiller's teacher with a cache."""
+def _cached(cfg: DictConfig) -> Iterator[tuple[str, str, str]]:
+    """(place of the option, its value, what comes again) of each teacher with a cache."""
     for place, teacher in calls_of(cfg.model, "model", Teacher):
         cache = select(teacher, "cache")
         if isinstance(cache, str) and cache.strip():
-            return f"{place}.cache", cache, select(teacher, "cache_by", "image")
-    return None
+            yield f"{place}.cache", cache, select(teacher, "cache_by", "image")
 
 
 def _varies(node: Any) -> str | None:

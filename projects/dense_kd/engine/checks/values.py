@@ -16,11 +16,12 @@ from torch.nn.parallel import DistributedDataParallel
 from ...arguments import is_integer, is_number, parameters_of
 from ...diagnostics.making import FIGURES
 from ...distiller import Distiller
+from ...methods import KDMethod
 from ...normalizers import MODES
 from .calls import call_problems
 from .errors import choice
 from .rules import ANYTHING, SWITCH, TEXT, Rule, above_zero, integer, one_of, optional
-from .tree import calls, is_call_of, referred_names, select, target_of
+from .tree import calls, calls_of, is_call_of, referred_names, select, target_of
 
 _DDP = set(inspect.signature(DistributedDataParallel).parameters)
 _SWITCHES_OF_DDP = ("broadcast_buffers", "find_unused_parameters", "fp16_compression")
@@ -126,6 +127,7 @@ def problems(cfg: DictConfig, mode: str, num_processes: int) -> Iterator[str]:
         yield from _best(cfg)
         yield from _diagnostics(cfg)
         yield from _maps(cfg)
+        yield from _iterations(cfg)
         yield from _optimizer(cfg)
         yield from _schedule(cfg)
 
@@ -227,6 +229,18 @@ def _maps(cfg: DictConfig) -> Iterator[str]:
         yield f"{given}: maps are of images of dataloader.test, and there is none; leave it at 0"
     if is_integer(last) and period > last:
         yield f"{given}: no map would be drawn in train.max_iter={last}; give at most {last}, or 0"
+
+
+def _iterations(cfg: DictConfig) -> Iterator[str]:
+    """Methods that would never teach."""
+    last = select(cfg, "train.max_iter")
+    for place, node in calls_of(cfg.model, "model", KDMethod):
+        first = select(node, "first_iter", 0)
+        if is_integer(first) and is_integer(last) and 0 < last <= first:
+            yield (
+                f"{place}.first_iter={first}: it would never teach in train.max_iter={last}; give "
+                "a number below that, or leave the method out"
+            )
 
 
 def _loader(cfg: DictConfig, part: str, num_processes: int) -> Iterator[str]:

@@ -16,9 +16,10 @@ from ... import compat
 from ...checkpoint.errors import listed
 from ...diagnostics.gradients import FLOAT16_SCALE, gradient_norms, gradient_shares
 from ...distiller import Distiller
+from ...methods.base.kd_method import teach_fully
 from ..trainer import amp_dtype_of, autocast
 from .data import Batch
-from .models import Watch, levels, longest_warmup, methods_of, student_of
+from .models import Watch, levels, methods_of, student_of
 from .results import BalanceFacts, LevelFacts, LossFacts
 
 
@@ -48,15 +49,17 @@ class LossPass:
 def loss_pass(cfg: DictConfig, model: nn.Module, batch: Batch) -> LossPass:
     """Losses of a batch, their gradients, and parameters that get none.
 
-    The pass belongs to the iteration at which the warm-ups of all methods are over.
+    All methods of the model have their full weights from then on.
     """
     model.train()
+    if isinstance(model, Distiller):
+        teach_fully(model.kd)
     student = Watch(student_of(model))
     teaching = model.teacher if isinstance(model, Distiller) else None
     teacher = Watch(teaching.model) if teaching is not None else None
     if isinstance(model, Distiller) and model.kd.balance is not None:
         model.kd.balance.measure_next()
-    with EventStorage(longest_warmup(model)), student, teacher or contextlib.nullcontext():
+    with EventStorage(0), student, teacher or contextlib.nullcontext():
         amp_dtype = amp_dtype_of(cfg.train)
         with autocast(torch.device(cfg.train.device), amp_dtype):
             losses = model(batch)

@@ -29,22 +29,18 @@ def methods_of(model: nn.Module) -> Iterator[tuple[str, KDMethod]]:
         yield from model.kd.named_methods()
 
 
-def longest_warmup(model: nn.Module) -> int:
-    """Iterations after which the losses of all methods have their weights."""
-    return max((method.warmup_iters for _, method in methods_of(model)), default=0)
-
-
 def model_facts(cfg: DictConfig, model: nn.Module) -> list[ModelFacts]:
-    """Of the student, and for a Distiller of the teacher, if there is one, and of each method."""
+    """Of the student, and for a Distiller of all detectors that teach, and of each method."""
     student = student_of(model)
     facts = [_facts("student", student, select(cfg, "train.init_checkpoint"))]
     if not isinstance(model, Distiller):
         return facts
-    if model.teacher is not None:
-        facts.append(_facts("teacher", model.teacher.model, model.teacher.weights))
+    for place, teacher in model.teachers.items():
+        facts.append(_facts(place, teacher.model, teacher.weights))
     for name, method in methods_of(model):
         of_method = _facts(name, method, None)
         of_method.warmup_iters = method.warmup_iters
+        of_method.first_iter, of_method.last_iter = method.first_iter, method.last_iter
         if method.needs.same_classes:
             of_method.classes = _compared_classes(model, method)
         facts.append(of_method)

@@ -59,7 +59,8 @@ class ModelFacts:
     """A student, a teacher or a method.
 
     Attributes:
-        name: "student", "teacher", or that of the method.
+        name: "student", "teacher", "methods.<name>.teacher" of one that a method brings along, or
+            that of the method.
         kind: its class.
         parameters, trained: numbers in all its parameters, and in those that are trained.
         num_classes: of a detector.
@@ -67,7 +68,7 @@ class ModelFacts:
         input_format: of a detector's images.
         weights: the file that it starts from.
         classes: of a method: how it compares those of student and teacher.
-        warmup_iters: of a method.
+        warmup_iters, first_iter, last_iter: of a method.
     """
 
     name: str
@@ -80,6 +81,8 @@ class ModelFacts:
     weights: str | None = None
     classes: str | None = None
     warmup_iters: int = 0
+    first_iter: int = 0
+    last_iter: int | None = None
 
 
 @dataclass

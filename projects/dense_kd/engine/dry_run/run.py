@@ -131,9 +131,10 @@ class _Tried:
                     f"without {file}, losses and gradients are those of a teacher with random "
                     "numbers"
                 )
-        if isinstance(select(self.cfg, "model.teacher.cache"), str):
-            # The folder is for the run.
-            self.cfg.model.teacher.update(cache=IN_MEMORY, cache_by="image")
+        for _, teacher in calls_of(self.cfg.model, "model", Teacher):
+            if isinstance(select(teacher, "cache"), str):
+                # The folder is for the run.
+                teacher.update(cache=IN_MEMORY, cache_by="image")
         # What was replaced has no consequences.
         replaced = ("train.device", "train.amp.dtype=float16", "train.output_dir", *files)
         attempts.known = [text for text in self.known if not text.startswith(replaced)]
@@ -215,7 +216,8 @@ class _Tried:
         if select(self.cfg, "dataloader.unlabelled") is not None:
             model.check_unlabelled()
         model.load_teacher()
-        check_teacher_classes(self.cfg, "train", model.teacher)
+        for teacher in model.teachers.values():
+            check_teacher_classes(self.cfg, "train", teacher)
         model.prepare_training()
         return model
 

@@ -129,6 +129,9 @@ def _model(facts: ModelFacts) -> tuple[str, ...]:
         about.append(f"compares {facts.classes}")
     if facts.warmup_iters:
         about.append(f"warm-up over {facts.warmup_iters:,} iterations")
+    if facts.first_iter or facts.last_iter is not None:
+        end = "" if facts.last_iter is None else f", before {facts.last_iter:,}"
+        about.append(f"from iteration {facts.first_iter:,}{end}; tried as if it were that far")
     if facts.weights:
         about.append(f"from {facts.weights}")
     return facts.name, facts.kind, _millions(facts.parameters), ", ".join(about)

@@ -19,7 +19,8 @@ from ...checkpoint.digests import weights_digest
 from ...checkpoint.errors import listed
 from ...checkpoint.layouts.wrappers import clean_state
 from ...description import build_described
-from ...description.allowed import names_of
+from ...description.allowed import name_of, names_of
+from ...description.building import TARGET
 from ...distiller import Distiller
 from ...feature_teacher import FeatureTeacher
 from ...random_state import RandomState, kept_random_state
@@ -124,9 +125,9 @@ def _model(
             "config of its run (--config)"
         )
     else:
+        described = _quiet(described)
         if isinstance(described.get("teacher"), dict):
-            quiet = {"weights": None, "cache": None, "compile": False}
-            described = {**described, "teacher": {**described["teacher"], **quiet}}
+            described["teacher"]["weights"] = None
         try:
             model = build_described(described, f"{path}: model", names_of(_MORE))
         except CheckpointError as error:
@@ -140,6 +141,20 @@ def _model(
                 "(--teacher)"
             )
     return model
+
+
+def _quiet(described: Any) -> Any:
+    """A copy, whose teachers keep no passes and compile nothing."""
+    if isinstance(described, list):
+        return [_quiet(each) for each in described]
+    if not isinstance(described, dict):
+        return described
+    copied = {key: _quiet(each) for key, each in described.items()}
+    if copied.get(TARGET) == name_of(Teacher):
+        copied = {**copied, "cache": None, "compile": False}
+        for option in [key for key in copied if key.startswith("cache_")]:
+            del copied[option]
+    return copied
 
 
 def _fill(model: nn.Module, content: Mapping[str, Any], path: str) -> None:
@@ -196,9 +211,9 @@ def _step(model: nn.Module, train: Any, content: Mapping[str, Any]) -> tuple[str
 def _watched(model: nn.Module, found: list[str]) -> Iterator[None]:
     """Meanwhile, ``found`` gets the modules whose outputs are not finite, as they come."""
     named = dict(model.named_modules())
-    if isinstance(model, Distiller) and model.teacher is not None:
-        teacher = model.teacher.model.named_modules()
-        named.update({f"teacher.{name}".rstrip("."): module for name, module in teacher})
+    for place, each in model.teachers.items() if isinstance(model, Distiller) else ():
+        teacher = each.model.named_modules()
+        named.update({f"{place}.{name}".rstrip("."): module for name, module in teacher})
 
     def watch(name: str, module: nn.Module) -> Any:
         def look(_: nn.Module, inputs: Any, output: Any) -> None:

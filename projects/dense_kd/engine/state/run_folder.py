@@ -166,7 +166,7 @@ def _is_another_run(name: str, keys: Iterable[str]) -> bool:
     """Whether a changed setting makes the tensors of the checkpoint mean something else."""
     method = _OF_A_METHOD.fullmatch(name)
     if method:
-        replaced = not method[2] or method[2] == "._target_"
+        replaced = not method[2] or method[2] in ("._target_", ".method", ".method._target_")
         prefix = f"{METHOD_PREFIX}{method[1]}."
         return replaced and any(key.startswith(prefix) for key in keys)
     return bool(_CLASS.fullmatch(name)) and not name.startswith("model.teacher.")

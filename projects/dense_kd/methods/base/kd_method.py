@@ -1,33 +1,34 @@
-"""What a distillation method is, and how several of them run together."""
+"""What a distillation method is."""
 
 from __future__ import annotations
 
 import inspect
-import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from ...compat import full_precision
 from ...detectors.base.dense import DenseDetector
 from ...errors import DenseKDError
 from ...lengths import zip_equal
 from ...options import check_counts
 from ...outputs import DensePass, Tap, Targets
-from ..balance import Balance, as_balance
 from .checks import check_same_distances, check_same_priors
 from .class_maps import ClassMap, class_pairs
 from .no_teacher import NO_TEACHER
-from .teacher_watch import TeacherWatch
+
+if TYPE_CHECKING:
+    from ...feature_teacher import FeatureTeacher
+    from ...teacher import Teacher
 
 _MANY_IMAGES = 1_000_000
 
-logger = logging.getLogger(__name__)
+RunTeacher = Callable[..., DensePass]
+"""``run(teacher, taps, predictions=..., features=...)``, see ``Step.run``."""
 
 
 class DistillationError(DenseKDError, ValueError):
@@ -51,6 +52,9 @@ class Step:
         labelled: indices of the images whose ground truth people have made; that of the others is
             what :class:`dense_kd.PseudoLabels` made of the teacher's detections, if anything. None
             is all.
+        run: gives the pass of another :class:`dense_kd.Teacher` over the batch, as the Distiller
+            runs its own: in the autocast of the step, with its cache; the arguments after the
+            teacher are those of ``Teacher.run`` from ``taps`` on.
     """
 
     targets: Targets
@@ -61,6 +65,7 @@ class Step:
     images: Tensor
     detection: Mapping[str, Tensor] = field(default_factory=dict)
     labelled: list[int] | None = None
+    run: RunTeacher = NO_TEACHER
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,8 @@ class Needs:
             the teacher's head is run as far as the taps, and without any not at all.
         features: it reads the teacher's features, beyond their sizes (``DensePass.map_sizes``).
             Where no method does, the teacher's cache does not keep them.
-        network: it learns from a network that it brings along, a
-            :class:`dense_kd.feature_teacher.FeatureTeacher`.
+        network: it learns from a network that it brings along, ``KDMethod.teacher``.
+        student_taps: tower features that it reads from the student's pass alone.
     """
 
     taps: tuple[Tap, ...] = ()
@@ -98,6 +103,7 @@ class Needs:
     predictions: bool = True
     features: bool = True
     network: bool = False
+    student_taps: tuple[Tap, ...] = ()
 
     @property
     def detector(self) -> bool:
@@ -108,6 +114,11 @@ class Needs:
             self.several_classes, self.distribution,
         )  # fmt: skip
         return bool(self.taps) or self.predictions or self.features or any(compared)
+
+    @property
+    def taps_of_student(self) -> tuple[Tap, ...]:
+        """All tower features that it reads from the student's pass, each once."""
+        return tuple(dict.fromkeys((*self.taps, *self.student_taps)))
 
 
 class KDMethod(nn.Module, ABC):
@@ -125,6 +136,11 @@ class KDMethod(nn.Module, ABC):
     needs: Needs = Needs()
     class_map: ClassMap = None
     """Which classes correspond, for methods whose ``needs`` have ``same_classes``."""
+    teacher: Teacher | FeatureTeacher | None = None
+    """What it brings along to learn from, if ``Needs.network``."""
+    first_iter: int = 0
+    last_iter: int | None = None
+    """It teaches in the iterations from the first on and before the last; None is to the end."""
     is_prepared = False
     """Whether it is part of a Distiller."""
     student_classes: Tensor
@@ -144,6 +160,16 @@ class KDMethod(nn.Module, ABC):
         """What the losses are multiplied with: (iteration + 1) / warmup_iters, at most 1."""
         return min(1.0, (iteration + 1) / max(self.warmup_iters, 1))
 
+    def teaches(self, iteration: int) -> bool:
+        """Whether the student learns from it in an iteration of the run."""
+        last = self.last_iter
+        return self.first_iter <= iteration and (last is None or iteration < last)
+
+    @property
+    def depends_on_iteration(self) -> bool:
+        """Whether its losses do."""
+        return self.warmup_iters > 0 or self.first_iter > 0 or self.last_iter is not None
+
     def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
         """Raise ValueError, saying why, if the method cannot distil between the two.
 
@@ -151,8 +177,9 @@ class KDMethod(nn.Module, ABC):
             student, teacher: detectors; of the teacher only the structure is looked at, its
                 weights may not be loaded yet, and nothing unless ``Needs.detector``.
         """
-        for tap in self.needs.taps:
+        for tap in self.needs.taps_of_student:
             student.head.check_tap(tap)
+        for tap in self.needs.taps:
             teacher.head.check_tap(tap)
         if self.needs.same_classes:
             pairs = class_pairs(self.class_map, student, teacher)
@@ -244,182 +271,12 @@ class KDMethod(nn.Module, ABC):
         """
 
 
-class MethodSet(nn.Module):
-    """Methods by name; their losses are added up.
+def teach_fully(methods: nn.Module) -> None:
+    """Let methods have their full weights in every iteration, to look at them or at their cost.
 
-    ``MethodSet(bckd=BCKD(), pkd=PKD())`` gives the losses ``kd_bckd_<term>``, ``kd_pkd_<term>``.
-
-    Attributes:
-        balance: what sets their weights, or None.
+    Args:
+        methods: a MethodSet; it stays so.
     """
-
-    student_initialized: Tensor
-    """() bool, of a set whose Distiller lets the student inherit: whether it has."""
-    looked_at = False
-    """Whether both passes of the next step are compared by somebody else, too."""
-
-    def __init__(self, *, balance: Balance | Mapping[str, Any] | None = None, **methods: KDMethod):
-        """
-        Args:
-            balance: sets the weight of each method, as a whole, by its share of the gradient; a
-                :class:`Balance` or its options, as in ``{"target": 0.15}``. With None the weights
-                are those of the methods' options.
-            methods: at least one; the names are free, so one class can be used twice.
-
-        Raises:
-            DistillationError: there is no method, or one cannot be called so.
-            ValueError: an option of ``balance`` is wrong.
-        """
-        super().__init__()
-        if not methods:
-            raise DistillationError(
-                "MethodSet has no method, so nothing would be distilled; "
-                "give at least one, as in L(MethodSet)(bckd=L(BCKD)())"
-            )
-        self._watch = TeacherWatch()
-        self.balance: Balance | None = None
-        for name, method in methods.items():
-            if not isinstance(method, KDMethod):
-                raise DistillationError(
-                    f"method {name!r} is a {type(method).__name__}, expected a KDMethod"
-                )
-            if hasattr(self, name):
-                raise DistillationError(f"a method cannot be named {name!r}; choose another name")
-            others = [other for other, known in self.named_methods() if known is method]
-            if others:
-                raise DistillationError(
-                    f"{others[0]!r} and {name!r} are one method, which would count once; give each "
-                    f"a {type(method).__name__} of its own"
-                )
-            self.add_module(name, method)
-        self._images_checked = False
-        made = as_balance(balance)
-        if made is not None:
-            made.follow(methods)
-            self.balance = made
-
-    @property
-    def depends_on_iteration(self) -> bool:
-        """Whether the losses do: by a warm-up, or by what sets their weights."""
-        return self.balance is not None or any(m.warmup_iters > 0 for _, m in self.named_methods())
-
-    @property
-    def taps(self) -> tuple[Tap, ...]:
-        """The tower features that the methods need, each once."""
-        return tuple(
-            dict.fromkeys(t for _, method in self.named_methods() for t in method.needs.taps)
-        )
-
-    @property
-    def reads_predictions(self) -> bool:
-        """Whether a method reads predictions of the teacher, or somebody who looks on."""
-        return self.looked_at or any(method.needs.predictions for _, method in self.named_methods())
-
-    @property
-    def reads_features(self) -> bool:
-        """Whether a method reads features of the teacher."""
-        return any(method.needs.features for _, method in self.named_methods())
-
-    @property
-    def reads_ground_truth(self) -> list[str]:
-        """The names of the methods that do."""
-        return [name for name, method in self.named_methods() if method.needs.ground_truth]
-
-    @property
-    def reads_detector(self) -> list[str]:
-        """The names of the methods that read something of the detector that is the teacher."""
-        return [name for name, method in self.named_methods() if method.needs.detector]
-
-    def prepare(
-        self, student: DenseDetector, teacher: DenseDetector | None, weights: str | None
-    ) -> None:
-        """Check every method against both detectors, and let it make what depends on them.
-
-        Args:
-            student, teacher: the detectors; None if no detector teaches, which no method reads.
-            weights: the teacher's file, for the message.
-
-        Raises:
-            DistillationError: a method cannot distil between the two.
-        """
-        theirs = NO_TEACHER if teacher is None else teacher
-        if teacher is None:
-            source, change = "into", "its options or the student"
-        else:
-            source = f"the teacher {type(teacher).__name__} (weights {weights}) into"
-            change = "one of the two configs"
-        for name, method in self.named_methods():
-            try:
-                method.check(student, theirs)
-            except ValueError as error:
-                raise DistillationError(
-                    f"method {name!r} ({type(method).__name__}) cannot distil {source} the "
-                    f"student {type(student).__name__}: {error}. Change {change}, or leave the "
-                    "method out."
-                ) from None
-            if method.is_prepared and any(True for _ in method.parameters()):
-                raise DistillationError(
-                    f"method {name!r} ({type(method).__name__}) has parameters and belongs to "
-                    "another Distiller already; give each Distiller methods of its own"
-                )
-            method.prepare(student, theirs)
-            method.is_prepared = True
-
-    def load(self) -> None:
-        """Let every method read files of its own."""
-        for _, method in self.named_methods():
-            method.load()
-
-    def forward(
-        self, student: DensePass, teacher: DensePass | None, step: Step
-    ) -> dict[str, Tensor]:
-        """{``kd_<name>_<term>``: scalar}; all NaN if the teacher's pass is not finite.
-
-        Args:
-            student, teacher: passes over a batch; None if no detector teaches.
-            step: of the training.
-        """
-        if not self._images_checked:
-            self._images_checked = True
-            self._warn_of_images(len(step.ground_truth))
-        losses: dict[str, Tensor] = {}
-        if teacher is None:
-            theirs, zero_or_nan = NO_TEACHER, student.priors[0].new_zeros(())
-        else:
-            theirs, zero_or_nan = teacher, self._watch.look(teacher)
-        terms: dict[str, dict[str, Tensor]] = {}
-        for name, method in self.named_methods():
-            with full_precision(student.logits[0].device):
-                terms[name] = method(student, theirs, step)
-        if self.balance is not None:
-            factors = self.balance(terms, step.detection, student, step.iteration)
-            terms = {
-                name: {term: factors[name] * loss for term, loss in own.items()}
-                for name, own in terms.items()
-            }
-        for name, method in self.named_methods():
-            factor = method.warmup_factor(step.iteration)
-            for term, loss in terms[name].items():
-                key = f"kd_{name}_{term}"
-                if key in losses:
-                    raise DistillationError(
-                        f"two methods give the loss {key!r}; rename one of {self._names()}"
-                    )
-                losses[key] = (factor * loss if factor < 1 else loss) + zero_or_nan
-        self._watch.guard(losses, zero_or_nan)
-        return losses
-
-    def _warn_of_images(self, images: int) -> None:
-        for name, method in self.named_methods():
-            warning = method.images_warning(images)
-            if warning:
-                logger.warning(f"method {name!r} ({type(method).__name__}): {warning}")
-
-    def named_methods(self) -> Iterator[tuple[str, KDMethod]]:
-        """(name, method), in their order."""
-        for name, child in self.named_children():
-            if isinstance(child, KDMethod):
-                yield name, child
-
-    def _names(self) -> list[str]:
-        return [name for name, _ in self.named_methods()]
+    for method in methods.modules():
+        if isinstance(method, KDMethod):
+            method.warmup_iters, method.first_iter, method.last_iter = 0, 0, None

@@ -31,8 +31,12 @@ class TeacherWatch:
         self._looks: list[_Look] = []
 
     @torch.compiler.disable
-    def look(self, dense: DensePass) -> Tensor:
+    def look(self, dense: DensePass, whose: str = "") -> Tensor:
         """0 as a scalar, or NaN if a value of the teacher's pass is not finite.
+
+        Args:
+            dense: the pass.
+            whose: said behind what is not finite, where there are several teachers.
 
         Raises:
             FloatingPointError: an earlier pass was not finite.
@@ -49,7 +53,7 @@ class TeacherWatch:
                 "distributions": dense.distribution or [],
             }
         named = [(name, x) for name, levels in maps.items() for x in levels if x.numel() > 0]
-        names = [name for name, _ in named]
+        names = [name + whose for name, _ in named]
         if not named:  # no method reads it
             return dense.priors[0].new_zeros(())
         numbers = _extremes([level.detach() for _, level in named]) * 0  # NaN where infinite
