@@ -69,10 +69,11 @@ def test_what_a_method_computed_is_not_there_for_the_next(work):
 def test_a_pass_that_has_no_predictions_is_counted_without_them(models):
     cfg = distillation(pkd=L(PKD)())
     work = Work(cfg, models.distiller(cfg), synthetic_batch(1, (64, 96), 3, 5, 3))
-    assert not work.teacher_pass.has_predictions
-    features = sum(x.numel() * 4 for x in work.teacher_pass.features)
-    priors = sum(x.numel() * 4 for x in work.teacher_pass.priors)
-    assert bytes_of_pass(work.teacher_pass) == features + priors
+    (teacher_pass,) = work.teacher_passes
+    assert not teacher_pass.has_predictions
+    features = sum(x.numel() * 4 for x in teacher_pass.features)
+    priors = sum(x.numel() * 4 for x in teacher_pass.priors)
+    assert bytes_of_pass(teacher_pass) == features + priors
     work.method("pkd", work.inputs()).backward()
 
 
@@ -81,7 +82,7 @@ def test_without_a_teacher_there_is_no_such_part_and_a_network_belongs_to_its_me
     cfg.train.device = "cpu"
     work = Work(cfg, models.distiller(cfg), synthetic_batch(1, (64, 96), 3, 5, 3))
     assert [*work.parts()] == ["student", "step", "evaluation", "dsi forward", "dsi backward"]
-    assert work.teacher_pass is None and not work.has_teacher
+    assert work.teacher_passes == [] and work.teachers() == {}
     work.method("dsi", work.inputs()).backward()
     assert work.model.kd.dsi.projector.weight.grad.abs().max() > 0
 

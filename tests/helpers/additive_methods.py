@@ -25,6 +25,7 @@ NOT_ADDITIVE: list[tuple[str, Options, str]] = [
     ("FRS", {}, "it is divided by the scores of the batch"),
     ("FitNet", {"region": "objects"}, "its mean is over the cells of the batch in objects"),
     ("FitNet", {"region": "positives"}, "its mean is over the cells of the batch with a positive"),
+    ("FromTeacher", {}, "the method inside is CrossKD"),
     ("GIBox", {"nms_thresh": 0.7}, "its mean is over the chosen cells of the batch"),
     ("KD", {}, "it is divided by the positives of the batch"),
     ("LD", {"cls_weight": 0.0}, "its terms of boxes are sums"),

@@ -12,9 +12,12 @@ for it, after which the GPU has nothing to do until the host has asked for more.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -24,13 +27,13 @@ import pytest
 import torch
 from torch import nn
 
-from dense_kd import Distiller, methods
+from dense_kd import Distiller
 from dense_kd.benchmark.pretended import GPU, Counts, pretended_gpu
 from dense_kd.detectors import DenseDetector
 from helpers import method_cases
 from helpers.detector_variants import VARIANTS
 from helpers.feature_cases import distill
-from helpers.method_cases import PAIRS
+from helpers.method_cases import PAIRS, make_method
 
 TABLE = Path(__file__).parents[1] / "devices" / "costs.json"
 COMMAND = "python -m helpers.device_costs (in the folder tests)"
@@ -76,19 +79,21 @@ def of_inference(gpu: GPU, model: DenseDetector) -> Cost:
 
 
 def of_method(gpu: GPU, model: Distiller) -> Cost:
-    """What the method adds to the student's step and to the teacher's pass.
+    """What the method adds to the student's step and to the passes of teachers.
 
     Args:
         gpu: on which both detectors are.
         model: of :func:`distiller`.
     """
-    real = model.teacher.run
 
-    def uncounted(*args: Any, **options: Any) -> Any:
+    def uncounted(run: Callable[..., Any], *args: Any, **options: Any) -> Any:
         with gpu.uncounted():
-            return real(*args, **options)
+            return run(*args, **options)
 
-    with mock.patch.object(model.teacher, "run", uncounted):
+    with contextlib.ExitStack() as stack:
+        for teacher in model.teachers.values():
+            run = functools.partial(uncounted, teacher.run)
+            stack.enter_context(mock.patch.object(teacher, "run", run))
         total = of_step(gpu, model)
     return total - _of_student(gpu, model.student)
 
@@ -109,8 +114,8 @@ def distiller(name: str, variant: str) -> Distiller:
     """One of ``method_cases.VARIANTS``, of three levels, made of a student on the GPU."""
     pair = PAIRS[name][variant]
     student = pair.build(width=4).to("cuda")
-    teacher = pair.build(seed=1, width=4, channels=24).to("cuda")
-    return distill(student, teacher, getattr(methods, name)(**pair.options))
+    make_teacher = functools.partial(pair.build, seed=1, width=4, channels=24)
+    return distill(student, make_teacher().to("cuda"), make_method(name, pair, make_teacher))
 
 
 def of_all() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from dense_kd import Distiller, PseudoLabels, methods
+from dense_kd import Distiller, KDMethod, PseudoLabels, Teacher, methods
 from dense_kd.detectors import DenseDetector
 from dense_kd.yacs_config import METHODS
 from helpers.builders import (
@@ -41,6 +41,13 @@ class Pair(NamedTuple):
     options: dict[str, Any]
 
 
+class Inside(NamedTuple):
+    """The option ``method`` of FromTeacher, which is made anew for each distiller."""
+
+    name: str
+    options: dict[str, Any]
+
+
 _USUAL = {"": Pair(tiny_gfl, {})}
 _UNUSUAL: dict[str, dict[str, Pair]] = {
     "CrossKD": {
@@ -57,6 +64,10 @@ _UNUSUAL: dict[str, dict[str, Pair]] = {
         "": Pair(tiny_gfl, {}),
         "objects": Pair(tiny_fcos, {"region": "objects"}),
         "positives": Pair(tiny_retinanet, {"region": "positives"}),
+    },
+    "FromTeacher": {
+        "": Pair(tiny_gfl, {"method": Inside("CrossKD", {"depth": 1})}),
+        "features": Pair(tiny_fcos, {"method": Inside("FKD", {})}),
     },
     "GIBox": {"": Pair(tiny_retinanet, {})},
     "KD": {
@@ -85,6 +96,31 @@ PAIRS = {name: _UNUSUAL.get(name, _USUAL) for name in ALL}
 VARIANTS = [(name, variant) for name, pairs in PAIRS.items() for variant in pairs]
 
 
+def make_method(
+    name: str, pair: Pair, make_teacher: Callable[[], DenseDetector], **options: Any
+) -> KDMethod:
+    """The method of a pair.
+
+    Args:
+        name: of it.
+        pair: of :data:`PAIRS`.
+        make_teacher: a detector for a method that brings one along.
+        options: of the method, besides those of the pair.
+    """
+    given = {**pair.options, **options}
+    if isinstance(given.get("method"), Inside):
+        inside = given["method"]
+        given["method"] = getattr(methods, inside.name)(**inside.options)
+        given["teacher"] = Teacher(make_teacher(), None)
+    return getattr(methods, name)(**given)
+
+
+def teacher_of(model: Distiller) -> Teacher:
+    """The detector that the method called "feature" learns from, if it learns from one."""
+    own = model.kd.feature.teacher
+    return own if isinstance(own, Teacher) else model.teacher
+
+
 def every_method(test: Callable) -> Callable:
     """Parametrise a test with ``name`` and ``variant``."""
     ids = [" ".join(filter(None, both)) for both in VARIANTS]
@@ -107,9 +143,9 @@ def build(
     """
     pair = next(iter(PAIRS[name].values())) if variant is None else PAIRS[name][variant]
     student = pair.build(num_levels=5, width=4)
-    teacher = pair.build(seed=1, num_levels=5, width=4, channels=24)
-    method = getattr(methods, name)(**{**pair.options, **options})
-    return distill(student, teacher, method, pseudo_labels=pseudo_labels)
+    make_teacher = functools.partial(pair.build, seed=1, num_levels=5, width=4, channels=24)
+    method = make_method(name, pair, make_teacher, **options)
+    return distill(student, make_teacher(), method, pseudo_labels=pseudo_labels)
 
 
 def images_with(*boxes: list[list[float]]) -> list[dict[str, Any]]:

@@ -16,7 +16,10 @@ from helpers.method_cases import PAIRS
 
 NOT_TRIED = {
     "class_map": "which classes correspond: see test_class_maps.py",
-    "teacher": "a network: see test_feature_teacher.py",
+    "first_iter": "when it teaches: see test_from_teacher.py",
+    "last_iter": "when it teaches: see test_from_teacher.py",
+    "method": "another one, with options of its own: see test_from_teacher.py",
+    "teacher": "a network: see test_feature_teacher.py and test_from_teacher.py",
     "warmup_iters": "not of the loss, see test_kd_method.py",
 }
 VALUES: dict[str, list[Any]] = {
@@ -77,6 +80,8 @@ def contexts() -> list[Any]:
     """(method, variant, further option or None, its value): the pairs and each choice beside."""
     found: list[Any] = []
     for name, variants in PAIRS.items():
+        if not options_of(name):
+            continue
         for variant, pair in variants.items():
             found.append((name, variant, None, None))
             for option, default in options_of(name).items():

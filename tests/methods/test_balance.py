@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import math
 
@@ -20,7 +21,6 @@ from dense_kd import (
     MethodSet,
     Teacher,
     add_dense_kd_config,
-    methods,
 )
 from dense_kd.checkpoint import AtomicCheckpointer, load_strictly
 from dense_kd.diagnostics.passes import training_losses
@@ -30,7 +30,7 @@ from dense_kd.methods import balance as module
 from dense_kd.methods.balance import adapted
 from dense_kd.yacs_config import build_methods
 from helpers.builders import batch, tiny_fcos
-from helpers.method_cases import ALL, PAIRS, images_with
+from helpers.method_cases import ALL, PAIRS, images_with, make_method
 from helpers.script_runs import assert_equal
 
 
@@ -192,9 +192,10 @@ def test_norms_that_are_not_finite_change_nothing():
 def test_every_method_gets_its_share_in_a_few_measurements(name):
     pair = next(iter(PAIRS[name].values()))
     torch.manual_seed(0)
-    student, teacher = pair.build(width=4), pair.build(seed=1, width=4, channels=24)
+    make_teacher = functools.partial(pair.build, seed=1, width=4, channels=24)
+    student, teacher = pair.build(width=4), make_teacher()
     given = {"target": 0.15, "smoothing": 0.0, "tolerance": 0.0, "probe": 8}
-    sets = MethodSet(feature=getattr(methods, name)(**pair.options), balance=given)
+    sets = MethodSet(feature=make_method(name, pair, make_teacher), balance=given)
     model = Distiller(student=student, teacher=Teacher(teacher, None), methods=sets)
     for _ in range(8):
         model.kd.balance.measure_next()

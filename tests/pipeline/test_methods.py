@@ -43,7 +43,8 @@ def test_every_method_is_found(small):
     [
         ("bkcd", "did you mean bckd"),
         ("bckd+bckd", "twice"),
-        ("dsi", "network that only a config can give"),
+        ("dsi", "network that only a config can give; write one as configs/quickstart/dsi.py"),
+        ("fromteacher", "only a config can give; write one as configs/quickstart/two_teachers.py"),
         ("", "there is bckd, cankd"),
     ],
 )

@@ -21,7 +21,7 @@ from helpers.builders import (
     tiny_retinanet,
 )
 from helpers.feature_cases import distill
-from helpers.method_cases import VARIANTS, build, every_method, images_with
+from helpers.method_cases import VARIANTS, build, every_method, images_with, teacher_of
 
 EXACT = {"rtol": 0, "atol": 0}
 ROUNDED = {"rtol": 1e-4, "atol": 1e-5}
@@ -31,8 +31,15 @@ IMAGES = images_with([[4, 4, 40, 40]], [])
 
 def with_cache(model: Distiller, cache: str = "memory", **options) -> Distiller:
     """The same model, whose teacher has a cache."""
-    model.teacher = Teacher(model.teacher.model, None, cache=cache, **options)
+    old = _teacher(model)
+    new = Teacher(old.model, None, cache=cache, **options)
+    holder = model if old is model.teacher else model.kd.feature
+    holder.teacher = new
     return model
+
+
+def _teacher(model: Distiller) -> Teacher:
+    return teacher_of(model) if hasattr(model.kd, "feature") else model.teacher
 
 
 def step(model: Distiller, inputs) -> tuple[dict, list]:
@@ -47,7 +54,7 @@ def step(model: Distiller, inputs) -> tuple[dict, list]:
 def ran(model: Distiller, inputs=IMAGES) -> int:
     """On how many images the teacher's backbone is run in a step."""
     counts = []
-    hook = model.teacher.model.backbone.register_forward_pre_hook(
+    hook = _teacher(model).model.backbone.register_forward_pre_hook(
         lambda _, given: counts.append(len(given[0]))
     )
     model(inputs)
@@ -75,19 +82,20 @@ def test_a_hit_gives_the_losses_and_gradients_of_a_step_without_a_cache(name, va
     assert_same(first, expected)
     assert_same(again, expected)
     assert ran(model) == 0
-    assert model.teacher.cache.found == 4
+    assert teacher_of(model).cache.found == 4
 
 
 @every_method
 def test_a_method_declares_whether_it_reads_features(name, variant):
     """What it does not read is refused in every pass of a cache."""
     model = with_cache(build(name, variant))
+    method = getattr(model.kd.feature, "method", model.kd.feature)  # or the one inside
     passes = []
-    model.kd.register_forward_pre_hook(lambda _, given: passes.append(given[1]))
+    method.register_forward_pre_hook(lambda _, given: passes.append(given[1]))
     for _ in range(2):
         model(IMAGES)
-    assert [dense.has_features for dense in passes] == [model.kd.reads_features] * 2
-    if not model.kd.reads_features:
+    assert [dense.has_features for dense in passes] == [method.needs.features] * 2
+    if not method.needs.features:
         for dense in passes:
             with pytest.raises(LookupError, match=r"without features.*Needs\(features=True\)"):
                 dense.features[0]

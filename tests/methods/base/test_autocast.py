@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dense_kd import Distiller, methods
+from dense_kd import Distiller
 from dense_kd.detectors import DenseDetector
 from helpers.builders import (
     batch,
@@ -25,7 +25,7 @@ from helpers.builders import (
 )
 from helpers.feature_cases import distill
 from helpers.feature_networks import feature_teacher
-from helpers.method_cases import ALL
+from helpers.method_cases import ALL, Inside, Pair, make_method, teacher_of
 
 EVERY_DETECTOR = (tiny_retinanet, tiny_fcos, tiny_atss, tiny_ddod, tiny_gfl, tiny_autoassign)
 ATSS_BINS = functools.partial(tiny_atss, head={"reg_max": 16})
@@ -63,6 +63,8 @@ def cases() -> Iterator[Any]:
         # Points at a threshold may fall on its other side.
         *[("TID", build, {}, 16, 0.1) for build in (nine_anchor_retinanet, tiny_fcos)],
         *[("TID", build, {}, 16, 0.1) for build in (tiny_atss, tiny_gfl)],
+        ("FromTeacher", tiny_gfl, {"method": Inside("CrossKD", {"depth": 1})}, 16, 0.05),
+        ("FromTeacher", tiny_fcos, {"method": Inside("PKD", {})}, 24, 0.03),
         ("DSI", tiny_gfl, {"teacher": feature_teacher()}, 16, 0.05),
         ("FKD", tiny_gfl, {}, 16, 0.05),
         *[(name, tiny_gfl, {}, 16, 0.05) for name in ("DeFeat", "FitNet", "GIBox")],
@@ -92,11 +94,12 @@ def test_losses_are_float32_close_to_full_precision_and_train(
     name: str, build: Build, options: dict[str, Any], width: int, tolerance: float
 ):
     """A teacher of another width has its own bfloat16."""
-    method = getattr(methods, name)(**options)
-    model = distill(build(), build(seed=1, channels=width), method)
+    make_teacher = functools.partial(build, seed=1, channels=width)
+    method = make_method(name, Pair(build, options), make_teacher)
+    model = distill(build(), make_teacher(), method)
     normalizer = model.student.loss_normalizer.clone()
     full = losses_of(model, normalizer)
-    model.teacher.precision = "bfloat16" if width != 16 else None
+    teacher_of(model).precision = "bfloat16" if width != 16 else None
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = losses_of(model, normalizer)
     assert mixed.keys() == full.keys() and full

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dense_kd import Distiller
+from dense_kd import CrossKD, Distiller, Teacher
 from dense_kd.yacs_config import METHODS
 from helpers.builders import batch, tiny_gfl
 from helpers.feature_cases import distill
@@ -19,6 +19,10 @@ def distiller(names: list[str]) -> Distiller:
     options = {
         "crosskd": {"depth": 1},
         "dsi": {"teacher": feature_teacher()},
+        "fromteacher": {
+            "teacher": Teacher(tiny_gfl(seed=2), None),
+            "method": CrossKD(depth=1),
+        },
         "fgfi": {"warmup_iters": 0},
         "mgd": {"masked_ratio": 0.0},
     }

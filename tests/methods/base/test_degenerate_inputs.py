@@ -16,7 +16,7 @@ from dense_kd.methods.base.objects import points_in_boxes
 from dense_kd.outputs import DensePass
 from helpers.builders import tiny_fcos, tiny_gfl
 from helpers.feature_cases import distill
-from helpers.method_cases import build, every_method, images_with
+from helpers.method_cases import build, every_method, images_with, teacher_of
 from helpers.torch_features import autocast_has
 
 OBJECTS = {
@@ -91,7 +91,7 @@ def test_objects_on_few_locations_give_finite_losses_and_gradients(name, variant
 @every_method
 def test_constant_maps_give_finite_losses_and_gradients(name, variant, objects, bias):
     model = build(name, variant)
-    for detector in (model.student, model.teacher.model):
+    for detector in (model.student, teacher_of(model).model):
         for convolution in pyramid(detector):
             nn.init.zeros_(convolution.weight)
             nn.init.constant_(convolution.bias, bias)
@@ -104,7 +104,7 @@ def test_constant_maps_give_finite_losses_and_gradients(name, variant, objects, 
 @every_method
 def test_scores_of_zero_and_of_one_give_finite_losses_and_gradients(name, variant, logit):
     model = build(name, variant)
-    for detector in (model.student, model.teacher.model):
+    for detector in (model.student, teacher_of(model).model):
         nn.init.zeros_(detector.head.cls_score.weight)
         nn.init.constant_(detector.head.cls_score.bias, logit)
     assert_finite(*losses_of(model, "usual"), model)
@@ -140,7 +140,7 @@ def test_exponential_codes_of_any_size_give_finite_losses_and_gradients(name):
 
 def assert_finite_with_large_codes(model: Distiller) -> None:
     """In a distribution, only the first distance gets a large logit."""
-    detectors = [model.student, model.teacher.model]
+    detectors = [model.student, teacher_of(model).model]
     heads = [detector.head for detector in detectors]
     for detector in detectors:  # the same in each step, which begins at the heads
         images = detector.preprocess_image(images_with(*OBJECTS["usual"])).tensor
@@ -163,7 +163,7 @@ def test_large_features_under_autocast_give_finite_losses_in_float32(name, varia
     if not autocast_has(dtype):
         pytest.skip(f"this version of torch has no autocast in {dtype} on the CPU")
     model = build(name, variant)
-    for detector in (model.student, model.teacher.model):
+    for detector in (model.student, teacher_of(model).model):
         images = detector.preprocess_image(images_with([]))
         with torch.no_grad():
             largest = max(x.abs().max() for x in detector.run(images).features)

@@ -25,7 +25,10 @@ from dense_kd import (
     DeFeat,
     Distiller,
     FitNet,
+    FromTeacher,
     GIBox,
+    KDMethod,
+    Teacher,
 )
 from helpers.builders import assert_close, batch, tiny_gfl
 from helpers.feature_cases import distill, move_off_their_start
@@ -34,11 +37,19 @@ from helpers.two_processes import ranks_of, run_in_two_processes
 
 pytestmark = pytest.mark.slow
 
+
+def other_teacher(method: KDMethod, **options: int) -> FromTeacher:
+    """A method that learns from a teacher which is not the Distiller's."""
+    teacher = Teacher(tiny_gfl(seed=1, channels=24), None)
+    return FromTeacher(teacher=teacher, method=method, **options)
+
+
 # Without what depends on the process, and with it: sums over the batch, and random numbers.
 SPLIT_ALIKE = {
     "dsi": lambda: DSI(teacher=feature_teacher()),
     "dsi without a teacher": lambda: DSI(teacher=feature_teacher()),
     "fgd": lambda: FGD(),
+    "fgd from another teacher": lambda: other_teacher(FGD()),
     "fitnet": lambda: FitNet(),
     "mgd without masks": lambda: MGD(masked_ratio=0.0),
     "pgd": lambda: PGD(),
@@ -57,8 +68,9 @@ LOCAL = {
     "pkd of towers": lambda: PKD(taps=[("cls", 2), ("bbox", 1)]),
 }
 RANDOM = {"mgd": lambda: MGD(), "released pgd": lambda: PGD(compat="released")}
-METHODS = {**SPLIT_ALIKE, **LOCAL, **RANDOM}
-WITHOUT_TEACHER = {"dsi without a teacher"}
+RESTING = {"a teacher that comes later": lambda: other_teacher(FGD(), first_iter=1)}
+METHODS = {**SPLIT_ALIKE, **LOCAL, **RANDOM, **RESTING}
+WITHOUT_TEACHER = {"dsi without a teacher", "fgd from another teacher"}
 # Which images each rank gets; the ranks have unequal numbers of objects.
 CASES = {
     "usual": (lambda: [batch("usual")[0]], lambda: [batch("usual", seed=3)[0]]),

@@ -14,11 +14,13 @@ from detectron2.engine import SimpleTrainer
 from torch.optim import SGD
 
 from dense_kd import CrossKD, Distiller, GIBox
+from dense_kd.detectors import DenseDetector
 from dense_kd.engine import Trainer
+from dense_kd.methods import Needs
 from dense_kd.outputs import DensePass
 from helpers.builders import batch, tiny_atss, tiny_fcos, tiny_gfl
 from helpers.feature_cases import distill
-from helpers.method_cases import build, every_method, images_with
+from helpers.method_cases import build, every_method, images_with, teacher_of
 
 BOXES = [[4.0, 6.0, 40.0, 44.0], [20.0, 10.0, 58.0, 60.0]]
 PARTS = {
@@ -32,9 +34,16 @@ PARTS = {
 
 
 @contextlib.contextmanager
-def spoilt(model: Distiller, part: str, value: float, everywhere: bool = False) -> Iterator[None]:
+def spoilt(
+    model: Distiller,
+    part: str,
+    value: float,
+    everywhere: bool = False,
+    teacher: DenseDetector | None = None,
+) -> Iterator[None]:
     """Let one value, or all, of a part of the teacher's pass be ``value``."""
-    teacher, real = model.teacher.model, model.teacher.model.pass_of
+    teacher = model.teacher.model if teacher is None else teacher
+    real = teacher.pass_of
 
     def pass_of(*given: Any) -> DensePass:
         dense = real(*given)
@@ -52,18 +61,24 @@ def parts_of(model: Distiller) -> list[str]:
     """Those that the teacher's pass has."""
     student = model.student
     images = student.preprocess_image(images_with(BOXES))
-    dense = model.teacher.run([], images, student, model.kd.taps)
-    read = PARTS if model.kd.reads_predictions else ("features", "taps")
+    needs = needs_of(model)
+    dense = teacher_of(model).run([], images, student, needs.taps)
+    read = PARTS if needs.predictions else ("features", "taps")
     return [part for part in read if PARTS[part][1](dense)]
+
+
+def needs_of(model: Distiller) -> Needs:
+    """What of its teacher the method reads, or the one inside."""
+    return getattr(model.kd.feature, "method", model.kd.feature).needs
 
 
 @every_method
 def test_no_method_swallows_a_teacher_that_gives_nan(name, variant):
     model = build(name, variant)
     parts = parts_of(model)
-    assert {"logits", "deltas"} <= set(parts) or not model.kd.reads_predictions
+    assert {"logits", "deltas"} <= set(parts) or not needs_of(model).predictions
     for part in parts:
-        with spoilt(model, part, float("nan"), everywhere=True):
+        with spoilt(model, part, float("nan"), everywhere=True, teacher=teacher_of(model).model):
             losses = model(images_with(BOXES, []))
         ours = [loss for key, loss in losses.items() if key.startswith("kd_")]
         assert ours and all(loss.isnan() for loss in ours), part
@@ -98,7 +113,7 @@ def test_the_next_step_says_so_if_no_backward_pass_did():
 def test_a_finite_pass_leaves_the_losses_as_they_are(name, variant):
     watched, alone = build(name, variant), build(name, variant)
     alone.load_state_dict(watched.state_dict())
-    alone.kd._watch.look = lambda dense: 0.0
+    alone.kd._watch.look = lambda *_: 0.0
     alone.kd._watch.guard = lambda losses, zero_or_nan: None
     found = []
     for model in (watched, alone):
