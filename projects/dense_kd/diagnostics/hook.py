@@ -228,7 +228,7 @@ class Diagnostics(HookBase):
             share = values.get(f"share_{name}")
             if share is None or not method.teaches(self.trainer.iter):
                 continue
-            if method.warmup_factor(self.trainer.iter) < 1:
+            if self.trainer.iter - method.first_iter < method.warmup_iters:
                 continue
             recent = self._recent[name]
             recent.append(share)
