@@ -15,6 +15,7 @@ from dense_kd import BCKD, Distiller, MethodSet, Teacher
 from dense_kd.checkpoint import AtomicCheckpointer, CheckpointError
 from dense_kd.data import TrainLoader
 from dense_kd.engine import Trainer
+from dense_kd.teacher_cache import TeacherCache
 from helpers.builders import batch, tiny_fcos, tiny_retinanet
 from helpers.script_runs import assert_equal
 from helpers.toy import Toy, toy_batch
@@ -254,7 +255,7 @@ def test_what_a_teacher_and_the_compiler_keep_to_themselves_is_said_when_a_run_g
     model = distiller()
     state = trainer(model, [], compile_losses=True).state_dict()
     model.teacher.compile = True
-    model.teacher.cache = object()
+    model.teacher.cache = TeacherCache("memory", max_bytes=1e6)
     trainer(model, [], compile_losses=True).load_state_dict(state)
     for said in ("the teacher's cache", "the teacher is compiled", "train.compile_losses"):
         assert said in caplog.text
