@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 
 from dense_kd import get_config
 from dense_kd.benchmark.machine import circumstances, load_average
+from dense_kd.checkpoint import FINAL_CHECKPOINT
 from dense_kd.data.shapes import generate_shapes, register_shapes
 from dense_kd.engine.checks.overrides import apply_overrides
 from dense_kd.engine.run import train
@@ -82,7 +83,7 @@ def config_of(args: argparse.Namespace, method: str | None, variant: str) -> Dic
         options.warmup_iters = round(warmup * args.iterations / QUICKSTART_ITERATIONS)
         cfg.model.methods.balance = {"target": args.target}
         teacher = folder_of(args, None, "teacher of ld" if distribution else "teacher")
-        cfg.model.teacher.weights = str(teacher / "model_final.pth")
+        cfg.model.teacher.weights = str(teacher / FINAL_CHECKPOINT)
         heads = [cfg.model.student.head, cfg.model.teacher.model.head]
     for head in heads if distribution else ():
         head.reg_max = REG_MAX
@@ -180,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for method in methods:
             teacher = "teacher of ld" if method == "ld" else "teacher"
             if f"{method}, {variant}" not in cells:
-                if not (folder_of(args, None, teacher) / "model_final.pth").exists():
+                if not (folder_of(args, None, teacher) / FINAL_CHECKPOINT).exists():
                     cells.pop(teacher, None)
                 cell(teacher, None, teacher)
             cell(f"{method}, {variant}", method, variant)

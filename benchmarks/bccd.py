@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from PIL import Image, ImageDraw
 
 from dense_kd import compat, get_config
-from dense_kd.checkpoint import load_strictly
+from dense_kd.checkpoint import FINAL_CHECKPOINT, load_strictly
 from dense_kd.data import bccd
 from dense_kd.engine import evaluate
 from dense_kd.engine.building import count_parameters
@@ -82,10 +82,10 @@ def run(config: str, overrides: list[str]) -> dict[str, Any]:
     """Train, if that is left to do, and evaluate; what results/bccd.json has of a config."""
     cfg = bare(config, overrides)
     folder = Path(cfg.train.output_dir)
-    if not (folder / "model_final.pth").exists():
+    if not (folder / FINAL_CHECKPOINT).exists():
         command = [sys.executable, "-m", "dense_kd", "train", config, "--resume", *overrides]
         subprocess.run([*command, "--progress", "lines"], check=True)
-    weights = folder / "model_final.pth"
+    weights = folder / FINAL_CHECKPOINT
     records = read_metrics(folder)
     return {
         "date": datetime.date.fromtimestamp(weights.stat().st_mtime).isoformat(),
@@ -122,7 +122,7 @@ def draw(file: Path, overrides: list[str]) -> None:
     for title, config in PICTURED.items():
         cfg = bare(config, overrides)
         models[title] = instantiate(cfg.model).to(cfg.train.device)
-        load_strictly(models[title], f"{cfg.train.output_dir}/model_final.pth")
+        load_strictly(models[title], f"{cfg.train.output_dir}/{FINAL_CHECKPOINT}")
     augmentations = instantiate(cfg.dataloader.test.mapper.augmentations)
     images = choose_images(DatasetCatalog.get("bccd_val"), 3)[1:2]
     (row,) = compare(

@@ -22,6 +22,7 @@ from bccd import bare, evaluated
 from trained import trained
 
 from dense_kd.benchmark.machine import circumstances
+from dense_kd.checkpoint import FINAL_CHECKPOINT
 from dense_kd.engine import load_config
 from dense_kd.export import export
 from dense_kd.export.files import FORMATS
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             iterations = args.iterations if start is None else args.more
             overrides.append(f"train.max_iter={iterations}")
             if start is not None:
-                weights = folder_of(args, seed, start) / "model_final.pth"
+                weights = folder_of(args, seed, start) / FINAL_CHECKPOINT
                 overrides += [*GOES_ON, f"train.init_checkpoint={weights.absolute()}"]
             folder = folder_of(args, seed, title)
             run = trained(f"{title}, seed {seed}", folder, config, overrides, args.threads)
@@ -86,7 +87,7 @@ def weigh_teacher(args: argparse.Namespace) -> None:
     results = read_json(args.results)
     if "teacher" not in results:
         cfg = bare(TEACHER, args.override)
-        weights = Path(args.teacher or f"{cfg.train.output_dir}/model_final.pth")
+        weights = Path(args.teacher or f"{cfg.train.output_dir}/{FINAL_CHECKPOINT}")
         results["teacher"] = {part: evaluated(cfg, weights, part) for part in ("val", "test")}
         write_json(args.results, results)
 

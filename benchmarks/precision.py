@@ -15,6 +15,7 @@ from typing import Any
 from trained import trained
 
 from dense_kd import compat
+from dense_kd.checkpoint import FINAL_CHECKPOINT
 from dense_kd.data.shapes import DEFAULT_SIZES, default_shapes_root, generate_shapes
 from dense_kd.engine.processes import Run
 from dense_kd.json_files import read_json, write_json
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         generate_shapes(default_shapes_root(), split, DEFAULT_SIZES[split])
     teacher = run(args, "teacher", TEACHER, [])
     keep(args, "teacher", 1, teacher)
-    weights = f"model.teacher.weights={(teacher.folder / 'model_final.pth').absolute()}"
+    weights = f"model.teacher.weights={(teacher.folder / FINAL_CHECKPOINT).absolute()}"
     for seed in range(1, args.seeds + 1):
         for title, (config, overrides) in VARIANTS.items():
             taught = [weights] if config == "quickstart/distill.py" else []

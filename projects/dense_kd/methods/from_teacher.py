@@ -93,7 +93,7 @@ class FromTeacher(KDMethod):
     def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
         """The method inside, and its own teacher as that of a Distiller."""
         own, method = self._both()
-        if method.is_prepared and any(True for _ in method.parameters()):
+        if method.is_taken:
             raise ValueError(
                 f"its {type(method).__name__} has parameters and belongs to another Distiller "
                 "already; give each a method of its own"

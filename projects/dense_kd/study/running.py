@@ -203,7 +203,6 @@ def _run_block(
     here = _surroundings_here(cells[0], settings.threads)
     check_here(begun, here)
     weights = None
-    passes = settings.output / "passes" / block.cells[0].pair / str(block.cells[0].seed)
     if any(cell.teacher for cell in cells):
         teacher = _run_of(block.teacher, settings.output, settings.threads)
         train_together([teacher])
@@ -230,16 +229,11 @@ def _run_block(
         say(f"{run.title} failed; the others go on")
         say(progress.after(run))
 
-    options = None
-    if settings.teacher_gb and weights is not None:
-        folder_of_passes = str(passes.absolute())
-        options = {"cache": folder_of_passes, "cache_by": "batch", "cache_gb": settings.teacher_gb}
-    runs = [
-        _run_of(cell, settings.output, settings.threads, weights, options)
-        if cell.teacher
-        else _run_of(cell, settings.output, settings.threads)
-        for cell in cells
-    ]
+    passes = settings.output.absolute() / "passes" / block.pair / str(block.seed)
+    options: dict[str, Any] = {}
+    if settings.teacher_gb:
+        options = {"cache": str(passes), "cache_by": "batch", "cache_gb": settings.teacher_gb}
+    runs = [_run_of(cell, settings.output, settings.threads, weights, options) for cell in cells]
     train_together(runs, at_once=settings.jobs, finished=finished, failed=fails)
     shutil.rmtree(passes, ignore_errors=True)
 
@@ -257,7 +251,10 @@ def _run_of(
     teacher: Path | None = None,
     teacher_options: Mapping[str, Any] | None = None,
 ) -> Run:
-    """The training of a cell; what it starts from has to be there."""
+    """The training of a cell; what it starts from has to be there. One without a teacher has no use
+    for the weights and options of one."""
+    if cell.teacher is None:
+        teacher, teacher_options = None, None
     cfg = cell.lazy_config(str(teacher.absolute()) if teacher else None)
     folder = output / cell.name
     order = output / "orders" / cell.file_name

@@ -77,11 +77,13 @@ class Watch(HookBase):
 
         def timed() -> None:
             counts = cache is None or self.trainer.iter % _RUN_EVERY == _RUN_EVERY // 2
-            if teacher is not None:
-                teacher.cache = None if counts else cache
+            if teacher is not None and counts:
+                teacher.cache = None
             begin, begin_cpu = time.perf_counter(), time.process_time()
             step()
             seconds, cpu = time.perf_counter() - begin, time.process_time() - begin_cpu
+            if teacher is not None:
+                teacher.cache = cache
             digest = hashlib.sha256()
             for batch in self._batches:
                 digest.update(batch_digest(batch))

@@ -166,6 +166,11 @@ class KDMethod(nn.Module, ABC):
         return self.first_iter <= iteration and (last is None or iteration < last)
 
     @property
+    def is_taken(self) -> bool:
+        """Whether parameters of it were made for a Distiller, so that no other can have it."""
+        return self.is_prepared and any(True for _ in self.parameters())
+
+    @property
     def depends_on_iteration(self) -> bool:
         """Whether its losses do."""
         return self.warmup_iters > 0 or self.first_iter > 0 or self.last_iter is not None

@@ -142,7 +142,7 @@ class MethodSet(nn.Module):
                     f"student {type(student).__name__}: {error}. Change {change}, or leave the "
                     "method out."
                 ) from None
-            if method.is_prepared and any(True for _ in method.parameters()):
+            if method.is_taken:
                 raise DistillationError(
                     f"method {name!r} ({type(method).__name__}) has parameters and belongs to "
                     "another Distiller already; give each Distiller methods of its own"
