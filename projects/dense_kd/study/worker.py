@@ -34,11 +34,12 @@ from .watching import Watch, peak_memory, read_watched, tensors_digest
 __all__ = ["FORMAT", "RESULT", "file_weights_digest", "main", "run_cell"]
 
 FORMAT = 1
-"""Of a result; it changes when an entry changes its meaning, goes or comes."""
+"""Of a result; it changes when an entry changes its meaning or goes."""
 
 RESULT = "result.json"
 _SHARE = "diag/share_"
 _FACTOR = SCALARS["factor"]
+_BALANCED = SCALARS["share"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -146,10 +147,12 @@ def file_weights_digest(file: Path) -> str:
 
 
 def _logged(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    """The curve, the mean share of the gradient of each method, and the last factor of Balance."""
+    """The curve, the mean share of the gradient of each method, and of Balance the last factors and
+    the mean of its shares in the second half, where they have settled."""
     curve: dict[int, list[Any]] = {}
     factors: dict[str, float] = {}
     shares: dict[str, dict[int, float]] = {}
+    balanced: dict[str, dict[int, float]] = {}
     for record in read_metrics(folder):
         done = min(record.get("iteration", 0) + 1, cfg.train.max_iter)
         if record.get("bbox/AP") is not None:
@@ -157,13 +160,20 @@ def _logged(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         for key, value in record.items():
             if key.startswith(_SHARE) and value is not None:
                 shares.setdefault(key.removeprefix(_SHARE), {})[done] = value
+            if key.startswith(_BALANCED) and value is not None and done > cfg.train.max_iter / 2:
+                balanced.setdefault(key.removeprefix(_BALANCED), {})[done] = value
             if key.startswith(_FACTOR) and value is not None:
                 factors[key.removeprefix(_FACTOR)] = value
     return {
         "curve": [[done, *values] for done, values in sorted(curve.items())],
-        "shares": {k: sum(v.values()) / len(v) for k, v in sorted(shares.items())},
+        "shares": _means(shares),
+        "balance_shares": _means(balanced),
         "factors": factors,
     }
+
+
+def _means(values: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
+    return {name: sum(of.values()) / len(of) for name, of in sorted(values.items())}
 
 
 if __name__ == "__main__":
