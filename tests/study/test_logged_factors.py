@@ -25,7 +25,9 @@ def test_the_factor_of_a_method_is_in_its_result(tmp_path):
 
 
 def test_the_share_that_balance_found_is_the_mean_of_the_second_half(tmp_path):
-    records = [{"iteration": i, "diag/balance_share_pkd": s} for i, s in enumerate([9, 9, 0.1, 0.3])]
+    records = [
+        {"iteration": i, "diag/balance_share_pkd": s} for i, s in enumerate([9, 9, 0.1, 0.3])
+    ]
     (tmp_path / "metrics.json").write_text("\n".join(map(json.dumps, records)))
     cfg = load()
     cfg.train.max_iter = 4
