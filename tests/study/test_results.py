@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -20,7 +21,7 @@ from dense_kd.study.results import (
     surroundings,
 )
 from helpers.scripts import load_tool
-from helpers.small_study import result_of
+from helpers.small_study import CONTENT, result_of
 
 
 @pytest.fixture
@@ -177,6 +178,28 @@ def test_a_clear_difference_is_bold(evidence):
     write_evidence(evidence / "results", evidence / "page")
     page = (evidence / "page" / "results.md").read_text()
     assert row(page, "kd")[4:6] == ["**+2.0 (+2.0 to +2.0)**", "gain"]
+
+
+def test_balanced_weights_are_compared_with_the_same_method_as_published(
+    study_file, tmp_path, monkeypatch
+):
+    pair = copy.deepcopy(CONTENT["pairs"]["fcos"])
+    kd = pair["methods"]["kd"]
+    pair["methods"] |= {"kd_set": {**kd, "balance": {}}, "other_set": {**pair["methods"]["pgd"]}}
+    study = read_study(study_file(pairs={"fcos": pair}))
+    monkeypatch.setattr("dense_kd.study.evidence.page.read_study", lambda folder: study)
+    balanced = {"balance_shares": {"kd": 0.16}, "factors": {"kd": 0.031}}
+    for block in study.blocks:
+        for cell in block.cells:
+            set_itself = cell.method == "kd_set"
+            result = result_of(cell, 23.0 if set_itself else 22.0, **balanced if set_itself else {})
+            keep(tmp_path / "results" / "small", result)
+    write_evidence(tmp_path / "results", tmp_path / "page")
+    table = (tmp_path / "page" / "results.md").read_text().split("Weights that set themselves")[1]
+    assert row(table, "kd_set") == [
+        *("kd_set", "1, 2", "22.0", "23.0", "**+1.0 (+1.0 to +1.0)**", "gain", "0.16", "0.031")
+    ]
+    assert "other_set" not in table
 
 
 def test_the_check_names_what_is_not_what_the_results_give(evidence):

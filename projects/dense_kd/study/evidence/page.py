@@ -134,6 +134,14 @@ def _pair(study: Study, pair: PairResults, files: dict[str, str]) -> Iterator[st
         )
     yield "What differs from the student alone (mean of paired differences):"
     yield _differences(pair)
+    if any(pair.seeds_of(method) for method in pair.balanced):
+        yield "Weights that set themselves, against those that are published:"
+        yield _balanced(pair)
+        yield (
+            "*share of L1 norms*: in the gradient at the pyramid, as Balance measures it, mean "
+            "over the second half of the training. *factor*: what the weights were multiplied "
+            "with at the end."
+        )
     for name, title, drawn in _figures(pair):
         file = f"{IMAGES}/{study.name}_{pair.name}_{name}.svg"
         files[file] = drawn
@@ -164,6 +172,32 @@ def _main_table(pair: PairResults) -> str:
                 _with_interval(longer),
                 _shown(pair.share(method), 2),
                 _shown(pair.mean(method, minutes)),
+            ]
+        )
+    return _table(header, rows)
+
+
+def _balanced(pair: PairResults) -> str:
+    header = [
+        *("method", "seeds", "AP as published", "AP balanced", "difference", ""),
+        *("share of L1 norms", "factor"),
+    ]
+    rows = []
+    for method, other in pair.balanced.items():
+        if not pair.seeds_of(method):
+            continue
+        found = pair.paired(method, other, ap())
+        share, factor = pair.balance(method)
+        rows.append(
+            [
+                method,
+                ", ".join(map(str, pair.seeds_of(method))),
+                _shown(pair.mean(other, ap())),
+                _shown(pair.mean(method, ap())),
+                _with_interval(found),
+                found.verdict if found else "",
+                _shown(share, 2),
+                "" if factor is None else f"{factor:.2g}",
             ]
         )
     return _table(header, rows)

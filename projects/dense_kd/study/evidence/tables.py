@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..cells import TEACHER
+from ..cells import TEACHER, Cell
 from ..measuring import POOLED
 from ..results import check_block
 from ..study_file import Study
@@ -36,6 +36,7 @@ class PairResults:
         seeds: of the study.
         cells: {method: {seed: result}}.
         teachers: {digest of its weights: result}.
+        balanced: {method whose weights set themselves: the same with the weights as they are}.
     """
 
     name: str
@@ -44,6 +45,7 @@ class PairResults:
     seeds: tuple[int, ...]
     cells: dict[str, dict[int, Result]]
     teachers: dict[str, Result]
+    balanced: dict[str, str]
 
     @classmethod
     def of(
@@ -77,6 +79,7 @@ class PairResults:
             study.seeds,
             cells,
             {each["weights"]: each for each in teachers if each["cell"]["pair"] == pair},
+            _balanced(planned),
         )
 
     def mean(self, method: str, number: Number) -> float | None:
@@ -102,6 +105,15 @@ class PairResults:
     def share(self, method: str) -> float | None:
         """Of the gradient, that all parts of the method have together; None of none."""
         return self.mean(method, _share)
+
+    def balance(self, method: str) -> tuple[float | None, float | None]:
+        """(share, factor) that :class:`dense_kd.methods.Balance` ended with, means over seeds.
+
+        The share is that of the second half, the factor what the weights are multiplied with.
+        """
+        found = (_of_balance(key) for key in ("balance_shares", "factors"))
+        share, factor = (self.mean(method, number) for number in found)
+        return share, factor
 
     def curve(self, method: str) -> list[tuple[int, float]]:
         """(iteration, mean AP over the seeds)."""
@@ -137,6 +149,25 @@ def of_class(name: str) -> Number:
 def minutes(result: Result) -> float:
     """Of the processor, in training proper."""
     return result["cpu_seconds"] / 60
+
+
+def _of_balance(key: str) -> Number:
+    def value(result: Result) -> float | None:
+        found = result.get(key) or {}  # there are no shares in results of before they were kept
+        return next(iter(found.values())) if len(found) == 1 else None
+
+    return value
+
+
+def _balanced(planned: Iterable[Cell]) -> dict[str, str]:
+    cells = list({cell.method: cell for cell in planned}.values())
+    return {
+        cell.method: other.method
+        for cell in cells
+        for other in cells
+        if cell.balance is not None
+        and other == dataclasses.replace(cell, method=other.method, seed=other.seed, balance=None)
+    }
 
 
 def _share(result: Result) -> float | None:
