@@ -62,6 +62,8 @@ def test_a_step_that_does_not_fail_says_so_and_other_files_are_refused(kept, cap
     assert "the step does not fail as it did" in capsys.readouterr().out
     assert main(["replay", changed(kept, lambda content: content.pop("replay"))]) == 1
     assert "is no step of a run" in capsys.readouterr().err
+    assert main(["replay", changed(kept, lambda content: content.update(replay=1))]) == 1
+    assert "is a step of another version" in capsys.readouterr().err
     half = {"amp": {"enabled": True, "dtype": "float16"}}
     assert main(["replay", changed(kept, lambda c: c["train"].update(half)), "--device=cpu"]) == 1
     assert "in float16, which needs a GPU" in capsys.readouterr().err

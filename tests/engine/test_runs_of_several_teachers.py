@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -141,15 +142,24 @@ def test_files_of_all_teachers_are_kept_where_a_run_is_overwritten(run, teachers
     assert f"would remove {own}, which this run needs" in found
 
 
-def test_a_step_that_went_wrong_is_run_again(teachers, tmp_path, capsys):
+def test_a_step_that_went_wrong_is_run_again_from_the_same_files(teachers, tmp_path, capsys):
+    files = {name: Path(name.partition("=")[2]) for name in teachers}
+    own = tmp_path / "own.pth"
+    shutil.copyfile(files[teachers[1]], own)
     options = [f"{OWN}.cache={tmp_path / 'cache'}", f"{OWN}.cache_gb=2"]
     options += ["dataloader.train.mapper.augmentations=[]"]
-    cfg = config(teachers, tmp_path / "out", "train.max_iter=3", "optimizer.lr=1e30", *options)
+    options += ["train.max_iter=3", "optimizer.lr=1e30", f"{OWN}.weights={own}"]
     with pytest.raises(FloatingPointError):
-        train(argparse.Namespace(resume=False), cfg)
+        train(argparse.Namespace(resume=False), config(teachers, tmp_path / "out", *options))
     (kept,) = (tmp_path / "out" / "replay").iterdir()
     assert main(["replay", str(kept)]) == 0
     assert "the step fails as it did" in capsys.readouterr().out
+    shutil.copyfile(files[teachers[0]], own)  # another teacher, of the same architecture
+    assert main(["replay", str(kept)]) == 1
+    assert re.search(f"{own}: is not the teacher .* at {OWN}", capsys.readouterr().err)
+    own.unlink()
+    assert main(["replay", str(kept)]) == 1
+    assert "or is not there" in capsys.readouterr().err
 
 
 def test_the_card_of_an_export_names_what_is_inside(run, teachers):

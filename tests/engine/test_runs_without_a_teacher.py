@@ -24,6 +24,7 @@ from dense_kd.engine.diagnosing import diagnose
 from dense_kd.engine.dry_run import dry_run
 from dense_kd.engine.mapping import write_maps
 from dense_kd.engine.measuring import EvaluationDistances
+from dense_kd.engine.replay.recording import FORMAT
 from dense_kd.engine.replay.running import replay
 from dense_kd.export.origin import origin_of
 from dense_kd.methods import DistillationError
@@ -163,10 +164,10 @@ def test_a_step_that_went_wrong_is_run_again(network, tmp_path, capsys):
 
 
 def test_a_step_with_a_teacher_is_not_run_with_a_config_without_one(tmp_path):
-    content = {"replay": 1, "device": "cpu", "description": None, "incomplete": "",
-               "teacher": {"weights": "t.pth", "digest": ""}}  # fmt: skip
+    content = {"replay": FORMAT, "device": "cpu", "description": None, "incomplete": "",
+               "teachers": {"model.teacher": {"weights": "t.pth", "digest": ""}}}  # fmt: skip
     torch.save(content, tmp_path / "step.pth")
-    with pytest.raises(CheckpointError, match=r"a step with a teacher \(t.pth\), and .* has none"):
+    with pytest.raises(CheckpointError, match=r"teacher \(model.teacher, t.pth\), and .* has none"):
         replay(str(tmp_path / "step.pth"), config="quickstart/dsi_alone")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,18 +15,20 @@ from torch import Tensor, nn
 
 from ... import compat
 from ...checkpoint import replace_atomically
-from ...checkpoint.digests import weights_digest
 from ...checkpoint.layouts.wrappers import clean_state, unwrapped
 from ...description import IndescribableError, describe
 from ...random_state import RandomState
-from ..checks.tree import select
 from ..ranks.errors import error_text
 from .batches import to_plain
+from .teachers import files_of_teachers
 
-__all__ = ["FOLDER", "StepRecorder", "described_step"]
+__all__ = ["FOLDER", "FORMAT", "StepRecorder", "described_step"]
 
 FOLDER = "replay"
 """Of a run's folder; in it are ``step_<iteration>.pth``, of several processes with the rank."""
+
+FORMAT = 2
+"""Of a file; it changes when an entry changes its meaning, goes or comes."""
 
 KEPT = 3  # files of a process
 
@@ -132,7 +133,7 @@ class StepRecorder:
         path = self._folder / f"step_{iteration:07d}{rank}.pth"
         places = self._places or []
         content = {
-            "replay": 1,
+            "replay": FORMAT,
             "iteration": iteration,
             "rank": comm.get_rank(),
             "num_processes": comm.get_world_size(),
@@ -165,25 +166,19 @@ def described_step(cfg: DictConfig) -> dict[str, Any]:
 
     Returns:
         "description" of the model (None with a reason in "incomplete", if it holds what no text
-        says how to make), "teacher" (its file and the digest of it) and "train".
+        says how to make), "teachers" (of each its file and the digest of it) and "train".
     """
     train = OmegaConf.to_container(cfg.train, resolve=True)
     found: dict[str, Any] = {
         "description": None,
         "incomplete": "",
-        "teacher": None,
+        "teachers": files_of_teachers(cfg),
         "train": {key: train[key] for key in _OF_TRAIN if key in train},
     }
     try:
         found["description"] = describe(cfg.model, "model")
     except IndescribableError as error:
         found["incomplete"] = str(error)
-    weights = select(cfg, "model.teacher.weights")
-    if isinstance(weights, str):
-        found["teacher"] = {
-            "weights": os.path.abspath(weights) if os.path.isfile(weights) else weights,
-            "digest": weights_digest(weights),
-        }
     return found
 
 

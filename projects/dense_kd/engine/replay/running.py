@@ -14,8 +14,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from ... import compat, methods
-from ...checkpoint import CheckpointError, load_strictly, read_content
-from ...checkpoint.digests import weights_digest
+from ...checkpoint import CheckpointError, read_content
 from ...checkpoint.errors import listed
 from ...checkpoint.layouts.wrappers import clean_state
 from ...description import build_described
@@ -27,11 +26,12 @@ from ...random_state import RandomState, kept_random_state
 from ...teacher import Teacher
 from ..building import arranged, build, quantized
 from ..checks import load_config
-from ..checks.tree import select
 from ..finite import file_names
 from ..ranks.errors import error_text
 from ..trainer import amp_dtype_of, make_trainer
 from .batches import from_plain
+from .recording import FORMAT
+from .teachers import DISTILLERS, put_files
 
 __all__ = ["Replayed", "replay"]
 
@@ -69,9 +69,15 @@ def replay(
         RunError: there is no such config.
     """
     content = read_content(path)
-    if not isinstance(content, Mapping) or content.get("replay") != 1:
+    found = content.get("replay") if isinstance(content, Mapping) else None
+    if found is None:
         raise CheckpointError(
             f"{path} is no step of a run; expected a file of the folder replay in its output_dir"
+        )
+    if found != FORMAT:
+        raise CheckpointError(
+            f"{path} is a step of another version of dense_kd (format {found}; this one reads "
+            f"{FORMAT}); run it with the version of its run"
         )
     wanted = device or str(content["device"])
     kind = "cpu" if wanted.startswith("cuda") and not torch.cuda.is_available() else wanted
@@ -103,44 +109,28 @@ def replay(
 def _model(
     content: Mapping[str, Any], path: str, config: str | None, teacher: str | None
 ) -> nn.Module:
-    described, file = content["description"], content["teacher"]
-    if teacher is not None and file is None:
+    described, files = content["description"], content["teachers"]
+    if teacher is not None and DISTILLERS not in files:
         raise CheckpointError(
             f"{path} is a step without a teacher that has a file, so {teacher} would not be read; "
             "leave it out (--teacher)"
         )
     if config is not None:
         cfg = load_config(config).model
-        if file is not None and select(cfg, "teacher") is None:
-            raise CheckpointError(
-                f"{path} is a step with a teacher ({file['weights']}), and {config} has none; give "
-                "the config of its run"
-            )
-        if file is not None:
-            cfg.teacher.weights = None
+        put_files(cfg, files, teacher)
         model: nn.Module = build(cfg, "model")
-    elif described is None:
+        return model
+    if described is None:
         raise CheckpointError(
             f"{path} does not say how to build the model ({content['incomplete']}); give the "
             "config of its run (--config)"
         )
-    else:
-        described = _quiet(described)
-        if isinstance(described.get("teacher"), dict):
-            described["teacher"]["weights"] = None
-        try:
-            model = build_described(described, f"{path}: model", names_of(_MORE))
-        except CheckpointError as error:
-            raise CheckpointError(f"{error}. Or give the config of its run (--config)") from error
-    if isinstance(model, Distiller) and model.teacher is not None and file is not None:
-        weights = teacher or str(file["weights"])
-        load_strictly(model.teacher.model, weights)
-        if weights_digest(weights) != file["digest"]:
-            raise CheckpointError(
-                f"{weights} is not the teacher that the step was run with; give its file "
-                "(--teacher)"
-            )
-    return model
+    described = _quiet(described)
+    put_files(described, files, teacher)
+    try:
+        return build_described(described, f"{path}: model", names_of(_MORE))
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}. Or give the config of its run (--config)") from error
 
 
 def _quiet(described: Any) -> Any:
