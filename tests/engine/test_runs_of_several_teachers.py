@@ -115,11 +115,14 @@ def test_mistakes_about_it_are_found_before_the_first_batch(teachers, overrides,
 def test_a_cache_of_each_teacher_is_used(teachers, tmp_path, caplog):
     options = [f"{place}.cache={tmp_path / 'cache'}" for place in ("model.teacher", OWN)]
     one_size = "dataloader.train.mapper.augmentations=[]"
-    cfg = config(teachers, tmp_path / "out", *options, one_size, "train.max_iter=2")
+    often = ("train.max_iter=2", "train.log_period=1")
+    cfg = config(teachers, tmp_path / "out", *options, one_size, *often)
     assert problems(*teachers, *options, one_size, config=TWO) == []
     with caplog.at_level("INFO", "dense_kd"):
         train(argparse.Namespace(resume=False), cfg)
     assert caplog.text.count("had 0 of 4 images") == 2
+    first = metrics(tmp_path / "out")[0]
+    assert {n for n in first if "hits" in n} == {"teacher_cache/hits", "teacher_cache/hits_pkd"}
 
 
 def test_what_makes_its_parameters_mean_something_else_is_another_run():

@@ -42,6 +42,9 @@ class TeacherCache:
 
     On a GPU, what is new is copied to the host behind the step that made it and kept when it has
     arrived; what is found goes there in one copy for each map. The host waits for neither.
+
+    Attributes:
+        scalar: what the share of images that were found is named in the trainer's storage.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class TeacherCache:
         self.max_bytes = max_bytes
         self.precision = precision
         self.by = by
+        self.scalar = "teacher_cache/hits"
         self.asked = 0
         self.found = 0
         self._store: Store | None = None
@@ -198,7 +202,7 @@ class TeacherCache:
     def _count(self, asked: int, found: int) -> None:
         self.asked += asked
         self.found += found
-        compat.put_scalar("teacher_cache/hits", found / asked)
+        compat.put_scalar(self.scalar, found / asked)
         if self.asked < self._next_report:
             return
         self._next_report *= 2

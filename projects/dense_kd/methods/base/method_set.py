@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -17,6 +17,9 @@ from ..balance import Balance, as_balance
 from .kd_method import DistillationError, KDMethod, RunTeacher, Step
 from .no_teacher import NO_TEACHER
 from .teacher_watch import TeacherWatch
+
+if TYPE_CHECKING:
+    from ...teacher import Teacher
 
 logger = logging.getLogger(__name__)
 
@@ -194,10 +197,18 @@ class MethodSet(nn.Module):
         return losses
 
     def _run_watched(
-        self, looks: list[Tensor], name: str, run: RunTeacher, *args: Any, **kwargs: Any
+        self,
+        looks: list[Tensor],
+        name: str,
+        run: RunTeacher,
+        teacher: Teacher,
+        *args: Any,
+        **kwargs: Any,
     ) -> DensePass:
         """The pass of a teacher that a method brings along."""
-        dense = run(*args, **kwargs)
+        if teacher.cache is not None:
+            teacher.cache.scalar = f"teacher_cache/hits_{name}"
+        dense = run(teacher, *args, **kwargs)
         looks.append(self._watch.look(dense, f" of the teacher that method {name!r} brings along"))
         return dense
 
