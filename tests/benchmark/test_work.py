@@ -10,7 +10,12 @@ import torch
 from detectron2.config import LazyCall as L
 
 from dense_kd import BCKD, MGD, PKD, MethodSet
-from dense_kd.benchmark.batches import batch_facts, synthetic_batch
+from dense_kd.benchmark.batches import (
+    batch_facts,
+    drawn_batch,
+    synthetic_batch,
+    unlabelled_images,
+)
 from dense_kd.benchmark.errors import BenchmarkError
 from dense_kd.benchmark.measuring import Settings, Wanted, benchmark
 from dense_kd.benchmark.memory import bytes_of_pass
@@ -131,6 +136,25 @@ def test_random_weights_keep_activations_in_range_and_give_something_to_detect(w
         assert 0.5 < level.std() < 5
     assert 0.4 < torch.cat(dense.logits, dim=1).std() < 0.9
     assert len(detected["instances"]) > 0
+
+
+def test_images_without_labels_are_in_the_step_and_not_in_that_of_the_student(models):
+    cfg = fresh("quickstart/unlabelled.py")
+    cfg.train.device = "cpu"
+    cfg.dataloader.unlabelled.total_batch_size = 3 * cfg.dataloader.train.total_batch_size
+    model = models.distiller(cfg)
+    batch = drawn_batch(cfg, model.student, 1, (64, 96), 3)
+    assert len(batch) == 4 and batch_facts(batch)["images"] == 1
+    work, sizes = Work(cfg, model, batch), []
+    handle = model.student.backbone.register_forward_hook(
+        lambda _, images, maps: sizes.append(len(images[0]))
+    )
+    parts = work.parts()
+    for name in (STUDENT, STEP):
+        parts[name].run()
+    handle.remove()
+    assert sizes == [1, 4]
+    assert unlabelled_images(cfg, 2) == 6 and unlabelled_images(fresh(f"{CONFIG}.py"), 2) == 0
 
 
 def test_a_drawn_batch_is_always_the_same_and_holds_what_was_asked_for():

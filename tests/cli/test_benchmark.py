@@ -26,14 +26,16 @@ def test_overrides_are_of_all_or_of_the_config_before_them():
 @pytest.mark.slow
 def test_it_prints_tables_of_loaded_data_and_writes_numbers_and_a_profile(workspace, capsys):
     files = ["--json", "out/cost.json", "--profile", "out/step.txt"]
+    some = ["quickstart/unlabelled", "dataloader.train.dataset.share=0.5"]
     with files_loaded_once():
-        assert main(["benchmark", CONFIG, *FEW, "--data", *files, "--what", "times"]) == 0
+        assert main(["benchmark", *some, *FEW, "--data", *files, "--what", "times"]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"^data +\S+ ms ", printed, re.MULTILINE) and "loaded" in printed
-    assert re.search(r"^quickstart/distill +\d+\.\d{3} ", printed, re.MULTILINE)
+    assert re.search(r"^quickstart/unlabelled .*=0.5 +\d+\.\d{3} ", printed, re.MULTILINE)
     results = read_results(Path("out/cost.json"))
     assert results["data"] == "loaded" and results["batch"]["height"] > 0
     assert list(results["runs"][0]["parts"])[0] == "data"
+    assert (results["batch"]["images"], results["runs"][0]["unlabelled"]) == (1, 1)
     assert "aten::convolution_backward" in Path("out/step.txt").read_text()
 
 

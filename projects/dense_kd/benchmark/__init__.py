@@ -8,7 +8,9 @@ scaled so that activations and scores are of the size that trained ones have, si
 an evaluation suppresses depends on them (:mod:`.random_weights`). Learning rates are 0, so that
 every step finds the same weights; the optimizer does all its work nevertheless. Batches are drawn
 (:mod:`.batches`), or with ``--data`` are the first one of the config's own training data, and one
-batch serves for all rounds.
+batch serves for all rounds. With ``dataloader.unlabelled`` there are images without labels beside
+them, in the ratio of the config. A teacher of random weights finds no objects in them, so what
+methods make of those costs more in a training.
 
 **What is timed**, each by the clock of the wall, with all that the device was asked for done before
 and after:
@@ -17,7 +19,8 @@ and after:
   no ratio, since workers load beside the steps.
 - ``student``: an iteration of the student without a teacher, as the trainer of ``dense-kd train``
   makes it: forward, backward, norm of the gradients, look for numbers that are not finite, step of
-  the optimizer. Autocast, gradient scaling and clipping are those of the config.
+  the optimizer. Without a teacher it would see the labelled images alone. Autocast, gradient
+  scaling and clipping are those of the config.
 - ``teacher``: the teacher's pass, on images that are preprocessed already, as in the distillation.
   With ``model.teacher.cache`` that is what a hit costs, here and in the step: the batch was there
   before the rounds begin. Where no detector is the teacher, this part is not there and counts as

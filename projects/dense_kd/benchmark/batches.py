@@ -7,6 +7,12 @@ from typing import Any
 
 import torch
 from detectron2.structures import Boxes, Instances
+from omegaconf import DictConfig
+
+from ..data.unlabelled import UNLABELLED
+from ..detectors.base.dense import DenseDetector
+from ..engine.checks.tree import select
+from ..unlabelled import labelled_images
 
 COCO_SIZE = (800, 1344)
 """(height, width) to which most images of COCO are padded, with a short edge of 800 pixels."""
@@ -35,6 +41,37 @@ def synthetic_batch(
     """
     generator = torch.Generator().manual_seed(_SEED)
     return [_image(index, size, boxes, classes, channels, generator) for index in range(images)]
+
+
+def drawn_batch(
+    cfg: DictConfig, student: DenseDetector, images: int, size: tuple[int, int], boxes: int
+) -> list[dict[str, Any]]:
+    """A :func:`synthetic_batch` for a student; with images without labels as many as the config has
+    for each labelled one, rounded, but one at least.
+
+    Args:
+        cfg: of the distillation.
+        student: whose classes and channels are drawn.
+        images: N, those with labels.
+        size: (height, width) in pixels.
+        boxes: of each image with labels.
+    """
+    number = unlabelled_images(cfg, images)
+    batch = synthetic_batch(
+        images + number, size, boxes, student.num_classes, student.image_input.num_channels
+    )
+    for image in batch[images:]:
+        del image["instances"]
+        image[UNLABELLED] = True
+    return batch
+
+
+def unlabelled_images(cfg: DictConfig, images: int) -> int:
+    """How many come into a batch with ``images`` labelled ones."""
+    number = select(cfg, "dataloader.unlabelled.total_batch_size")
+    if number is None:
+        return 0
+    return max(round(images * number / cfg.dataloader.train.total_batch_size), 1)
 
 
 def _image(
@@ -66,8 +103,15 @@ def _image(
     }
 
 
+def labelled_part(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the student would be trained on without a teacher."""
+    return [batch[index] for index in labelled_images(batch)]
+
+
 def batch_facts(batch: list[dict[str, Any]]) -> dict[str, Any]:
-    """{"images", "height", "width", "boxes"}: the largest sides, and the mean number of boxes."""
+    """{"images", "height", "width", "boxes"} of the labelled images: the largest sides, and the
+    mean number of boxes."""
+    batch = labelled_part(batch)
     shapes = [image["image"].shape[-2:] for image in batch]
     boxes = math.fsum(len(image["instances"]) for image in batch) / len(batch)
     return {

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ..compat import uncompiled
-from .batches import COCO_BOXES, synthetic_batch
+from .batches import COCO_BOXES, drawn_batch
 from .machine import threads
 from .models import Models
 from .pretended import GPU, Counts, pretended_gpu
@@ -32,13 +32,7 @@ def count_kernels(cfg: DictConfig) -> dict[str, dict[str, int]]:
     with threads(1), pretended_gpu() as gpu, uncompiled():
         model = Models(torch.device("cuda")).distiller(cfg)
         student = model.student
-        batch = synthetic_batch(
-            COUNTED_IMAGES,
-            COUNTED_SIZE,
-            COCO_BOXES,
-            student.num_classes,
-            student.image_input.num_channels,
-        )
+        batch = drawn_batch(cfg, student, COUNTED_IMAGES, COUNTED_SIZE, COCO_BOXES)
         work = Work(cfg, model, batch)
         forwards: dict[str, Callable[[], Tensor | None]] = {
             STUDENT: lambda: work.losses(student),

@@ -27,7 +27,14 @@ from ..engine.loaders import load_training
 from ..engine.trainer import amp_dtype_of
 from ..noise import silence
 from ..options import check_counts
-from .batches import COCO_BOXES, COCO_SIZE, batch_facts, synthetic_batch
+from .batches import (
+    COCO_BOXES,
+    COCO_SIZE,
+    batch_facts,
+    drawn_batch,
+    labelled_part,
+    unlabelled_images,
+)
 from .counting import count_kernels
 from .errors import BenchmarkError
 from .machine import circumstances, load_average, threads
@@ -190,6 +197,7 @@ class _Measured:
             "student": type(model.student).__name__,
             "teacher": " and ".join(type(each).__name__ for each in teachers) or None,
             "methods": {name: type(method).__name__ for name, method in self.work.methods.items()},
+            "unlabelled": len(self.batch) - len(labelled_part(self.batch)),
             "amp": amp_dtype_of(self.cfg.train),
             "weights": {
                 "student": bytes_of(model.student),
@@ -257,14 +265,10 @@ def _batches(cfg: DictConfig, student: Any, settings: Settings) -> Any:
     if settings.data:
         batches = iter(load_training(cfg).loader)
         return itertools.chain([first_batch(batches)], batches)
-    batch = synthetic_batch(
-        settings.batch,
-        settings.size or COCO_SIZE,
-        COCO_BOXES if settings.boxes is None else settings.boxes,
-        student.num_classes,
-        student.image_input.num_channels,
+    boxes = COCO_BOXES if settings.boxes is None else settings.boxes
+    return itertools.repeat(
+        drawn_batch(cfg, student, settings.batch, settings.size or COCO_SIZE, boxes)
     )
-    return itertools.repeat(batch)
 
 
 def _config(wanted: Wanted, settings: Settings, device: torch.device) -> DictConfig:
@@ -281,6 +285,10 @@ def _config(wanted: Wanted, settings: Settings, device: torch.device) -> DictCon
             f"{wanted.title}: float16 needs a GPU to train; give train.amp.dtype=bfloat16"
         )
     if settings.data:
+        if select(cfg, "dataloader.unlabelled") is not None:
+            number = unlabelled_images(cfg, settings.batch)
+            cfg.dataloader.unlabelled.total_batch_size = number
+            cfg.dataloader.unlabelled.num_workers = 0
         cfg.dataloader.train.total_batch_size = settings.batch
         cfg.dataloader.train.num_workers = 0
         found = [p for p in data_checks.problems(cfg, "train") if not p.startswith(_NOT_LOADED)]

@@ -10,7 +10,7 @@ from ..json_files import read_json
 from .errors import BenchmarkError
 
 FORMAT = 1
-"""Of the files; it changes when an entry changes its meaning, goes or comes."""
+"""Of the files; it changes when an entry changes its meaning, goes, or comes and is needed."""
 
 
 class Maybe:
@@ -22,6 +22,10 @@ class Maybe:
             kind: what it is otherwise.
         """
         self.kind = kind
+
+
+class Added(Maybe):
+    """What files from before it was there do not have."""
 
 
 class Named:
@@ -47,6 +51,7 @@ RUN = {
     "student": str,
     "teacher": Maybe(str),  # of several all; null: no detector is it, and all numbers are 0
     "methods": Named(str),  # the class of each
+    "unlabelled": Added(int),  # images beside those of "batch", which are labelled
     "amp": Maybe(str),
     "weights": {"student": int, "teacher": int},  # bytes, with buffers
     "teacher_pass": int,  # bytes that it keeps while the student's pass runs
@@ -116,7 +121,8 @@ def _problems(value: Any, kind: Any, place: str) -> Iterator[str]:
         yield f"{place or 'the file'} is {value!r}, expected an object"
     else:
         kinds = dict.fromkeys(value, kind.kind) if isinstance(kind, Named) else kind
-        for key in [key for key in kinds if key not in value]:
+        needed = [key for key, inner in kinds.items() if not isinstance(inner, Added)]
+        for key in [key for key in needed if key not in value]:
             yield f"{place}.{key} is missing".lstrip(".")
         for key in value:
             inner = f"{place}.{key}".lstrip(".")

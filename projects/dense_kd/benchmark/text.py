@@ -132,9 +132,11 @@ def _heading(run: Mapping[str, Any]) -> str:
     methods = ", ".join(run["methods"].values())
     weights = run["weights"]
     teacher = f"from {run['teacher']} ({_bytes(weights['teacher'])}) " if run["teacher"] else ""
+    number = run.get("unlabelled", 0)
+    unlabelled = f"; images without labels beside the others: {number}" if number else ""
     return (
         f"{run['title']}: {run['student']} ({_bytes(weights['student'])}) {teacher}with "
-        f"{methods}{amp}"
+        f"{methods}{amp}{unlabelled}"
     )
 
 

@@ -26,6 +26,7 @@ from ..methods.base.kd_method import teach_fully
 from ..one_pass import compiled_losses
 from ..outputs import DensePass
 from ..teacher import Teacher
+from .batches import labelled_part
 
 STUDENT, TEACHER, STEP, EVALUATION, DATA = "student", "teacher", "step", "evaluation", "data"
 
@@ -66,7 +67,7 @@ class Work:
         Args:
             cfg: of the distillation; ``train`` and ``optimizer`` are read.
             model: its model.
-            batch: with ground truth.
+            batch: with ground truth, but for images without labels.
         """
         self.cfg, self.model, self.batch = cfg, model.train(), batch
         teach_fully(model.kd)
@@ -76,9 +77,11 @@ class Work:
         self._watch_a_step()
 
     def losses(self, model: nn.Module) -> Tensor:
-        """The sum of the losses of the student or of the Distiller, a scalar with its graph."""
+        """The sum of the losses of the student, of labelled images alone, or of the Distiller, a
+        scalar with its graph."""
+        batch = labelled_part(self.batch) if model is self.model.student else self.batch
         with self._setting():
-            return torch.stack([*model(self.batch).values()]).sum()
+            return torch.stack([*model(batch).values()]).sum()
 
     def teachers(self) -> dict[str, Callable[[], None]]:
         """{name of the part: what runs its pass} of all detectors that teach, as the step asks for
@@ -124,7 +127,8 @@ class Work:
 
     def parts(self) -> dict[str, Part]:
         """{name: part} of all but the data; of teachers only where there are such."""
-        student, step = self._iterations(self.model.student), self._iterations(self.model)
+        student = self._iterations(self.model.student, labelled_part(self.batch))
+        step = self._iterations(self.model, self.batch)
         found = {
             STUDENT: Part(student, self.forget_gradients),
             **{name: Part(run) for name, run in self.teachers().items()},
@@ -178,12 +182,12 @@ class Work:
 
         return mock.patch.object(teacher, "run", keep_call)
 
-    def _iterations(self, model: nn.Module) -> Callable[[], None]:
+    def _iterations(self, model: nn.Module, batch: list[dict[str, Any]]) -> Callable[[], None]:
         """What runs one iteration of the trainer; the weights stay as they are."""
         optimizer = build_optimizer(self.cfg, model)
         for group in optimizer.param_groups:
             group["lr"] = 0.0
-        trainer = make_trainer(self.cfg.train, model, itertools.repeat(self.batch), optimizer)
+        trainer = make_trainer(self.cfg.train, model, itertools.repeat(batch), optimizer)
         trainer.iter = 0
 
         def run() -> None:
