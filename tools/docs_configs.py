@@ -12,7 +12,9 @@ from pathlib import Path
 
 from docstring_markdown import table
 
+from dense_kd import get_config
 from dense_kd.config import config_folder
+from dense_kd.engine.checks.tree import calls, select, target_of
 from dense_kd.listing import configs
 from dense_kd.recipes import PUBLISHED
 
@@ -60,13 +62,20 @@ def facts_of(name: str) -> Facts:
     return Facts(student and student[1], teacher and teacher[1], docstring)
 
 
+@functools.cache
+def _methods_of(name: str) -> frozenset[str]:
+    """The classes that a config's model calls for its methods, those inside others too."""
+    methods = select(get_config(name), "model.methods")
+    called = (target_of(call) for _, call in calls(methods, "model.methods"))
+    return frozenset(target.__name__ for target in called if isinstance(target, type))
+
+
 def configs_with(method: str) -> Iterator[str]:
     """Those that distil with a method, also beside others."""
     for config in all_configs():
         folder = config.name.partition("/")[0]
         if folder in ("quickstart", "bccd"):
-            source = (config_folder() / config.name).read_text(encoding="utf-8")
-            if f"L({method})(" in source:
+            if method in _methods_of(config.name):
                 yield config.name
         elif method.lower() in folder.split("_"):
             yield config.name
