@@ -88,11 +88,17 @@ def test_a_run_is_tried_with_all_teachers_whenever_they_come(teachers, tmp_path)
     names = ["student", "teacher", "methods.pkd.teacher", "bckd", "pkd"]
     assert [model.name for model in found.models] == names
     assert {"kd_bckd_loss_loc", "kd_pkd_loss_feature"} < {loss.name for loss in found.losses}
+    assert [*found.teachers] == ["teacher", "methods.pkd.teacher"]
+    weak = [text for text in found.warnings if "finds next to nothing" in text]
+    assert [text.partition(" finds")[0] for text in weak] == [
+        *("the teacher", "the teacher of model.methods.pkd.teacher")
+    ]
     assert "from iteration 5; tried as if it were that far" in found.text()
     missing = load(teachers[0], f"{OWN}.weights=none.pth", "train.device=cpu", config=TWO)
     found = dry_run(missing, num_images=1, num_steps=1)
     assert [p for p in found.problems if f"{OWN}.weights=none.pth does not exist" in p]
     assert found.losses and any(f"without {OWN}.weights" in text for text in found.warnings)
+    assert [*found.teachers] == ["teacher"]
 
 
 @pytest.mark.parametrize(

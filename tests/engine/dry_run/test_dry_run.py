@@ -98,8 +98,8 @@ def test_time_memory_and_schedule_are_those_of_the_run(distilled):
 
 def test_an_untrained_teacher_is_warned_of(distilled):
     images = DatasetCatalog.get("checked_val")[:2]
-    assert distilled.teacher.num_objects == sum(len(x["annotations"]) for x in images)
-    assert distilled.teacher.ap50 == pytest.approx(0, abs=1)
+    assert distilled.teachers["teacher"].num_objects == sum(len(x["annotations"]) for x in images)
+    assert distilled.teachers["teacher"].ap50 == pytest.approx(0, abs=1)
     assert any("the teacher finds next to nothing" in text for text in distilled.warnings)
 
 
@@ -131,7 +131,7 @@ def test_a_run_without_a_teacher_is_tried_as_well(tmp_path):
     cfg = load(f"train.output_dir={tmp_path / 'out'}", "train.amp.enabled=true",
                "train.amp.dtype=bfloat16", "train.accumulate=2")  # fmt: skip
     found = dry_run(cfg, num_images=4, num_steps=1)
-    assert found.problems == [] and found.teacher is None
+    assert found.problems == [] and found.teachers == {}
     assert [model.name for model in found.models] == ["student"]
     assert all(level.teacher is None for level in found.levels)
     assert found.step.num_images == 4 and found.schedule.precision == "bfloat16"

@@ -50,7 +50,7 @@ def test_detections_that_are_the_objects_score_100():
     assert (score.ap, score.ap50, score.ap50_any_class) == pytest.approx((100, 100, 100))
     assert (score.num_images, score.num_objects, score.num_detections) == (3, 3, 3)
     assert score.best_score == pytest.approx((0.9 + 0.5) / 3)
-    assert teacher_warnings(score) == []
+    assert teacher_warnings("teacher", score) == []
 
 
 def test_right_boxes_of_classes_in_another_order_are_told_from_wrong_boxes():
@@ -61,7 +61,7 @@ def test_right_boxes_of_classes_in_another_order_are_told_from_wrong_boxes():
     ]
     score = scores(IMAGES, found, SAME)
     assert score.ap50 == 0 and score.ap50_any_class == pytest.approx(100)
-    (text,) = teacher_warnings(score)
+    (text,) = teacher_warnings("teacher", score)
     assert "probably in another order" in text and "class_map='by_name'" in text
     assert scores(IMAGES, found, {1: 0, 2: 1, 0: 2}).ap == pytest.approx(100)
 
@@ -72,19 +72,19 @@ def test_classes_without_a_counterpart_count_where_classes_do_not_matter():
     assert score.ap50 == pytest.approx(100 / 3)
     score = scores(IMAGES, found, {})
     assert score.ap is None and score.ap50_any_class == pytest.approx(33.66, abs=0.01)
-    assert teacher_warnings(score) == []
+    assert teacher_warnings("teacher", score) == []
 
 
 def test_without_objects_nothing_is_defined_and_nothing_is_warned_of():
     for images in ([image()], [image((0, [0, 0, 10, 10]), iscrowd=1)]):
         score = scores(images, [detections((0, [0, 0, 10, 10], 0.9))], SAME)
         assert (score.ap, score.ap50, score.ap50_any_class) == (None, None, None)
-        assert score.num_objects == 0 and teacher_warnings(score) == []
+        assert score.num_objects == 0 and teacher_warnings("teacher", score) == []
 
 
 def test_a_teacher_that_finds_nothing_is_warned_of():
     score = scores(IMAGES, [detections() for _ in IMAGES], SAME)
     assert (score.ap, score.best_score) == (0, 0)
     for facts in (score, dataclasses.replace(score, ap=None, ap50=None)):
-        assert "finds next to nothing" in teacher_warnings(facts)[0]
+        assert "finds next to nothing" in teacher_warnings("teacher", facts)[0]
     assert isinstance(score, ScoreFacts)

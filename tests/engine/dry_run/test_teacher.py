@@ -7,8 +7,8 @@ import torch
 from detectron2.structures import Boxes, BoxMode, Instances
 from omegaconf import OmegaConf
 
-from dense_kd import BCKD, PKD, Distiller, MethodSet, Teacher
-from dense_kd.engine.dry_run.teacher import teacher_scores
+from dense_kd import BCKD, PKD, Distiller, FromTeacher, MethodSet, Teacher
+from dense_kd.engine.dry_run.teacher import teacher_score
 from helpers.builders import tiny_fcos
 
 CFG = OmegaConf.create({"train": {"device": "cpu"}, "dataloader": {"test": {}}})
@@ -40,7 +40,7 @@ def ap(monkeypatch, *found: int, student=(), teacher=(), file=(), method=None, c
         return [{"instances": instances}]
 
     monkeypatch.setattr(model.teacher, "detect", detect)
-    score = teacher_scores(CFG, model, [[{}]], [IMAGE])
+    score = teacher_score(CFG, model, "teacher", [[{}]], [IMAGE])
     assert score.ap50_any_class == pytest.approx(100)
     return score.ap
 
@@ -61,3 +61,22 @@ def test_other_classes_are_the_same_by_their_names(monkeypatch):
 def test_the_class_map_of_a_method_tells_which_are_the_same(monkeypatch):
     method = BCKD(class_map={5: 0, 3: 2}, loc_weight=0)
     assert ap(monkeypatch, 5, 3, method=method, classes=(4, 6)) == pytest.approx(100)
+
+
+def test_a_teacher_that_a_method_brings_along_has_its_own_class_map(monkeypatch):
+    inside = BCKD(class_map={0: 2, 2: 0})
+    own = Teacher(tiny_fcos(seed=2, num_classes=4), None)
+    brought = FromTeacher(teacher=own, method=inside)
+    model = Distiller(
+        student=tiny_fcos(num_classes=4),
+        teacher=Teacher(tiny_fcos(seed=1, num_classes=4), None),
+        methods=MethodSet(pkd=PKD(), other=brought),
+    )
+    instances = Instances((64, 64))
+    instances.pred_boxes = Boxes(torch.tensor([[4.0, 4, 24, 24], [40, 8, 56, 38]]))
+    instances.scores = torch.tensor([0.9, 0.8])
+    instances.pred_classes = torch.tensor([2, 0])
+    for teacher in model.teachers.values():
+        monkeypatch.setattr(teacher, "detect", lambda *_: [{"instances": instances}])
+    found = {p: teacher_score(CFG, model, p, [[{}]], [IMAGE]).ap50 for p in model.teachers}
+    assert found == pytest.approx({"teacher": 0, "methods.other.teacher": 100})

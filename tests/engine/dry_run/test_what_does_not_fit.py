@@ -72,7 +72,7 @@ def test_without_the_teachers_file_the_rest_is_tried_with_random_numbers(tmp_pat
     found = tried(distillation(tmp_path / "none.pth", tmp_path / "out"))
     (problem,) = found.problems
     assert "none.pth does not exist" in problem
-    assert found.losses and found.step and found.teacher is None
+    assert found.losses and found.step and found.teachers == {}
     assert found.not_tried == ["the teacher's score"]
     assert any("a teacher with random numbers" in text for text in found.warnings)
 
@@ -154,7 +154,7 @@ def test_a_method_that_fails_is_listed_with_its_line(tmp_path, teacher, monkeypa
     found = tried(distillation(teacher, tmp_path / "out"))
     (problem,) = found.problems
     assert problem.startswith("losses and gradients: KeyError: 'loss' (test_what_does_not_fit.py:")
-    assert found.evaluation and found.teacher
+    assert found.evaluation and found.teachers
 
 
 def test_a_gpu_without_enough_memory_is_told_what_helps(tmp_path, monkeypatch):

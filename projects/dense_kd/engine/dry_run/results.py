@@ -239,7 +239,8 @@ class DryRun:
         balance: of the methods, where weights are set by gradient share.
         step: time and memory.
         schedule: of the run.
-        teacher: its score on some images of the test set.
+        teachers: {"teacher", or "methods.<name>.teacher" of one that a method brings along: its
+            score on some images of the test set}.
         evaluation: of the model as it starts.
         problems: all that does not fit, each with what to do.
         not_tried: parts that need one that failed.
@@ -256,7 +257,7 @@ class DryRun:
     balance: list[BalanceFacts] = field(default_factory=list)
     step: StepFacts | None = None
     schedule: ScheduleFacts | None = None
-    teacher: ScoreFacts | None = None
+    teachers: dict[str, ScoreFacts] = field(default_factory=dict)
     evaluation: EvaluationFacts | None = None
     problems: list[str] = field(default_factory=list)
     not_tried: list[str] = field(default_factory=list)

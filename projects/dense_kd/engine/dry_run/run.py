@@ -36,10 +36,9 @@ from .models import model_facts
 from .results import DryRun
 from .schedule import schedule
 from .steps import timed_steps
-from .teacher import teacher_scores, teacher_warnings
+from .teacher import teacher_score, teacher_warnings
 from .unchanged import collected_warnings, unchanged
 
-_TEACHER_FILE = "model.teacher.weights"
 _NOTHING_TO_TRY = ("the data", "the model", "losses", "steps", "an evaluation")
 
 
@@ -222,14 +221,16 @@ class _Tried:
         return model
 
     def evaluation(self) -> None:
-        """The teacher's score, and one evaluation of the model as it starts."""
+        """The teachers' scores, and one evaluation of the model as it starts."""
         run, result = self.attempts.run, self.result
-        if isinstance(self.model, Distiller) and self.model.teacher is not None:
-            teacher_known = any(text.startswith(_TEACHER_FILE) for text in self.known)
-            loaded = None if teacher_known else self.trainable
-            result.teacher = run("the teacher's score", self._score, loaded, self.test_batches)
-            if result.teacher is not None:
-                result.warnings += teacher_warnings(result.teacher)
+        for place in self.model.teachers if isinstance(self.model, Distiller) else ():
+            has_none = any(text.startswith(f"model.{place}.weights") for text in self.known)
+            loaded = None if has_none else self.trainable
+            what = "the teacher's score" if place == "teacher" else f"the score of {place}"
+            score = run(what, functools.partial(self._score, place), loaded, self.test_batches)
+            if score is not None:
+                result.teachers[place] = score
+                result.warnings += teacher_warnings(place, score)
         if select(self.cfg, "dataloader.evaluator") is None:
             return
         evaluator = run(
@@ -243,11 +244,11 @@ class _Tried:
             result.evaluation, warnings = found
             result.warnings += warnings
 
-    def _score(self, model: Distiller, batches: list[list[dict[str, Any]]]) -> Any:
+    def _score(self, place: str, model: Distiller, batches: list[list[dict[str, Any]]]) -> Any:
         images: Sequence[dict[str, Any]] | None = annotated(self.test_images, batches)
         if images is None:
             images = [{"annotations": []} for batch in batches for _ in batch]
-        return teacher_scores(self.cfg, model, batches, images)
+        return teacher_score(self.cfg, model, place, batches, images)
 
     def _evaluate(self, evaluator: Any, model: nn.Module, batches: Any) -> Any:
         number = self.result.test.num_images if self.result.test else None

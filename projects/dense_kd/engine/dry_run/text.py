@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .results import BatchFacts, DataFacts, DryRun, ModelFacts
+    from .results import BatchFacts, DataFacts, DryRun, ModelFacts, ScoreFacts
 
 _WIDTH = 13
 
@@ -242,9 +242,12 @@ def _schedule(run: DryRun) -> Iterator[str]:
 
 
 def _teacher(run: DryRun) -> Iterator[str]:
-    score = run.teacher
-    if score is None:
-        return
+    for place, score in run.teachers.items():
+        yield from ([f"{place}:"] if place != "teacher" else [])
+        yield from _score(score)
+
+
+def _score(score: ScoreFacts) -> Iterator[str]:
     yield (
         f"on {score.num_images} test images with {score.num_objects} objects: "
         f"{score.num_detections} detections, mean best score {score.best_score:.2f}"
