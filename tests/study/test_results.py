@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from dense_kd.study import StudyError, read_study
-from dense_kd.study.evidence import write_evidence
+from dense_kd.study.evidence import headline, write_evidence
 from dense_kd.study.results import (
     check_block,
     check_here,
@@ -178,6 +178,16 @@ def test_a_clear_difference_is_bold(evidence):
     write_evidence(evidence / "results", evidence / "page")
     page = (evidence / "page" / "results.md").read_text()
     assert row(page, "kd")[4:6] == ["**+2.0 (+2.0 to +2.0)**", "gain"]
+
+
+def test_the_headline_has_the_pairs_with_an_interval_and_says_which_seeds_are_missing(evidence):
+    text = headline(evidence / "results")
+    assert row(text, "student alone") == ["student alone", "20.5"]
+    assert row(text, "seeds") == ["seeds", "1, 2"] and row(text, "teacher") == ["teacher", "40.0"]
+    assert row(text, "best of all")[1] == "`kd` 22.8, +2.2 (-0.9 to +5.4)"
+    assert "PGD" not in text  # of one seed
+    (evidence / "results" / "small" / "fcos-none-2.json").unlink()
+    assert headline(evidence / "results") == "No pair has two seeds yet."
 
 
 def test_balanced_weights_are_compared_with_the_same_method_as_published(

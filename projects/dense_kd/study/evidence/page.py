@@ -22,11 +22,12 @@ from .tables import (
     of_class,
 )
 
-__all__ = ["evidence", "write_evidence"]
+__all__ = ["evidence", "headline", "write_evidence"]
 
 IMAGES = "images"
 _SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
 _CURVES = len(COLORS)
+_FOUR = {LONGER: "longer", "bckd": "BCKD", "crosskd": "CrossKD", "pgd": "PGD", "tid": "TID"}
 _BY_CHANCE = 0.025  # above a 95 % interval
 
 
@@ -65,16 +66,73 @@ def evidence(results: Path) -> dict[str, str]:
     """{name of a file: its text}, of all studies that have results."""
     parts = [_HEAD]
     files: dict[str, str] = {}
-    for folder in sorted(path for path in results.glob("*") if any(path.glob("*.json"))):
-        study = read_study(folder.name)
-        students, teachers = read_folder(folder), read_teachers(folder)
-        pairs = [
-            PairResults.of(study, pair, students.values(), teachers) for pair in study.pair_titles
-        ]
+    for study, pairs in _studies(results):
         parts += [*_study(study, pairs, files)]
     if len(parts) == 1:
         parts.append("No cell has been trained yet.")
     return {"results.md": "\n\n".join(parts) + "\n", **files}
+
+
+def headline(results: Path) -> str:
+    """A table of the pairs whose student alone has two seeds or more, with the methods of the four
+    papers and the best one.
+
+    Args:
+        results: a folder of a study each.
+
+    Raises:
+        StudyError: a result, or a study, cannot be used.
+    """
+    columns = {
+        f"{study.title}: {pair.title}": _headline(pair)
+        for study, pairs in _studies(results)
+        for pair in pairs
+        if len(pair.seeds_of(ALONE)) > 1
+    }
+    if not columns:
+        return "No pair has two seeds yet."
+    names = list(dict.fromkeys(name for column in columns.values() for name in column))
+    rows = [[name, *(column.get(name, "") for column in columns.values())] for name in names]
+    return _table(["", *columns], rows)
+
+
+def _headline(pair: PairResults) -> dict[str, str]:
+    """{name of a row: its text}."""
+    alone = pair.cells[ALONE]
+    first = next(iter(alone.values()))
+    found = {
+        "seeds": ", ".join(map(str, sorted(alone))),
+        "iterations": f"{first['iterations']:,}",
+        "parameters": f"{first['parameters'] / 1e6:.2f} M",
+        "teacher": "; ".join(f"{ap()(each):.1f}" for each in pair.teachers.values()),
+        "student alone": _shown(pair.mean(ALONE, ap())),
+    }
+    gains = {m: pair.paired(m, ALONE, ap()) for m in pair.methods if m != ALONE}
+    several = {m: gain for m, gain in gains.items() if gain and len(gain.differences) > 1}
+
+    def told(method: str) -> str:
+        seeds = pair.seeds_of(method)
+        which = "" if seeds == sorted(alone) else f", seeds {', '.join(map(str, seeds))}"
+        return f"{_shown(pair.mean(method, ap()))}, {_with_interval(several[method])}{which}"
+
+    found |= {name: told(method) for method, name in _FOUR.items() if method in several}
+    if several:
+        best = max(several, key=lambda method: several[method].mean)
+        found["best of all"] = f"`{best}` {told(best)}"
+    return found
+
+
+def _studies(results: Path) -> Iterator[tuple[Study, list[PairResults]]]:
+    for folder in sorted(path for path in results.glob("*") if any(path.glob("*.json"))):
+        study = read_study(folder.name)
+        students, teachers = read_folder(folder), read_teachers(folder)
+        yield (
+            study,
+            [
+                PairResults.of(study, pair, students.values(), teachers)
+                for pair in study.pair_titles
+            ],
+        )
 
 
 _HEAD = """# What the studies found
