@@ -83,6 +83,24 @@ def test_one_that_fails_is_told_of_and_the_others_go_on(make_run):
     assert [run.metrics.get("bbox/AP") for run in runs] == [None, 25.0, 25.0]
 
 
+def test_what_needs_another_one_begins_when_that_is_done_and_waits_for_no_other(make_run):
+    first, later, last = (make_run(name) for name in ("first", "later", "last"))
+    beside = make_run("beside", "is looked at")  # trains until it is seen
+    after, told = {"first": [later], "later": [last]}, []
+
+    def finished(run):
+        told.append(run.title)
+        if run is later:
+            (beside.folder / "seen").touch()
+
+    options = {"at_once": 2, "finished": finished, "then": lambda run: after.get(run.title, [])}
+    train_together([first, beside], **options)
+    assert told[:2] == ["first", "later"] and {*told[2:]} == {"beside", "last"}
+    told.clear()
+    train_together([first, beside], **options)
+    assert told == ["first", "later", "last", "beside"]  # all were used again
+
+
 def test_none_is_started_after_one_was_told_to_stop(make_run):
     runs = [make_run("first", "is told to stop"), make_run("second")]
     with pytest.raises(Preempted, match="first stopped"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dense_kd.cli import run_command
-from dense_kd.engine.processes import Run
+from dense_kd.engine.processes import Run, TrainingError
 from dense_kd.json_files import read_json
 from dense_kd.study import Settings, StudyError, read_study, recompute, run_study, running
 from dense_kd.study.cells import Cell
@@ -25,8 +25,9 @@ pytestmark = pytest.mark.slow
 ONE_BLOCK = ("fcos/*/1",)
 
 
-def in_this_process(runs, fresh=False, *, at_once=None, finished=None, failed=None):
+def in_this_process(runs, fresh=False, *, at_once=None, finished=None, failed=None, then=None):
     """Trains as ``train_together`` does, without processes."""
+    runs = list(runs)
     for run in runs:
         if not (run.folder / RESULT).exists():
             order = read_json(Path(run.command[2]))
@@ -40,6 +41,7 @@ def in_this_process(runs, fresh=False, *, at_once=None, finished=None, failed=No
             TRAINED.append(run.title)
         if finished:
             finished(run)
+        runs += then(run) if then else []  # which the loop goes on with
 
 
 TRAINED: list[str] = []
@@ -83,6 +85,22 @@ def test_a_result_has_all_that_a_cell_is_judged_by(results):
         assert 0 < result["cpu_seconds"] and 0 < result["seconds"] < 60
         assert result["peak_memory"] > 1e6 and result["threads"] >= 1
         assert (result["cell"]["methods"] == {}) == (result["shares"] == {})
+
+
+def test_without_its_teacher_no_student_is_trained_and_the_student_alone_is(
+    shapes, study_file, tmp_path, monkeypatch, trained
+):
+    def the_teacher_fails(runs, *, failed, **options):
+        teacher, *others = runs
+        failed(teacher, TrainingError("fcos/teacher/1 failed with exit code 3"))
+        in_this_process(others, **options)
+
+    monkeypatch.setattr(running, "train_together", the_teacher_fails)
+    with pytest.raises(StudyError, match="3 cells failed") as raised:
+        run_study(study_file(), Settings(tmp_path, only=ONE_BLOCK))
+    assert "fcos/teacher/1 failed with exit code 3" in str(raised.value)
+    assert "fcos/pgd/1 was not trained, since its teacher failed" in str(raised.value)
+    assert trained == ["fcos/none/1"] and (tmp_path / "results" / "fcos-none-1.json").exists()
 
 
 def test_what_is_there_is_not_trained_again(results, study_file, output, trained, capsys):

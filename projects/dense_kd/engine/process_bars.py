@@ -16,14 +16,14 @@ class ProcessBars:
     """A line for each training at the bottom of the terminal: what is done, the time left, the AP
     so far and the loss. What is printed meanwhile has to go through ``tqdm.write``."""
 
-    def __init__(self, iterations: Mapping[str, int]):
-        """
-        Args:
-            iterations: {title of a training: how many there are}.
-        """
-        self._iterations = dict(iterations)
+    def __init__(self) -> None:
+        self._iterations: dict[str, int] = {}
         self._bars: dict[str, tqdm[Any]] = {}
         self._positions: dict[str, int] = {}
+
+    def expect(self, title: str, iterations: int) -> None:
+        """Know a training that will begin, and how many iterations it has."""
+        self._iterations[title] = iterations
 
     def _bar_of(self, title: str) -> tqdm[Any]:
         """The bar of a training, in the first line that is free; trainings that wait have none."""

@@ -80,6 +80,7 @@ def train_together(
     at_once: int | None = None,
     finished: Callable[[Run], None] | None = None,
     failed: Callable[[Run, TrainingError], None] | None = None,
+    then: Callable[[Run], list[Run]] | None = None,
 ) -> None:
     """Train ``runs`` at the same time, and fill in their metrics and seconds.
 
@@ -93,6 +94,8 @@ def train_together(
         at_once: so many at a time; None is all.
         finished: called with each one that is done, or used again, as soon as it is.
         failed: called with each one that fails, while the others go on; None ends them, too.
+        then: called after ``finished``; gives the runs that needed this one, which come after those
+            that wait.
 
     Raises:
         Preempted: a training was told to stop, as the others are then; they can go on.
@@ -100,11 +103,23 @@ def train_together(
             no training.
     """
     waiting: list[Run] = []
-    for run in runs:
-        if fresh or not _reuse(run):
+    bars = ProcessBars() if _on_terminal() else None
+
+    def wait(more: list[Run]) -> None:
+        for run in more:
+            if not fresh and _reuse(run):
+                done(run)
+                continue
             waiting.append(run)
-        elif finished:
+            if bars:
+                bars.expect(run.title, run.iterations)
+
+    def done(run: Run) -> None:
+        if finished:
             finished(run)
+        wait(then(run) if then else [])
+
+    wait(runs)
     processes: list[tuple[Run, subprocess.Popen[bytes]]] = []
     signals = StopSignals(
         lambda number: _tell(processes, number), end=lambda: _stop([p for _, p in processes], 0.0)
@@ -112,7 +127,6 @@ def train_together(
     stopped: list[str] = []
     begun: dict[str, float] = {}
     shown = time.monotonic()
-    bars = ProcessBars({r.title: r.iterations for r in waiting}) if _on_terminal() else None
     period = BAR_PERIOD if bars else PROGRESS_PERIOD
     try:
         with signals:
@@ -146,8 +160,7 @@ def train_together(
                                     raise
                                 failed(run, error)
                                 continue
-                            if finished:
-                                finished(run)
+                            done(run)
                 if time.monotonic() - shown >= period:
                     shown = time.monotonic()
                     for run, _ in running:

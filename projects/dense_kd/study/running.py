@@ -202,17 +202,21 @@ def _run_block(
     begun = {cell.name: known[cell.name] for cell in block.cells if cell.name in known}
     here = _surroundings_here(cells[0], settings.threads)
     check_here(begun, here)
-    weights = None
-    if any(cell.teacher for cell in cells):
-        teacher = _run_of(block.teacher, settings.output, settings.threads)
-        train_together([teacher])
-        weights = teacher.folder / FINAL_CHECKPOINT
-        trained = read_json(teacher.folder / RESULT)
-        check_here(begun, here, trained["weights"])
-        keep(folder, trained)
+    taught = [cell for cell in cells if cell.teacher]
+    runs = [_run_of(cell, settings.output, settings.threads) for cell in cells if not cell.teacher]
+    if taught:
+        runs = [_run_of(block.teacher, settings.output, settings.threads), *runs]
+    passes = settings.output.absolute() / "passes" / block.pair / str(block.seed)
+    options: dict[str, Any] = {}
+    if settings.teacher_gb:
+        options = {"cache": str(passes), "cache_by": "batch", "cache_gb": settings.teacher_gb}
 
     def finished(run: Run) -> None:
         result = read_json(run.folder / RESULT)
+        if run.title == block.teacher.name:
+            check_here(begun, here, result["weights"])
+            keep(folder, result)
+            return
         name = Cell.of_json(result.get("cell"), str(run.folder / RESULT)).name
         block_results = {
             cell.name: known[cell.name]
@@ -224,17 +228,27 @@ def _run_block(
         known[name] = result
         say(progress.after(run))
 
+    def students_of(run: Run) -> list[Run]:
+        """Those that the teacher has to be there for."""
+        if run.title != block.teacher.name:
+            return []
+        weights = run.folder / FINAL_CHECKPOINT
+        return [
+            _run_of(cell, settings.output, settings.threads, weights, options) for cell in taught
+        ]
+
     def fails(run: Run, error: TrainingError) -> None:
         failed[run.title] = str(error)
-        say(f"{run.title} failed; the others go on")
-        say(progress.after(run))
+        if run.title != block.teacher.name:
+            say(f"{run.title} failed; the others go on")
+            say(progress.after(run))
+            return
+        for cell in taught:
+            failed[cell.name] = f"{cell.name} was not trained, since its teacher failed"
+            progress.drop(cell.name)
+        say(f"{run.title} failed, so none of its students is trained; the others go on")
 
-    passes = settings.output.absolute() / "passes" / block.pair / str(block.seed)
-    options: dict[str, Any] = {}
-    if settings.teacher_gb:
-        options = {"cache": str(passes), "cache_by": "batch", "cache_gb": settings.teacher_gb}
-    runs = [_run_of(cell, settings.output, settings.threads, weights, options) for cell in cells]
-    train_together(runs, at_once=settings.jobs, finished=finished, failed=fails)
+    train_together(runs, at_once=settings.jobs, finished=finished, failed=fails, then=students_of)
     shutil.rmtree(passes, ignore_errors=True)
 
 
@@ -300,9 +314,13 @@ class _Progress:
         self._trained = (0.0, 0)  # seconds, iterations
         self._begin = time.monotonic()
 
+    def drop(self, name: str) -> None:
+        """A cell that will not be trained."""
+        self._left.pop(name, None)
+
     def after(self, run: Run) -> str:
         """A line, once ``run`` is done, or has failed."""
-        self._left.pop(run.title, None)
+        self.drop(run.title)
         if run.seconds:
             seconds, iterations = self._trained
             self._trained = seconds + run.seconds, iterations + run.iterations
