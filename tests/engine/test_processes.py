@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from detectron2.utils.events import EventStorage, JSONWriter
 
 from dense_kd.engine import processes
 from dense_kd.engine.processes import Run, TrainingError, read_metrics, train_together
@@ -266,9 +267,50 @@ def test_a_training_of_other_settings_does_not_go_on(make_run, capsys):
 
 
 def test_iterations_that_were_done_twice_are_counted_once(tmp_path):
-    lines = ['{"iteration": 19}', '{"iteration": 39}', '{"iteration": 29, "bbox/AP": 1.0}']
+    lines = [
+        '{"iteration": 19, "lr": 1}',
+        '{"iteration": 39, "lr": 1}',
+        '{"iteration": 29, "lr": 2}',
+        '{"iteration": 25, "bbox/AP": 1.0}',
+    ]
     (tmp_path / "metrics.json").write_text("\n".join(lines))
-    assert [line["iteration"] for line in read_metrics(tmp_path)] == [19, 29]
+    assert [line["iteration"] for line in read_metrics(tmp_path)] == [19, 25, 29]
+
+
+PERIODS = {"total_loss": 1, "bbox/AP": 25, "diag/share": 7, "diag/balance_share": 10, "maps": 49}
+
+
+@pytest.mark.parametrize("stops", [[100], [55, 100], [85, 65, 100], [25, 59, 120], [99, 75, 61]])
+def test_all_entries_that_detectron2_writes_are_read_whatever_their_period(tmp_path, stops):
+    """A run writes every 20 iterations, stops after so many, and goes on with a multiple of 30."""
+    expected: dict[tuple[str, int], tuple[int, float]] = {}
+    begin = 0
+    for session, stop in enumerate(stops):
+        writer = JSONWriter(str(tmp_path / "metrics.json"))
+        with EventStorage(begin) as storage:
+            for iteration in range(begin, stop):
+                for name, period in PERIODS.items():
+                    if (iteration + 1) % period == 0:
+                        storage.put_scalar(name, session + iteration, smoothing_hint=False)
+                if (iteration + 1) % 20 == 0:
+                    writer.write()
+                    latest = storage.latest().items()
+                    written = {(name, of): (session, value) for name, (value, of) in latest}
+                    first = min(of for _, of in written)
+                    kept = {k: v for k, v in expected.items() if v[0] == session or k[1] < first}
+                    expected = {**kept, **written}
+                storage.step()
+        writer.close()
+        begin = stop // 30 * 30
+    read = read_metrics(tmp_path)
+    assert [line["iteration"] for line in read] == sorted(line["iteration"] for line in read)
+    found = {
+        (name, line["iteration"]): value
+        for line in read
+        for name, value in line.items()
+        if name != "iteration"
+    }
+    assert found == {key: value for key, (_, value) in expected.items()}
 
 
 def test_a_training_that_was_told_to_stop_stops_the_other_and_the_command(make_run):

@@ -201,13 +201,17 @@ def _on_terminal() -> bool:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.json; a number that is not finite becomes None.
+    """The lines of a run's metrics.json by iteration; a number that is not finite becomes None.
 
-    What a run did again that was stopped behind its last checkpoint counts once. Lines and entries
-    that no run writes are left out, which is logged once; the last line may be unfinished.
+    detectron2 writes what is due at once, newest first, so a line may be of an earlier iteration
+    than the one above it. What a run did again that was stopped behind its last checkpoint counts
+    once, which shows in entries that are there already. Lines and entries that no run writes are
+    left out, which is logged once; the last line may be unfinished.
     """
     path = folder / "metrics.json"
+    before: list[dict[str, Any]] = []  # of the run until it was stopped, by iteration
     records: list[dict[str, Any]] = []
+    newest: dict[str, int] = {}  # iteration of each entry of these
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     wrong = 0
     for number, line in enumerate(lines, start=1):
@@ -222,13 +226,22 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         known = {k: v for k, v in record.items() if v is None or is_number(v)}
         wrong += len(known) < len(record)
         finite = {k: v if v is None or math.isfinite(v) else None for k, v in known.items()}
-        while records and records[-1].get("iteration", 0) > finite.get("iteration", 0):
-            records.pop()
+        iteration = _iteration_of(finite)
+        entries = finite.keys() - {"iteration"}
+        if any(newest.get(entry, -1) >= iteration for entry in entries):
+            before, records, newest = sorted([*before, *records], key=_iteration_of), [], {}
+        while before and _iteration_of(before[-1]) >= iteration:
+            before.pop()
         records.append(finite)
+        newest.update(dict.fromkeys(entries, iteration))
     if wrong and path not in _DAMAGED:
         _DAMAGED.add(path)
         logger.warning(f"{path} is damaged: {wrong} of its {len(lines)} lines are not as written")
-    return records
+    return sorted([*before, *records], key=_iteration_of)
+
+
+def _iteration_of(record: dict[str, Any]) -> int:
+    return int(record.get("iteration") or 0)
 
 
 def say(message: str) -> None:
