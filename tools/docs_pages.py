@@ -46,6 +46,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 BEGIN = "<!-- written by make docs-pages -->\n"
 END = "<!-- end of what make docs-pages wrote -->\n"
+ARMS = ("labelled", "all")
+"""Of benchmarks/unlabelled.py."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,6 +80,7 @@ def pages() -> dict[str, Callable[[], str]]:
         "papers/weights.md": weights,
         "measured.md": blood_cells,
         "weights.md": shares,
+        "unlabelled.md": unlabelled,
         "commands.md": commands,
         "choosing_a_method.md": costs_side_by_side,
         "papers/others.md": others,
@@ -135,6 +138,36 @@ def shares() -> str:
     )
     head = ["method", "share at first", "factor at the end", "mean share", "least to greatest"]
     return f"{said}\n\n{table(head, rows)}"
+
+
+def unlabelled() -> str:
+    """What images without labels have brought, of benchmarks/unlabelled.py."""
+    rows = []
+    for config, found in read_json(RESULTS / "unlabelled.json").items():
+        for part, name in (("val", "validation"), ("test", "test")):
+            difference = found[f"difference on {part}"]
+            if not difference["AP"]:
+                continue
+            arms = [[found[arm][s][part]["AP"] for s in difference["AP"]] for arm in ARMS]
+            low, high = difference["low"], difference["high"]
+            bounds = "" if low is None else f" ({low:+.1f} to {high:+.1f})"
+            rows.append(
+                [
+                    f"`{config}`, {name}",
+                    *(", ".join(f"{ap:.1f}" for ap in arm) for arm in arms),
+                    f"{difference['mean']:+.1f}{bounds}",
+                ]
+            )
+    if not rows:
+        return "Nothing has been measured yet."
+    head = ["config, images", "labelled alone", "and the others", "mean of differences"]
+    return f"AP of each seed, {_iterations()} iterations:\n\n{table(head, rows)}"
+
+
+def _iterations() -> str:
+    found = read_json(RESULTS / "unlabelled.json")
+    runs = [run for arms in found.values() for arm in ARMS for run in arms.get(arm, {}).values()]
+    return " or ".join(str(number) for number in sorted({run["iterations"] for run in runs}))
 
 
 def commands() -> str:
