@@ -131,6 +131,20 @@ def test_tuning_is_the_same_for_all_and_on_other_images_and_seeds_than_the_study
         assert not tuned
 
 
+def test_targets_are_tried_on_other_images_and_seeds_and_else_as_in_the_study():
+    targets, study = read_study("quickstart_targets"), read_study("quickstart")
+    assert not {*targets.evaluate} & {*study.evaluate} and not {*targets.seeds} & {*study.seeds}
+    published = {cell.method: cell for cell in study.cells() if cell.pair == "fcos"}
+    tried: dict[str, list[float]] = {}
+    for cell in targets.cells():
+        name, _, target = cell.method.rpartition("_")
+        if cell.method != "none":
+            assert cell.balance == {"target": int(target) / 100}
+            assert cell.methods == published[name].methods
+            tried.setdefault(name, []).append(int(target))
+    assert len({tuple(values) for values in tried.values()}) == 1
+
+
 def test_a_file_that_is_no_cell_is_refused():
     for content in (
         None,
