@@ -250,7 +250,7 @@ def _balanced(pair: PairResults) -> str:
             [
                 method,
                 ", ".join(map(str, pair.seeds_of(method))),
-                _shown(pair.mean(other, ap())),
+                _shown(pair.mean(other, ap(), like=method)),
                 _shown(pair.mean(method, ap())),
                 _with_interval(found),
                 found.verdict if found else "",

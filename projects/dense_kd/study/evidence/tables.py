@@ -82,9 +82,17 @@ class PairResults:
             _balanced(planned),
         )
 
-    def mean(self, method: str, number: Number) -> float | None:
-        """Over the seeds that are there; None without any, and where one is undefined."""
-        found = [number(result) for _, result in sorted(self.cells.get(method, {}).items())]
+    def mean(self, method: str, number: Number, like: str | None = None) -> float | None:
+        """Over the seeds that are there; None without any, and where one is undefined.
+
+        Args:
+            method: whose results are read.
+            number: what of them.
+            like: only the seeds that this method has, too.
+        """
+        seeds = self.seeds_of(method if like is None else like)
+        cells = self.cells.get(method, {})
+        found = [number(cells[seed]) for seed in seeds if seed in cells]
         known = [value for value in found if value is not None]
         return sum(known) / len(known) if known and len(known) == len(found) else None
 
