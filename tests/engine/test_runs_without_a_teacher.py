@@ -96,7 +96,7 @@ def test_a_run_is_tried_without_a_teacher(network, tmp_path):
     found = dry_run(cfg, num_images=2, num_steps=1)
     assert found.problems == [] and found.fits and found.not_tried == []
     assert [model.name for model in found.models] == ["student", "dsi"]
-    assert found.teacher is None and all(level.teacher is None for level in found.levels)
+    assert found.teachers == {} and all(level.teacher is None for level in found.levels)
     shares = {loss.name: loss.share for loss in found.losses}
     assert shares["kd_dsi_loss_semantic"] > 0 and sum(shares.values()) == pytest.approx(1)
     assert "\nteacher" not in found.text() and "teacher" not in found.text().split("losses")[0]
