@@ -142,8 +142,9 @@ def shares() -> str:
 
 def unlabelled() -> str:
     """What images without labels have brought, of benchmarks/unlabelled.py."""
-    rows = []
+    rows, iterations = [], set()
     for config, found in read_json(RESULTS / "unlabelled.json").items():
+        iterations |= {run["iterations"] for arm in ARMS for run in found.get(arm, {}).values()}
         for part, name in (("val", "validation"), ("test", "test")):
             difference = found[f"difference on {part}"]
             if not difference["AP"]:
@@ -161,13 +162,8 @@ def unlabelled() -> str:
     if not rows:
         return "Nothing has been measured yet."
     head = ["config, images", "labelled alone", "and the others", "mean of differences"]
-    return f"AP of each seed, {_iterations()} iterations:\n\n{table(head, rows)}"
-
-
-def _iterations() -> str:
-    found = read_json(RESULTS / "unlabelled.json")
-    runs = [run for arms in found.values() for arm in ARMS for run in arms.get(arm, {}).values()]
-    return " or ".join(str(number) for number in sorted({run["iterations"] for run in runs}))
+    lengths = " or ".join(map(str, sorted(iterations)))
+    return f"AP of each seed, {lengths} iterations:\n\n{table(head, rows)}"
 
 
 def commands() -> str:

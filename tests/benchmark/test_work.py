@@ -13,8 +13,8 @@ from dense_kd import BCKD, MGD, PKD, MethodSet
 from dense_kd.benchmark.batches import (
     batch_facts,
     drawn_batch,
+    number_without_labels,
     synthetic_batch,
-    unlabelled_images,
 )
 from dense_kd.benchmark.errors import BenchmarkError
 from dense_kd.benchmark.measuring import Settings, Wanted, benchmark
@@ -154,7 +154,9 @@ def test_images_without_labels_are_in_the_step_and_not_in_that_of_the_student(mo
         parts[name].run()
     handle.remove()
     assert sizes == [1, 4]
-    assert unlabelled_images(cfg, 2) == 6 and unlabelled_images(fresh(f"{CONFIG}.py"), 2) == 0
+    assert (
+        number_without_labels(cfg, 2) == 6 and number_without_labels(fresh(f"{CONFIG}.py"), 2) == 0
+    )
 
 
 def test_a_drawn_batch_is_always_the_same_and_holds_what_was_asked_for():

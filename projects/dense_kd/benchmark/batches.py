@@ -56,7 +56,7 @@ def drawn_batch(
         size: (height, width) in pixels.
         boxes: of each image with labels.
     """
-    number = unlabelled_images(cfg, images)
+    number = number_without_labels(cfg, images)
     batch = synthetic_batch(
         images + number, size, boxes, student.num_classes, student.image_input.num_channels
     )
@@ -66,7 +66,7 @@ def drawn_batch(
     return batch
 
 
-def unlabelled_images(cfg: DictConfig, images: int) -> int:
+def number_without_labels(cfg: DictConfig, images: int) -> int:
     """How many come into a batch with ``images`` labelled ones."""
     number = select(cfg, "dataloader.unlabelled.total_batch_size")
     if number is None:
@@ -103,7 +103,7 @@ def _image(
     }
 
 
-def labelled_part(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_labels(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What the student would be trained on without a teacher."""
     return [batch[index] for index in labelled_images(batch)]
 
@@ -111,7 +111,7 @@ def labelled_part(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def batch_facts(batch: list[dict[str, Any]]) -> dict[str, Any]:
     """{"images", "height", "width", "boxes"} of the labelled images: the largest sides, and the
     mean number of boxes."""
-    batch = labelled_part(batch)
+    batch = with_labels(batch)
     shapes = [image["image"].shape[-2:] for image in batch]
     boxes = math.fsum(len(image["instances"]) for image in batch) / len(batch)
     return {

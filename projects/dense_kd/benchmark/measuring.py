@@ -32,8 +32,8 @@ from .batches import (
     COCO_SIZE,
     batch_facts,
     drawn_batch,
-    labelled_part,
-    unlabelled_images,
+    number_without_labels,
+    with_labels,
 )
 from .counting import count_kernels
 from .errors import BenchmarkError
@@ -197,7 +197,7 @@ class _Measured:
             "student": type(model.student).__name__,
             "teacher": " and ".join(type(each).__name__ for each in teachers) or None,
             "methods": {name: type(method).__name__ for name, method in self.work.methods.items()},
-            "unlabelled": len(self.batch) - len(labelled_part(self.batch)),
+            "unlabelled": len(self.batch) - len(with_labels(self.batch)),
             "amp": amp_dtype_of(self.cfg.train),
             "weights": {
                 "student": bytes_of(model.student),
@@ -286,7 +286,7 @@ def _config(wanted: Wanted, settings: Settings, device: torch.device) -> DictCon
         )
     if settings.data:
         if select(cfg, "dataloader.unlabelled") is not None:
-            number = unlabelled_images(cfg, settings.batch)
+            number = number_without_labels(cfg, settings.batch)
             cfg.dataloader.unlabelled.total_batch_size = number
             cfg.dataloader.unlabelled.num_workers = 0
         cfg.dataloader.train.total_batch_size = settings.batch

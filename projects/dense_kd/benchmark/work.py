@@ -26,7 +26,7 @@ from ..methods.base.kd_method import teach_fully
 from ..one_pass import compiled_losses
 from ..outputs import DensePass
 from ..teacher import Teacher
-from .batches import labelled_part
+from .batches import with_labels
 
 STUDENT, TEACHER, STEP, EVALUATION, DATA = "student", "teacher", "step", "evaluation", "data"
 
@@ -79,7 +79,7 @@ class Work:
     def losses(self, model: nn.Module) -> Tensor:
         """The sum of the losses of the student, of labelled images alone, or of the Distiller, a
         scalar with its graph."""
-        batch = labelled_part(self.batch) if model is self.model.student else self.batch
+        batch = with_labels(self.batch) if model is self.model.student else self.batch
         with self._setting():
             return torch.stack([*model(batch).values()]).sum()
 
@@ -127,7 +127,7 @@ class Work:
 
     def parts(self) -> dict[str, Part]:
         """{name: part} of all but the data; of teachers only where there are such."""
-        student = self._iterations(self.model.student, labelled_part(self.batch))
+        student = self._iterations(self.model.student, with_labels(self.batch))
         step = self._iterations(self.model, self.batch)
         found = {
             STUDENT: Part(student, self.forget_gradients),

@@ -107,8 +107,7 @@ def _headline(pair: PairResults) -> dict[str, str]:
         "teacher": "; ".join(f"{ap()(each):.1f}" for each in pair.teachers.values()),
         "student alone": _shown(pair.mean(ALONE, ap())),
     }
-    gains = {m: pair.paired(m, ALONE, ap()) for m in pair.methods if m != ALONE}
-    several = {m: gain for m, gain in gains.items() if gain and len(gain.differences) > 1}
+    several = {m: gain for m, gain in pair.gains().items() if len(gain.differences) > 1}
 
     def told(method: str) -> str:
         seeds = pair.seeds_of(method)
@@ -279,11 +278,7 @@ def _differences(pair: PairResults) -> str:
 
 
 def _ranks(pairs: Sequence[PairResults]) -> str:
-    gains = []
-    for pair in pairs:
-        found = {m: pair.paired(m, ALONE, ap()) for m in pair.methods if m != ALONE}
-        known = {method: each.mean for method, each in found.items() if each is not None}
-        gains += [known] if known else []
+    gains = [{m: gain.mean for m, gain in pair.gains().items()} for pair in pairs if pair.gains()]
     if len(gains) < 2:
         return ""
     ordered = sorted(mean_ranks(gains).items(), key=lambda item: (item[1], item[0]))
@@ -295,8 +290,7 @@ def _ranks(pairs: Sequence[PairResults]) -> str:
 
 def _figures(pair: PairResults) -> Iterator[tuple[str, str, str]]:
     """(name, title, SVG) of each."""
-    gains = {m: pair.paired(m, ALONE, ap()) for m in pair.methods if m != ALONE}
-    known = {method: each for method, each in gains.items() if each is not None}
+    known = pair.gains()
     if known:
         ordered = sorted(known, key=lambda method: -known[method].mean)
         marks = [

@@ -110,6 +110,11 @@ class PairResults:
                 differences.append(values[0] - values[1])
         return gain(differences) if differences else None
 
+    def gains(self) -> dict[str, Gain]:
+        """{method: what it has more AP than the student alone}, of those that share a seed."""
+        found = {m: self.paired(m, ALONE, ap()) for m in self.methods if m != ALONE}
+        return {method: each for method, each in found.items() if each is not None}
+
     def share(self, method: str) -> float | None:
         """Of the gradient, that all parts of the method have together; None of none."""
         return self.mean(method, _share)
