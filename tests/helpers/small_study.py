@@ -32,6 +32,18 @@ CONTENT: dict[str, Any] = {
 }
 
 
+def dsi_from(weights: str | None) -> dict[str, Any]:
+    """A method that has a network of its own, and needs no teacher."""
+    teacher = {
+        "_target_": "dense_kd.FeatureTeacher",
+        "model": {"_target_": "helpers.feature_networks.OneMap"},
+        "weights": weights,
+        "pixel_mean": [127.5, 127.5, 127.5],
+        "pixel_std": [64.0, 64.0, 64.0],
+    }
+    return {"DSI": {"weight": 2.0, "teacher": teacher}}
+
+
 def result_of(cell: Any, ap: float, **entries: Any) -> dict[str, Any]:
     """What a cell could have given, with everything equal that has to be in a block."""
     taught = cell.teacher is not None

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from dense_kd.cli import run_command
 from dense_kd.engine.processes import Run, TrainingError
@@ -17,7 +18,8 @@ from dense_kd.study.results import SAME
 from dense_kd.study.watching import START, STEPS, Watch, read_watched
 from dense_kd.study.worker import RESULT, run_cell
 from dense_kd.teacher_cache import TeacherCache
-from helpers.small_study import CONTENT
+from helpers.feature_networks import OneMap
+from helpers.small_study import CONTENT, dsi_from
 
 pytest.importorskip("hotcoco", reason="error types are counted by it")
 pytestmark = pytest.mark.slow
@@ -85,6 +87,32 @@ def test_a_result_has_all_that_a_cell_is_judged_by(results):
         assert 0 < result["cpu_seconds"] and 0 < result["seconds"] < 60
         assert result["peak_memory"] > 1e6 and result["threads"] >= 1
         assert (result["cell"]["methods"] == {}) == (result["shares"] == {})
+
+
+def test_a_pair_without_a_teacher_is_trained_by_methods_that_need_none(
+    shapes, study_file, tmp_path, trained
+):
+    torch.save(OneMap().state_dict(), tmp_path / "map.pth")
+    methods = {"none": None, "dsi": {"methods": dsi_from(str(tmp_path / "map.pth"))}}
+    pair = {"student": "quickstart/student", "methods": methods}
+    name = study_file(pairs={"fcos": pair})
+    results = run_study(name, Settings(tmp_path, only=ONE_BLOCK, teacher_gb=0.1))
+    alone, dsi = (results[f"fcos/{name}/1"] for name in methods)
+    assert trained == ["fcos/none/1", "fcos/dsi/1"]
+    assert alone["weights"] != dsi["weights"] and dsi["teacher"] is None
+    assert (alone["seen"], alone["initial"]) == (dsi["seen"], dsi["initial"])
+    assert 0 < dsi["shares"]["dsi"] < 1
+    assert recompute(tmp_path / "results" / "fcos-dsi-1.json", tmp_path / "again") == []
+
+
+def test_a_method_that_reads_a_detector_is_refused_in_a_pair_without_a_teacher(
+    study_file, tmp_path, trained
+):
+    pair = {**CONTENT["pairs"]["fcos"]}
+    del pair["teacher"]
+    with pytest.raises(StudyError, match="fcos/kd/1: teacher=None, but the methods .*kd"):
+        run_study(study_file(pairs={"fcos": pair}), Settings(tmp_path))
+    assert trained == [] and not list(tmp_path.iterdir())
 
 
 def test_without_its_teacher_no_student_is_trained_and_the_student_alone_is(

@@ -11,7 +11,7 @@ from detectron2.config import instantiate
 from dense_kd.study import StudyError, read_study
 from dense_kd.study.cells import TEACHER, Cell, method_class
 from dense_kd.study.study_file import find_study
-from helpers.small_study import CONTENT
+from helpers.small_study import CONTENT, dsi_from
 
 OURS = sorted(path.stem for path in find_study("shapes").parent.glob("*.yaml"))
 
@@ -26,6 +26,19 @@ def test_a_block_has_the_cells_of_one_pair_and_seed_and_their_teacher(study_file
     assert kd.teacher == pgd.teacher == first.teacher and kd.diagnostics == 1
     assert (first.teacher.method, first.teacher.config) == (TEACHER, "quickstart/teacher")
     assert kd.overrides == first.teacher.overrides == tuple(CONTENT["overrides"])
+
+
+def test_methods_of_a_pair_without_a_teacher_have_networks_of_their_own(study_file):
+    methods = {"none": None, "dsi": {"methods": dsi_from(None)}}
+    pair = {"student": "quickstart/student", "methods": methods}
+    (block,) = read_study(study_file(pairs={"fcos": pair}, seeds=[1])).blocks
+    alone, dsi = block.cells
+    assert block.teacher is None and dsi.teacher is None and dsi.diagnostics == 1
+    assert Cell.of_json(dsi.as_json(), "here") == dsi
+    model = dsi.lazy_config().model
+    assert model.teacher is None and [*dict(instantiate(model).kd.named_methods())] == ["dsi"]
+    assert model.methods.dsi.teacher.pixel_std[0] == 64.0
+    assert dsi.bare_config().model == alone.lazy_config().model
 
 
 def test_a_cell_is_the_same_when_it_was_written_and_read(study_file):
@@ -56,7 +69,7 @@ def test_the_config_of_a_cell_has_its_seed_for_weights_and_images_and_its_method
         ({"diagnostics": -1}, "diagnostics is -1"),
         ({"evaluate": "shapes_val"}, "evaluate is 'shapes_val'; expected a list"),
         ({"pairs": {"a/b": {}}}, "a/b.* expected a name of letters"),
-        ({"pairs": {"fcos": {"student": "a", "methods": {}}}}, "teacher is missing"),
+        ({"pairs": {"fcos": {"teacher": "a", "methods": {}}}}, "student is missing"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(study_file, entries, message):

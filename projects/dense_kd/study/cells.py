@@ -42,13 +42,14 @@ class Cell:
         config: of the detector that is trained.
         evaluate: names of datasets; curves are on the first, AP is of all of them together.
         overrides: of that config, before a teacher is put beside the detector.
-        teacher: the cell of the teacher; None of a detector that is trained alone.
+        teacher: the cell of the teacher; None of a detector that is trained alone, or by methods
+            that have networks of their own.
         methods: {class in ``dense_kd.methods``: options}.
         init_student: whether the student inherits the teacher's FPN and head.
         balance: options of :class:`dense_kd.methods.balance.Balance`, which sets the weights of the
             methods; None leaves them as they are.
         diagnostics: iterations between measurements of the gradient's shares, 0 for none; only
-            with a teacher.
+            with methods.
     """
 
     study: str
@@ -122,13 +123,10 @@ class Cell:
             RunError: an override is wrong.
         """
         cfg = apply_overrides(copy.deepcopy(_config(self.config, self.name)), self.overrides)
-        if self.teacher is not None:
-            teacher = known_teacher(str(Path(self.teacher.config).with_suffix(".py")))
-            teacher.model = self.teacher.lazy_config().model
-            teacher.weights = teacher_weights or _UNTRAINED
+        if self.methods:
             cfg.model = L(Distiller)(
                 student=cfg.model,
-                teacher=teacher,
+                teacher=self._teacher(teacher_weights),
                 methods=L(MethodSet)(
                     **({} if self.balance is None else {"balance": dict(self.balance)}),
                     **{
@@ -147,10 +145,18 @@ class Cell:
         cfg.dataloader.test.dataset.names = self.evaluate[0]
         return cfg
 
+    def _teacher(self, weights: str | None) -> DictConfig | None:
+        if self.teacher is None:
+            return None
+        teacher = known_teacher(str(Path(self.teacher.config).with_suffix(".py")))
+        teacher.model = self.teacher.lazy_config().model
+        teacher.weights = weights or _UNTRAINED
+        return teacher
+
     def bare_config(self) -> DictConfig:
         """:meth:`lazy_config` with the detector alone for its model."""
         cfg = self.lazy_config()
-        if self.teacher is not None:
+        if self.methods:
             cfg.model = cfg.model.student
         return cfg
 

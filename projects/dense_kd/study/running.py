@@ -20,6 +20,7 @@ from ..engine.fingerprint import environment, result_settings
 from ..engine.processes import Run, TrainingError, clock, say, train_together
 from ..evaluation.coco import require_hotcoco
 from ..json_files import read_json, write_json
+from ..methods import DistillationError
 from .cells import Cell
 from .errors import StudyError
 from .results import (
@@ -77,9 +78,9 @@ def run_study(name: str, settings: Settings) -> dict[str, dict[str, Any]]:
         {name of the cell: result}, of all that are there.
 
     Raises:
-        StudyError: the study is wrong, results belong to another one, or cells failed.
+        StudyError: the study is wrong, a method does not go with a pair, results belong to another
+            study, or cells failed.
         RunError: an override is wrong.
-        DistillationError: a method does not go with a pair.
         MissingExtraError: hotcoco is not installed.
         Preempted: a signal came; what was trained is kept.
     """
@@ -163,11 +164,14 @@ def _check_buildable(blocks: Sequence[Block]) -> None:
     """Errors of the last cell are found before the first is trained."""
     checked = set()
     for block in blocks:
-        for cell in (block.teacher, *block.cells):
+        for cell in (*([block.teacher] if block.teacher else ()), *block.cells):
             same_but_seed = dataclasses.replace(cell, seed=0).digest
             if same_but_seed not in checked:
                 checked.add(same_but_seed)
-                build(cell.lazy_config().model, f"{cell.name}: model")
+                try:
+                    build(cell.lazy_config().model, f"{cell.name}: model")
+                except DistillationError as error:
+                    raise StudyError(f"{cell.name}: {error}") from error
 
 
 def _known_results(study: Study, folder: Path) -> dict[str, dict[str, Any]]:
@@ -204,8 +208,9 @@ def _run_block(
     check_here(begun, here)
     taught = [cell for cell in cells if cell.teacher]
     runs = [_run_of(cell, settings.output, settings.threads) for cell in cells if not cell.teacher]
-    if taught:
+    if block.teacher and taught:
         runs = [_run_of(block.teacher, settings.output, settings.threads), *runs]
+    teacher_title = block.teacher.name if block.teacher else None
     passes = settings.output.absolute() / "passes" / block.pair / str(block.seed)
     options: dict[str, Any] = {}
     if settings.teacher_gb:
@@ -213,7 +218,7 @@ def _run_block(
 
     def finished(run: Run) -> None:
         result = read_json(run.folder / RESULT)
-        if run.title == block.teacher.name:
+        if run.title == teacher_title:
             check_here(begun, here, result["weights"])
             keep(folder, result)
             return
@@ -230,7 +235,7 @@ def _run_block(
 
     def students_of(run: Run) -> list[Run]:
         """Those that the teacher has to be there for."""
-        if run.title != block.teacher.name:
+        if run.title != teacher_title:
             return []
         weights = run.folder / FINAL_CHECKPOINT
         return [
@@ -239,7 +244,7 @@ def _run_block(
 
     def fails(run: Run, error: TrainingError) -> None:
         failed[run.title] = str(error)
-        if run.title != block.teacher.name:
+        if run.title != teacher_title:
             say(f"{run.title} failed; the others go on")
             say(progress.after(run))
             return

@@ -28,13 +28,13 @@ class Block:
     """The cells of one pair with one seed, which are compared with each other.
 
     Attributes:
-        teacher: the cell that trains the pair's teacher.
+        teacher: the cell that trains the pair's teacher; None of a pair without one.
         cells: those of the students, in the order of the file.
     """
 
     pair: str
     seed: int
-    teacher: Cell
+    teacher: Cell | None
     cells: tuple[Cell, ...]
 
 
@@ -143,23 +143,23 @@ def read_study(name: str) -> Study:
     for pair, entry in content["pairs"].items():
         place = f"pairs.{pair}"
         reader.name(pair, place)
-        reader.entries(entry, place, _PAIR, needed=("teacher", "student", "methods"))
+        reader.entries(entry, place, _PAIR, needed=("student", "methods"))
         titles[pair] = str(entry.get("title") or pair)
-        teacher_config, teacher_overrides, teacher_seed = reader.detector(
-            entry["teacher"], f"{place}.teacher"
-        )
         student_config, student_overrides, _ = reader.detector(
             entry["student"], f"{place}.student", with_seed=False
         )
-        teacher = Cell(
-            study=file.stem,
-            pair=pair,
-            method=TEACHER,
-            seed=teacher_seed,
-            config=teacher_config,
-            evaluate=evaluate,
-            overrides=(*common, *teacher_overrides),
-        )
+        teacher = None
+        if "teacher" in entry:
+            config, overrides, seed = reader.detector(entry["teacher"], f"{place}.teacher")
+            teacher = Cell(
+                study=file.stem,
+                pair=pair,
+                method=TEACHER,
+                seed=seed,
+                config=config,
+                evaluate=evaluate,
+                overrides=(*common, *overrides),
+            )
         if not isinstance(entry["methods"], dict) or not entry["methods"]:
             reader.fail(f"{place}.methods", entry["methods"], "{name: method}")
         for seed in seeds:
