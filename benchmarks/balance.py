@@ -133,7 +133,7 @@ def get_parser() -> argparse.ArgumentParser:
     option("--teacher-iterations", type=int, default=400, help="(%(default)s)")
     option("--batch-size", type=int, default=8, help="images (%(default)s)")
     option("--side", type=int, default=64, help="of the images, in pixels (%(default)s)")
-    option("--target", type=float, default=0.15, help="share of a method (%(default)s)")
+    option("--target", type=float, default=0.9, help="share of a method (%(default)s)")
     option("--threads", type=int, default=1, help="of torch (%(default)s)")
     option("--output", type=Path, default=Path("output/balance"), help="default: %(default)s")
     option("--results", type=Path, default=RESULTS, help="default: %(default)s")

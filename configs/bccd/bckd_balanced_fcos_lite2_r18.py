@@ -1,4 +1,4 @@
-"""BCKD on BCCD as in bckd_fcos_lite2_r18.py, with a weight that sets itself: 15 % of the
+"""BCKD on BCCD as in bckd_fcos_lite2_r18.py, with a weight that sets itself: 90 % of the
 gradient."""
 
 from detectron2.config import LazyCall as L
@@ -10,5 +10,5 @@ dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
     teacher=known_teacher("bccd/fcos_lite2.py"),
-    methods=L(MethodSet)(bckd=L(BCKD)(), balance=L(Balance)(target=0.15)),
+    methods=L(MethodSet)(bckd=L(BCKD)(), balance=L(Balance)(target=0.9)),
 )

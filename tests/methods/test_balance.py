@@ -149,7 +149,7 @@ def test_a_loss_that_is_multiplied_by_anything_ends_with_the_same_share(scale):
         run.train(0, 9)
         factors.append(model.kd.balance.factor_of("pkd") * each)
         shares.append(written(run, "share_pkd")[-1][0])
-    assert shares == pytest.approx([0.15, 0.15], abs=0.02)
+    assert shares == pytest.approx([0.9, 0.9], abs=0.02)
     assert factors[1] == pytest.approx(factors[0], rel=0.2)
     assert written(run, "factor_pkd")[0][0] == pytest.approx(10 if scale < 1 else 0.1)
 
@@ -290,7 +290,7 @@ def test_looking_at_a_run_from_outside_adapts_nothing():
     [
         ({"target": 1.0}, "target=1.0: expected a number between 0 and 1"),
         ({"target": {"pkd": 0.1, "b": 0.0}}, "target.b=0.0"),
-        ({"tolerance": 0.2}, "tolerance=0.2: .* target=0.15"),
+        ({"tolerance": 0.2}, "tolerance=0.2: .* target=0.9"),
         ({"smoothing": 1.0}, "smoothing=1.0"),
         ({"probe": -1}, "probe=-1"),
         ({"period": 2.5}, "period=2.5"),

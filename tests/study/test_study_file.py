@@ -134,14 +134,15 @@ def test_tuning_is_the_same_for_all_and_on_other_images_and_seeds_than_the_study
         }
         tuned = {name.rpartition("_")[0].rpartition("_")[0] for name in tried} - {"lr"}
         assert len(cells) == 5 + 5 * len(tuned)
+        of_study_too = set()
         for cell in of_study.cells:
-            if cell.method.endswith("_balanced"):
-                name = cell.method.removesuffix("_balanced")
+            name, balanced, _ = cell.method.partition("_balanced_")
+            if balanced:
                 given = cells[f"{name}_times_1"].methods
                 for kind, options in cell.methods.items():
                     assert options.items() <= given[kind].items()
-                tuned.remove(name)
-        assert not tuned
+                of_study_too.add(name)
+        assert tuned == of_study_too
 
 
 def test_targets_are_tried_on_other_images_and_seeds_and_else_as_in_the_study():
@@ -156,6 +157,13 @@ def test_targets_are_tried_on_other_images_and_seeds_and_else_as_in_the_study():
             assert cell.methods == published[name].methods
             tried.setdefault(name, []).append(int(target))
     assert len({tuple(values) for values in tried.values()}) == 1
+
+
+@pytest.mark.parametrize("name", ["quickstart", "bccd"])
+def test_the_name_of_a_balanced_cell_has_its_target(name):
+    for cell in read_study(name).cells():
+        method, balanced, percent = cell.method.partition("_balanced_")
+        assert cell.balance == ({"target": int(percent) / 100} if balanced else None)
 
 
 def test_a_file_that_is_no_cell_is_refused():

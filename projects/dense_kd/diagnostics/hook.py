@@ -33,7 +33,7 @@ CONFLICT_THRESHOLD = 0.5
 LONG = 20
 """Measurements over whose mean a method's share is judged."""
 
-SHARES = (0.01, 0.9)
+SHARES = (0.01, 0.99)
 """Below and above which the share of a method is warned of."""
 
 _PYRAMID = ""

@@ -86,7 +86,7 @@ class Balance(nn.Module):
     def __init__(
         self,
         *,
-        target: float | Mapping[str, float] = 0.15,
+        target: float | Mapping[str, float] = 0.9,
         tolerance: float = 0.02,
         smoothing: float = 0.8,
         probe: int = 50,
@@ -271,7 +271,7 @@ def as_balance(given: Any) -> Balance | None:
     known = [*inspect.signature(Balance).parameters]
     if not isinstance(given, Mapping):
         raise ValueError(
-            f"balance={given!r}: expected Balance(...) or its options, as in balance.target=0.15; "
+            f"balance={given!r}: expected Balance(...) or its options, as in balance.target=0.9; "
             f"there is {', '.join(known)}"
         )
     wrong = sorted(map(str, given.keys() - {*known}))

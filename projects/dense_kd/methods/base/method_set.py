@@ -42,7 +42,7 @@ class MethodSet(nn.Module):
         """
         Args:
             balance: sets the weight of each method, as a whole, by its share of the gradient; a
-                :class:`Balance` or its options, as in ``{"target": 0.15}``. With None the weights
+                :class:`Balance` or its options, as in ``{"target": 0.9}``. With None the weights
                 are those of the methods' options.
             methods: at least one; the names are free, so one class can be used twice.
 
