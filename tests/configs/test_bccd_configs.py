@@ -17,7 +17,7 @@ ALONE = [f"bccd/{d}_{b}{f}.py" for d in ("gfl", "fcos") for b in ("r18", "lite0"
          for f in ("", "_full")]  # fmt: skip
 DISTILLED = ["bccd/bckd_balanced_fcos_lite2_r18.py", "bccd/bckd_dsi_gfl_lite2_r18.py",
              "bccd/cankd_gfl_lite2_r18.py",
-             "bccd/crosskd_fcos_lite2_r18.py",
+             "bccd/crosskd_fcos_lite2_r18.py", "bccd/two_teachers_gfl_lite2_r18.py",
              *(f"bccd/bckd_{d}_lite2_{b}{f}.py" for d in ("gfl", "fcos") for b in ("r18", "lite0")
                for f in ("", "_full"))]  # fmt: skip
 WITHOUT_TEACHER = ["bccd/dsi_alone_gfl_lite2_r18.py"]
