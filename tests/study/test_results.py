@@ -154,7 +154,7 @@ def test_the_page_has_means_paired_differences_and_intervals(evidence):
         "1.5",
     ]
     assert row(page, "pgd")[:6] == ["pgd", "1", "19.0", "39.0", "-1.0", "not shown"]
-    assert "There are 1 methods with an interval." in page and "0.0 of them" in page
+    assert "Methods with an interval: 1." in page and "0.0 of them" in page
     assert row(page, r"none \(itself\)")[2] == "8.0"  # points of errors of place
     assert "![Gains of fcos](images/small_fcos_gains.svg)" in page
 
@@ -190,6 +190,12 @@ def test_the_headline_has_the_pairs_with_an_interval_and_says_which_seeds_are_mi
     assert row(text, "best of all")[1] == "`kd` 22.8, +2.2 (-0.9 to +5.4)"
     assert "PGD" not in text  # of one seed
     (evidence / "results" / "small" / "fcos-none-2.json").unlink()
+    assert headline(evidence / "results") == "No pair has two seeds yet."
+
+
+def test_the_headline_leaves_out_a_pair_whose_teacher_is_no_detector(evidence):
+    (file,) = (evidence / "results" / "small").glob("fcos-teacher-*.json")
+    file.unlink()
     assert headline(evidence / "results") == "No pair has two seeds yet."
 
 

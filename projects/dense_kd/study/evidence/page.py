@@ -74,8 +74,8 @@ def evidence(results: Path) -> dict[str, str]:
 
 
 def headline(results: Path) -> str:
-    """A table of the pairs whose student alone has two seeds or more, with the methods of the four
-    papers and the best one.
+    """A table of the pairs of two detectors whose student alone has two seeds or more, with the
+    methods of the four papers and the best one.
 
     Args:
         results: a folder of a study each.
@@ -87,7 +87,7 @@ def headline(results: Path) -> str:
         f"{study.title}: {pair.title}": _headline(pair)
         for study, pairs in _studies(results)
         for pair in pairs
-        if len(pair.seeds_of(ALONE)) > 1
+        if pair.teachers and len(pair.seeds_of(ALONE)) > 1
     }
     if not columns:
         return "No pair has two seeds yet."
@@ -186,7 +186,7 @@ def _pair(study: Study, pair: PairResults, files: dict[str, str]) -> Iterator[st
     compared = [m for m in pair.methods if m not in (ALONE, LONGER) and len(pair.seeds_of(m)) > 1]
     if compared:
         yield (
-            f"There are {len(compared)} methods with an interval. Were all without any effect, "
+            f"Methods with an interval: {len(compared)}. Were all without any effect, "
             f"{len(compared) * _BY_CHANCE:.1f} of them would be called a gain by chance."
         )
     yield "What differs from the student alone (mean of paired differences):"
