@@ -4,14 +4,19 @@ from unittest import mock
 
 import pytest
 import torch
+from detectron2.config import instantiate
 
 from dense_kd import compat, distill
+from dense_kd.data.folders import write_annotations
+from dense_kd.engine import load_config
 from dense_kd.pipeline import derive
 from dense_kd.pipeline import plan as plan_module
+from dense_kd.pipeline.config_files import write_configs
 from dense_kd.pipeline.derive import Devices
 from dense_kd.pipeline.errors import PipelineError
 from dense_kd.pipeline.options import DistillOptions
 from dense_kd.pipeline.plan import make_plan
+from dense_kd.pipeline.records import record
 from helpers.small_distillation import SMALL
 
 
@@ -118,6 +123,23 @@ def test_a_teacher_whose_file_says_no_classes_is_used_as_it_is_when_asked_for(im
     assert "give teacher_weights" in refusal(images, teacher_iterations=0)
 
 
+def test_weights_that_set_themselves_are_in_the_plan_and_in_the_config_that_is_written(
+    images, tmp_path
+):
+    plan = plan_of(images, method="bckd+pkd", balance=0.6, output=str(tmp_path))
+    assert "balance: each method gets 0.6 of the gradient (as given)" in plan.lines()
+    (tmp_path / "data").mkdir()
+    write_annotations(plan.data, tmp_path / "data")
+    cfg = load_config(str(write_configs(plan)["distilled"]))
+    assert cfg.model.methods.balance.target == 0.6
+    assert instantiate(cfg.model.methods).balance.target == 0.6
+    assert record(plan)["options"]["balance"] == 0.6
+    alone = plan_of(images, output=str(tmp_path))
+    assert not any("balance" in line for line in alone.lines())
+    assert "balance" not in load_config(str(write_configs(alone)["distilled"])).model.methods
+    assert "balance" not in record(alone)["options"]  # as in folders of before there was one
+
+
 def test_a_file_of_weights_is_used_from_scratch_as_well(images, checkpoint):
     weights = checkpoint()
     plan = plan_of(images, student_weights=weights, from_scratch=True)
@@ -137,6 +159,8 @@ def test_a_file_of_weights_is_used_from_scratch_as_well(images, checkpoint):
         (dict(precision="half"), "precision='half': expected one of float32, bfloat16, float16"),
         (dict(teacher_precision="int8"), "teacher_precision='int8': expected one of float32"),
         (dict(precision="float16"), "its gradients are scaled on a GPU"),
+        (dict(balance=1.0), "balance=1.0: expected a share between 0 and 1"),
+        (dict(balance=0.99), "tolerance=0.02: expected a number of at least 0, by which a share"),
         (dict(teacher_cache=" "), "expected memory, or a folder"),
         (dict(teacher_cache="/proc/none"), "nothing can be written to /proc"),
         (dict(layout="csv"), "expected coco, voc or yolo"),

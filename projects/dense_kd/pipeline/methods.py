@@ -12,7 +12,7 @@ from detectron2.config import LazyCall as L
 from omegaconf import DictConfig, OmegaConf
 
 from ..config import config_folder, get_config
-from ..methods import KDMethod, MethodSet, method_classes
+from ..methods import Balance, KDMethod, MethodSet, method_classes
 from .errors import PipelineError
 
 __all__ = ["ChosenMethods", "choose_methods", "methods_by_name"]
@@ -32,15 +32,21 @@ class ChosenMethods:
         options: {name: (class, its options)}.
         flags: options of the Distiller that the methods' configs set.
         origins: {name: where its options are from, in words}.
+        balance: the share of the gradient that each gets by itself, see
+            :class:`dense_kd.methods.Balance`; None leaves weights as they are.
     """
 
     options: dict[str, tuple[type[KDMethod], dict[str, Any]]]
     flags: dict[str, bool]
     origins: dict[str, str]
+    balance: float | None = None
 
     def lazy(self) -> DictConfig:
         """The LazyCall of their MethodSet."""
-        return L(MethodSet)(**{name: L(c)(**given) for name, (c, given) in self.options.items()})
+        methods = {name: L(c)(**given) for name, (c, given) in self.options.items()}
+        if self.balance is not None:
+            methods["balance"] = L(Balance)(target=self.balance)
+        return L(MethodSet)(**methods)
 
 
 def methods_by_name() -> dict[str, type[KDMethod]]:
@@ -53,13 +59,16 @@ def _all_by_name() -> dict[str, type[KDMethod]]:
     return {name.lower(): value for name, value in method_classes().items()}
 
 
-def choose_methods(text: str, detector: str, small: bool) -> ChosenMethods:
+def choose_methods(
+    text: str, detector: str, small: bool, balance: float | None = None
+) -> ChosenMethods:
     """The methods of ``--method``.
 
     Args:
         text: a name of :func:`methods_by_name`, or several joined by "+".
         detector: of the student, such as "gfl"; "" if it is not known.
         small: whether the student is a small one.
+        balance: of :class:`ChosenMethods`.
 
     Raises:
         PipelineError: there is no such method, or one is given twice.
@@ -81,7 +90,7 @@ def choose_methods(text: str, detector: str, small: bool) -> ChosenMethods:
             )
     if len(set(names)) < len(names):
         raise PipelineError(f"method={text!r} has a method twice")
-    chosen = ChosenMethods({}, {}, {})
+    chosen = ChosenMethods({}, {}, {}, balance)
     for name in names:
         config = _config_of(name, detector, small)
         options: dict[str, Any] = {}

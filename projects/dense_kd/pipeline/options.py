@@ -32,6 +32,11 @@ class DistillOptions:
         "the detector to learn from: as the student, or a checkpoint that carries its config",
     )
     method: str = _option("bckd", "of `dense-kd list methods`; several joined by +, as in bckd+ld")
+    balance: float | None = _option(
+        None,
+        "let each method's weights set themselves, so that of the gradient of detection and it the "
+        "method has this share, such as 0.9; None: the weights of its config",
+    )
     output: str | None = _option(None, "folder of all that is made; None: output/distill/DATA")
     compare: bool = _option(False, "also train the student alone, on equal terms")
     layout: str | None = _option(None, "coco, voc or yolo, where DATA could be several of them")
@@ -106,6 +111,8 @@ class DistillOptions:
             raise PipelineError(
                 f"val_fraction={self.val_fraction!r}: expected a share between 0 and 1"
             )
+        if self.balance is not None and not 0 < self.balance < 1:
+            raise PipelineError(f"balance={self.balance!r}: expected a share between 0 and 1")
         if not 0 < self.unlabelled_ratio < float("inf"):
             raise PipelineError(
                 f"unlabelled_ratio={self.unlabelled_ratio!r}: expected a number above 0"

@@ -18,6 +18,8 @@ RECORD = "distill.json"
 # They change neither the trainings nor their data; a comparison can be added later.
 _WITHOUT_EFFECT = ("output", "fresh", "dry_run", "compare")
 _OF_UNLABELLED = ("unlabelled", "unlabelled_ratio", "score_thresh")
+# Folders of before they existed are gone on with.
+_IF_GIVEN = ("balance",)
 
 
 def check_output(plan: Plan) -> None:
@@ -60,7 +62,9 @@ def record(plan: Plan) -> dict[str, dict[str, Any]]:
     options = {
         name: value
         for name, value in dataclasses.asdict(plan.options).items()
-        if name not in _WITHOUT_EFFECT and (plan.unlabelled or name not in _OF_UNLABELLED)
+        if name not in _WITHOUT_EFFECT
+        and (plan.unlabelled or name not in _OF_UNLABELLED)
+        and (value is not None or name not in _IF_GIVEN)
     }
     numbers = {name: number.value for name, number in plan.numbers.items()}
     for detector in (plan.teacher, plan.student):
