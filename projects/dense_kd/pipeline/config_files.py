@@ -184,9 +184,9 @@ def _distilled(plan: Plan, score: Number | None) -> str:
         f"\n        {call},  # {plan.methods.origins[name]}"
         for call, name in zip(calls, plan.methods.options)
     )
-    if plan.methods.balance is not None:
+    if plan.options.balance is not None:
         used.append("Balance")
-        entries += f"\n        balance=L(Balance)(target={plan.methods.balance!r}),"
+        entries += f"\n        balance=L(Balance)(target={plan.options.balance!r}),"
     weights = 'f"{OUT}/teacher/model_final.pth"'
     options = {"fold_norms": "True"}
     if plan.precision.teacher_channels_last:

@@ -32,20 +32,22 @@ class ChosenMethods:
         options: {name: (class, its options)}.
         flags: options of the Distiller that the methods' configs set.
         origins: {name: where its options are from, in words}.
-        balance: the share of the gradient that each gets by itself, see
-            :class:`dense_kd.methods.Balance`; None leaves weights as they are.
     """
 
     options: dict[str, tuple[type[KDMethod], dict[str, Any]]]
     flags: dict[str, bool]
     origins: dict[str, str]
-    balance: float | None = None
 
-    def lazy(self) -> DictConfig:
-        """The LazyCall of their MethodSet."""
+    def lazy(self, balance: float | None) -> DictConfig:
+        """The LazyCall of their MethodSet.
+
+        Args:
+            balance: the share of the gradient that each gets by itself, see
+                :class:`dense_kd.methods.Balance`; None leaves weights as they are.
+        """
         methods = {name: L(c)(**given) for name, (c, given) in self.options.items()}
-        if self.balance is not None:
-            methods["balance"] = L(Balance)(target=self.balance)
+        if balance is not None:
+            methods["balance"] = L(Balance)(target=balance)
         return L(MethodSet)(**methods)
 
 
@@ -59,16 +61,13 @@ def _all_by_name() -> dict[str, type[KDMethod]]:
     return {name.lower(): value for name, value in method_classes().items()}
 
 
-def choose_methods(
-    text: str, detector: str, small: bool, balance: float | None = None
-) -> ChosenMethods:
+def choose_methods(text: str, detector: str, small: bool) -> ChosenMethods:
     """The methods of ``--method``.
 
     Args:
         text: a name of :func:`methods_by_name`, or several joined by "+".
         detector: of the student, such as "gfl"; "" if it is not known.
         small: whether the student is a small one.
-        balance: of :class:`ChosenMethods`.
 
     Raises:
         PipelineError: there is no such method, or one is given twice.
@@ -90,7 +89,7 @@ def choose_methods(
             )
     if len(set(names)) < len(names):
         raise PipelineError(f"method={text!r} has a method twice")
-    chosen = ChosenMethods({}, {}, {}, balance)
+    chosen = ChosenMethods({}, {}, {})
     for name in names:
         config = _config_of(name, detector, small)
         options: dict[str, Any] = {}

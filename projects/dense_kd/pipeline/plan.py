@@ -119,8 +119,8 @@ class Plan:
         for name, (_, options) in self.methods.options.items():
             given = ", ".join(f"{k}={v!r}" for k, v in options.items())
             yield f"method: {name}({given}), {self.methods.origins[name]}"
-        if self.methods.balance is not None:
-            yield f"balance: each method gets {self.methods.balance:g} of the gradient (as given)"
+        if self.options.balance is not None:
+            yield f"balance: each method gets {self.options.balance:g} of the gradient (as given)"
         processes = f" --num-gpus {self.devices.count}" if self.devices.count > 1 else ""
         for number, stage in enumerate(self.stages, start=1):
             file = self.output / f"{stage}.py"
@@ -142,10 +142,7 @@ def make_plan(data: str, options: DistillOptions) -> Plan:
         raise PipelineError(str(error)) from error
     small = all(f.width is not None or f.checkpoint is not None for f in found.values())
     methods = choose_methods(
-        options.method,
-        found["student"].detector,
-        found["student"].width is not None,
-        options.balance,
+        options.method, found["student"].detector, found["student"].width is not None
     )
     devices = _devices(options)
     if options.layout not in (None, "coco", "voc", "yolo"):
@@ -317,7 +314,7 @@ def _check_pair(plan: Plan) -> Distiller:
     model = L(Distiller)(
         student=plan.student.cfg.model,
         teacher=teacher,
-        methods=plan.methods.lazy(),
+        methods=plan.methods.lazy(plan.options.balance),
         **plan.methods.flags,
     )
     try:

@@ -123,7 +123,7 @@ class Cell:
             RunError: an override is wrong.
         """
         cfg = apply_overrides(copy.deepcopy(_config(self.config, self.name)), self.overrides)
-        if self.methods:
+        if self._is_taught:
             cfg.model = L(Distiller)(
                 student=cfg.model,
                 teacher=self._teacher(teacher_weights),
@@ -145,6 +145,10 @@ class Cell:
         cfg.dataloader.test.dataset.names = self.evaluate[0]
         return cfg
 
+    @property
+    def _is_taught(self) -> bool:
+        return bool(self.methods) or self.teacher is not None
+
     def _teacher(self, weights: str | None) -> DictConfig | None:
         if self.teacher is None:
             return None
@@ -156,7 +160,7 @@ class Cell:
     def bare_config(self) -> DictConfig:
         """:meth:`lazy_config` with the detector alone for its model."""
         cfg = self.lazy_config()
-        if self.methods:
+        if self._is_taught:
             cfg.model = cfg.model.student
         return cfg
 

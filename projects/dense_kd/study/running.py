@@ -164,7 +164,7 @@ def _check_buildable(blocks: Sequence[Block]) -> None:
     """Errors of the last cell are found before the first is trained."""
     checked = set()
     for block in blocks:
-        for cell in (*([block.teacher] if block.teacher else ()), *block.cells):
+        for cell in filter(None, (block.teacher, *block.cells)):
             same_but_seed = dataclasses.replace(cell, seed=0).digest
             if same_but_seed not in checked:
                 checked.add(same_but_seed)

@@ -278,7 +278,8 @@ def _differences(pair: PairResults) -> str:
 
 
 def _ranks(pairs: Sequence[PairResults]) -> str:
-    gains = [{m: gain.mean for m, gain in pair.gains().items()} for pair in pairs if pair.gains()]
+    known = filter(None, (pair.gains() for pair in pairs))
+    gains = [{method: gain.mean for method, gain in of.items()} for of in known]
     if len(gains) < 2:
         return ""
     ordered = sorted(mean_ranks(gains).items(), key=lambda item: (item[1], item[0]))
