@@ -3,6 +3,8 @@ pyramid on: see golden/README.md."""
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from detectron2.config import LazyCall as L
@@ -14,6 +16,7 @@ from dense_kd.checkpoint import convert_mmdet
 from dense_kd.detectors import DeltaCoder
 from dense_kd.losses import elementwise_iou
 from helpers.builders import GOLDEN, assert_close, golden, golden_config
+from helpers.gradients import assert_gradients_close
 from helpers.mmdet_reference import (
     FEATURE_NOISE,
     GRADIENT_NOISE,
@@ -23,6 +26,7 @@ from helpers.mmdet_reference import (
     StoredFeatures,
     assert_equal_detections,
     assert_equal_taps,
+    feature_gradients,
     head_arguments,
     resume_from_reference,
 )
@@ -182,19 +186,15 @@ def test_losses_equal_the_reference(reference: Reference, case: str):
 
 @CASES
 def test_gradients_equal_the_reference(reference: Reference, case: str):
-    for feature in reference.features.values():
-        feature.requires_grad_()
-    dense = reference.run()
-    sum(reference.model.losses(dense, reference.targets(dense, case)).values()).backward()
-    gradients = {f"fpn_P{name[1]}": f.grad for name, f in reference.features.items()}
-    gradients |= {f"head.{name}": p.grad for name, p in reference.model.head.named_parameters()}
     prefix = f"{case}/grad/"
     stored = {k[len(prefix) :]: v for k, v in reference.data.items() if k.startswith(prefix)}
     assert len(stored) == {"a": 6, "b": 1}[case]
     features = {key: value for key, value in stored.items() if key.startswith("fpn_")}
     head = {f"bbox_head.{key}": stored[key] for key in stored.keys() - features.keys()}
-    for key, expected in {**features, **convert_mmdet(head)}.items():
-        assert_close(gradients[key], expected, GRADIENT_NOISE, key)
+    head = {key[len("head.") :]: value for key, value in convert_mmdet(head).items()}
+    assert_gradients_close(
+        functools.partial(feature_gradients, reference, case), {**features, **head}, GRADIENT_NOISE
+    )
 
 
 def test_detections_equal_the_reference(reference: Reference):

@@ -16,6 +16,7 @@ from dense_kd.detectors import DenseDetector
 from dense_kd.methods import Step
 from dense_kd.outputs import DensePass
 from helpers.builders import GOLDEN, golden
+from helpers.gradients import Nudge
 from helpers.mmdet_models import detector
 from helpers.mmdet_reference import StoredFeatures
 
@@ -37,6 +38,8 @@ LOC_LOSSES = {
 class Reference:
     """One case: both detectors, the method as it was configured, and what it computed.
 
+    ``nudge`` is applied to the features of both pyramids.
+
     Attributes:
         data: the stored arrays.
         features: the student's pyramid, which requires gradient.
@@ -45,14 +48,16 @@ class Reference:
         method: with the options of the stored config.
     """
 
-    def __init__(self, tag: str, **options: Any):
+    def __init__(self, tag: str, nudge: Nudge = lambda x: x, **options: Any):
         self.tag = tag
         self.data = golden(f"crosskd_{tag}")
         heads = torch.load(GOLDEN / f"crosskd_{tag}_heads.pth", weights_only=True)
         meta = heads["meta"]
         self.config = json.loads(meta["kd_cfg"])
-        self.features = [self.data[f"stu_fpn/l{i}"].clone().requires_grad_() for i in range(5)]
-        teacher_features = [self.data[f"tea_fpn/l{i}"] for i in range(5)]
+        self.features = [
+            nudge(self.data[f"stu_fpn/l{i}"]).clone().requires_grad_() for i in range(5)
+        ]
+        teacher_features = [nudge(self.data[f"tea_fpn/l{i}"]) for i in range(5)]
         self.student_model = self._detector(heads["student"], self.features)
         self.teacher_model = self._detector(heads["teacher"], teacher_features)
         self.method = CrossKD(**{**self.options(), **options})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from dense_kd.detectors import DenseDetector, HeadOutputs, TowerHead
 from dense_kd.outputs import DensePass, Targets
 from helpers.builders import GOLDEN, assert_close, golden, golden_config, group_norm_8
+from helpers.gradients import Nudge, assert_gradients_close
 
 LEVELS = ("P3", "P4", "P5", "P6", "P7")
 
@@ -159,18 +161,28 @@ def resume_from_reference(reference: Reference, depth: int) -> HeadOutputs:
 
 def assert_equal_gradients(reference: Reference, case: str, count: int) -> None:
     """The gradients of the summed losses, of which mmdetection's are stored for ``count``."""
-    for feature in reference.features.values():
-        feature.requires_grad_()
-    dense = reference.run()
-    sum(reference.model.losses(dense, reference.targets(dense, case)).values()).backward()
-    gradients = {f"fpn_P{name[1]}": f.grad for name, f in reference.features.items()}
-    gradients |= {name: p.grad for name, p in reference.model.head.named_parameters()}
     prefix = f"{case}/grad/"
-    keys = [key[len(prefix) :] for key in reference.data if key.startswith(prefix)]
-    assert "fpn_P5" in keys and len(keys) == count
-    for key in keys:
-        ours = key if key.startswith("fpn") else our_key(key)
-        assert_close(gradients[ours], reference.data[prefix + key], GRADIENT_NOISE, key)
+    stored = {k[len(prefix) :]: v for k, v in reference.data.items() if k.startswith(prefix)}
+    assert "fpn_P5" in stored and len(stored) == count
+    expected = {k if k.startswith("fpn") else our_key(k): v for k, v in stored.items()}
+    assert_gradients_close(
+        functools.partial(feature_gradients, reference, case), expected, GRADIENT_NOISE
+    )
+
+
+def feature_gradients(reference: Reference, case: str, nudge: Nudge) -> dict[str, Tensor]:
+    """Those of the summed losses: of the pyramid (``fpn_P3``...), and of the head's parameters."""
+    stored = reference.features
+    inputs = {name: nudge(x).clone().requires_grad_() for name, x in stored.items()}
+    reference.model.backbone.features = inputs
+    dense = reference.run()
+    total = sum(reference.model.losses(dense, reference.targets(dense, case)).values())
+    reference.model.backbone.features = stored
+    parameters = dict(reference.model.head.named_parameters())
+    names = [*(f"fpn_P{name[1]}" for name in inputs), *parameters]
+    tensors = [*inputs.values(), *parameters.values()]
+    found = torch.autograd.grad(total, tensors, allow_unused=True)
+    return {name: gradient for name, gradient in zip(names, found) if gradient is not None}
 
 
 @torch.no_grad()
