@@ -1,13 +1,15 @@
 """Tests of the demo, the whole of it in miniature."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 import yaml
 
-from dense_kd.demo import DemoError, Options, run_demo
-from dense_kd.engine.processes import read_metrics
+from dense_kd import compat
+from dense_kd.demo import DemoError, Options, demo, run_demo
+from dense_kd.engine.processes import TrainingError, read_metrics
 from helpers.script_runs import run_in_fork, trainings_are_forked
 
 pytestmark = pytest.mark.slow
@@ -38,7 +40,6 @@ def options(tmp_path_factory):
         val_images=8,
         teacher_iters=2,
         student_iters=1,
-        precision="bfloat16",
     )
 
 
@@ -72,11 +73,37 @@ def test_the_students_differ_in_the_distillation_alone(options, summary):
     assert all("seed: 1" in text for text in configs)
 
 
-def test_all_are_trained_in_the_precision_that_the_summary_names(options, summary):
-    assert summary["settings"]["precision of the trainings"] == "bfloat16"
+def test_all_are_trained_in_the_precision_that_is_faster_here(options, summary):
+    faster = "bfloat16" if compat.cpu_has_bfloat16() else "float32"
+    assert summary["settings"]["precision of the trainings"] == faster
     for run in ("teacher", "seed1/baseline", "seed1/distilled"):
         config = yaml.unsafe_load((options.output / run / "config.yaml").read_text())
-        assert config["train"]["amp"] == {"enabled": True, "dtype": "bfloat16"}
+        assert config["train"]["amp"]["enabled"] == (faster == "bfloat16")
+
+
+@pytest.mark.parametrize(
+    "has, precision, expected",
+    [
+        (True, None, "bfloat16"),
+        (False, None, "float32"),
+        (True, "float32", "float32"),
+        (False, "bfloat16", "bfloat16"),
+    ],
+)
+def test_each_training_is_told_the_precision(options, monkeypatch, has, precision, expected):
+    monkeypatch.setattr(compat, "cpu_has_bfloat16", lambda: has)
+    told = []
+
+    def stop(runs, **_):
+        told.extend(runs[0].command)
+        raise TrainingError("far enough")
+
+    monkeypatch.setattr(demo, "train_together", stop)
+    with pytest.raises(TrainingError, match="far enough"):
+        run_demo(dataclasses.replace(options, precision=precision))
+    amp = {"train.amp.enabled=True", f"train.amp.dtype={expected}"}
+    assert (amp <= set(told)) == (expected == "bfloat16")
+    assert any("train.amp" in word for word in told) == (expected == "bfloat16")
 
 
 def test_the_teacher_is_run_on_an_image_once(options, summary):
