@@ -224,7 +224,7 @@ def total_norm(tensors: list[torch.Tensor], norm_type: float = 2.0) -> torch.Ten
 
 def copy_all(targets: list[torch.Tensor], sources: list[torch.Tensor]) -> None:
     """Copy each of ``sources`` to the one of ``targets``, of equal shapes, in few kernels."""
-    if hasattr(torch, "_foreach_copy_"):
+    if hasattr(torch, "_foreach_copy_") and targets:  # it wants one
         torch._foreach_copy_(targets, sources)
         return
     for target, source in zip(targets, sources):

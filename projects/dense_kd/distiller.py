@@ -155,6 +155,11 @@ class Distiller(nn.Module):
         found = {"teacher": self.teacher, **brought}
         return {place: each for place, each in found.items() if isinstance(each, Teacher)}
 
+    @property
+    def prepared(self) -> bool:
+        """Whether :meth:`prepare_training` was called."""
+        return self._prepared
+
     def prepare_training(self) -> None:
         """Read the teacher's weights, and let the student inherit them if it has not.
 

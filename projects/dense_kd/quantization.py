@@ -30,6 +30,8 @@ class FakeQuantization(nn.Module):
     """
 
     training_buffers = ("lowest", "highest")
+    training_buffers_move_in = "batch"
+    """Of accumulated batches each has its range, where normalisers are of all of them."""
 
     lowest: Tensor
     highest: Tensor

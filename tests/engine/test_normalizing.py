@@ -11,11 +11,15 @@ import torch
 from detectron2.utils.events import EventStorage
 from torch import nn
 
+from dense_kd import BCKD, Distiller, MethodSet, Teacher
 from dense_kd.engine import Trainer
+from dense_kd.engine.normalizing import measure
 from dense_kd.normalizers import IterationNormalizers, over_iteration
+from dense_kd.quantization import FakeQuantization
 from helpers import builders
-from helpers.builders import tiny_fcos, tiny_retinanet
+from helpers.builders import batch, tiny_backbone, tiny_fcos, tiny_retinanet
 from helpers.method_cases import PAIRS, VARIANTS, build, images_with
+from helpers.script_runs import assert_equal
 
 DETECTORS = ("retinanet", "fcos", "atss", "gfl", "ddod", "autoassign")
 RANDOM = {("MGD", "")}
@@ -111,6 +115,46 @@ def test_measuring_leaves_no_trace():
     counts = run.storage.history("num_pos_anchors").values()
     mean = sum(count * 2 for count, _ in counts) / 2
     assert float(model.loss_normalizer) == pytest.approx(0.9 * start + 0.1 * mean)  # moved once
+
+
+def test_measuring_does_not_move_the_statistics_of_batch_norms():
+    model = tiny_fcos(backbone=tiny_backbone(norm="BN"))
+    before = {key: value.clone() for key, value in model.named_buffers()}
+    measure(IterationNormalizers(2), model.train(), [batch("usual")] * 2)
+    assert_equal(dict(model.named_buffers()), before)
+
+
+def test_ranges_of_maps_are_of_all_batches():
+    ranges = {}
+    for normalize in ("batch", "iteration"):
+        torch.manual_seed(0)
+        model = tiny_fcos(width=4)
+        quantization = FakeQuantization(model)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+        batches = [images()[:2], images()[2:]]
+        Trainer(model, batches, optimizer, accumulate=2, normalize=normalize).train(0, 1)
+        ranges[normalize] = quantization.lowest.clone(), quantization.highest.clone()
+    assert_equal(ranges["iteration"], ranges["batch"])
+
+
+@pytest.mark.parametrize("options", [dict(accumulate=2), dict(accumulate=2, normalize="iteration")])
+def test_a_student_inherits_once_whoever_prepares_it(options):
+    def distiller() -> Distiller:
+        return Distiller(
+            student=tiny_fcos(width=4, norm="BN"),
+            teacher=Teacher(tiny_fcos(seed=1, width=4, norm="BN"), None),
+            methods=MethodSet(bckd=BCKD()),
+            init_student=True,
+        )
+
+    model = distiller()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    Trainer(model, [images()] * 4, optimizer, **options).train(0, 2)
+    assert model.kd.student_initialized
+    other = distiller()
+    other.load_state_dict(model.state_dict())
+    other.prepare_training()
+    assert_equal(dict(other.student.state_dict()), dict(model.student.state_dict()))
 
 
 def test_one_batch_of_one_process_is_what_it_is_without():

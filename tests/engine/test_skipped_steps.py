@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dense_kd.engine import Trainer
 from dense_kd.engine.replay.batches import from_plain, to_plain
-from helpers.builders import batch
+from helpers.builders import batch, tiny_backbone, tiny_gfl
 from helpers.script_runs import assert_equal
 from helpers.toy import FAULTS, Toy, toy_batch, toy_trainer
 from helpers.two_processes import launch_two
@@ -46,6 +46,39 @@ def test_a_run_goes_on_as_if_the_step_had_not_been(fault, place, caplog):
     assert run.storage.latest()["skipped_steps"] == (1, place)
     assert "is left out (1 of train.skip_bad_steps=1)" in caplog.text
     assert "culprit.jpg" in caplog.text
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_statistics_of_batch_norms_are_those_without_the_step(place):
+    def train(faults: list[bool]) -> dict:
+        torch.manual_seed(0)
+        model, left = tiny_gfl(backbone=tiny_backbone(norm="BN")), iter(faults)
+        model.backbone.bottom_up.stem.register_forward_hook(
+            lambda module, args, out: out * float("nan") if next(left) else out
+        )
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+        batches = [batch("usual")] * len(faults)
+        Trainer(model, batches, optimizer, skip_bad_steps=1).train(0, len(faults))
+        return dict(model.state_dict())
+
+    faults = [False] * 3
+    faults.insert(place, True)
+    assert_equal(train(faults), train([False] * 3))
+
+
+def test_a_buffer_that_begins_to_change_in_the_step_is_restored():
+    class Later(Counting):
+        passes = 0
+
+        def forward(self, batch):
+            self.passes += 1
+            return super().forward(batch) if self.passes > 1 else Toy.forward(self, batch)
+
+    model = Later()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batches = [toy_batch(), toy_batch("infinite loss"), toy_batch()]
+    Trainer(model, batches, optimizer, skip_bad_steps=1).train(0, 3)
+    assert model.statistics.isfinite().all() and (model.statistics > 1).all()
 
 
 def test_one_more_than_allowed_ends_the_run_also_after_a_resume():

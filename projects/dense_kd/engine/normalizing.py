@@ -15,6 +15,7 @@ from .. import compat
 from ..distiller import Distiller
 from ..normalizers import IterationNormalizers
 from ..random_state import kept_random_state
+from .buffers import KeptBuffers
 
 __all__ = ["RestoredBuffers", "measure", "warn_of_methods"]
 
@@ -34,14 +35,12 @@ def measure(
         batches: all of the iteration.
     """
     storage = compat.event_storage()
-    buffers = [(buffer, buffer.clone(), buffer._version) for buffer in model.buffers()]
+    buffers = KeptBuffers(model)
     with kept_random_state(), EventStorage(storage.iter if storage is not None else 0):
         for batch in batches:
             with normalizers.measuring():
                 model(batch)
-            for buffer, before, version in buffers:
-                if buffer._version != version:
-                    buffer.copy_(before)
+            buffers.restore()
 
 
 class RestoredBuffers:

@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .. import compat
 from ..checkpoint.errors import listed
 from ..checkpoint.layouts.wrappers import unwrapped
+from ..distiller import Distiller
 from ..normalizers import MODES, IterationNormalizers
 from ..one_pass import compiled_losses
 from ..random_state import RandomState, kept_random_state
@@ -150,10 +151,13 @@ class Trainer(SimpleTrainer):
             raise
 
     def before_train(self) -> None:
-        """Bound what the storage keeps, and save what a kill in the last save left out, if no
-        iteration is left."""
+        """Bound what the storage keeps, prepare a Distiller that nobody has prepared, and save what
+        a kill in the last save left out, if no iteration is left."""
         # A million numbers of each scalar otherwise, of which nothing reads more than these.
         self.storage.histories().default_factory = functools.partial(HistoryBuffer, KEPT_SCALARS)
+        model = unwrapped(self.model)
+        if isinstance(model, Distiller) and not model.prepared:
+            model.prepare_training()  # in the first step, it would be undone with that
         hooks = [hook for hook in self._hooks if isinstance(hook, PeriodicCheckpointer)]
         # As in detectron2's script, the first process alone may have it.
         self._save_periods = comm.all_gather([int(hook.period) for hook in hooks])[0]
@@ -292,7 +296,7 @@ class Trainer(SimpleTrainer):
         if self.accumulate > 1:
             with self._autocast(), compiled_losses(self.compile_losses):
                 measure(normalizers, unwrapped(self.model), batches)
-        return RestoredBuffers([*self._training_buffers().values()], normalizers).using
+        return RestoredBuffers([*self._training_buffers("iteration").values()], normalizers).using
 
     def _gradient_norm(self) -> Tensor:
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -379,10 +383,12 @@ class Trainer(SimpleTrainer):
                 f"{sorted(buffers)}; those in one of them only are as in a new run"
             )
 
-    def _training_buffers(self) -> dict[str, Tensor]:
+    def _training_buffers(self, moved_in: str | None = None) -> dict[str, Tensor]:
+        """Of the whole model; ``moved_in="iteration"``: those that move once in an iteration."""
         return {
             f"{prefix}.{name}".lstrip(".").removeprefix("student."): getattr(module, name)
             for prefix, module in unwrapped(self.model).named_modules()
+            if moved_in in (None, getattr(type(module), "training_buffers_move_in", "iteration"))
             for name in getattr(type(module), "training_buffers", ())
         }
 

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor, nn
+from torch import nn
 
 from ... import compat
 from ...checkpoint import replace_atomically
 from ...checkpoint.layouts.wrappers import clean_state, unwrapped
 from ...description import IndescribableError, describe
 from ...random_state import RandomState
+from ..buffers import KeptBuffers
 from ..ranks.errors import error_text
 from .batches import to_plain
 from .teachers import files_of_teachers
@@ -43,7 +44,7 @@ class StepRecorder:
     """Keeps what the step that is running began with.
 
     That is cheap: batches are held and not copied, states of generators take a fifth of a
-    millisecond, and of the buffers those are copied that have been seen to change.
+    millisecond, and of the buffers those are copied that have changed.
     """
 
     def __init__(self, model: nn.Module):
@@ -54,10 +55,7 @@ class StepRecorder:
         self._model = unwrapped(model)
         self._folder: Path | None = None
         self._describe: Callable[[], dict[str, Any]] = dict
-        self._places: list[tuple[str, dict[str, Any], str]] | None = None
-        self._seen: list[tuple[int, int]] = []
-        self._changing: list[int] = []  # all, until the first step has shown which
-        self._buffers: list[Tensor] = []  # copies of those
+        self._buffers: KeptBuffers | None = None  # until a step begins
         self._batches: list[Any] = []
         self._random: list[RandomState] = []
 
@@ -73,26 +71,10 @@ class StepRecorder:
     def begin(self) -> None:
         """A step begins."""
         self._batches, self._random = [], []
-        if self._places is None:
-            self._places = [
-                (f"{prefix}.{key}".lstrip("."), module._buffers, key)
-                for prefix, module in self._model.named_modules()
-                for key, buffer in module._buffers.items()
-                if buffer is not None
-            ]
-        changing = list(range(len(self._places)))  # until it is known which do
-        buffers = [there[key] for _, there, key in self._places]
-        now = [(id(buffer), buffer._version) for buffer in buffers]
-        if self._seen:
-            before = set(self._changing) if len(self._changing) < len(now) else set()
-            changed = {i for i, (old, new) in enumerate(zip(self._seen, now)) if old != new}
-            changing = sorted(before | changed)
-        self._seen = now
-        current = [buffers[i] for i in changing]
-        if changing == self._changing and current:
-            compat.copy_all(self._buffers, current)
+        if self._buffers is None:
+            self._buffers = KeptBuffers(self._model)
         else:
-            self._changing, self._buffers = changing, [each.detach().clone() for each in current]
+            self._buffers.keep()
 
     @property
     def batches(self) -> list[Any]:
@@ -110,10 +92,8 @@ class StepRecorder:
 
     def undo(self) -> None:
         """Give the buffers the values that the step began with."""
-        with torch.no_grad():
-            for index, value in zip(self._changing, self._buffers):
-                _, there, key = (self._places or [])[index]
-                there[key].copy_(value)
+        if self._buffers is not None:
+            self._buffers.restore()
 
     def save(self, iteration: int, error: BaseException, scale: float = 1.0) -> str:
         """Write a file, and remove older ones; what goes wrong is logged, and nothing else.
@@ -131,7 +111,7 @@ class StepRecorder:
         several = comm.get_world_size() > 1
         rank = f"_rank{comm.get_rank()}" if several else ""
         path = self._folder / f"step_{iteration:07d}{rank}.pth"
-        places = self._places or []
+        buffers = self._buffers.named() if self._buffers is not None else {}
         content = {
             "replay": FORMAT,
             "iteration": iteration,
@@ -142,7 +122,7 @@ class StepRecorder:
             "device": str(_device(self._model)),
             "scale": scale,
             "model": {key: value.detach().cpu() for key, value in clean_state(self._model).items()},
-            "buffers": {places[i][0]: v.cpu() for i, v in zip(self._changing, self._buffers)},
+            "buffers": {name: value.cpu() for name, value in buffers.items()},
             "random": [state.plain() for state in self._random],
             "batches": [to_plain(batch) for batch in self._batches],
         }
