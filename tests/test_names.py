@@ -14,7 +14,7 @@ from detectron2.solver.build import get_default_optimizer_params
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from dense_kd import BCKD, FGFI, MGD, Distiller, MethodSet, Teacher
+from dense_kd import BCKD, FGFI, MGD, Distiller, MethodSet, PseudoLabels, Teacher
 from helpers.builders import (
     batch,
     tiny_atss,
@@ -55,11 +55,14 @@ def test_parameters_and_buffers_are_called_as_in_the_checkpoint(make, init_stude
 
 @pytest.mark.parametrize("make", DETECTORS)
 def test_what_is_named_is_found_under_its_name(make):
-    model = distill(make)
+    model = distill(make, init_student=True, pseudo_labels=PseudoLabels(score_thresh=0.4))
     for name, parameter in model.named_parameters():
         assert model.get_parameter(name) is parameter
     for name, buffer in model.named_buffers():
         assert model.get_buffer(name) is buffer
+    assert "pseudo_labels.normalizer" in dict(model.named_buffers())
+    with pytest.raises(AttributeError, match="nothing"):
+        model.get_buffer("nothing")
     modules = list(model.named_modules())
     assert modules[0] == ("", model)
     assert len({id(module) for _, module in modules}) == len(modules) == len(list(model.modules()))

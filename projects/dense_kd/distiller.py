@@ -194,6 +194,20 @@ class Distiller(nn.Module):
                     f"numbers) of FPN and head from the teacher:\n{result.report()}"
                 )
 
+    def to_look_at(self) -> Distiller:
+        """A deep copy whose passes of training show this model as it is: nothing inherits by them,
+        neither the copy nor another model.
+
+        Raises:
+            CheckpointError: see :meth:`Teacher.load`.
+        """
+        self.load_teacher()
+        twin = copy.deepcopy(self)
+        twin._copies.discard(twin)
+        twin._copies = weakref.WeakSet([twin])
+        twin._prepared = True
+        return twin
+
     def forward(
         self, batched_inputs: list[dict[str, Any]]
     ) -> dict[str, Tensor] | list[dict[str, Any]]:
@@ -305,9 +319,10 @@ class Distiller(nn.Module):
             yield from module.named_modules(memo, path, remove_duplicate)
 
     def get_buffer(self, target: str) -> Tensor:
-        """By its name in the checkpoint: a method's, or the student's."""
-        of_method = target.startswith((METHOD_PREFIX, _STUDENT))
-        return super().get_buffer(target) if of_method else self.student.get_buffer(target)
+        """By a name that ``named_buffers`` gives."""
+        # Torch finds modules of the student by __getattr__, but no buffers that are in none.
+        is_own = "." in target or target in self._buffers
+        return super().get_buffer(target) if is_own else self.student.get_buffer(target)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any

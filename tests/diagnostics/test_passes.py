@@ -127,3 +127,38 @@ def test_losses_to_look_at_are_those_of_a_step_after_the_warmup_and_leave_the_mo
     assert gradient.abs().sum() > 0
     assert not warm.training and next(warm.kd.children()).warmup_iters == 9
     assert all(torch.equal(state[key], value) for key, value in warm.state_dict().items())
+
+
+@pytest.mark.parametrize("look", [run_passes, training_losses])
+def test_looking_lets_no_student_inherit_and_a_training_that_begins_then_does(look):
+    model = Distiller(
+        student=tiny_fcos(),
+        teacher=Teacher(tiny_fcos(seed=1), None),
+        methods=MethodSet(bckd=BCKD()),
+        init_student=True,
+    )
+    average = copy.deepcopy(model)
+    before = copy.deepcopy(model.state_dict())
+    ours = run_passes(model, batch()).student.all_logits
+    found = look(model, batch())
+    student = found.student if look is run_passes else found[1]
+    torch.testing.assert_close(student.all_logits, ours, rtol=1e-3, atol=1e-4)  # as it is
+    for one in (model, average):
+        assert all(torch.equal(before[key], value) for key, value in one.state_dict().items())
+    model(batch())
+    theirs = model.teacher.model.head.cls_score.weight
+    assert all(torch.equal(one.student.head.cls_score.weight, theirs) for one in (model, average))
+
+
+def test_looking_reads_the_files_of_the_teacher(tmp_path):
+    path = str(tmp_path / "teacher.pth")
+    torch.save(tiny_fcos(seed=1).state_dict(), path)
+    model = Distiller(
+        student=tiny_fcos(),
+        teacher=Teacher(tiny_fcos(seed=2), path),
+        methods=MethodSet(bckd=BCKD()),
+        init_student=True,
+    )
+    training_losses(model, batch())
+    expected = tiny_fcos(seed=1).head.cls_score.weight
+    assert torch.equal(model.teacher.model.head.cls_score.weight, expected)

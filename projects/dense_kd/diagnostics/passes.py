@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,9 +87,10 @@ def training_losses(
 ) -> tuple[dict[str, Tensor], DensePass]:
     """The losses of a training step, at the full weights of the methods, and the student's pass.
 
-    The graph between the two is kept. The step is one of a copy: statistics and iterations of
-    ``model`` stay as they are, and nothing of it is logged. Batch norms that learn use those of the
-    batch, as in training.
+    The graph between the two is kept. The step is one of a copy: weights, statistics and iterations
+    of ``model`` stay as they are, and nothing of it is logged. Its student is looked at as it is,
+    also where the first step of a training would let it inherit. Batch norms that learn use the
+    statistics of the batch, as in training.
 
     Args:
         model: its teacher is loaded if it is not.
@@ -100,7 +100,7 @@ def training_losses(
         ValueError: an image or its ground truth is not what the student takes.
         CheckpointError: the teacher's weights cannot be loaded.
     """
-    twin, passes = copy.deepcopy(model).train(), []
+    twin, passes = model.to_look_at().train(), []
     twin.student.vis_period = 0
     teach_fully(twin.kd)
     if twin.kd.balance is not None:

@@ -57,6 +57,8 @@ def distillation_config(
 def load_distilled(model: Distiller, path: str) -> set[str]:
     """Load the student strictly, and the parameters of those methods that the file has.
 
+    Whatever the file is of, the student has its weights then, and does not inherit any.
+
     Args:
         model: what the config of the run describes.
         path: a checkpoint of the run, or one of its student alone.
@@ -89,5 +91,7 @@ def load_distilled(model: Distiller, path: str) -> set[str]:
         )
     with torch.no_grad():
         model.kd.load_state_dict({k: v for k, v in given.items() if k in ours}, strict=False)
+    if model.init_student:
+        model.kd.student_initialized.fill_(True)
     parameters = [name for name, _ in model.kd.named_parameters()]
     return {name.partition(".")[0] for name in parameters if name not in given}
