@@ -34,6 +34,22 @@ def test_a_killed_run_says_how_far_it_came_and_has_its_last_weights(tmp_path):
     assert run.metrics == {} and run.weights == folder / "model_0000019.pth"
 
 
+@pytest.mark.parametrize(
+    "written, state",
+    [
+        ("${length}", "unfinished, 20 of 40 iterations"),
+        ("${train.eval_period}", "unfinished, 20 of 40 iterations"),
+        ("${nowhere}", "unfinished, 20 iterations"),
+    ],
+)
+def test_a_number_of_iterations_may_refer_to_another_entry(tmp_path, written, state):
+    train = {"seed": "${train.checkpointer.period}", "checkpointer": {"period": 7}}
+    config = config_of(length=40, train={**train, "max_iter": written, "eval_period": 40})
+    folder = write_run(tmp_path / "a", config, records(20, ap=None), finished=False)
+    (run,) = read_runs([str(folder)])
+    assert (run.state, run.seed) == (state, "7")
+
+
 def test_the_detections_are_those_that_were_written_last(tmp_path):
     folder = write_run(tmp_path / "a", detections=[])
     (run,) = read_runs([str(folder)])

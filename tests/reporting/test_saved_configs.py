@@ -4,8 +4,9 @@ import pytest
 from detectron2.config import LazyConfig
 from detectron2.layers import ShapeSpec
 
+from dense_kd.engine.state.stored_config import at
 from dense_kd.reporting import ReportError
-from dense_kd.reporting.saved_configs import at, read_config
+from dense_kd.reporting.saved_configs import read_config
 from helpers.configs import fresh
 
 

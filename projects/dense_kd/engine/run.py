@@ -171,7 +171,7 @@ def _train(
     period = select(cfg, "train.diagnostics.period", 0)
     results: dict[str, Any] = {}
 
-    options = OmegaConf.to_container(cfg.train.checkpointer)
+    options = OmegaConf.to_container(cfg.train.checkpointer, resolve=True)
     metric = options.pop("best", None)
     latest = LatestCheckpoints(checkpointer, **options) if main else None
     best = (
@@ -246,7 +246,7 @@ def _train(
 
 
 def _parallel(cfg: DictConfig, model: nn.Module) -> nn.Module:
-    options = OmegaConf.to_container(cfg.train.ddp)
+    options = OmegaConf.to_container(cfg.train.ddp, resolve=True)
     if torch.device(cfg.train.device).type == "cpu":
         options["device_ids"] = None
     return create_ddp_model(model, **options)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import FINAL_CHECKPOINT
+from ..engine.state.stored_config import at
 from ..reporting.errors import ReportError
 from ..reporting.runs import TrainedRun, last_weights, read_runs
-from ..reporting.saved_configs import at
 from .errors import ExportError
 
 
@@ -62,20 +62,19 @@ def _with_run(weights: str, folder: Path | None) -> Origin:
 def _facts(run: TrainedRun) -> dict[str, str]:
     """What a reader wants to know of a training, in words."""
     methods = [
-        call
+        f"model.methods.{name}"
         for name, call in (at(run.config, "model.methods") or {}).items()
         if isinstance(call, dict) and "_target_" in call and name != "balance"
     ]
-    networks = [at(call, "teacher.weights") for call in methods]
-    teacher = at(run.config, "model.teacher")
+    networks = [at(run.config, f"{method}.teacher.weights") for method in methods]
     facts = {
         "training data": _names(at(run.config, "dataloader.train.dataset.names")),
         "tested on": _names(at(run.config, "dataloader.test.dataset.names")),
         "iterations": f"{run.iterations:,}",
         "seed": run.seed,
-        "methods": ", ".join(map(_method, methods)),
-        "teacher": _class(at(teacher, "model._target_")),
-        "weights of the teacher": str(at(teacher, "weights", "") or ""),
+        "methods": ", ".join(_method(at(run.config, method)) for method in methods),
+        "teacher": _class(at(run.config, "model.teacher.model._target_")),
+        "weights of the teacher": str(at(run.config, "model.teacher.weights") or ""),
         "weights of networks that teach": ", ".join(str(file) for file in networks if file),
     }
     return {name: text for name, text in facts.items() if text}

@@ -12,9 +12,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..checkpoint.digests import file_digest
 from ..data import bccd
+from ..engine.state.stored_config import at
 from ..json_files import read_json
 from ..pipeline.records import RECORD
-from .saved_configs import at
 
 __all__ = ["EvaluationData", "evaluation_data"]
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..engine.checks.tree import PARTS
+from ..engine.state.stored_config import at
 from .datasets import EvaluationData, evaluation_data
 from .errors import ReportError
 from .runs import TrainedRun, mean_of, spread_of
-from .saved_configs import at
 
 __all__ = ["RunGroup", "group_runs"]
 

@@ -13,6 +13,7 @@ from ..detectors.base.images import as_rgb
 from ..engine.annotated import AnnotatedImages
 from ..engine.distilled import distillation_config
 from ..engine.mapping import load_maker
+from ..engine.state.stored_config import at
 from ..errors import DenseKDError
 from ..visualize.drawing import ComparedImage, Panel, choose_images
 from ..visualize.maps import maps_as_array
@@ -21,7 +22,6 @@ from .errors import ReportError
 from .groups import RunGroup
 from .pictures import images_of
 from .runs import CONFIG, TrainedRun
-from .saved_configs import at
 
 __all__ = ["maps"]
 

@@ -11,13 +11,14 @@ from typing import Any
 from ..checkpoint import FINAL_CHECKPOINT
 from ..engine.checks.files import last_checkpoint
 from ..engine.processes import read_metrics
+from ..engine.state.stored_config import at
 from ..evaluation.coco import DETECTIONS
 from ..json_files import read_json
 from ..options import split_title
 from ..pipeline.records import RECORD
 from ..pipeline.results import metrics_of
 from .errors import ReportError
-from .saved_configs import at, read_config
+from .saved_configs import read_config
 
 __all__ = ["TrainedRun", "read_runs"]
 
@@ -47,7 +48,7 @@ class TrainedRun:
 
     @property
     def planned(self) -> int:
-        """Iterations that the config asks for."""
+        """Iterations that the config asks for; 0 if it does not say."""
         value = at(self.config, "train.max_iter", 0)
         return value if isinstance(value, int) else 0
 
@@ -103,7 +104,8 @@ class TrainedRun:
         """How far an unfinished run came; empty for a finished one."""
         if self.finished:
             return ""
-        return f"unfinished, {self.iterations} of {self.planned} iterations"
+        of = f" of {self.planned}" if self.planned else ""
+        return f"unfinished, {self.iterations}{of} iterations"
 
 
 def last_weights(folder: Path) -> Path | None:

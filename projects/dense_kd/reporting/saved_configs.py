@@ -1,4 +1,4 @@
-"""The ``config.yaml`` of a run, read without running code, and parts of it."""
+"""The ``config.yaml`` of a run, read without running code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import yaml
 
 from .errors import ReportError
 
-__all__ = ["at", "read_config"]
+__all__ = ["read_config"]
 
 
 _NEEDED = ("model", "dataloader", "train")
@@ -53,12 +53,3 @@ def read_config(path: Path) -> dict[str, Any]:
             "train` writes (runs of yacs configs cannot be reported on)"
         )
     return content
-
-
-def at(config: Any, place: str, default: Any = None) -> Any:
-    """The entry at a dotted name, or ``default``."""
-    for key in place.split("."):
-        if not isinstance(config, dict) or key not in config:
-            return default
-        config = config[key]
-    return config

@@ -219,6 +219,22 @@ def test_a_run_is_not_trained_over_unless_told(tmp_path, done, name, said):
     assert run_folder.problems(config(tmp_path, "train.overwrite=true"), resume=False) == []
 
 
+@pytest.mark.parametrize(
+    "done, max_iter, said",
+    [
+        (500, "${train.eval_period}", "an unfinished run (model_0000499.pth, 500 of 1000 iter"),
+        (1000, "${train.eval_period}", "a finished run (model_0000999.pth, 1000 of 1000 iter"),
+        (500, "${oc.env:NO_SUCH_VARIABLE}", "a run (model_0000499.pth, 500 iterations)"),
+    ],
+)
+def test_the_iterations_of_a_run_may_refer_to_another_entry(tmp_path, done, max_iter, said):
+    cfg = config(tmp_path, "train.eval_period=1000")
+    cfg.train.max_iter = max_iter
+    saved(cfg, done)
+    (problem,) = run_folder.problems(cfg, resume=False)
+    assert said in problem and "another config" not in problem
+
+
 @pytest.mark.parametrize("left", ["model_final.pth", "model_0000499.pth", "last_checkpoint"])
 def test_what_is_left_of_a_run_is_not_trained_over_either(tmp_path, left):
     (tmp_path / left).write_bytes(b"model_0000499.pth")

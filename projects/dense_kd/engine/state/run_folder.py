@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig
 
+from ...arguments import is_integer
 from ...checkpoint import METHOD_PREFIX, CheckpointError
 from ...checkpoint.unnamed import unnamed_checkpoint
 from ...feature_teacher import FeatureTeacher
@@ -19,7 +20,7 @@ from ...teacher import Teacher
 from ..checks.tree import calls_of, select
 from ..drawn_maps import FOLDER, remove_drawn
 from .run_summary import read_summary
-from .stored_config import config_changes
+from .stored_config import at, config_changes
 
 logger = logging.getLogger("dense_kd")
 
@@ -190,11 +191,14 @@ def _describe(cfg: DictConfig, checkpoints: list[str]) -> str:
         return f"a run whose last checkpoint, {last}, cannot be read"
     if run.config is None or run.done is None:
         return f"a run ({last})"
-    planned = run.config["train"]["max_iter"]
-    state = "a finished run" if run.done >= planned else "an unfinished run"
+    planned = at(run.config, "train.max_iter")
+    state, iterations = "a run", f"{run.done}"
+    if is_integer(planned):  # or it refers to what is not there
+        state = "a finished run" if run.done >= planned else "an unfinished run"
+        iterations = f"{run.done} of {planned}"
     changes = config_changes(run.config, cfg)
     of_another = f" of another config (its -> this):\n{_listed(changes)}\n" if changes else ""
-    return f"{state} ({last}, {run.done} of {planned} iterations){of_another}"
+    return f"{state} ({last}, {iterations} iterations){of_another}"
 
 
 def _last_checkpoint(folder: str) -> str:

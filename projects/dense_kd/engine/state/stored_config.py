@@ -8,6 +8,7 @@ from typing import Any
 
 from detectron2.utils.registry import _convert_target_to_string, locate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from ..checks.tree import PARTS, referred_names
 
@@ -44,6 +45,30 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
     plain = _plain(OmegaConf.to_container(cfg, resolve=False))
     read = {*PARTS, *referred_names(cfg)}
     return {name: value for name, value in plain.items() if name in read}
+
+
+def at(config: Any, place: str, default: Any = None) -> Any:
+    """The entry at a dotted name of a config in containers, or ``default``.
+
+    A reference (``${train.max_iter}``) is followed, from a whole config; one that leads nowhere
+    is as if there was no entry.
+    """
+    value = config
+    for key in place.split("."):
+        if not isinstance(value, dict) or key not in value:
+            return default
+        value = value[key]
+        if isinstance(value, str) and "${" in value:
+            return _followed(config, place, default)
+    return value
+
+
+def _followed(config: Any, place: str, default: Any) -> Any:
+    try:
+        found = OmegaConf.select(OmegaConf.create(config), place, default=default)
+    except OmegaConfBaseException:
+        return default
+    return OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
 
 
 def config_changes(saved: Mapping[str, Any], cfg: DictConfig) -> dict[str, str]:
