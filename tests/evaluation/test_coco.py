@@ -89,11 +89,13 @@ def test_it_has_the_numbers_of_detectron2s_and_recalls(dataset, tmp_path, implem
     )
 
 
-def test_without_detections_there_are_no_numbers(dataset):
+@pytest.mark.parametrize("tasks", [None, ("bbox",)])
+def test_without_detections_there_are_the_same_metrics_without_numbers(dataset, tasks):
     name, outputs = dataset
     empty = [(image, {"instances": output["instances"][:0]}) for image, output in outputs]
-    found = evaluated(COCOEvaluator(name, ("bbox",)), empty)
-    assert np.isnan(found["AP"])
+    usual, found = (evaluated(COCOEvaluator(name, tasks), each) for each in (outputs, empty))
+    assert [*found] == [*usual] and {"AR100", "AP"} < {*found} and len(found) == 12 + 4
+    assert np.isnan([*found.values()]).all()
 
 
 def test_without_the_extra_the_reference_is_used_unless_the_extra_is_asked_for(

@@ -114,7 +114,8 @@ class COCOEvaluator(Detectron2COCOEvaluator):
     """COCO's AP of boxes, masks and keypoints, and the average recall of boxes.
 
     As detectron2's of that name, without its compiled approximation. Results have
-    :data:`RECALLS` beside AP, AP50, AP75, APs, APm, APl and AP-<class>, in percent.
+    :data:`RECALLS` beside AP, AP50, AP75, APs, APm, APl and AP-<class>, in percent; all of them are
+    NaN if nothing was detected.
     """
 
     def __init__(
@@ -156,6 +157,8 @@ class COCOEvaluator(Detectron2COCOEvaluator):
         tasks = self._tasks or self._tasks_from_predictions(results)
         if set(tasks) != {"bbox"} or not results or not self._do_evaluation:
             super()._eval_predictions(predictions, img_ids=img_ids)
+            if set(tasks) == {"bbox"} and self._do_evaluation:
+                self._results["bbox"].update(dict.fromkeys(RECALLS, float("nan")))
             return
         mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
         if mapping is not None:
@@ -170,6 +173,14 @@ class COCOEvaluator(Detectron2COCOEvaluator):
         found = self._derive_coco_results(evaluated, "bbox", class_names=names)
         recalls = dict(zip(RECALLS, map(percent, evaluated.stats[6:12])))
         self._results["bbox"] = {**found, **recalls}
+
+    def _derive_coco_results(
+        self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None
+    ) -> dict[str, float]:
+        found: dict[str, float] = super()._derive_coco_results(coco_eval, iou_type, class_names)
+        if coco_eval is None and class_names is not None and len(class_names) > 1:
+            found.update({f"AP-{name}": float("nan") for name in class_names})
+        return found
 
 
 def evaluate_boxes(
