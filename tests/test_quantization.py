@@ -64,13 +64,24 @@ def test_ranges_move_in_training_alone(layer):
     assert quantization.highest.equal(kept)
 
 
-def test_a_pass_that_counts_has_the_range_of_its_maps_where_none_is_known(layer):
+@pytest.mark.parametrize("training", [True, False])
+def test_a_pass_without_gradients_has_the_range_of_its_maps_where_none_is_known(layer, training):
     model, quantization = layer
     x = torch.rand(1, 3, 8, 8)
-    with torch.no_grad():  # as positives are counted before the first step
-        found = model(x)
+    with torch.no_grad():  # as positives are counted before the first step, or in an evaluation
+        found = model.train(training)(x)
     assert quantization.highest.tolist() == [-1.0]
-    torch.testing.assert_close(found, model(x).detach())
+    torch.testing.assert_close(found, model.train()(x).detach())
+
+
+def test_a_student_that_was_not_trained_yet_detects_nearly_as_without_rounding():
+    model = tiny_gfl().eval()
+    images = model.preprocess_image(batch())
+    with torch.no_grad():
+        plain = torch.cat([each.flatten() for each in model.run(images).logits])
+        FakeQuantization(model)
+        rounded = torch.cat([each.flatten() for each in model.eval().run(images).logits])
+    assert 0 < (rounded - plain).abs().max() < plain.std()
 
 
 def test_gradients_are_those_of_what_was_not_rounded_within_the_range():

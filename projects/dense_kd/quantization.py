@@ -19,10 +19,10 @@ class FakeQuantization(nn.Module):
     """Rounds what the convolutions of a detector take to 8-bit integers, and back.
 
     As ``dense-kd export --int8`` will: weights have a scale for each output channel, maps one each,
-    from a moving average of their smallest and largest number in training; convolutions of a single
-    map stay as they are. Gradients go through as if nothing was rounded, where nothing was clipped
-    (Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-
-    Only Inference", CVPR 2018, section 3).
+    from a moving average of their smallest and largest number in training (where nothing was seen
+    yet, the map's own); convolutions of a single map stay as they are. Gradients go through as if
+    nothing was rounded, where nothing was clipped (Jacob et al., "Quantization and Training of
+    Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018, section 3).
 
     It is a child of the detector and adds nothing to its state dict: the weights that are saved are
     those before rounding. The ranges are ``training_buffers``, which a resumed run goes on with. In
@@ -81,9 +81,8 @@ class FakeQuantization(nn.Module):
 
     def _range_of(self, index: int, x: Tensor) -> list[Tensor]:
         before = [self.lowest[index], self.highest[index]]
-        if not self.training:
-            return before
-        learning = torch.is_grad_enabled()  # in a pass that only counts, ranges stay
+        # In an evaluation, and in a pass that only counts, ranges stay.
+        learning = self.training and torch.is_grad_enabled()
         known = before[0] <= before[1]
         with torch.no_grad():
             found = [bound.to(before[0]) for bound in x.aminmax()]
