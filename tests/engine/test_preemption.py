@@ -14,8 +14,11 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from torch.nn.parallel import DistributedDataParallel
 
+from dense_kd.checkpoint import AtomicCheckpointer
 from dense_kd.engine import Trainer
+from dense_kd.engine.evaluation_hook import EvaluationHook
 from dense_kd.engine.preemption import InterruptibleEvaluator, LeftEvaluation, Preemption
+from dense_kd.engine.state.keeping import LatestCheckpoints
 from dense_kd.engine.stopping import SIGNALS, Stop
 from dense_kd.errors import Preempted
 from helpers.toy import Toy, toy_batch, toy_trainer
@@ -64,6 +67,30 @@ def test_a_signal_while_a_run_is_loaded_ends_it_before_the_first_iteration():
 
 def test_time_that_is_over_stops_after_the_iteration():
     assert stopped(toy_trainer([toy_batch()] * 5), Stop(1e-9)) == [0]
+
+
+def test_a_signal_in_the_evaluation_that_comes_first_loses_no_iteration(tmp_path):
+    """In a run that was finished, and has more iterations now."""
+    finished = toy_trainer([toy_batch()] * 2)
+    first = AtomicCheckpointer(finished.model, str(tmp_path), trainer=finished)
+    finished.register_hooks([LatestCheckpoints(first, period=100)])
+    finished.train(0, 2)
+
+    trainer, stop = toy_trainer([toy_batch()] * 4), Stop()
+    checkpointer = AtomicCheckpointer(trainer.model, str(tmp_path), trainer=trainer)
+    checkpointer.resume_or_load("")
+    latest = LatestCheckpoints(checkpointer, period=100)
+
+    def save(iteration: int) -> str:
+        with trainer.saving_all_processes():
+            return latest.save_now(iteration)
+
+    preemption = Preemption(stop, save)
+    trainer.register_hooks([latest, preemption, EvaluationHook(2, preemption.end, str(tmp_path))])
+    with stop, pytest.raises(Preempted, match=r"with 2 of 6 .*model_0000001\.pth holds them"):
+        trainer.train(trainer.iter + 1, 6)
+    content = torch.load(tmp_path / "model_0000001.pth", weights_only=True)
+    assert content["iteration"] == content["trainer"]["iteration"] == 1
 
 
 class Counts(DatasetEvaluator):

@@ -57,7 +57,7 @@ class Preemption(HookBase):
         Raises:
             Preempted: always.
         """
-        done = min(self.trainer.storage.iter + 1, self.trainer.max_iter)
+        done = self.trainer.done
         # All wait for the first one, which writes: who starts them may kill all when one has ended.
         saved = comm.all_gather(self._save(done - 1))[0]
         raise self._preempted(

@@ -178,16 +178,25 @@ class Trainer(SimpleTrainer):
             with self.saving_all_processes() if saved else contextlib.nullcontext():
                 super().after_step()
 
+    @property
+    def done(self) -> int:
+        """Iterations that are done, for hooks after a step, and in an evaluation that comes before
+        the first step or after the last."""
+        return min(self.storage.iter + 1, self.max_iter)
+
     @contextlib.contextmanager
     def saving_all_processes(self) -> Iterator[None]:
-        """Meanwhile, :meth:`state_dict` of the first process holds what the others need, too.
+        """Meanwhile, :meth:`state_dict` holds the iteration that is done as the last one, and that
+        of the first process what the others need, too.
 
         All processes must enter it at once, as they do where a ``PeriodicCheckpointer`` hook saves.
         """
         self._others = other_processes(self.model, self._random or RandomState.now())
+        before, self.iter = self.iter, self.done - 1
         try:
             yield
         finally:
+            self.iter = before
             self._others = None
 
     @contextlib.contextmanager

@@ -152,14 +152,10 @@ class BestCheckpoint:
         value = float(found[self._metric]) if main else math.nan
         if not comm.all_gather(value > self.value)[0]:  # nan, of no detections, is not
             return
-        done = min(trainer.storage.iter + 1, trainer.max_iter)
+        done = trainer.done
         said = f"{self._metric} {value:.4g} after {done} iterations"
-        before, trainer.iter = trainer.iter, done - 1  # as in the step, for what is saved
-        try:
-            with trainer.saving_all_processes():
-                best = {"metric": self._metric, "value": value}
-                self._checkpointer.save_beside(self._name, iteration=done - 1, **{_BEST: best})
-        finally:
-            trainer.iter = before
+        with trainer.saving_all_processes():
+            best = {"metric": self._metric, "value": value}
+            self._checkpointer.save_beside(self._name, iteration=done - 1, **{_BEST: best})
         self.value = value
         logger.info(f"The best so far: {said}")
