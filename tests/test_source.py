@@ -173,6 +173,17 @@ def test_no_module_imports_itself_by_way_of_others():
     list(TopologicalSorter(graph).static_order())  # raises CycleError, with the cycle
 
 
+def test_texts_are_written_by_the_function_that_takes_names_that_are_no_unicode():
+    encoded = re.compile(r"write\(.*\.encode\(\)")  # which fails at surrogates
+    own = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in FILES.values()
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if encoded.search(line) and "ascii" not in line
+    ]
+    assert not own, f"expected checkpoint.write_text in {', '.join(own)}"
+
+
 def test_files_are_short():
     lines = {module: len(path.read_text().splitlines()) for module, path in FILES.items()}
     assert {module: count for module, count in lines.items() if count >= 450} == {}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import replace_atomically, saving
+from .checkpoint import saving, write_text
 
 __all__ = ["read_json", "without_nan", "write_json"]
 
@@ -31,7 +31,7 @@ def write_json(file: Path, content: dict[str, Any]) -> None:
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     with saving(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
-    replace_atomically(str(file), lambda stream: stream.write(text.encode()))
+    write_text(file, text)
 
 
 def without_nan(content: Any) -> Any:

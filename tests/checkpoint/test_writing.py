@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import multiprocessing
 import os
 import signal
@@ -12,7 +14,7 @@ import time
 import pytest
 from torch import nn
 
-from dense_kd.checkpoint import AtomicCheckpointer, replace_atomically, writing
+from dense_kd.checkpoint import AtomicCheckpointer, replace_atomically, write_text, writing
 
 HERE = writing._HOST
 
@@ -32,6 +34,13 @@ def test_the_file_appears_only_after_it_is_on_disk(tmp_path, monkeypatch):
     replace_atomically(str(target), lambda file: file.write(b"x"))
     assert order == ["fsync", "replace", "fsync"]  # the last one of the folder
     assert target.read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "ä漢\U0001f600", 'a\\"b\\\\\udcff\n'])
+def test_a_text_has_names_that_are_no_unicode_as_json_and_python_read_them(tmp_path, name):
+    write_text(tmp_path / "file", json.dumps(name, ensure_ascii=False))
+    text = (tmp_path / "file").read_bytes().decode()
+    assert json.loads(text) == ast.literal_eval(text) == name
 
 
 @pytest.mark.slow

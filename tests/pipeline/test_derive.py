@@ -31,6 +31,14 @@ def test_the_size_is_that_of_the_median_image_within_bounds(image, small, edges)
 
 def test_a_size_that_is_given_is_taken():
     assert sizes(*derive.image_size([(480, 640)], False, 256, 300)) == [256, 300]
+    assert sizes(*derive.image_size([(480, 640)], False, None, 500)) == [480, 500]
+
+
+def test_a_long_edge_below_what_the_short_one_would_be_bounds_both_and_the_reason_says_it():
+    short, long = derive.image_size([(600, 700)], True, None, 200)
+    assert sizes(short, long) == [200, 200]
+    assert short.reason == "at most the long edge, which is given; else 320"
+    assert long.reason == "as given"
 
 
 @pytest.mark.parametrize(
@@ -55,4 +63,9 @@ def test_few_images_are_shown_more_often(images, epochs):
 
 def test_the_warm_up_is_a_tenth_and_at_most_that_of_coco():
     assert [derive.warmup(n, None).value for n in (100, 90_000)] == [10, 500]
+
+
+def test_a_warm_up_that_is_given_ends_with_the_training_and_the_reason_says_it():
+    assert derive.warmup(100, 100) == derive.Number(100, "as given")
     assert derive.warmup(100, 200).value == 100
+    assert derive.warmup(100, 200).reason == "200 as given, but no longer than the training"

@@ -1,10 +1,12 @@
 """What is decided before anything is written, and what is refused."""
 
+from pathlib import Path
 from unittest import mock
 
 import pytest
 import torch
 from detectron2.config import instantiate
+from detectron2.data import DatasetCatalog
 
 from dense_kd import compat, distill
 from dense_kd.data.folders import write_annotations
@@ -64,6 +66,25 @@ def test_the_plan_says_what_half_precision_saves_here(images):
     assert line(True, precision="bfloat16") == "precision: bfloat16 (as given)"
     assert "; slower than float32: these devices" in line(False, precision="bfloat16")
     assert "float32, the teacher's pass bfloat16 (" in line(True, teacher_precision="bfloat16")
+
+
+@pytest.mark.parametrize("name", ["bccd", "coco_2017", "own_shapes"])
+def test_datasets_of_a_folder_have_names_that_stand_for_nothing_else(images, tmp_path, name):
+    (tmp_path / name).symlink_to(images)
+    plan = plan_of(tmp_path / name)
+    assert plan.name == (name if name.startswith("own") else f"own_{name}")
+    for part in ("train", "val", "test", "unlabelled"):
+        assert f"{plan.name}_{part}" not in DatasetCatalog
+    assert plan.output == Path("output/distill") / name
+
+
+def test_the_name_of_datasets_is_the_same_where_they_are_registered_already(images, tmp_path):
+    plan = plan_of(images, output=str(tmp_path))
+    (tmp_path / "data").mkdir()
+    write_annotations(plan.data, tmp_path / "data")
+    load_config(str(write_configs(plan)["student"]))
+    assert f"{plan.name}_train" in DatasetCatalog
+    assert plan_of(images, output=str(tmp_path)).name == plan.name
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,18 @@ def test_nothing_is_left_of_results_that_could_not_be_written(predictor, folder,
     (tmp_path / "file").touch()
     with pytest.raises(PredictionError, match="output .*file.* is a file, expected a folder"):
         predict_files(predictor, [folder], tmp_path / "file")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="names of files are Unicode here")
+def test_names_that_are_no_unicode_are_in_what_is_written(predictor, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    named, damaged = (photos / os.fsdecode(name) for name in (b"caf\xe9.png", b"\xff.png"))
+    picture().save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(named)
+    damaged.write_text("no image")
+    outcome = predict_files(predictor, [photos], tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "predictions.json").read_text(encoding="utf-8"))
+    assert found and {each["file_name"] for each in found} == {str(named)}
+    assert list(outcome.unreadable) == [str(damaged)]
+    assert "\\udcff.png: it is no image" in (tmp_path / "out" / "unreadable.txt").read_text()

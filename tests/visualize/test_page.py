@@ -34,6 +34,12 @@ def test_no_text_of_any_part_is_read_as_html():
     assert len(page.all("b")) == 1  # the title of the picture
 
 
+def test_a_page_is_saved_with_names_of_files_that_are_no_unicode(tmp_path):
+    page = Page(title="t", headline="caf\udce9.png", sections=[], lead=[])
+    page.save(str(tmp_path / "page.html"))
+    assert "caf\\udce9.png" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_a_table_scrolls_in_a_box_that_the_keyboard_reaches_and_names():
     page = parsed(Table("Metrics", ("run", "AP"), [Row("a", ["1.0"], "seed")]))
     (box,) = (each for each in page.all("div") if each.get("class") == "scroll")

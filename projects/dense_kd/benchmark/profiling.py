@@ -9,7 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from .. import compat
-from ..checkpoint import replace_atomically
+from ..checkpoint import write_text
 from .errors import BenchmarkError
 from .work import Part
 
@@ -49,5 +49,4 @@ def write_profile(file: str, steps: Mapping[str, Part], device: torch.device) ->
         found.export_chrome_trace(file)
         return
     order = compat.order_of_profile(device)
-    text = found.key_averages().table(sort_by=order, row_limit=_ROWS) + "\n"
-    replace_atomically(file, lambda output: output.write(text.encode()))
+    write_text(file, found.key_averages().table(sort_by=order, row_limit=_ROWS) + "\n")

@@ -14,7 +14,7 @@ from .layouts.torchvision import convert_torchvision, torchvision_model
 from .layouts.wrappers import METHOD_PREFIX
 from .parts import load_part
 from .reading.weights import read_content, read_weights
-from .writing import replace_atomically, saving
+from .writing import replace_atomically, saving, write_text
 from .zoo import ZooHandler, published_file
 
 __all__ = [
@@ -40,4 +40,5 @@ __all__ = [
     "replace_atomically",
     "saving",
     "torchvision_model",
+    "write_text",
 ]

@@ -19,7 +19,7 @@ from .layouts.formats import convert, convert_state, is_ours, model_state
 from .layouts.wrappers import CONTAINERS, clean_state, names_in, unwrapped
 from .reading.weights import read_content, weights_of
 from .unnamed import unnamed_checkpoint
-from .writing import remove_abandoned, replace_atomically, saving
+from .writing import remove_abandoned, replace_atomically, saving, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
         if _is_remote(self.save_dir):
             super().tag_last_checkpoint(last_filename_basename)
             return
-        replace_atomically(path, lambda file: file.write(last_filename_basename.encode()))
+        write_text(path, last_filename_basename)
 
     def has_checkpoint(self) -> bool:
         """Whether there is one to go on from."""

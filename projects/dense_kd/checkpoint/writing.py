@@ -64,6 +64,24 @@ def replace_atomically(
         _remove(temporary)
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text in UTF-8, as :func:`replace_atomically` does.
+
+    Names of files may hold bytes that are no Unicode, which Python reads as surrogates. They are
+    written as the escapes of :func:`printable`, which JSON and Python read as what they were.
+
+    Raises:
+        SaveError: as there.
+    """
+    content = printable(text).encode()
+    replace_atomically(os.fspath(path), lambda file: file.write(content))
+
+
+def printable(text: str) -> str:
+    """The text with escapes for what UTF-8 has not, as in names of files that are no Unicode."""
+    return text.encode("utf-8", errors="backslashreplace").decode()
+
+
 @contextlib.contextmanager
 def saving(path: str | os.PathLike[str]) -> Iterator[None]:
     """For what others write to ``path``: an OSError becomes a :class:`SaveError` that names it."""

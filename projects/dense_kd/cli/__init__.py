@@ -10,6 +10,7 @@ import argparse
 import difflib
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -102,6 +103,9 @@ def parse_args(
 def run_command(name: str, argv: Sequence[str], prog: str | None = None) -> int:
     """Run a command and return its exit code; the arguments are those of :func:`parse_args`."""
     noise.silence()
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # Names of files may be no Unicode: they get escapes, as on the other stream.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         command, args = parse_args(name, argv, prog)
         return command.run(args) or 0

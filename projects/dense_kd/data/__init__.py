@@ -1,5 +1,7 @@
 """Datasets. Importing this registers the shapes, BCCD and CrowdHuman with detectron2."""
 
+from detectron2.data import DatasetCatalog
+
 from .bccd import default_bccd_root
 from .bccd_install import install_bccd
 from .build import DatasetError, detection_dataset
@@ -32,3 +34,6 @@ __all__ = [
     "unlabelled_images",
     "write_annotations",
 ]
+
+BUILT_IN = frozenset(DatasetCatalog)
+"""Names that stand for datasets of detectron2 and of this package, before any config is loaded."""

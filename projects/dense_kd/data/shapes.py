@@ -16,7 +16,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 from PIL import Image
 
-from ..checkpoint import replace_atomically
+from ..checkpoint import replace_atomically, write_text
 from .build import dataset_root
 from .shapes_drawing import CLASSES, draw_image
 
@@ -274,7 +274,7 @@ def _write_image(
 
 
 def _write_json(path: str, content: dict[str, Any]) -> None:
-    replace_atomically(path, lambda file: file.write(json.dumps(content).encode()))
+    write_text(path, json.dumps(content))
 
 
 register_all_shapes()

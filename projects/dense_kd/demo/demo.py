@@ -12,7 +12,7 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.data.datasets import load_coco_json
 
 from .. import compat
-from ..checkpoint import FINAL_CHECKPOINT, load_strictly, replace_atomically
+from ..checkpoint import FINAL_CHECKPOINT, load_strictly, replace_atomically, write_text
 from ..checkpoint.digests import file_digest
 from ..config import get_config, get_config_file
 from ..data.shapes import CLASSES, default_shapes_root, generate_shapes
@@ -122,9 +122,7 @@ def run_demo(options: Options) -> dict[str, Any]:
     report = options.output / "report.html"
     write_report(str(report), summary, curves, pictures, score_threshold=SCORE_THRESHOLD)
     content = json.dumps(summary, indent=2, allow_nan=False) + "\n"
-    replace_atomically(
-        str(options.output / "summary.json"), lambda file: file.write(content.encode())
-    )
+    write_text(options.output / "summary.json", content)
     for name, cells in table_rows(summary):
         widths = [7] * len(METRICS) + [12] * (len(cells) - len(METRICS))
         print(f"{name:18}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths)).rstrip())

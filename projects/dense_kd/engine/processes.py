@@ -20,7 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..arguments import is_integer, is_number
-from ..checkpoint import FINAL_CHECKPOINT, replace_atomically
+from ..checkpoint import FINAL_CHECKPOINT, write_text
 from ..errors import EXIT_PREEMPTED, DenseKDError, Preempted
 from .process_bars import ProcessBars
 from .progress import wants_bar
@@ -379,5 +379,4 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 def _write_record(run: Run, finished: str | None) -> None:
     record = {"finished": finished, "seconds": run.seconds, "settings": run.settings}
-    content = json.dumps(record, indent=2) + "\n"
-    replace_atomically(str(run.folder / _RECORD), lambda file: file.write(content.encode()))
+    write_text(run.folder / _RECORD, json.dumps(record, indent=2) + "\n")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..arguments import is_number
 from ..benchmark.machine import circumstances
-from ..checkpoint import convert_file, replace_atomically
+from ..checkpoint import convert_file, replace_atomically, write_text
 from ..checkpoint.description import description_of
 from ..checkpoint.reading.weights import read_content
 from ..checkpoint.zoo import published_file
@@ -146,7 +146,7 @@ def export(
             files=export.files,
             detector=detector,
         )
-        (made / _CARD).write_text(text, encoding="utf-8")
+        write_text(made / _CARD, text)
         made.chmod(0o777 & ~_umask())
         if output.exists():
             shutil.rmtree(output) if output.is_dir() else output.unlink()

@@ -12,7 +12,7 @@ from detectron2.modeling.meta_arch.retinanet import RetinaNet, RetinaNetHead
 from torch import Tensor, nn
 
 from .. import compat
-from ..checkpoint import replace_atomically
+from ..checkpoint import write_text
 from ..description.allowed import NAMED, allowed
 from ..description.building import TARGET
 from .errors import ExportError
@@ -73,8 +73,7 @@ def write_stock_config(model: Mapping[str, Any], levels: list[str], path: str) -
     lines = ['"""Written by `dense-kd export`: a detector of detectron2 alone."""', ""]
     lines += ["from detectron2.config import LazyCall as L"]
     lines += [f"from {module} import {name}" for module, name in sorted(modules)]
-    text = "\n".join([*lines, "", f"model = {body}", ""])
-    replace_atomically(path, lambda file: file.write(text.encode()))
+    write_text(path, "\n".join([*lines, "", f"model = {body}", ""]))
 
 
 def stock_detector(path: str, weights: Mapping[str, Tensor]) -> nn.Module:

@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import replace_atomically
+from ..checkpoint import write_text
 from ..teacher_cache import IN_MEMORY
 from .derive import Number, Precision
 from .plan import DetectorPlan, Plan
@@ -123,12 +123,8 @@ def write_configs(plan: Plan, score: Number | None = None) -> dict[str, Path]:
         texts["distilled"] = _distilled(plan, score)
     files = {name: plan.output / f"{name}.py" for name in texts}
     for name, text in texts.items():
-        _write(files[name], text)
+        write_text(files[name], text)
     return files
-
-
-def _write(path: Path, text: str) -> None:
-    replace_atomically(str(path), lambda file: file.write(text.encode()))
 
 
 def _detector(plan: Plan, detector: DetectorPlan) -> str:
@@ -285,8 +281,12 @@ def _list(name: str, values: list[str]) -> str:
     line = f"{name} = {_text(values)}"
     if len(line) <= 100:
         return line
-    wrapped = textwrap.wrap(", ".join(map(_text, values)), 94, break_on_hyphens=False)
-    return "\n".join([f"{name} = [", *(f"    {part}" for part in wrapped), "]"])
+    lines = ["   "]
+    for item in map(_text, values):
+        if lines[-1].strip() and len(f"{lines[-1]} {item},") > 100:
+            lines.append("   ")
+        lines[-1] += f" {item},"
+    return "\n".join([f"{name} = [", *lines, "]"])
 
 
 def _text(value: Any) -> str:
@@ -294,5 +294,6 @@ def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _wrapped(text: Any) -> str:
-    return textwrap.fill(str(text), 97)
+def _wrapped(text: str) -> str:
+    """Lines of a docstring."""
+    return textwrap.fill(text, 97).replace("\\", r"\\").replace('"', r"\"")

@@ -153,7 +153,9 @@ def image_size(
     else:
         first = Number(median[0], f"{shown}")
     if long is not None:
-        return first, given(max(long, int(first.value)))
+        if first.value > long:
+            first = Number(long, f"at most the long edge, which is given; else {first.value:g}")
+        return first, given(long)
     scale = first.value / median[0]
     value = max(math.ceil(first.value * most_long / most), math.ceil(median[1] * scale))
     return first, Number(value, "5/3 of the short edge, as COCO's 1333, or that of the median")
@@ -197,7 +199,9 @@ def iterations(num_images: int, batch: int, chosen: int | None) -> Number:
 
 def warmup(max_iter: int, chosen: int | None) -> Number:
     """Iterations until the full learning rate."""
+    if chosen is not None and chosen > max_iter:
+        return Number(max_iter, f"{chosen} as given, but no longer than the training")
     if chosen is not None:
-        return given(min(chosen, max_iter))
+        return given(chosen)
     value = min(_WARMUP, round(_WARMUP_SHARE * max_iter))
     return Number(value, f"a tenth of the training, {_WARMUP} at most")

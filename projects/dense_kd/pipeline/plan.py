@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from .. import compat
 from ..checkpoint import class_names, read_content
+from ..data import BUILT_IN
 from ..data.folders import read_dataset
 from ..detectors.base.images import padding
 from ..distiller import Distiller
@@ -36,6 +37,8 @@ from .own_data import own_dataloader
 from .unlabelled import Unlabelled, find_unlabelled
 
 __all__ = ["DetectorPlan", "Plan", "make_plan"]
+
+_PARTS = ("train", "val", "test", "unlabelled")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +71,8 @@ class Plan:
     Attributes:
         options: as given.
         data: an ``OwnDataset`` of :mod:`dense_kd.data.folders`.
-        name: of its datasets in detectron2's catalogs, followed by _train, _val and _test.
+        name: of its datasets in detectron2's catalogs, followed by _train, _val and _test: that of
+            the folder, or own_FOLDER where the name stands for a dataset of others.
         output: folder of all that is made.
         devices: what the trainings run on.
         precision: of all trainings.
@@ -150,7 +154,8 @@ def make_plan(data: str, options: DistillOptions) -> Plan:
     images = read_dataset(
         data, layout=options.layout, val_fraction=options.val_fraction, seed=options.seed
     )
-    name = re.sub(r"\W+", "_", images.name).strip("_") or "data"
+    folder = re.sub(r"\W+", "_", images.name).strip("_") or "data"
+    name = f"own_{folder}" if any(f"{folder}_{part}" in BUILT_IN for part in _PARTS) else folder
     sizes = [(image["height"], image["width"]) for image in images.train]
     short, long = derive.image_size(sizes, small, options.short_edge, options.long_edge)
     batch = derive.batch_size(len(sizes), devices, options.batch_size)
@@ -176,7 +181,7 @@ def make_plan(data: str, options: DistillOptions) -> Plan:
         options=options,
         data=images,
         name=name,
-        output=Path(options.output or f"output/distill/{name}"),
+        output=Path(options.output or f"output/distill/{folder}"),
         devices=devices,
         precision=derive.precision(
             options.precision, options.teacher_precision, devices, small, _has_bfloat16(devices)

@@ -93,5 +93,6 @@ def data_digest(plan: Plan) -> str:
         for image in plan.unlabelled.images:
             file = Path(image["file_name"])
             name = file.relative_to(plan.unlabelled.folder)
-            digest.update(f"{name} {file.stat().st_size}".encode())
+            text = f"{name} {file.stat().st_size}"
+            digest.update(text.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..checkpoint import FINAL_CHECKPOINT, saving
+from ..checkpoint.writing import printable
 from ..data.folders import write_annotations
 from ..engine.processes import Run, clock, say, train_together
 from ..engine.ranks import rank_of_environment
@@ -72,11 +73,14 @@ def distill(data: str | os.PathLike[str], **options: Any) -> dict[str, Any]:
     plan = make_plan(os.fspath(data), options_of.from_keywords(options))
     check_output(plan)
     if plan.options.dry_run:
-        print("\n".join(plan.lines()), flush=True)
+        print(printable("\n".join(plan.lines())), flush=True)
         return {}
     for detector in (plan.teacher, plan.student):
         fetch_weights(detector)
     plan.output.mkdir(parents=True, exist_ok=True)
+    if plan.options.fresh:
+        (plan.output / METRICS_FILE).unlink(missing_ok=True)
+    write_record(plan)  # first: what holds none is not gone on with
     with _logged(plan.output / LOG), _datasets_forgotten():
         return _carry_out(plan)
 
@@ -95,9 +99,6 @@ def _carry_out(plan: Plan) -> dict[str, Any]:
     start = time.monotonic()
     for line in plan.lines():
         say(line)
-    if plan.options.fresh:
-        (plan.output / METRICS_FILE).unlink(missing_ok=True)
-    write_record(plan)
     (plan.output / "data").mkdir(exist_ok=True)
     write_annotations(plan.data, plan.output / "data")
     if plan.unlabelled:
@@ -160,7 +161,8 @@ class _Both:
         self.stream, self.file = stream, file
 
     def write(self, text: str) -> int:
-        """Write to both."""
+        """Write to both; names of files that are no Unicode with escapes."""
+        text = printable(text)
         with saving(self.file.name):
             self.file.write(text)
             self.file.flush()
@@ -189,5 +191,8 @@ def _datasets_forgotten() -> Iterator[None]:
 @contextlib.contextmanager
 def _logged(file: Path) -> Iterator[None]:
     """What is printed here is also appended to a file."""
-    with open(file, "a") as log, contextlib.redirect_stdout(_Both(sys.stdout, log)):
+    with (
+        open(file, "a", encoding="utf-8") as log,
+        contextlib.redirect_stdout(_Both(sys.stdout, log)),
+    ):
         yield

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..checkpoint import replace_atomically
+from ..checkpoint import replace_atomically, write_text
 from .errors import ImageError, PredictionError
 from .images import ImageInput
 from .predictor import Predictor
@@ -135,12 +135,10 @@ def predict_files(
         done += 1
         if progress is not None:
             progress(done + len(unreadable), len(numbers))
-    text = json.dumps(results, ensure_ascii=False)
-    replace_atomically(str(output / RESULTS), lambda file: file.write(text.encode()))
+    write_text(output / RESULTS, json.dumps(results, ensure_ascii=False))
     (output / UNREADABLE).unlink(missing_ok=True)
     if unreadable:
-        lines = "".join(f"{error}\n" for error in unreadable.values())
-        replace_atomically(str(output / UNREADABLE), lambda file: file.write(lines.encode()))
+        write_text(output / UNREADABLE, "".join(f"{error}\n" for error in unreadable.values()))
     return Outcome(
         done, len(results), unreadable, output / RESULTS, output / DRAWN if draw else None
     )

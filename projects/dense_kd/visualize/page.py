@@ -11,7 +11,7 @@ from typing import ClassVar, Union
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from ..checkpoint import replace_atomically
+from ..checkpoint import write_text
 from .drawing import ComparedImage
 
 __all__ = ["Figures", "Folded", "Note", "Page", "Part", "Pictures", "Row", "Section", "Table"]
@@ -113,8 +113,7 @@ class Page:
 
     def save(self, path: str) -> None:
         """Write the page, whole or not at all."""
-        content = self.html().encode()
-        replace_atomically(path, lambda file: file.write(content))
+        write_text(path, self.html())
 
 
 def _environment() -> Environment:
