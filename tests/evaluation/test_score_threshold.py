@@ -68,3 +68,18 @@ def test_without_detections_or_objects_nothing_is_chosen():
         best_threshold(OBJECTS, [])
     with pytest.raises(EvaluationError, match="have no object"):
         best_threshold(truth((1, 0, 1)), [detection(0.5, 1, 0)])
+
+
+@pytest.mark.parametrize(
+    "found", [detection(0.9, 2, 0), detection(0.9, 1, 50), detection(0.005, 1, 0)]
+)
+def test_without_a_right_detection_of_some_score_nothing_is_chosen(found):
+    said = f"of 1 detections .* scores of up to {found['score']}, none from 0.01 on is right"
+    with pytest.raises(EvaluationError, match=said):
+        best_threshold(OBJECTS, [found])
+
+
+def test_all_objects_of_an_image_count_where_they_are_many():
+    objects = truth(*((1, 20 * i, 0) for i in range(150)))
+    best = best_threshold(objects, [detection(0.9, 1, 20 * i) for i in range(150)])
+    assert (best.precision, best.recall, best.f1) == (1, 1, 1)

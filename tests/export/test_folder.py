@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import LazyCall as L
@@ -101,12 +103,24 @@ def test_an_onnx_folder_detects_without_torch_what_the_predictor_detects(
 
 
 def test_a_torchscript_folder_detects_what_the_predictor_detects(weights, picture, tmp_path):
-    export(weights, "torchscript", tmp_path / "ts", images=[picture])
+    (tmp_path / "ts").mkdir()
+    (tmp_path / "ts" / "config.json").write_text('{"format": "onnx", "file": "model.onnx"}')
+    (tmp_path / "ts" / "model.onnx").touch()
+    export(weights, "torchscript", tmp_path / "ts", images=[picture], overwrite=True)
+    assert not (tmp_path / "ts" / "model.onnx").exists()  # of the export that is replaced
     program = (tmp_path / "ts" / "detect.py").read_text()
     assert "import dense_kd" not in program and "import detectron2" not in program
-    found = runpy.run_path(str(tmp_path / "ts" / "detect.py"))["detect"](picture)
+    detect = runpy.run_path(str(tmp_path / "ts" / "detect.py"))["detect"]
+    found = detect(picture)
     expected = Predictor(weights, device="cpu", score_threshold=0.3)(picture)
     assert [each["class"] for each in found] == expected.labels and found
+    deep = np.asarray(Image.open(picture).convert("L")).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    assert detect(str(tmp_path / "deep.png"))  # whose values fit into 8 bits
+    for name, pixels in (("a.png", deep * 257), ("b.tif", deep.astype(np.float32) / 255)):
+        Image.fromarray(pixels).save(tmp_path / name)
+        with pytest.raises(ValueError, match=f"{name} has pixels from .*cut off to 0 to 255"):
+            detect(str(tmp_path / name))
 
 
 @pytest.mark.slow
@@ -153,8 +167,36 @@ def test_weights_go_under_mmdetections_keys(tmp_path):
 
 
 def test_a_folder_that_exists_is_not_written_over(weights, tmp_path):
-    with pytest.raises(ExportError, match="exists; give another folder, or --overwrite"):
-        export(weights, "onnx", tmp_path)
+    for content in (None, '{"format": "onnx", "file": "model.onnx"}'):
+        if content:
+            (tmp_path / "config.json").write_text(content)
+        with pytest.raises(ExportError, match="exists; give another folder, or --overwrite"):
+            export(weights, "onnx", tmp_path)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["model_final.pth", "config.json", "notes"])
+def test_nothing_but_an_export_is_replaced(weights, tmp_path, name, overwrite):
+    (tmp_path / name).write_text('{"file": "mine"}')
+    with pytest.raises(ExportError, match="holds something else than an export"):
+        export(weights, "onnx", tmp_path, overwrite=overwrite)
+    with pytest.raises(ExportError, match="is a file, expected a folder"):
+        export(weights, "onnx", tmp_path / name, overwrite=overwrite)
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(ExportError, match="is a link, expected a folder"):
+        export(weights, "onnx", tmp_path / "link", overwrite=overwrite)
+    assert (tmp_path / name).read_text() == '{"file": "mine"}'
+
+
+def test_an_export_is_not_replaced_by_what_is_made_of_its_own_files(weights, tmp_path):
+    (tmp_path / "config.json").write_text('{"format": "onnx", "file": "model.onnx"}')
+    (tmp_path / "below").mkdir()
+    shutil.copy(weights, tmp_path / "below" / "weights.pth")
+    needed = str(tmp_path / "below" / "weights.pth")
+    for source, images in ((needed, ()), (weights, (needed,))):
+        with pytest.raises(ExportError, match="would remove .*weights.pth, which is read"):
+            export(source, "mmdet", tmp_path, images=images, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["below", "config.json"]
 
 
 @pytest.mark.parametrize(
@@ -189,6 +231,7 @@ def test_the_resizing_of_test_images_is_written_down_or_refused():
     assert resizing([shortest]) == {"short_edge": 800, "long_edge": 1333}
     assert resizing([T.Resize((240, 320))]) == {"size": [240, 320]}
     assert resizing([]) is None
+    assert resizing([T.ResizeShortestEdge(0, 1333)]) is None  # detectron2's "as they are"
     with pytest.raises(ExportError, match="test images go through RandomFlip"):
         resizing([T.RandomFlip()])
     with pytest.raises(ExportError, match="one of several sizes"):

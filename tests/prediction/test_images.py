@@ -10,6 +10,7 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
+from dense_kd.data.folders.images import UnreadableImageError, read_header
 from dense_kd.prediction import ImageError
 from dense_kd.prediction.images import as_input, pixels_of
 from helpers.described import picture
@@ -53,6 +54,28 @@ def test_images_are_turned_as_their_exif_data_say(orientation, tmp_path):
     assert np.array_equal(pixels_of(path, "BGR", "BGR"), expected)
     with Image.open(path) as opened:
         assert np.array_equal(pixels_of(opened, "BGR", "BGR"), expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_that_training_would_turn_twice_is_refused_as_by_the_reader(orientation, tmp_path):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    path = tmp_path / "turned.tif"
+    for file in (path, tmp_path / "turned.png"):
+        picture(12, 10).save(file, exif=exif)
+    expected = pixels_of(tmp_path / "turned.png", "BGR", "BGR")
+    with Image.open(path) as opened:
+        assert np.array_equal(pixels_of(opened, "BGR", "BGR"), expected)
+    if orientation == 1:
+        assert np.array_equal(pixels_of(path, "BGR", "BGR"), expected)
+        assert read_header(path).orientation == 1
+        return
+    with pytest.raises(
+        ImageError, match=f"turned.tif is a TIFF with the orientation {orientation}"
+    ):
+        pixels_of(path, "BGR", "BGR")
+    with pytest.raises(UnreadableImageError, match=f"is a TIFF with the orientation {orientation}"):
+        read_header(path)
 
 
 def test_the_first_frame_of_several_is_the_image(tmp_path):

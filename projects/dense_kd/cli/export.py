@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     option("--config", help="the config of the run, if WEIGHTS do not describe their detector")
     option("--data-licence", default="", metavar="TEXT", help="of the training data, for the card")
-    option("--overwrite", action="store_true", help="replace the folder")
+    option("--overwrite", action="store_true", help="replace an export that is there")
     parser.epilog = f"{_ABOUT}\n\n{parser.epilog}"
 
 

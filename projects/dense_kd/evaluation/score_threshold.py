@@ -64,6 +64,7 @@ def best_threshold(
             "at the weights, or whether the classes are those of the images"
         )
     parameters = {"iouThrs": [iou], "areaRng": [[0, 1e10]], "areaRngLbl": ["all"]}
+    parameters["maxDets"] = [len(results)]  # all of an image, also where they are above 100
     evaluation = accumulated(truth, results, "pycocotools", parameters)
     images = [image for image in evaluation.evalImgs if image is not None]
     number = sum(int(np.sum(np.asarray(image["gtIgnore"]) == 0)) for image in images)
@@ -72,13 +73,20 @@ def best_threshold(
     scores = np.concatenate([np.asarray(image["dtScores"], dtype=float) for image in images])
     counts = np.concatenate([image["dtIgnore"][0] == 0 for image in images])
     right = np.concatenate([image["dtMatches"][0] > 0 for image in images]) & counts
-    best = ScoreThreshold(STEP, 0.0, 0.0, -1.0, iou)
+    best = ScoreThreshold(STEP, 0.0, 0.0, 0.0, iou)
     for step in range(1, round(1 / STEP)):
         score = round(step * STEP, 2)
         kept = scores >= score
         found, detected = int((right & kept).sum()), int((counts & kept).sum())
         precision, recall = found / max(detected, 1), found / number
         f1 = 2 * found / (detected + number)
-        if detected and f1 >= best.f1:
+        if found and f1 >= best.f1:
             best = ScoreThreshold(score, precision, recall, f1, iou)
+    if best.f1 == 0:
+        raise EvaluationError(
+            f"of {len(results)} detections in the labelled images, with scores of up to "
+            f"{max(each['score'] for each in results):.3g}, none from {STEP:g} on is right (IoU of "
+            f"{iou:g}), so no score can be chosen by them; look at the weights, or whether the "
+            "classes are those of the images"
+        )
     return best

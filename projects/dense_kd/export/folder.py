@@ -23,7 +23,7 @@ from ..checkpoint.reading.weights import read_content
 from ..checkpoint.zoo import published_file
 from ..detectors.base.dense import DenseDetector
 from ..engine import load_config
-from ..json_files import without_nan, write_json
+from ..json_files import read_json, without_nan, write_json
 from ..prediction import Predictor
 from ..prediction.images import as_input, pixels_of
 from .card import card
@@ -86,7 +86,7 @@ def export(
         int8: of "onnx", write a second file whose convolutions compute in 8-bit integers, and
             evaluate both on the test set of the run, see :mod:`.int8`.
         data_licence: of the training data, for the card.
-        overwrite: replace ``output``.
+        overwrite: replace ``output``, which is an export or an empty folder.
 
     Raises:
         ExportError: it cannot be written, or what was written does otherwise.
@@ -99,9 +99,11 @@ def export(
     if int8 and (to != "onnx" or outputs != DETECTIONS):
         raise ExportError("int8 is of onnx with detections, which can be evaluated")
     output = Path(output)
-    if output.exists() and not overwrite:
-        raise ExportError(f"{output} exists; give another folder, or --overwrite")
+    if os.path.lexists(output):
+        _check_replaced(output, overwrite)
     origin = origin_of(source)
+    if output.is_dir():
+        _check_outside(output, [origin.weights, source, config, *images])
     cfg = _config_of(origin, config) if int8 else None
     predictor = Predictor(origin.weights, config, device="cpu")
     detector: Any = predictor.model
@@ -149,7 +151,8 @@ def export(
         write_text(made / _CARD, text)
         made.chmod(0o777 & ~_umask())
         if output.exists():
-            shutil.rmtree(output) if output.is_dir() else output.unlink()
+            _check_replaced(output, overwrite)  # it may have come meanwhile
+            shutil.rmtree(output)
         os.replace(made, output)
     finally:
         shutil.rmtree(made, ignore_errors=True)
@@ -276,6 +279,29 @@ def _config_of(origin: Origin, config: str | None) -> DictConfig:
     return load_config(place)
 
 
+def _check_replaced(output: Path, overwrite: bool) -> None:
+    """Whether what is there may be replaced: nothing but an export is."""
+    if not output.is_dir() or output.is_symlink():
+        what = "a link" if output.is_symlink() else "a file"
+        raise ExportError(f"{output} is {what}, expected a folder to write; give another")
+    if any(output.iterdir()) and not {"format", "file"} <= read_json(output / _CONFIG).keys():
+        raise ExportError(
+            f"{output} holds something else than an export (there is no {_CONFIG} with format and "
+            "file), which --overwrite does not replace; give another folder"
+        )
+    if not overwrite:
+        raise ExportError(f"{output} exists; give another folder, or --overwrite")
+
+
+def _check_outside(output: Path, needed: Sequence[str | None]) -> None:
+    """Whether nothing that the export reads is in the folder that it replaces."""
+    for name in needed:
+        if name and os.path.exists(name) and Path(name).resolve().is_relative_to(output.resolve()):
+            raise ExportError(
+                f"--overwrite would remove {name}, which is read; give another folder"
+            )
+
+
 def default_folder(source: str, to: str) -> Path:
     """Where an export goes if nobody says it: beside the run, or beside the weights."""
     path = Path(source)
@@ -288,7 +314,8 @@ def resizing(augmentations: Sequence[Any]) -> dict[str, Any] | None:
     """How images are resized, for a program that has no augmentations of detectron2.
 
     Returns:
-        {"short_edge", "long_edge"}, {"size": [height, width]}, or None: they are not.
+        {"short_edge", "long_edge"}, {"size": [height, width]}, or None: they are not, as with a
+        short edge of 0.
 
     Raises:
         ExportError: something else is done to them.
@@ -301,7 +328,8 @@ def resizing(augmentations: Sequence[Any]) -> dict[str, Any] | None:
             lengths = augmentation.short_edge_length
             if len(set(lengths)) != 1:
                 raise ExportError(f"test images have one of several sizes: {augmentation}")
-            found = {"short_edge": lengths[0], "long_edge": augmentation.max_size}
+            if lengths[0]:
+                found = {"short_edge": lengths[0], "long_edge": augmentation.max_size}
         elif type(augmentation) is T.Resize:
             found = {"size": list(augmentation.shape)}
         else:

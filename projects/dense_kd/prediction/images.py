@@ -11,7 +11,7 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import convert_PIL_to_numpy, read_image
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..data.folders.images import lost_depth
+from ..data.folders.images import lost_depth, turned_twice
 from .errors import ImageError
 
 ImageInput = Union[str, "os.PathLike[str]", Image.Image, np.ndarray]
@@ -38,7 +38,7 @@ def pixels_of(image: ImageInput, image_format: str, array_format: str) -> np.nda
 
     Raises:
         ImageError: there is no such file, it cannot be read, has pixels that do not fit into 8
-            bits, or ``image`` is no image.
+            bits, is a TIFF that training would turn twice, or ``image`` is no image.
     """
     if isinstance(image, np.ndarray):
         image = _of_array(image, array_format)
@@ -56,6 +56,9 @@ def pixels_of(image: ImageInput, image_format: str, array_format: str) -> np.nda
         if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
             raise ImageError(f"{path}: it is not a file, expected an image")  # a pipe would wait
         with Image.open(path) as opened:  # its header
+            twice = turned_twice(opened)
+            if twice:
+                raise ImageError(f"{name} {twice}")
             _check_depth(opened, name)
         return read_image(path, image_format)
     except ImageError:

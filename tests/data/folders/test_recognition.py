@@ -6,7 +6,8 @@ import os
 import pytest
 from PIL import Image
 
-from dense_kd.data import DatasetError, read_dataset
+from dense_kd.data import DatasetError, read_dataset, write_annotations
+from dense_kd.pipeline.records import RECORD
 from helpers.own_datasets import boxes_of, scenes, write_coco, write_image, write_voc, write_yolo
 
 
@@ -222,3 +223,26 @@ def test_a_pipe_among_the_files_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "more.json")
     os.mkfifo(tmp_path / "more.xml")
     assert read_dataset(tmp_path).layout == "coco"
+
+
+@pytest.mark.parametrize("place", ["out", "output/distill/x"])
+@pytest.mark.parametrize("kind", ["coco", "voc", "yolo"])
+def test_what_a_distillation_has_written_into_the_folder_is_no_part_of_it(tmp_path, kind, place):
+    root = tmp_path / "data"
+    if kind == "coco":
+        write_coco(root / "annotations.json", scenes(5), root / "images")
+    elif kind == "voc":
+        write_voc(root, scenes(5))
+    else:
+        write_yolo(root / "images", root / "labels", scenes(5))
+        (root / "classes.txt").write_text("disc\nsquare\n")
+    before = read_dataset(root)
+    (root / place / "data").mkdir(parents=True)
+    write_annotations(before, root / place / "data")
+    write_image(root / place / "000.png")
+    (root / place / RECORD).write_text("{}")
+    again = read_dataset(root)
+    assert (again.train, again.val, again.layout) == (before.train, before.val, before.layout)
+    assert [str(p) for p in again.problems if p not in [*before.problems]] == [
+        f"noted folder: {place}: written by dense-kd distill, and not read"
+    ]

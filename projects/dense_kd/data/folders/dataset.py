@@ -78,6 +78,8 @@ def read_dataset(
         raise DatasetError(f"layout={layout!r}: expected one of {KINDS}, or None to recognise it")
     found, tree = _recognised(Path(os.path.abspath(os.path.expanduser(path))), layout)
     problems = Problems(found.root)
+    for folder in tree.left_out:
+        problems.add("noted", "folder", "written by dense-kd distill, and not read", folder)
     annotations = _read(found, tree, problems)
     classes = _checked_classes(found, annotations)
     cleaned = Cleaning(found.root, classes, problems)

@@ -73,14 +73,9 @@ def read_header(path: Path) -> Header:
             file.seek(0)
             with Image.open(file) as image:
                 orientation = _orientation(image, tail)
-                if image.format == "TIFF" and orientation != 1:
-                    raise UnreadableImageError(
-                        f"is a TIFF with the orientation {orientation}, which Pillow and "
-                        "detectron2 would both apply; save it turned, or as a PNG"
-                    )
-                lost = lost_depth(image)
-                if lost:
-                    raise UnreadableImageError(lost)
+                wrong = turned_twice(image) or lost_depth(image)
+                if wrong:
+                    raise UnreadableImageError(wrong)
                 if not _ends(image.format, start, tail, size):
                     image.load()
                 return Header(image.size, orientation, (size, zlib.crc32(tail)))
@@ -108,6 +103,21 @@ def lost_depth(image: Image.Image) -> str:
     return (
         f"has pixels from {low} to {high} (Pillow's mode {image.mode}), which would be cut off to "
         "0 to 255; save it with 8 bits a channel"
+    )
+
+
+def turned_twice(image: Image.Image) -> str:
+    """What is wrong with an image that Pillow and detectron2 would both turn, "" if they do not.
+
+    Args:
+        image: opened, its pixels not read.
+    """
+    orientation = _orientation(image, b"") if image.format == "TIFF" else 1
+    if orientation == 1:
+        return ""
+    return (
+        f"is a TIFF with the orientation {orientation}, which Pillow and detectron2 would both "
+        "apply; save it turned, or as a PNG"
     )
 
 

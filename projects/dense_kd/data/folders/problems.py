@@ -22,7 +22,7 @@ class Problem:
     action: str
     """"dropped" (it is not in the dataset), "repaired" (it is, changed) or "noted" (as it is)."""
     what: str
-    """"image", "box", "class" or "file"."""
+    """"image", "box", "class", "file" or "folder"."""
     reason: str
     """Why, in words that all problems of this kind share."""
     file: str

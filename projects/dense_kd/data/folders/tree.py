@@ -20,6 +20,7 @@ _PART_NAMES = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 _MAX_FILES = 5_000_000
+_OF_DISTILL = "distill.json"
 
 
 def part_of(name: str) -> str | None:
@@ -58,7 +59,11 @@ class Folder:
 
 
 class Tree:
-    """A folder with all that is below it; hidden files and folders are not seen."""
+    """A folder with all that is below it; hidden files and folders are not seen.
+
+    Nor is what `dense-kd distill` has written: its annotations are no part of the data.
+    ``left_out`` has these folders.
+    """
 
     def __init__(self, root: Path):
         """
@@ -70,8 +75,13 @@ class Tree:
         """
         self.root = root
         self.folders: dict[Path, Folder] = {}
+        self.left_out: list[Path] = []
         seen, count = {os.path.realpath(root)}, 0
         for place, names, files in os.walk(root, onerror=_refuse, followlinks=True):
+            if _OF_DISTILL in files and Path(place) != root:
+                self.left_out.append(Path(place))
+                names.clear()
+                continue
             kept = []
             for name in sorted(names):
                 real = os.path.realpath(os.path.join(place, name))

@@ -49,10 +49,25 @@ def size_on_input(width: int, height: int) -> "tuple[int, int]":
     return int(width * scale + 0.5), int(height * scale + 0.5)
 
 
+def check_depth(path: str, image: Image.Image) -> None:
+    """Refuse pixels of more than 8 bits, which Pillow would cut off."""
+    if image.mode[0] not in "IF":
+        return
+    pixels = np.asarray(image)
+    low, high = pixels.min(), pixels.max()
+    if not (0 <= low and high <= 255) or (image.mode == "F" and 0 < high <= 1):
+        raise ValueError(
+            f"{path} has pixels from {low} to {high} (Pillow's mode {image.mode}), which would be "
+            "cut off to 0 to 255; save it with 8 bits a channel"
+        )
+
+
 def detect(path: str, threshold: float = 0.3) -> "list[dict[str, object]]":
     """[{"class", "score", "box": [x1, y1, x2, y2] in pixels of the image}, ...] of a file."""
     grey = CONFIG["input_format"] == "L"
-    image = ImageOps.exif_transpose(Image.open(path)).convert("L" if grey else "RGB")
+    opened = Image.open(path)
+    check_depth(path, opened)
+    image = ImageOps.exif_transpose(opened).convert("L" if grey else "RGB")
     width, height = size_on_input(*image.size)
     pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float32)
     pixels = pixels.reshape(height, width, -1)
