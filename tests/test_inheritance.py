@@ -12,10 +12,27 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from dense_kd import BCKD, DistillationError, Distiller, MethodSet, Teacher
-from dense_kd.inheritance import inherit
+from dense_kd import (
+    BCKD,
+    CrossKD,
+    DistillationError,
+    Distiller,
+    MethodSet,
+    PseudoLabels,
+    Teacher,
+)
+from dense_kd.inheritance import OF_CLASSES, inherit, inherited_state
 from dense_kd.methods import KDMethod
-from helpers.builders import batch, tiny_atss, tiny_fcos, tiny_gfl, tiny_retinanet
+from dense_kd.pairs import check_inheritable
+from helpers.builders import (
+    batch,
+    tiny_atss,
+    tiny_autoassign,
+    tiny_ddod,
+    tiny_fcos,
+    tiny_gfl,
+    tiny_retinanet,
+)
 
 
 class FeatureMSE(KDMethod):
@@ -93,6 +110,64 @@ def test_heads_of_different_detectors_share_what_has_one_name_and_shape():
     assert {"head.ctrness.weight", "head.ctrness.bias"} <= set(result.only_in_teacher)
     report = result.report()
     assert "only in the student" in report and "only in the teacher" in report
+
+
+@pytest.mark.parametrize(
+    "make", [tiny_retinanet, tiny_fcos, tiny_atss, tiny_gfl, tiny_ddod, tiny_autoassign]
+)
+def test_what_has_rows_for_classes_is_known_of_every_detector(make):
+    few, many = (inherited_state(make(num_classes=number)) for number in (4, 7))
+    of_classes = {key for key in few if few[key].shape != many[key].shape}
+    assert of_classes == {key for key in few if key.startswith(OF_CLASSES)} != set()
+
+
+REVERSED = {0: 3, 1: 2, 2: 1, 3: 0}
+
+
+@pytest.mark.parametrize(
+    ("names", "methods", "pseudo_labels"),
+    [
+        ("abcd", lambda: {"bckd": BCKD(class_map="by_name")}, None),
+        ("abcd", lambda: {"mse": FeatureMSE()}, None),
+        ("", lambda: {"bckd": BCKD(class_map=REVERSED)}, None),
+        ("", lambda: {"mse": FeatureMSE(), "bckd": BCKD(class_map={0: 0, 1: 1})}, None),
+        ("", lambda: {"cross": CrossKD(depth=1)}, REVERSED),
+    ],
+)
+def test_predictions_of_classes_in_another_order_stay_the_students(
+    names, methods, pseudo_labels, caplog
+):
+    student = tiny_autoassign(class_names=[*names] or None)
+    teacher = tiny_autoassign(seed=1, class_names=[*names[::-1]] or None)
+    before = copy.deepcopy(student.state_dict())
+    labels = pseudo_labels and PseudoLabels(score_thresh=0.4, class_map=pseudo_labels)
+    model = Distiller(
+        student=student,
+        teacher=Teacher(teacher, None),
+        methods=MethodSet(**methods()),
+        init_student=True,
+        pseudo_labels=labels,
+    )
+    caplog.set_level(logging.INFO, "dense_kd.distiller")
+    model.prepare_training()
+    after, source = student.state_dict(), teacher.state_dict()
+    for key in after:
+        if key.startswith("head."):
+            expected = before if key.startswith(OF_CLASSES) else source
+            assert torch.equal(after[key], expected[key]), key
+    (line,) = [x for x in caplog.text.splitlines() if x.startswith("head.cls_score.weight")]
+    assert "of other classes" in line and line.endswith("NOT copied")
+
+
+def test_a_student_that_could_inherit_predictions_of_other_classes_alone_is_refused():
+    class Bare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.ModuleDict({"cls_score": nn.Conv2d(8, 4, 3)})
+
+    check_inheritable(Bare(), Bare(), same_classes=True)
+    with pytest.raises(DistillationError, match="no convolution in the FPN or head"):
+        check_inheritable(Bare(), Bare(), same_classes=False)
 
 
 def test_the_first_training_step_inherits_and_says_so_and_later_ones_do_not(caplog):

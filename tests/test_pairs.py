@@ -8,7 +8,19 @@ import pytest
 import torch
 from detectron2.config import LazyCall as L
 
-from dense_kd import BCKD, KD, LD, MGD, DistillationError, Distiller, MethodSet, Teacher
+from dense_kd import (
+    BCKD,
+    KD,
+    LD,
+    MGD,
+    PGD,
+    DistillationError,
+    Distiller,
+    FromTeacher,
+    MethodSet,
+    PseudoLabels,
+    Teacher,
+)
 from dense_kd.detectors.base.images import CHANNELS
 from helpers.builders import (
     batch,
@@ -192,3 +204,47 @@ def test_methods_that_ask_each_class_by_itself_take_one_class():
         image["instances"].gt_classes.zero_()
     losses = model(inputs)
     assert losses["kd_kd_loss_cls"] > 0 and losses["kd_bckd_loss_cls"] > 0
+
+
+REVERSED = {0: 3, 1: 2, 2: 1, 3: 0}
+
+
+@pytest.mark.parametrize(
+    ("methods", "options", "whose"),
+    [
+        ({"a": REVERSED}, {"targets_from_teacher": True}, "targets_from_teacher=True"),
+        ({"a": REVERSED}, {"pseudo_labels": PseudoLabels(score_thresh=0.4)}, "pseudo_labels"),
+        (
+            {"a": None},
+            {"pseudo_labels": PseudoLabels(score_thresh=0.4, class_map=REVERSED)},
+            "pseudo_labels",
+        ),
+        ({"a": REVERSED, "b": None}, {}, "method 'b'"),
+    ],
+)
+def test_all_of_a_distillation_go_by_one_correspondence_of_classes(methods, options, whose):
+    def distiller(options, **class_maps) -> Distiller:
+        return Distiller(
+            student=tiny_ddod(),
+            teacher=Teacher(tiny_ddod(seed=1), None),
+            methods=MethodSet(**{n: PGD(class_map=given) for n, given in class_maps.items()}),
+            **options,
+        )
+
+    with pytest.raises(DistillationError, match=f"by method 'a', and class . by {whose}; give"):
+        distiller(options, **methods)
+    # Those that agree, or say nothing.
+    labels = PseudoLabels(score_thresh=0.4, class_map=REVERSED)
+    distiller({"pseudo_labels": labels}, a=REVERSED, b={0: 3})
+    distiller({"targets_from_teacher": True}, a={1: 1, 2: 2})
+
+
+def test_a_teacher_of_a_method_has_classes_of_its_own():
+    own = Teacher(tiny_ddod(seed=2), None)
+    other = FromTeacher(teacher=own, method=PGD(class_map=REVERSED))
+    model = Distiller(
+        student=tiny_ddod(),
+        teacher=Teacher(tiny_ddod(seed=1), None),
+        methods=MethodSet(pgd=PGD(), other=other),
+    )
+    assert model.counterparts is None and other.counterparts.tolist() == [3, 2, 1, 0]

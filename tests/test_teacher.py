@@ -12,6 +12,7 @@ from torch import nn
 
 from dense_kd import BCKD, Distiller, MethodSet, Teacher, from_detectron2
 from dense_kd.checkpoint import CheckpointError
+from dense_kd.methods.base.class_maps import correspondence, counterparts
 from helpers.builders import (
     atss_config,
     batch,
@@ -251,7 +252,8 @@ def test_its_assigner_takes_the_students_ground_truth_whatever_its_classes():
         teacher = Teacher(model, None)
         dense = run(teacher, student, inputs)
         truth = student.ground_truth(inputs)
-        targets = teacher.assign(dense, truth, student.num_classes)
+        classes = counterparts(correspondence(student, model, {}), student)
+        targets = teacher.assign(dense, truth, classes)
         assert targets.foreground.any()
         labels = set(targets.labels[targets.foreground].tolist())
         classes = {label for image in truth for label in image.gt_classes.tolist()}
@@ -260,6 +262,20 @@ def test_its_assigner_takes_the_students_ground_truth_whatever_its_classes():
         assert targets.normalizer == count
         if num_classes == 4:
             assert torch.equal(targets.labels, model.targets(dense, truth).labels)
+
+
+def test_its_assigner_looks_at_the_scores_of_its_own_class_of_that_name():
+    names = ["a", "b", "c", "d"]
+    student, inputs = tiny_retinanet(class_names=names), batch()
+    teacher = Teacher(tiny_ddod(seed=1, class_names=names[::-1]), None)
+    truth = student.ground_truth(inputs)
+    dense = run(teacher, student, inputs)
+    classes = counterparts(correspondence(student, teacher.model, {}), student)
+    found = teacher.assign(dense, truth, classes)
+    for image in truth:
+        image.gt_classes = 3 - image.gt_classes
+    expected = teacher.assign(dense, truth)
+    assert torch.equal(found.labels, expected.labels) and found.foreground.any()
 
 
 @pytest.mark.parametrize("config", [retinanet_config, fcos_config, atss_config, gfl_config])

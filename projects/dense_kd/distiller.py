@@ -20,10 +20,11 @@ from .feature_teacher import FeatureTeacher
 from .inheritance import inherit
 from .iteration import IterationCounter
 from .methods import DistillationError, MethodSet, Step
+from .methods.base.class_maps import Pairs, counterparts
 from .methods.base.no_teacher import NO_TEACHER
 from .options import check_flags
 from .outputs import DensePass, Tap
-from .pairs import check_not_folded, check_pair
+from .pairs import check_not_folded, check_pair, classes_of_pair
 from .teacher import Teacher
 from .unlabelled import PseudoLabels, detection_losses, labelled_images, without_objects
 
@@ -49,6 +50,9 @@ class Distiller(nn.Module):
 
     optional_buffers = (_ITERATION,)  # older checkpoints do not have it
 
+    counterparts: Tensor | None
+    """(K,) the teacher's class of each of the student's, 0 without one; None: they are the same."""
+
     def __init__(
         self,
         *,
@@ -69,8 +73,9 @@ class Distiller(nn.Module):
             methods: at least one; each is checked against both detectors here.
             init_student: before the first training step, and after ``train.init_checkpoint`` is
                 loaded, copy the teacher's FPN and head into the student where names and shapes
-                agree ("inheriting"), and log what was copied and what not. Deep copies that were
-                made before (an average of weights) inherit with the first of them. Checkpoints
+                agree ("inheriting"), and log what was copied and what not. Predictions of classes
+                are left alone unless both have the same classes in the same order. Deep copies that
+                were made before (an average of weights) inherit with the first of them. Checkpoints
                 remember it, in ``kd.student_initialized``, so that a resumed run does not do it
                 again.
             targets_from_teacher: the student's assigner goes by the teacher's predictions instead
@@ -83,8 +88,9 @@ class Distiller(nn.Module):
         Raises:
             DistillationError: a method cannot distil this teacher into this student, the teacher
                 is the student or cannot see its images, or the student can inherit nothing from
-                it, or cannot have its targets or pseudo-labels from it; or there is no teacher,
-                and a method or an option asks for one.
+                it, or cannot have its targets or pseudo-labels from it; two of these, or of the
+                methods, differ in which classes correspond; or there is no teacher, and a method
+                or an option asks for one.
         """
         super().__init__()
         check_flags(init_student=init_student, targets_from_teacher=targets_from_teacher)
@@ -108,12 +114,22 @@ class Distiller(nn.Module):
             targets_from_teacher=targets_from_teacher,
             pseudo_labels=pseudo_labels,
         )
+        pairs: Pairs = None
         if teacher is None:
             methods.prepare(student, None, None)
         else:
             methods.prepare(student, teacher.model, teacher.weights)
             if pseudo_labels is not None:
                 pseudo_labels.prepare(student, teacher.model)
+            pairs = classes_of_pair(
+                student,
+                teacher.model,
+                methods,
+                init_student=init_student,
+                targets_from_teacher=targets_from_teacher,
+                pseudo_labels=pseudo_labels,
+            )
+        self.register_buffer("counterparts", counterparts(pairs, student), persistent=False)
         self.student = student
         self.teacher = teacher
         self.kd = methods
@@ -186,7 +202,8 @@ class Distiller(nn.Module):
         for model in self._copies:
             if model.kd.student_initialized:
                 continue
-            result = inherit(model.student, teacher.model)
+            same_classes = self.counterparts is None
+            result = inherit(model.student, teacher.model, same_classes=same_classes)
             model.kd.student_initialized.fill_(True)
             if model is self:
                 logger.info(
@@ -248,9 +265,7 @@ class Distiller(nn.Module):
         resume = assign = NO_TEACHER
         if teacher is not None and theirs is not None:
             resume = teacher.resume
-            assign = functools.partial(
-                teacher.assign, theirs, ground_truth, self.student.num_classes
-            )
+            assign = functools.partial(teacher.assign, theirs, ground_truth, self.counterparts)
         step = Step(
             targets=targets,
             ground_truth=ground_truth,

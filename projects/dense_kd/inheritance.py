@@ -15,6 +15,9 @@ from torch import Tensor, nn
 INHERITED = ("backbone.fpn_", "backbone.top_block.", "head.")
 """How the keys begin that a student inherits: of the feature pyramid and of the head."""
 
+OF_CLASSES = ("head.cls_score.", "head.center_prior.")
+"""How those of them begin that have rows for classes."""
+
 
 @dataclass
 class Inheritance:
@@ -23,6 +26,7 @@ class Inheritance:
     Attributes:
         copied: equal name and shape in both models.
         of_another_shape: {key: (shape in the student, shape in the teacher)}; left alone.
+        of_other_classes: left alone, as their rows are of other classes in the teacher.
         only_in_student: left alone.
         only_in_teacher: not used.
         num_elements: copied numbers.
@@ -32,6 +36,7 @@ class Inheritance:
     of_another_shape: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(
         default_factory=dict
     )
+    of_other_classes: list[str] = field(default_factory=list)
     only_in_student: list[str] = field(default_factory=list)
     only_in_teacher: list[str] = field(default_factory=list)
     num_elements: int = 0
@@ -46,6 +51,7 @@ class Inheritance:
             (key, f"{student} in the student, {teacher} in the teacher", "NOT copied")
             for key, (student, teacher) in self.of_another_shape.items()
         ]
+        rows += [(key, "of other classes", "NOT copied") for key in self.of_other_classes]
         rows += [(key, "only in the student", "NOT copied") for key in self.only_in_student]
         rows += [(key, "only in the teacher", "NOT copied") for key in self.only_in_teacher]
         return tabulate(rows, tablefmt="plain")
@@ -61,12 +67,14 @@ def inherited_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def inherit(student: nn.Module, teacher: nn.Module) -> Inheritance:
+def inherit(student: nn.Module, teacher: nn.Module, *, same_classes: bool = True) -> Inheritance:
     """Copy the FPN and the head of ``teacher`` into ``student``, where name and shape agree.
 
     Args:
         student: is changed in place.
         teacher: with its trained weights.
+        same_classes: whether the classes of both are the same in the same order; otherwise what
+            has rows for them is left alone.
     """
     result = Inheritance()
     ours, theirs = inherited_state(student), inherited_state(teacher)
@@ -75,6 +83,8 @@ def inherit(student: nn.Module, teacher: nn.Module) -> Inheritance:
             result.only_in_student.append(key)
         elif tensor.shape != theirs[key].shape:
             result.of_another_shape[key] = (tuple(tensor.shape), tuple(theirs[key].shape))
+        elif key.startswith(OF_CLASSES) and not same_classes:
+            result.of_other_classes.append(key)
         else:
             tensor.copy_(theirs[key])
             result.copied.append(key)

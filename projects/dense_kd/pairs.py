@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .detectors import DenseDetector
-from .inheritance import INHERITED, inherited_state
+from .inheritance import INHERITED, OF_CLASSES, inherited_state
 from .methods import DistillationError, MethodSet
 from .methods.base.checks import check_same_priors
+from .methods.base.class_maps import ClassMap, Pairs, correspondence
 from .methods.base.teachers import check_same_images, check_separate
 from .teacher import Teacher
 from .unlabelled import PseudoLabels
@@ -22,7 +23,8 @@ def check_pair(
     targets_from_teacher: bool,
     pseudo_labels: PseudoLabels | None,
 ) -> None:
-    """All that holds of a :class:`.Distiller` but for what its methods check themselves.
+    """All that holds of a :class:`.Distiller` but for what its methods check themselves and what
+    :func:`classes_of_pair` does.
 
     Args:
         student, teacher, methods, init_student, targets_from_teacher, pseudo_labels: of it.
@@ -44,10 +46,46 @@ def check_pair(
     check_trained(student)
     if teacher is not None:
         check_same_images(student, teacher.model)
-        if init_student:
-            check_inheritable(student, teacher.model)
         if targets_from_teacher:
             check_targets_from_teacher(student, teacher.model)
+
+
+def classes_of_pair(
+    student: DenseDetector,
+    teacher: DenseDetector,
+    methods: MethodSet,
+    *,
+    init_student: bool,
+    targets_from_teacher: bool,
+    pseudo_labels: PseudoLabels | None,
+) -> Pairs:
+    """The classes that correspond, which all parts of a distillation have to agree on: methods
+    that learn from this teacher, pseudo-labels, and targets from it.
+
+    Args:
+        student, teacher: detectors.
+        methods, init_student, targets_from_teacher, pseudo_labels: of the Distiller, each of which
+            fits the two by itself.
+
+    Raises:
+        DistillationError: two of them do not agree, or there is nothing to inherit.
+    """
+    maps: dict[str, ClassMap] = {
+        f"method {name!r}": method.class_map
+        for name, method in methods.named_methods()
+        if method.needs.same_classes
+    }
+    if targets_from_teacher:
+        maps["targets_from_teacher=True"] = None
+    if pseudo_labels is not None:
+        maps["pseudo_labels"] = pseudo_labels.class_map
+    try:
+        pairs = correspondence(student, teacher, maps)
+    except ValueError as error:
+        raise DistillationError(f"student and teacher have one correspondence: {error}") from None
+    if init_student:
+        check_inheritable(student, teacher, same_classes=pairs is None)
+    return pairs
 
 
 def check_alone(methods: MethodSet, options: Sequence[str] = ()) -> None:
@@ -99,10 +137,17 @@ def check_trained(student: DenseDetector) -> None:
         )
 
 
-def check_inheritable(student: DenseDetector, teacher: DenseDetector) -> None:
+def check_inheritable(
+    student: DenseDetector, teacher: DenseDetector, *, same_classes: bool
+) -> None:
     """Raise DistillationError unless the student can have a convolution of the teacher's."""
     ours, theirs = inherited_state(student), inherited_state(teacher)
-    shapes = {key: value.shape for key, value in ours.items() if value.dim() > 1}
+    left_out = () if same_classes else OF_CLASSES
+    shapes = {
+        key: value.shape
+        for key, value in ours.items()
+        if value.dim() > 1 and not key.startswith(left_out)
+    }
     if not any(key in theirs and theirs[key].shape == shapes[key] for key in shapes):
         raise DistillationError(
             f"init_student=True, but no convolution in the FPN or head of the student "

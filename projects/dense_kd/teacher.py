@@ -227,25 +227,29 @@ class Teacher:
             return self.model.dense_pass(features, outputs, image_sizes, priors)
 
     @torch.no_grad()
-    def assign(self, dense: DensePass, ground_truth: list[Instances], num_classes: int) -> Targets:
+    def assign(
+        self, dense: DensePass, ground_truth: list[Instances], classes: Tensor | None = None
+    ) -> Targets:
         """What the teacher's assigner makes of the student's ground truth.
 
         For methods whose two sides both come from the teacher's head, so that the student's own
-        targets do not fit. If the two have unequally many classes, all objects count as class 0,
-        and only ``foreground``, ``valid`` and ``boxes`` mean something; assigners that look at
-        class scores (DDOD's) look at those of class 0 then. ``normalizer`` is that of the batch.
+        targets do not fit. Objects have the teacher's classes there, and those of a class without a
+        counterpart count as class 0: assigners that look at class scores (DDOD's) look at those of
+        class 0 then, and only ``foreground``, ``valid`` and ``boxes`` mean something.
+        ``normalizer`` is that of the batch.
 
         Args:
             dense: of :meth:`run`.
             ground_truth: N Instances with gt_boxes and gt_classes.
-            num_classes: of the student, which the ground truth is of.
+            classes: (K of the student,) the teacher's class of each, see
+                :func:`.class_maps.counterparts`; None if they are the same.
         """
-        if num_classes != self.model.num_classes:
+        if classes is not None:
             ground_truth = [
                 Instances(
                     instances.image_size,
                     gt_boxes=instances.gt_boxes,
-                    gt_classes=torch.zeros_like(instances.gt_classes),
+                    gt_classes=classes[instances.gt_classes],
                 )
                 for instances in ground_truth
             ]

@@ -13,6 +13,7 @@ from ..options import check_counts
 from ..outputs import DensePass
 from ..teacher import Teacher
 from .base import KDMethod, Needs, Step
+from .base.class_maps import correspondence, counterparts
 from .base.teachers import check_same_images, check_separate
 
 
@@ -42,6 +43,8 @@ class FromTeacher(KDMethod):
     """
 
     needs = Needs(predictions=False, features=False, network=True)
+    counterparts: Tensor | None
+    """As that of a Distiller, of its own teacher."""
 
     def __init__(
         self,
@@ -113,7 +116,9 @@ class FromTeacher(KDMethod):
         own, method = self._both()
         method.prepare(student, own.model)
         method.is_prepared = True
-        self.num_classes = student.num_classes
+        maps = {"it": method.class_map} if method.needs.same_classes else {}
+        pairs = correspondence(student, own.model, maps)
+        self.register_buffer("counterparts", counterparts(pairs, student), persistent=False)
 
     def load(self) -> None:
         """Read the file of its teacher."""
@@ -140,7 +145,7 @@ class FromTeacher(KDMethod):
         own, method = self._both()
         needs = method.needs
         theirs = step.run(own, needs.taps, predictions=needs.predictions, features=needs.features)
-        assign = functools.partial(own.assign, theirs, step.ground_truth, self.num_classes)
+        assign = functools.partial(own.assign, theirs, step.ground_truth, self.counterparts)
         step = dataclasses.replace(step, resume=own.resume, assign=assign)
         return method(student, theirs, step)
 

@@ -8,7 +8,7 @@ from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 
 from dense_kd import BCKD, DistillationError
-from dense_kd.methods.base.class_maps import class_pairs
+from dense_kd.methods.base.class_maps import class_pairs, correspondence, counterparts
 from helpers.builders import assert_close, batch, tiny_fcos
 from helpers.feature_cases import distill
 
@@ -72,6 +72,42 @@ def test_names_are_needed_to_map_by_name_and_must_share_something():
 def test_equally_many_classes_with_other_names_are_not_taken_for_the_same():
     with pytest.raises(ValueError, match="class 0 is 'cat' in the student and 'bus' in the teach"):
         class_pairs(None, tiny_fcos(class_names=NAMES), tiny_fcos(class_names=NAMES[::-1]))
+
+
+def test_several_maps_say_together_which_classes_correspond():
+    student, teacher = pair()
+    maps = {"a": {"sky": "car"}, "b": "by_name"}
+    assert correspondence(student, teacher, maps) == [(0, 2), (1, 4), (2, 3), (3, 0)]
+    alike = tiny_fcos(class_names=NAMES)
+    assert correspondence(student, alike, {"a": None, "b": {"cat": "cat"}}) is None
+    assert correspondence(student, alike, {"a": {0: 0, 1: 1}, "b": {2: 2, 3: 3}}) is None
+    for given in ({"b": "by_name"}, {}):
+        assert correspondence(student, teacher, given) == [(0, 2), (1, 4), (3, 0)]
+
+
+def test_without_maps_and_names_only_equally_many_classes_are_known_to_correspond():
+    assert correspondence(tiny_fcos(), tiny_fcos(class_names=NAMES), {}) is None
+    assert correspondence(tiny_fcos(), tiny_fcos(num_classes=5), {}) == []
+    assert counterparts([], tiny_fcos()).tolist() == [0, 0, 0, 0]
+    assert counterparts([(1, 4), (3, 2)], tiny_fcos()).tolist() == [0, 4, 0, 2]
+    assert counterparts(None, tiny_fcos()) is None
+
+
+@pytest.mark.parametrize(
+    ("maps", "message"),
+    [
+        (({0: 3}, None), "class 0 of the teacher is class 3 .* by first, and class 0 by second"),
+        (({0: 3}, {1: 3}), "class 3 of the student is class 0 of the teacher by first"),
+        (({0: 3}, {0: 2}), "class 0 of the teacher is class 3 of the student by first, and class"),
+    ],
+)
+def test_maps_that_contradict_each_other_are_refused_whatever_their_order(maps, message):
+    student, teacher = tiny_fcos(), tiny_fcos(seed=1)
+    first, second = maps
+    with pytest.raises(ValueError, match=message):
+        correspondence(student, teacher, {"first": first, "second": second})
+    with pytest.raises(ValueError, match="by second, and class . by first; give both the same"):
+        correspondence(student, teacher, {"second": second, "first": first})
 
 
 @pytest.mark.parametrize("names", [["a", "b"], ["a", "b", "b", "c"]])

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from ...distiller import Distiller
 from ...methods import FromTeacher, KDMethod
-from ...methods.base.class_maps import class_pairs
+from ...methods.base.class_maps import class_pairs, correspondence
 from ...teacher import Teacher
 from ..checks.data import dataset_names
 from .data import Batch
@@ -56,7 +56,7 @@ def _dataset_classes(cfg: DictConfig, model: Distiller, loaded: Teacher) -> dict
             pairs = class_pairs(method.class_map, student, teacher)
             if pairs is not None:
                 return {theirs: ours for ours, theirs in pairs}
-    if student.num_classes == teacher.num_classes:
+    if correspondence(student, teacher, {}) is None:
         return {number: number for number in range(teacher.num_classes)}
     names = dataset_names(cfg, "test")
     of_dataset = MetadataCatalog.get(names[0]).get("thing_classes") if names else None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Union
+from typing import Optional, Union
+
+import torch
+from torch import Tensor
 
 from ...detectors.base.dense import DenseDetector
 
@@ -16,11 +19,12 @@ A mapping: {class of the teacher: class of the student}, by index or name. Names
 
 BY_NAME = "by_name"
 
+Pairs = Optional[list[tuple[int, int]]]
+"""[(index in the student, index in the teacher)] of classes, or None if all correspond in order."""
 
-def class_pairs(
-    class_map: ClassMap, student: DenseDetector, teacher: DenseDetector
-) -> list[tuple[int, int]] | None:
-    """[(index in the student, index in the teacher)], or None if all correspond in order.
+
+def class_pairs(class_map: ClassMap, student: DenseDetector, teacher: DenseDetector) -> Pairs:
+    """The classes that correspond.
 
     Classes without a counterpart take no part in a comparison of class scores.
 
@@ -58,6 +62,62 @@ def class_pairs(
         raise ValueError(
             f"class_map={class_map!r}: expected None, 'by_name' or {{teacher: student}}"
         )
+    return _simplest(pairs, student, teacher)
+
+
+def correspondence(
+    student: DenseDetector, teacher: DenseDetector, maps: Mapping[str, ClassMap]
+) -> Pairs:
+    """The classes that correspond by all of ``maps`` together.
+
+    Without any it is those of equal name; where not both have names, all in order if they are
+    equally many, and else none.
+
+    Args:
+        student, teacher: detectors.
+        maps: {whose, in words: its class_map}.
+
+    Raises:
+        ValueError: as :func:`class_pairs`, or a class has two counterparts.
+    """
+    if not maps:
+        ours, theirs = student.class_names, teacher.class_names
+        if ours is None or theirs is None:
+            return None if student.num_classes == teacher.num_classes else []
+        pairs = [(ours.index(name), theirs.index(name)) for name in ours if name in theirs]
+        return _simplest(pairs, student, teacher)
+    known: dict[str, dict[int, tuple[int, str]]] = {"student": {}, "teacher": {}}
+    for whose, class_map in maps.items():
+        found = class_pairs(class_map, student, teacher)
+        in_order = [(k, k) for k in range(student.num_classes)]
+        for pair in in_order if found is None else found:
+            for role, index, other in zip(known, pair, pair[::-1]):
+                before, by = known[role].setdefault(index, (other, whose))
+                if before != other:
+                    counterpart = "teacher" if role == "student" else "student"
+                    raise ValueError(
+                        f"class {index} of the {role} is class {before} of the {counterpart} by "
+                        f"{by}, and class {other} by {whose}; give both the same class_map, or "
+                        "leave one of them out"
+                    )
+    pairs = sorted((ours, theirs) for ours, (theirs, _) in known["student"].items())
+    return _simplest(pairs, student, teacher)
+
+
+def counterparts(pairs: Pairs, student: DenseDetector) -> Tensor | None:
+    """(K of the student,): the teacher's class of each, 0 without one; None if all correspond in
+    order."""
+    if pairs is None:
+        return None
+    classes = torch.zeros(student.num_classes, dtype=torch.int64, device=student.device)
+    for ours, theirs in pairs:
+        classes[ours] = theirs
+    return classes
+
+
+def _simplest(
+    pairs: list[tuple[int, int]], student: DenseDetector, teacher: DenseDetector
+) -> Pairs:
     if student.num_classes == teacher.num_classes == len(pairs) and all(s == t for s, t in pairs):
         return None
     return pairs
