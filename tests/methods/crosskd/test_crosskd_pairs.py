@@ -8,7 +8,7 @@ import pytest
 import torch
 from detectron2.config import instantiate
 
-from dense_kd import CrossKD, Distiller, get_config
+from dense_kd import CrossKD, Distiller, FromTeacher, MethodSet, Teacher, get_config
 from dense_kd.detectors import DenseDetector, DistanceCoder
 from dense_kd.methods import Step
 from dense_kd.outputs import DensePass
@@ -230,3 +230,22 @@ def test_adapters_train_under_autocast_and_with_a_teacher_in_bfloat16():
         assert loss.isfinite() and loss.dtype == torch.float32
     for parameter in distiller.kd.parameters():
         assert parameter.dtype == torch.float32 and parameter.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("brought", [False, True])
+def test_unlike_anchors_go_by_the_teachers_class_of_the_same_name(brought):
+    def losses(names: str, reverse: bool) -> dict:
+        student = tiny_retinanet(class_names=[*"abcd"])
+        teacher = Teacher(tiny_ddod(seed=1, class_names=[*names]), None)
+        method = CrossKD(depth=1, quality_weight=1.0)
+        methods = {"m": FromTeacher(teacher=teacher, method=method) if brought else method}
+        own = None if brought else teacher
+        model = Distiller(student=student, teacher=own, methods=MethodSet(**methods))
+        inputs = batch()
+        for image in inputs if reverse else ():
+            image["instances"].gt_classes = 3 - image["instances"].gt_classes
+        found = model(inputs)
+        return {name: loss.item() for name, loss in found.items() if name.startswith("kd_")}
+
+    found = losses("dcba", False)
+    assert found == losses("abcd", True) != losses("abcd", False)
