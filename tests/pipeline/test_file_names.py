@@ -11,6 +11,7 @@ import pytest
 
 from dense_kd import distill
 from dense_kd.engine import load_config
+from dense_kd.engine.checks.files import name_problems
 from dense_kd.pipeline import run as pipeline
 from dense_kd.pipeline.errors import PipelineError
 from helpers.own_datasets import scenes, write_image, write_yolo
@@ -57,3 +58,16 @@ def test_a_start_that_failed_early_is_gone_on_with(folders, tmp_path):
         with mock.patch.object(pipeline, "write_annotations", side_effect=OSError("full")):
             with pytest.raises(OSError, match="full"):
                 distill(data, **SMALL, output=tmp_path / "out")
+
+
+def test_an_output_that_the_trainings_could_not_write_to_is_refused_first(folders, monkeypatch):
+    data, more = folders
+    said = r"output=.*: .*m\\udce9.* is no Unicode, which TensorBoard needs"
+    with pytest.raises(PipelineError, match=said):
+        distill(data, **SMALL, output=more / "out", dry_run=True)
+    monkeypatch.chdir(more)
+    with pytest.raises(PipelineError, match=said):
+        distill(data, **SMALL, dry_run=True)
+    [problem] = name_problems("train.output_dir", "out")
+    assert problem.startswith("train.output_dir=out: ") and "is no Unicode" in problem
+    assert not [*name_problems("train.output_dir", "/tmp/\u00e9")]

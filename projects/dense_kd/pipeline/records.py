@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..engine.checks.files import name_problems
 from ..json_files import read_json, write_json
 from .errors import PipelineError
 from .plan import Plan
@@ -26,12 +27,14 @@ def check_output(plan: Plan) -> None:
     """Whether the output folder may be written to.
 
     Raises:
-        PipelineError: it holds something else, or a distillation of other data or options; the
-            message says what differs.
+        PipelineError: it cannot be written to, holds something else, or a distillation of other
+            data or options; the message says what differs.
     """
     folder = plan.output
     if folder.exists() and not folder.is_dir():
         raise PipelineError(f"output={folder} is a file; expected a folder")
+    for problem in name_problems("output", str(folder)):
+        raise PipelineError(problem)
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     before = read_json(folder / RECORD)

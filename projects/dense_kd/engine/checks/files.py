@@ -12,6 +12,7 @@ from torch import nn
 
 from ...checkpoint.packages import PACKAGES, not_installed
 from ...checkpoint.unnamed import unnamed_checkpoint
+from ...checkpoint.writing import printable
 from ...checkpoint.zoo import MMDET_URLS, TORCHVISION_URLS
 from ...feature_teacher import FeatureTeacher
 from ...teacher import Teacher
@@ -31,6 +32,7 @@ def problems(cfg: DictConfig, mode: str, resume: bool) -> Iterator[str]:
     """Those of ``train.output_dir``, ``train.init_checkpoint`` and teachers' files."""
     if mode == "train":
         yield from folder_problems("train.output_dir", cfg.train.get("output_dir"))
+        yield from name_problems("train.output_dir", cfg.train.get("output_dir"))
     if mode != "evaluate":
         for place, teacher in calls_of(cfg.model, "model", (Teacher, FeatureTeacher)):
             yield from _teacher(place, teacher)
@@ -68,6 +70,22 @@ def folder_problems(place: str, folder: str) -> Iterator[str]:
         yield (
             f"{place}={folder}: nothing can be written to {path} ({error.strerror}); "
             "give another folder"
+        )
+
+
+def name_problems(place: str, folder: str) -> Iterator[str]:
+    """Why TensorBoard cannot write to a folder, be it for its name or for that of one above.
+
+    Args:
+        place, folder: as of :func:`folder_problems`.
+    """
+    if not isinstance(folder, str) or "://" in folder:
+        return
+    path = os.path.abspath(folder)
+    if path != printable(path):
+        yield (
+            f"{place}={printable(folder)}: {printable(path)} is no Unicode, which TensorBoard "
+            "needs; give another folder, or rename what has bytes instead of letters there"
         )
 
 
