@@ -10,6 +10,9 @@ from typing import Any
 
 from .arguments import is_integer, is_number
 
+VAL_FRACTION, SEED = 0.2, 1
+"""Of the validation set that is drawn, the same for all commands where nothing else is given."""
+
 
 def check_choices(*choices: tuple[str, str, tuple[str, ...]]) -> None:
     """Raise ValueError unless each (name of an option, value, values it may have) is in order."""

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dense_kd.data.folders.tree import part_of
+
 NAMES = ("disc", "square")
 SIZE = (40, 30)
 
@@ -22,8 +24,9 @@ Objects = Sequence[tuple[str, Sequence[float]]]
 def write_image(
     path: Path, size: tuple[int, int] = SIZE, *, mode: str = "RGB", orientation: int = 1
 ) -> Path:
-    """An image with content of its own; `size` is (width, height) of the stored pixels."""
-    seed = zlib.crc32(os.fsencode(path.name))
+    """An image with the content of its part and name; `size` is (width, height) of the stored
+    pixels."""
+    seed = zlib.crc32(os.fsencode("/".join([*filter(part_of, path.parts[-3:-1]), path.name])))
     pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     image = Image.fromarray(pixels).convert(mode)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+from ..options import SEED, VAL_FRACTION
 from .errors import PipelineError
 
 __all__ = ["DistillOptions", "signature"]
@@ -50,9 +51,11 @@ class DistillOptions:
         "the largest F1 on the validation images",
     )
     val_fraction: float = _option(
-        0.2, "share of the images to evaluate on, where DATA has no validation images"
+        VAL_FRACTION, "share of the images to evaluate on, where DATA has no validation images"
     )
-    seed: int = _option(1, "of the split, the initial weights and the order of the images", least=0)
+    seed: int = _option(
+        SEED, "of the split, the initial weights and the order of the images", least=0
+    )
     student_weights: str | None = _option(
         None, "file that the student starts from; None: COCO's, else its backbone's from ImageNet"
     )

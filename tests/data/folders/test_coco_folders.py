@@ -7,6 +7,7 @@ import pytest
 from dense_kd.data import DatasetError, read_dataset
 from helpers.own_datasets import boxes_of, scenes, write_coco, write_image
 
+EXPECTED_OBJECTS = [("disc", [2, 3, 14, 17]), ("square", [18, 4, 30, 25])]
 EXPECTED = [(0, [2, 3, 14, 17]), (1, [18, 4, 30, 25])]
 
 
@@ -45,7 +46,7 @@ def test_common_layouts_of_two_files_are_recognised(tmp_path, train, val, folder
     assert {r["file_name"] for r in dataset.val} == {
         str(tmp_path / folders[1] / f"{stem}.png") for stem in others
     }
-    assert len(dataset.problems) == 0 or not shared
+    assert len(dataset.problems) == 0
     assert dataset.split == "train and val are those of the dataset (coco)"
 
 
@@ -60,7 +61,7 @@ def test_captions_and_key_points_beside_the_instances_are_not_taken(tmp_path):
 def test_one_file_is_split_and_may_be_given_itself(tmp_path):
     dataset = read(tmp_path, 10, val_fraction=0.3)
     assert (len(dataset.train), len(dataset.val)) == (7, 3)
-    assert "3 of its 10 images were drawn for val (val_fraction=0.3, seed=0)" in dataset.split
+    assert "3 of its 10 images were drawn for val (val_fraction=0.3, seed=1)" in dataset.split
     again = read_dataset(tmp_path / "data/labels.json", val_fraction=0.3)
     assert (again.train, again.val) == (dataset.train, dataset.val)
 
@@ -92,6 +93,31 @@ def test_ids_of_images_stay_where_they_are_whole_numbers(tmp_path):
     assert len(boxes_of(dataset.train)["000"]) == 2
 
     dataset = read(tmp_path, edit=lambda content: edit(content, ("a", "b", "c", "d", "e")))
+    assert sorted(r["image_id"] for r in dataset.train + dataset.val) == [1, 2, 3, 4, 5]
+    assert all(len(boxes) == 2 for boxes in boxes_of(dataset.train + dataset.val).values())
+
+
+@pytest.mark.parametrize("digits", [17, 25])
+def test_ids_that_are_long_texts_are_told_apart(tmp_path, digits):
+    def edit(content):
+        for key, entries in (("id", content["images"]), ("image_id", content["annotations"])):
+            for entry in entries:
+                entry[key] = f"2023{entry[key]:0{digits - 4}d}"
+
+    dataset = read(tmp_path, edit=edit)
+    assert len(dataset.problems) == 0 and len(dataset.train + dataset.val) == 5
+    assert all(len(boxes) == 2 for boxes in boxes_of(dataset.train).values())
+    expected = {i + (2023 * 10**13 if digits == 17 else 0) for i in range(1, 6)}
+    assert {r["image_id"] for r in dataset.train + dataset.val} == expected
+
+
+def test_ids_below_zero_are_given_anew_for_the_evaluation_takes_none(tmp_path):
+    def edit(content):
+        for key, entries in (("id", content["images"]), ("image_id", content["annotations"])):
+            for entry in entries:
+                entry[key] = 2 - entry[key]
+
+    dataset = read(tmp_path, edit=edit)
     assert sorted(r["image_id"] for r in dataset.train + dataset.val) == [1, 2, 3, 4, 5]
     assert all(len(boxes) == 2 for boxes in boxes_of(dataset.train + dataset.val).values())
 
@@ -185,9 +211,85 @@ def test_file_names_with_spaces_unicode_other_folders_and_backslashes_are_found(
     }
     (tmp_path / "labels.json").write_text("\ufeff" + json.dumps(content), encoding="utf-8")
     dataset = read_dataset(tmp_path)
-    assert len(dataset.problems) == 0
+    assert {p.detail for p in dataset.problems} == {  # the others are where their name says
+        f"named {written[i]}" for i in (0, 1, 4, 5)
+    }
+    assert dataset.problems.summary() == "repaired 4 images (found in another folder)"
     found = {r["file_name"].rsplit("/", 1)[-1] for r in dataset.train + dataset.val}
     assert found == set(names)
+
+
+@pytest.mark.parametrize(
+    "named, missing, other",
+    [
+        ("cam1/{}", "images/cam1/003.png", "images/cam2/003.png"),
+        ("./cam1/{}", "images/cam1/003.png", "images/cam2/003.png"),
+        ("/home/someone/cam1/{}", "images/cam1/003.png", "images/cam2/003.png"),
+        ("{}", "train/003.png", "val/003.png"),
+        ("train/{}", "train/003.png", "val/003.png"),
+    ],
+)
+def test_a_missing_image_is_not_replaced_by_another_of_its_name(tmp_path, named, missing, other):
+    def edit(content):
+        for image in content["images"]:
+            image["file_name"] = named.format(image["file_name"])
+
+    (tmp_path / missing).parent.mkdir(parents=True)
+    write_coco(tmp_path / "train.json", scenes(6), (tmp_path / missing).parent, edit=edit)
+    write_coco(tmp_path / "val.json", {"v": EXPECTED_OBJECTS}, (tmp_path / other).parent)
+    write_image(tmp_path / other)
+    (tmp_path / missing).unlink()
+    dataset = read_dataset(tmp_path)
+    assert sorted(boxes_of(dataset.train)) == ["000", "001", "002", "004", "005"]
+    assert ("dropped", "image", "listed, but missing") in reasons(dataset)
+    assert not [p for p in dataset.problems if "003" in p.file and p.action != "dropped"]
+
+
+def test_images_of_another_part_are_not_taken_because_more_of_the_names_are_there(tmp_path):
+    write_coco(tmp_path / "train.json", scenes(6), tmp_path / "train")
+    write_coco(tmp_path / "val.json", scenes(6), tmp_path / "val")
+    for stem in ("001", "003", "005"):
+        (tmp_path / f"train/{stem}.png").unlink()
+    dataset = read_dataset(tmp_path)
+    assert {r["file_name"] for r in dataset.train} == {
+        str(tmp_path / f"train/{stem}.png") for stem in ("000", "002", "004")
+    }
+    assert len(dataset.val) == 6
+    (tmp_path / "val.json").unlink()
+    write_coco(
+        tmp_path / "val.json", {k: EXPECTED_OBJECTS[:1] for k in scenes(6)}, tmp_path / "val"
+    )
+    for path in (tmp_path / "train").iterdir():
+        path.unlink()
+    with pytest.raises(DatasetError, match="all 6 images of the part 'train' are in val, too, and"):
+        read_dataset(tmp_path)
+
+
+def test_images_of_a_set_that_was_taken_out_of_another_are_found_in_its_folder(tmp_path):
+    content = scenes(8)
+    write_coco(tmp_path / "train.json", dict([*content.items()][:5]), tmp_path / "train")
+    write_coco(tmp_path / "val.json", dict([*content.items()][5:]), tmp_path / "train")
+    dataset = read_dataset(tmp_path)
+    assert (len(dataset.train), len(dataset.val), len(dataset.problems)) == (5, 3, 0)
+
+
+def test_a_list_names_images_by_their_paths_and_what_it_names_in_vain_is_recorded(tmp_path):
+    def edit(content):
+        for index, image in enumerate(content["images"]):
+            image["file_name"] = f"cam{1 + index % 2}/{image['file_name']}"
+            write_image(tmp_path / "images" / image["file_name"])
+
+    write_coco(tmp_path / "all.json", scenes(6), tmp_path / "unused", edit=edit)
+    (tmp_path / "train.txt").write_text("images/cam1/000.png\ncam2/001.png\n002\ncam2/004.png\n")
+    (tmp_path / "val.txt").write_text("cam2/003\n005.png\n")
+    lists = {p: f"{p}: {{annotations: all.json, list: {p}.txt}}\n" for p in ("train", "val")}
+    (tmp_path / "data.yaml").write_text("".join(lists.values()))
+    dataset = read_dataset(tmp_path / "data.yaml")
+    assert sorted(boxes_of(dataset.train)) == ["000", "001", "002"]
+    assert sorted(boxes_of(dataset.val)) == ["003", "005"]
+    (problem,) = dataset.problems
+    assert (problem.action, problem.reason) == ("dropped", "listed, but no such image")
+    assert (problem.file, problem.item, problem.detail) == ("train.txt", "line 4", "cam2/004.png")
 
 
 def test_a_folder_of_masks_with_the_same_names_is_not_taken_for_the_images(tmp_path):

@@ -146,7 +146,8 @@ def test_a_description_takes_annotations_of_any_layout(tmp_path):
     assert (len(dataset.train), len(dataset.val)) == (3, 1)
 
     write_coco(tmp_path / "coco/a.json", scenes(5), tmp_path / "coco/one")
-    write_coco(tmp_path / "coco/b.json", scenes(2), tmp_path / "coco/two")
+    others = {f"v{stem}": objects for stem, objects in scenes(2).items()}
+    write_coco(tmp_path / "coco/b.json", others, tmp_path / "coco/two")
     path.write_text(
         "train: {annotations: coco/a.json, images: coco/one}\n"
         "val: {annotations: coco/b.json, images: coco/two}\n"

@@ -7,6 +7,7 @@ import pytest
 
 from dense_kd.data import DatasetError, read_dataset
 from dense_kd.data.folders.split import draw_validation
+from dense_kd.pipeline.options import DistillOptions
 from helpers.own_datasets import scenes, voc_xml, write_image, write_voc, write_yolo
 
 
@@ -67,6 +68,13 @@ def names_of(records):
     return sorted(r["file_name"].rsplit("/", 1)[-1] for r in records)
 
 
+def test_the_draw_is_that_of_distill_where_nothing_else_is_said(tmp_path):
+    write_voc(tmp_path, scenes(12))
+    options = DistillOptions()
+    named = {name: getattr(options, name) for name in ("val_fraction", "seed", "layout")}
+    assert read_dataset(tmp_path).val == read_dataset(tmp_path, **named).val
+
+
 def test_the_split_does_not_depend_on_where_the_dataset_lies(tmp_path):
     write_voc(tmp_path / "a", scenes(12))
     shutil.copytree(tmp_path / "a", tmp_path / "elsewhere/b")
@@ -101,18 +109,59 @@ def test_a_set_of_copies_of_one_image_is_refused(tmp_path):
         read_dataset(root)
 
 
-def test_images_that_are_in_two_parts_are_noted(tmp_path):
-    for part in ("train", "val"):
-        write_yolo(tmp_path / "images" / part, tmp_path / "labels" / part, scenes(3))
-    write_image(tmp_path / "images/val/other.png")
+def two_parts(tmp_path, train, val):
+    """Images of 40 x 30 pixels; those of `val` in `train` are copies of the same name."""
+    for part, content in (("train", train), ("val", val)):
+        write_yolo(tmp_path / "images" / part, tmp_path / "labels" / part, content)
+    for stem in train.keys() & val.keys():
+        images = tmp_path / "images"
+        shutil.copy(images / f"train/{stem}.png", images / f"val/{stem}.png")
     (tmp_path / "classes.txt").write_text("disc\nsquare\n")
-    dataset = read_dataset(tmp_path)
-    assert dataset.problems.summary() == "noted 3 images (in train and in val)"
+    return read_dataset(tmp_path)
+
+
+def test_training_images_that_are_evaluated_on_are_left_out_and_listed(tmp_path):
+    dataset = two_parts(tmp_path, scenes(5), {**scenes(2), "other": scenes(1)["000"]})
+    assert dataset.problems.summary() == "dropped 2 images (in train and in val, left out of train)"
     first = next(iter(dataset.problems))
     assert (first.file, first.detail) == (
-        "images/val/000.png", "the same as images/train/000.png",
+        "images/train/000.png", "the same as images/val/000.png",
     )  # fmt: skip
-    assert len(dataset.val) == 4
+    assert names_of(dataset.train) == ["002.png", "003.png", "004.png"]
+    assert len(dataset.val) == 3
+
+
+def test_a_test_images_copy_is_left_out_of_train_and_noted_in_val(tmp_path):
+    for part in ("train", "val", "test"):
+        content = {f"{part}{stem}": objects for stem, objects in scenes(3).items()}
+        write_yolo(tmp_path / "images" / part, tmp_path / "labels" / part, content)
+    for part in ("train", "val"):
+        image = tmp_path / f"images/{part}/{part}001.png"
+        shutil.copy(tmp_path / "images/test/test001.png", image)
+    (tmp_path / "classes.txt").write_text("disc\nsquare\n")
+    dataset = read_dataset(tmp_path)
+    assert [len(part) for part in (dataset.train, dataset.val, dataset.test)] == [2, 3, 3]
+    assert [p.reason for p in dataset.problems] == [
+        "in train and in val, left out of train", "in val and in test",
+    ]  # fmt: skip
+
+
+def test_copies_within_a_part_stay(tmp_path):
+    root = write_voc(tmp_path, scenes(6), {"train": [*scenes(4)], "val": ["004", "005"]})
+    shutil.copy(root / "JPEGImages/000.jpg", root / "JPEGImages/001.jpg")
+    dataset = read_dataset(root)
+    assert (len(dataset.train), len(dataset.val), len(dataset.problems)) == (4, 2, 0)
+
+
+def test_one_set_that_is_meant_to_be_both_parts_stays_and_is_noted(tmp_path):
+    dataset = two_parts(tmp_path, scenes(3), {**scenes(3), "other": []})
+    assert dataset.problems.summary() == "noted 3 images (in train and in val)"
+    assert (len(dataset.train), len(dataset.val)) == (3, 4)
+
+
+def test_parts_of_the_same_images_with_other_boxes_are_refused(tmp_path):
+    with pytest.raises(DatasetError, match="all 3 images of the part 'train' are in val, too, and"):
+        two_parts(tmp_path, scenes(3), {stem: objects[:1] for stem, objects in scenes(3).items()})
 
 
 def test_a_validation_set_without_boxes_is_refused_and_such_a_test_set_left_out(tmp_path):

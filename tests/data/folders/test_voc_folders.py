@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from dense_kd.data import DatasetError, read_dataset
@@ -106,6 +108,37 @@ def test_an_image_without_a_file_is_not_taken_for_empty(tmp_path):
     dataset = read_dataset(root)
     assert reasons(dataset) == [("dropped", "image", "without annotation file")]
     assert next(iter(dataset.problems)).file == "JPEGImages/new.jpg"
+
+
+@pytest.mark.parametrize("sites", [("siteA/train", "siteB/val"), ("train/siteA", "train/siteB")])
+@pytest.mark.parametrize("missing", [["003"], ["001", "003", "005"]])
+def test_missing_images_are_not_replaced_by_those_of_another_set(tmp_path, sites, missing):
+    for site in sites:
+        write_voc(tmp_path / site, scenes(6))
+    for stem in missing:
+        (tmp_path / sites[0] / f"JPEGImages/{stem}.jpg").unlink()
+    dataset = read_dataset(tmp_path)
+    every = [Path(r["file_name"]).relative_to(tmp_path) for r in dataset.train + dataset.val]
+    assert sorted(p.stem for p in every if str(p).startswith(sites[0])) == [
+        stem for stem in scenes(6) if stem not in missing
+    ]
+    assert sum(str(p).startswith(sites[1]) for p in every) == 6
+    assert reasons(dataset) == [("dropped", "image", "listed, but missing")] * len(missing)
+
+
+def test_annotations_of_one_name_in_several_folders_are_dropped_and_listed(tmp_path):
+    root = write_voc(tmp_path, scenes(4))
+    for folder in ("a", "b"):
+        (root / "Annotations" / folder).mkdir()
+        text = voc_xml("001.jpg", [("disc", [1, 1, 9, 9])])
+        (root / "Annotations" / folder / "001.xml").write_text(text)
+    (root / "Annotations/001.xml").unlink()
+    described = "train: {annotations: Annotations, images: JPEGImages}\n"
+    (root / "data.yaml").write_text(described)
+    dataset = read_dataset(root / "data.yaml")
+    assert sorted(boxes_of(dataset.train + dataset.val)) == ["000", "002", "003"]
+    reason = ("dropped", "file", "annotations of one name in several folders")
+    assert reasons(dataset) == [reason, reason, ("dropped", "image", "without annotation file")]
 
 
 def test_broken_files_and_objects_are_dropped_and_listed(tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 
 from dense_kd.data import DatasetError, read_dataset
@@ -194,3 +195,120 @@ def test_images_without_any_label_are_not_recognised(tmp_path):
         (tmp_path / f"images/{name}.txt").write_text("a photograph of a cell and its wall")
     with pytest.raises(DatasetError, match=r"not recognised .* found images/ \(3 .png, 3 .txt\)"):
         read_dataset(tmp_path)
+
+
+def with_points(tmp_path, number, size, *, described, edit=lambda values: values):
+    """Boxes with key points from their upper left corner on; the last one is not seen."""
+    for part in ("train", "val"):
+        content = {f"{part}{stem}": objects for stem, objects in scenes(6).items()}
+        write_yolo(tmp_path / "images" / part, tmp_path / "labels" / part, content)
+        for path in (tmp_path / "labels" / part).iterdir():
+            lines = []
+            for line in path.read_text().splitlines():
+                x, y, width, height = map(float, line.split()[1:])
+                values = [x, y, width, height]
+                for i in range(number - 1):
+                    share = i / max(number - 2, 1) - 0.5
+                    values += [x + share * width, y + share * height, 2][:size]
+                values += [0, 0, 0][:size]
+                lines.append(f"{line[0]} {' '.join(map(str, edit(values)))}\n")
+            path.write_text("".join(lines))
+    shape = f"kpt_shape: [{number}, {size}]\n" if described else ""
+    described = f"train: images/train\nval: images/val\n{shape}names: [disc, square]\n"
+    (tmp_path / "data.yaml").write_text(described)
+
+
+@pytest.mark.parametrize("number, size", [(12, 2), (24, 3), (17, 3), (1, 2), (2, 3)])
+@pytest.mark.parametrize("score", [[], [0.9]])
+def test_a_line_with_key_points_is_a_box(tmp_path, number, size, score):
+    with_points(tmp_path, number, size, described=True, edit=lambda values: values + score)
+    dataset = read_dataset(tmp_path)
+    assert rounded(boxes_of(dataset.train)["train000"]) == EXPECTED
+    assert len(dataset.problems) == 0
+
+
+@pytest.mark.parametrize("number, size", [(12, 2), (24, 3), (17, 3), (3, 2)])
+def test_key_points_are_not_taken_for_polygons_where_nothing_says_what_they_are(
+    tmp_path, number, size
+):
+    with_points(tmp_path, number, size, described=False)
+    with pytest.raises(DatasetError, match=rf"all 24 lines .* kpt_shape: .{number}, {size}.$"):
+        read_dataset(tmp_path)
+
+
+def test_lines_of_another_number_of_key_points_are_dropped_and_listed(tmp_path):
+    with_points(tmp_path, 5, 2, described=True)
+    path = tmp_path / "labels/train/train000.txt"
+    path.write_text(path.read_text() + "1 0.25 0.2 0.5 0.2 0.5 0.8 0.25 0.8\n")
+    dataset = read_dataset(tmp_path)
+    assert reasons(dataset) == [
+        ("dropped", "box", "not a class, a box and 5 key points in numbers")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("side", [0.02, 0.1, 0.4])
+@pytest.mark.parametrize("corners", [4, 8])
+def test_polygons_of_one_number_of_points_are_polygons(tmp_path, side, corners):
+    flat(tmp_path, 30)
+    rng = np.random.default_rng(0)
+    boxes = {}
+    for path in sorted((tmp_path / "labels").iterdir()):
+        x, y = rng.uniform(0, 1 - side, 2)
+        angles = 2 * np.pi * (np.arange(corners) / corners + rng.uniform())
+        points = side / 2 * (1 + np.stack([np.cos(angles), np.sin(angles)], axis=1)) + [x, y]
+        path.write_text(f"0 {' '.join(map(str, points.ravel()))}\n")
+        boxes[path.stem] = [*points.min(0) * [40, 30], *points.max(0) * [40, 30]]
+    dataset = read_dataset(tmp_path)
+    assert len(dataset.problems) == 0
+    for stem, ((_, box),) in boxes_of(dataset.train + dataset.val).items():
+        assert box == pytest.approx(boxes[stem], abs=0.01)
+
+
+def test_a_box_may_have_a_score_and_the_number_of_a_track(tmp_path):
+    flat(tmp_path)
+    (tmp_path / "labels/000.txt").write_text("0 0.5 0.5 0.25 0.5 0.93 7\n")
+    dataset = read_dataset(tmp_path)
+    assert boxes_of(dataset.train + dataset.val)["000"] == [(0, [15, 7.5, 25, 22.5])]
+    assert len(dataset.problems) == 0
+
+
+@pytest.mark.parametrize("given", ["17", "[17]", "[17, 4]", "[0, 3]", "[a, 3]", "{a: 1}"])
+def test_a_shape_of_key_points_that_cannot_be_is_refused(tmp_path, given):
+    flat(tmp_path)
+    (tmp_path / "data.yaml").write_text(f"train: images\nnames: [disc, square]\nkpt_shape: {given}")
+    with pytest.raises(DatasetError, match=r"kpt_shape=.*: expected the number of key points and"):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "train, val",
+    [("cam1/{}.png", "cam2/{}.jpg"), ("images/cam1/{}.png", "./images/cam2/{}"),
+     ("/home/someone/images/cam1/{}.png", "C:\\\\images\\cam2\\{}.jpg")],
+)  # fmt: skip
+def test_a_list_names_images_by_their_paths(tmp_path, train, val):
+    for folder, suffix in (("cam1", ".png"), ("cam2", ".jpg")):
+        images, labels = tmp_path / "images" / folder, tmp_path / "labels" / folder
+        write_yolo(images, labels, scenes(4), suffix=suffix)
+    for part, entry in (("train", train), ("val", val)):
+        lines = [entry.format(stem) for stem in scenes(4)]
+        (tmp_path / f"{part}.txt").write_text("\n".join(lines))
+    lists = [f"{part}: {{images: images, list: {part}.txt}}\n" for part in ("train", "val")]
+    (tmp_path / "data.yaml").write_text(f"{''.join(lists)}layout: yolo\nclasses: [disc, square]\n")
+    dataset = read_dataset(tmp_path / "data.yaml")
+    found = [{r["file_name"].split("/")[-2] for r in p} for p in (dataset.train, dataset.val)]
+    assert found == [{"cam1"}, {"cam2"}]
+    assert (len(dataset.train), len(dataset.val), len(dataset.problems)) == (4, 4, 0)
+
+
+def test_a_bare_name_in_a_list_is_that_of_any_folder_and_one_in_vain_is_recorded(tmp_path):
+    for folder in ("cam1", "cam2"):
+        write_yolo(tmp_path / "images" / folder, tmp_path / "labels" / folder, scenes(4))
+    (tmp_path / "train.txt").write_text("000\n001.png\ncam3/002.png\n")
+    (tmp_path / "data.yaml").write_text(
+        "train: {images: images, list: train.txt}\nlayout: yolo\nclasses: [disc, square]\n"
+    )
+    dataset = read_dataset(tmp_path / "data.yaml")
+    assert len(dataset.train + dataset.val) == 4
+    assert [(p.file, p.item, p.reason) for p in dataset.problems] == [
+        ("train.txt", "line 3", "listed, but no such image")
+    ]

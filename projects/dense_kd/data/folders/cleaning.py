@@ -63,37 +63,70 @@ class Cleaning:
         return records
 
     def check_objects(self, records: dict[str, list[dict[str, Any]]]) -> None:
-        """Leave out a test set without boxes, and note images that are in several parts.
+        """Leave out a test set without boxes, and training images that are evaluated on.
+
+        Those are left out with their copies. Where all are evaluated on with the same boxes, one
+        set is meant to be both, and stays. Other images that are in several parts are noted.
 
         Args:
-            records: the images of each part.
+            records: the images of each part; changed.
 
         Raises:
-            DatasetError: a part but "test" has no box.
+            DatasetError: a part but "test" has no box, or nothing is left to learn from.
         """
-        for part, found in list(records.items()):
-            if any(not a["iscrowd"] for record in found for a in record["annotations"]):
-                continue
-            if part == "test":
-                reason = "without any box, so there is no test set"
-                self.problems.add("noted", "part", reason, "test", "", f"{len(found)} images")
-                del records[part]
-                continue
-            why = "to learn from" if part == "train" else "to evaluate with"
-            raise DatasetError(
-                f"{self.root}: the {len(found)} images of the part {part!r} have no box {why}; "
-                f"{self.problems.summary()}"
-            )
+        if "test" in records and not _have_boxes(records["test"]):
+            reason = "without any box, so there is no test set"
+            detail = f"{len(records['test'])} images"
+            self.problems.add("noted", "part", reason, "test", "", detail)
+            del records["test"]
+        self._leave_out_evaluated(records)
+        for part, found in records.items():
+            if not _have_boxes(found):
+                why = "to learn from" if part == "train" else "to evaluate with"
+                raise DatasetError(
+                    f"{self.root}: the {len(found)} images of the part {part!r} have no box {why}; "
+                    f"{self.problems.summary()}"
+                )
         owner: dict[str, tuple[str, str]] = {}
         for part in PARTS:
             for record in records.get(part, ()):
                 file = record["file_name"]
-                first, other = owner.setdefault(self.copies.get(file, file), (part, file))
+                first, other = owner.setdefault(self._content(file), (part, file))
                 if first != part:
-                    same = "" if other == file else f"the same as {self.problems.name(other)}"
-                    self.problems.add(
-                        "noted", "image", f"in {first} and in {part}", file, detail=same
-                    )
+                    reason = f"in {first} and in {part}"
+                    self.problems.add("noted", "image", reason, file, "", self._same(file, other))
+
+    def _leave_out_evaluated(self, records: dict[str, list[dict[str, Any]]]) -> None:
+        evaluated: dict[str, tuple[str, dict[str, Any]]] = {}
+        for part in ("val", "test"):
+            for record in records.get(part, ()):
+                evaluated.setdefault(self._content(record["file_name"]), (part, record))
+        train = records["train"]
+        common = [evaluated.get(self._content(record["file_name"])) for record in train]
+        if train and all(common):
+            if all(
+                each and _boxes(record) == _boxes(each[1]) for record, each in zip(train, common)
+            ):
+                return
+            parts = " and ".join(sorted({each[0] for each in common if each}))
+            raise DatasetError(
+                f"{self.root}: all {len(train)} images of the part 'train' are in {parts}, too, "
+                "and with other boxes; expected others to learn from. Are the folders those that "
+                "are meant?"
+            )
+        records["train"] = [record for record, each in zip(train, common) if each is None]
+        for record, each in zip(train, common):
+            if each is not None:
+                reason = f"in train and in {each[0]}, left out of train"
+                detail = self._same(record["file_name"], each[1]["file_name"])
+                self.problems.add("dropped", "image", reason, record["file_name"], "", detail)
+
+    def _content(self, file: str) -> str:
+        """The same for all copies of an image."""
+        return self.copies.get(file, file)
+
+    def _same(self, file: str, other: str) -> str:
+        return "" if other == file else f"the same as {self.problems.name(other)}"
 
     def name(self, file: Path | str) -> str:
         """The path relative to the dataset, the same wherever the dataset lies."""
@@ -131,12 +164,15 @@ class Cleaning:
                     self.problems.add("dropped", "image", "listed, but missing", file, "", where)
 
     def _number(self, parts: dict[str, list[RawImage]]) -> None:
-        """Give images ids where a part lacks them, over all parts, and sort them by their ids."""
+        """Give images ids where a part lacks them, over all parts, and sort them by their ids.
+
+        Those below 0 are none: the evaluation takes no such.
+        """
         last = 0
         for images in parts.values():
             images.sort(key=lambda image: self.name(image.file))
             ids = {image.image_id for image in images}
-            if None in ids or len(ids) < len(images):
+            if len(ids) < len(images) or any(key is None or key < 0 for key in ids):
                 for image in images:
                     last += 1
                     image.image_id = last
@@ -151,3 +187,11 @@ class Cleaning:
             "image_id": image.image_id,
             "annotations": cleaned_objects(image, header, self._index, self.problems),
         }
+
+
+def _have_boxes(records: list[dict[str, Any]]) -> bool:
+    return any(not a["iscrowd"] for record in records for a in record["annotations"])
+
+
+def _boxes(record: dict[str, Any]) -> list[tuple[Any, ...]]:
+    return sorted((a["category_id"], a["iscrowd"], *a["bbox"]) for a in record["annotations"])

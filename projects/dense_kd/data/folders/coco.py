@@ -10,11 +10,12 @@ from typing import Any
 
 from ..build import DatasetError
 from .coco_categories import common_classes, read_categories, without_heading
-from .finding import ImageFinder
+from .finding import ELSEWHERE, ImageFinder
+from .listing import listed
 from .problems import Problems, shortened
 from .records import Annotations, Layout, Place, RawImage, RawObject
 from .tree import Tree
-from .values import flag, number, read_lines, read_text, whole
+from .values import flag, number, read_text, whole
 
 _MAX_BYTES = 4 * 2**30
 _ENOUGH = 10  # boxes, to judge by what all have in common
@@ -23,7 +24,7 @@ _ENOUGH = 10  # boxes, to judge by what all have in common
 def read_coco(layout: Layout, tree: Tree, problems: Problems) -> Annotations:
     """All images and boxes of a COCO dataset.
 
-    Ids of images stay, where all of a file are different whole numbers.
+    Ids of images stay, where all of a file are different whole numbers from 0 on.
 
     Args:
         layout: with a JSON file as ``annotations`` of each place.
@@ -50,7 +51,7 @@ def read_coco(layout: Layout, tree: Tree, problems: Problems) -> Annotations:
             path = place.annotations
             assert path is not None
             reader = _File(path, contents[path], categories[path], problems)
-            parts[part] += reader.images(place, tree, part)
+            parts[part] += reader.images(place, tree, part, layout)
     return Annotations(classes, parts)
 
 
@@ -60,18 +61,24 @@ class _File:
     ):
         self.path, self.content, self.names, self.problems = path, content, names, problems
 
-    def images(self, place: Place, tree: Tree, part: str) -> list[RawImage]:
+    def images(self, place: Place, tree: Tree, part: str, layout: Layout) -> list[RawImage]:
         objects = self._objects()
         entries = self._entries(place)
         search = Tree(place.images) if place.images else tree
         names = [name for _, name, _ in entries]
-        finder = ImageFinder(search, names, near=place.images or self.path.parent, part=part)
+        finder = ImageFinder(
+            search, names, near=place.images or self.path.parent, part=part,
+            parts=[*layout.parts],
+            others=[] if place.images else [path.parent for path in layout.annotations],
+        )  # fmt: skip
         keep_ids = all(isinstance(key, int) for key, _, _ in entries)
         images = []
         for key, name, entry in entries:
             width, height = number(entry.get("width")), number(entry.get("height"))
             size = (width, height) if width is not None and height is not None else None
             found = finder.find(name)
+            if found and finder.is_elsewhere(found[0], name):
+                self.problems.add("repaired", "image", ELSEWHERE, found[0], "", f"named {name}")
             images.append(
                 RawImage(
                     found[0] if found else finder.folder / name,
@@ -91,10 +98,15 @@ class _File:
 
     def _entries(self, place: Place) -> list[tuple[object, str, Mapping[str, Any]]]:
         """(key, file name, entry) of the images that can be told apart."""
-        listed = set(_listed(place.listing)) if place.listing else None
+        every = self.content["images"]
+        chosen = None
+        if place.listing:
+            given = [e.get("file_name") for e in every if isinstance(e, Mapping)]
+            names_ = [name for name in given if isinstance(name, str)]
+            chosen = listed(place.listing, names_, self.problems)
         entries: list[tuple[object, str, Mapping[str, Any], str]] = []
         names: dict[object, set[str]] = defaultdict(set)
-        for index, entry in enumerate(self.content["images"]):
+        for index, entry in enumerate(every):
             item = f"images[{index}]"
             if not isinstance(entry, Mapping):
                 self._drop("image", "not an object with id and file_name", item, entry)
@@ -104,7 +116,7 @@ class _File:
                 self._drop("image", "without file_name", item, entry)
             elif key is None:
                 self._drop("image", "without id", item, entry)
-            elif listed is None or name in listed or name.rsplit("/", 1)[-1] in listed:
+            elif chosen is None or name in chosen:
                 entries.append((key, name, entry, item))
                 names[key].add(name)
         kept: list[tuple[object, str, Mapping[str, Any]]] = []
@@ -238,7 +250,3 @@ def _outline(polygons: object) -> list[float]:
         values += numbers
     xs, ys = [v or 0.0 for v in values[::2]], [v or 0.0 for v in values[1::2]]
     return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)] if xs else []
-
-
-def _listed(path: Path) -> Iterable[str]:
-    return (line for _, line in read_lines(path, _MAX_BYTES))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...options import check_counts, check_within
+from ...options import SEED, VAL_FRACTION, check_counts, check_within
 from ..build import DatasetError
 from .cleaning import Cleaning
 from .coco import read_coco
@@ -51,8 +51,8 @@ def read_dataset(
     path: str | os.PathLike[str],
     *,
     layout: str | None = None,
-    val_fraction: float = 0.2,
-    seed: int = 0,
+    val_fraction: float = VAL_FRACTION,
+    seed: int = SEED,
 ) -> OwnDataset:
     """Read a dataset in the format of COCO, Pascal VOC or YOLO.
 
@@ -64,7 +64,7 @@ def read_dataset(
         layout: "coco", "voc" or "yolo", for a folder that holds more than one of them.
         val_fraction: of the images, in (0, 1), that are drawn from those for training where the
             dataset names no validation set.
-        seed: of that draw.
+        seed: of that draw; the defaults are those of ``dense-kd distill``.
 
     Raises:
         DatasetError: the layout is not recognised, or the dataset cannot be trained on.

@@ -6,6 +6,7 @@ That of YOLO, ``data.yaml``::
     train: images/train    # a folder, a text file that names images, or a list of these
     val: images/val        # optional, as is test
     names: [RBC, WBC]      # or {0: RBC, 1: WBC}
+    kpt_shape: [17, 3]     # optional: after its box, a line has 17 key points of 3 numbers
 
 or the same with annotations of any layout::
 
@@ -34,7 +35,7 @@ from .problems import shortened
 from .records import PARTS, Layout, Place
 from .values import read_lines, read_text, whole
 
-_KEYS = ("name", "path", "layout", *PARTS, "classes", "names", "nc")
+_KEYS = ("name", "path", "layout", *PARTS, "classes", "names", "nc", "kpt_shape")
 _PLACE_KEYS = ("images", "annotations", "list")
 _MAX_BYTES = 4 * 2**20
 _NEEDS: dict[str, Callable[[Place], bool]] = {
@@ -54,14 +55,19 @@ def is_description(path: Path) -> bool:
     return "names" in content or "classes" in content or isinstance(content["train"], Mapping)
 
 
-def names_in(path: Path) -> list[str] | None:
-    """The classes that a YAML file lists which says of no images to train on; None: it does not.
+def names_in(path: Path) -> tuple[list[str] | None, tuple[int, int] | None]:
+    """The classes that a YAML file lists which says of no images to train on, and the key points.
+
+    None if it does not.
 
     Raises:
         DatasetError: it has a list that is none of names.
     """
     content = _mapping_in(path)
-    return None if "train" in content else _Description(path, content).classes()
+    if "train" in content:
+        return None, None
+    description = _Description(path, content)
+    return description.classes(), description.keypoints()
 
 
 def _mapping_in(path: Path) -> Mapping[Any, Any]:
@@ -120,7 +126,11 @@ class _Description:
         name = self.content.get("name", self.root.name)
         if not isinstance(name, str) or not name.strip():
             raise DatasetError(f"{self.path}: name={shortened(name)}: expected a text")
-        return Layout(name, self.root, kind, parts, classes, str(self.path))
+        points = self.keypoints()
+        if points and kind != "yolo":
+            raise DatasetError(f"{self.path}: kpt_shape is of YOLO's labels, and these are {kind}; "
+                               "remove it")  # fmt: skip
+        return Layout(name, self.root, kind, parts, classes, str(self.path), points)
 
     def _check_keys(self) -> None:
         if any(isinstance(self.content.get(part), Mapping) for part in PARTS):
@@ -203,6 +213,21 @@ class _Description:
                 "agree"
             )
         return [str(name).strip() for name in given]
+
+    def keypoints(self) -> tuple[int, int] | None:
+        """(number, numbers of each) of the points that follow a box, where the file says so."""
+        given = self.content.get("kpt_shape")
+        if given is None:
+            return None
+        shape = [whole(value) for value in given] if isinstance(given, list) else []
+        if len(shape) == 2:
+            number, size = shape
+            if number is not None and number > 0 and size in (2, 3):
+                return number, size
+        raise DatasetError(
+            f"{self.path}: kpt_shape={shortened(given)}: expected the number of key points and the "
+            "numbers of each, 2 or 3, as in [17, 3]"
+        )
 
 
 def _kind_of(place: Place) -> str | None:

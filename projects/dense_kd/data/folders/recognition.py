@@ -152,12 +152,14 @@ def _yolo(tree: Tree) -> Layout | None:
     folders += [path for path in others if any(_is_other_part(path, f, root) for f in folders)]
     parts = _by_part(tree, folders, "images with labels")
     places = {part: [Place(images=path) for path in paths] for part, paths in parts.items()}
-    classes, file = _named_classes(tree, folders)
-    return Layout(root.name, root, "yolo", places, classes, str(file))
+    classes, file, points = _named_classes(tree, folders)
+    return Layout(root.name, root, "yolo", places, classes, str(file), points)
 
 
-def _named_classes(tree: Tree, folders: list[Path]) -> tuple[list[str], Path]:
-    """The names of the classes of labels, and the file that has them."""
+def _named_classes(
+    tree: Tree, folders: list[Path]
+) -> tuple[list[str], Path, tuple[int, int] | None]:
+    """The names of the classes of labels, the file that has them, and its key points."""
     root = tree.root
     near = [root, *sorted({label_folder(folder) for folder in folders})]
     near += [path for folder in near for path in (folder.parent,) if root in folder.parents]
@@ -167,12 +169,12 @@ def _named_classes(tree: Tree, folders: list[Path]) -> tuple[list[str], Path]:
             names = [line.strip() for line in read_text(path, 2**20).split("\n")]
             while names and not names[-1]:
                 names.pop()
-            return names, path
+            return names, path, None
     for folder in (tree.folders[path] for path in near if path in tree.folders):
         for path in (folder.path / name for name in folder.named(".yaml", ".yml")):
-            listed = names_in(path)
+            listed, points = names_in(path)
             if listed is not None:
-                return listed, path
+                return listed, path, points
     raise DatasetError(
         f"{root} has YOLO labels, but nothing that names the classes: looked for data.yaml with "
         f"names: [...] and for {', '.join(CLASS_FILES)} in {', '.join(map(str, near[:4]))}; write "

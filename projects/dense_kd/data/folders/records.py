@@ -35,6 +35,14 @@ class Layout:
     """In order, where something else than the annotations names them."""
     classes_source: str = ""
     """What names them, for messages."""
+    keypoints: tuple[int, int] | None = None
+    """yolo: how many points follow a box, and the numbers of each, where a YAML file says so."""
+
+    @property
+    def annotations(self) -> list[Path]:
+        """The files or folders of all places that name any."""
+        places = [place for part in self.parts.values() for place in part]
+        return [place.annotations for place in places if place.annotations is not None]
 
 
 @dataclass

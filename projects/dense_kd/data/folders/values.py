@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 from ..build import DatasetError
+
+_DIGITS = re.compile(r"[+-]?[0-9]{1,30}")
 
 
 def number(value: object) -> float | None:
@@ -23,9 +26,13 @@ def whole(value: object) -> int | None:
     """A whole number that 64 bits hold, also one written as 3.0 or as text; None otherwise."""
     if isinstance(value, int) and not isinstance(value, bool):
         result = value
+    elif isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
+        result = int(value)  # a float has 53 bits
     else:
         real = number(value)
         if real is None or not real.is_integer():
+            return None
+        if isinstance(value, str) and abs(real) > 2**53:  # other texts would be the same number
             return None
         result = int(real)
     return result if -(2**63) <= result < 2**63 else None

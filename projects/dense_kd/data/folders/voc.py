@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 from ..build import DatasetError
-from .finding import ImageFinder
+from .finding import ELSEWHERE, ImageFinder
 from .problems import Problems
 from .records import Annotations, Layout, Place, RawImage, RawObject
 from .tree import Tree, normalized, stem
@@ -33,18 +35,21 @@ def read_voc(layout: Layout, tree: Tree, problems: Problems) -> Annotations:
     """
     parts: dict[str, list[RawImage]] = {}
     for part, places in layout.parts.items():
-        parts[part] = [image for place in places for image in _images(place, part, tree, problems)]
+        found = [_images(place, part, layout, tree, problems) for place in places]
+        parts[part] = [image for images in found for image in images]
     _note_unlisted(layout, parts, problems)
     names = {o.label for part in parts.values() for image in part for o in image.objects}
     return Annotations(sorted(names), parts)
 
 
-def _images(place: Place, part: str, tree: Tree, problems: Problems) -> list[RawImage]:
+def _images(
+    place: Place, part: str, layout: Layout, tree: Tree, problems: Problems
+) -> list[RawImage]:
     assert place.annotations is not None
     folder = place.annotations
     own = tree if tree.root in (folder, *folder.parents) else Tree(folder)
     below = [f for f in own.folders.values() if folder in (f.path, *f.path.parents)]
-    files = {stem(name): f.path / name for f in below for name in f.named(".xml")}
+    files = _by_stem([f.path / name for f in below for name in f.named(".xml")], problems)
     if place.listing is not None:
         names = _listed(place.listing, files, problems)
     else:
@@ -54,6 +59,8 @@ def _images(place: Place, part: str, tree: Tree, problems: Problems) -> list[Raw
         names,
         near=place.images or folder,
         part=part,
+        parts=[*layout.parts],
+        others=[] if place.images else layout.annotations,
         key=stem,
     )
     if place.listing is None:
@@ -70,10 +77,22 @@ def _images(place: Place, part: str, tree: Tree, problems: Problems) -> list[Raw
             problems.add("dropped", "image", "annotation file unreadable", path, "", f"it {error}")
             continue
         file = _image_file(name, content, finder)
+        if os.path.isfile(file) and finder.is_elsewhere(file, name):
+            problems.add("repaired", "image", ELSEWHERE, file, "", f"named by {path.name}")
         width, height = map(number, content.size)
         size = (width, height) if width is not None and height is not None else None
         images.append(RawImage(file, path, _objects(content, path, problems), size))
     return images
+
+
+def _by_stem(paths: list[Path], problems: Problems) -> dict[str, Path]:
+    """The files by what their images are named as; those that share it are recorded."""
+    shared = Counter(stem(path.name) for path in paths)
+    for path in paths:
+        if shared[stem(path.name)] > 1:
+            reason = "annotations of one name in several folders"
+            problems.add("dropped", "file", reason, path)
+    return {stem(path.name): path for path in paths if shared[stem(path.name)] == 1}
 
 
 def _note_unlisted(layout: Layout, parts: Mapping[str, list[RawImage]], problems: Problems) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from ..build import DatasetError
 from .images import SUFFIXES
+from .listing import listed
 from .problems import Problems, shortened
 from .records import Annotations, Layout, Place, RawImage, RawObject
-from .tree import Tree, stem
+from .tree import Tree
 from .values import number, read_lines, whole
+from .yolo_lines import LineReader
 
 CLASS_FILES = ("classes.txt", "obj.names", "names.txt", "_darknet.labels", "labels.txt")
 """Names of files that hold the names of the classes, a line each."""
@@ -43,29 +45,31 @@ def read_yolo(layout: Layout, problems: Problems) -> Annotations:
     """All images and boxes of a dataset with YOLO's labels.
 
     An image without a label file, or with an empty one, shows no object. Boxes are parts of the
-    image as it is seen, turned by its EXIF orientation. What follows the class in a line is a
-    box (x and y of its centre, width, height), with or without a score, or a polygon of at least
-    three points, of which the box is taken.
+    image as it is seen, turned by its EXIF orientation. What a line may hold is said by
+    :class:`~dense_kd.data.folders.yolo_lines.LineReader`; of a polygon the box is taken.
 
     Args:
         layout: with the names of the classes.
         problems: where lines and files that cannot be used are recorded.
 
     Raises:
-        DatasetError: a class has no name, or a list of images cannot be read.
+        DatasetError: a class has no name, a list of images cannot be read, or polygons are surely
+            boxes with key points.
     """
     assert layout.classes is not None
     parts: dict[str, list[RawImage]] = {}
     used: set[Path] = set()
+    lines = LineReader(layout.keypoints)
     for part, places in layout.parts.items():
         parts[part] = []
         for place in places:
-            for file in _image_files(place):
+            for file in _image_files(place, problems):
                 path = _label_file(file, place)
                 used.add(path)
-                objects = _objects(path, layout, problems)
+                objects = _objects(path, layout, lines, problems)
                 if objects is not None:
                     parts[part].append(RawImage(file, path, objects))
+    lines.check(str(layout.root))
     # A list may leave images out, and then their labels have none.
     every = [place for places in layout.parts.values() for place in places]
     if all(p.listing is None and p.images is not None and os.path.isdir(p.images) for p in every):
@@ -84,7 +88,7 @@ def _label_file(image: Path, place: Place) -> Path:
     return place.annotations / name
 
 
-def _image_files(place: Place) -> list[Path]:
+def _image_files(place: Place, problems: Problems) -> list[Path]:
     path = place.images
     assert path is not None
     if os.path.isdir(path):
@@ -92,9 +96,10 @@ def _image_files(place: Place) -> list[Path]:
         found = [f.path / name for f in tree.folders.values() for name in f.images]
         if place.listing is None:
             return found
-        wanted = {text for _, text in read_lines(place.listing, _MAX_LIST)}
-        wanted |= {stem(os.path.basename(text)) for text in wanted}
-        return [file for file in found if file.name in wanted or stem(file.name) in wanted]
+        # The folder's own name tells it apart in lists that have longer paths.
+        names = {f"{path.name}/{file.relative_to(path).as_posix()}": file for file in found}
+        chosen = listed(place.listing, names, problems)
+        return [file for name, file in names.items() if name in chosen]
     files = []
     for _, text in read_lines(path, _MAX_LIST):
         text = text.replace("\\", "/")
@@ -108,7 +113,9 @@ def _image_files(place: Place) -> list[Path]:
     return files
 
 
-def _objects(path: Path, layout: Layout, problems: Problems) -> list[RawObject] | None:
+def _objects(
+    path: Path, layout: Layout, reader: LineReader, problems: Problems
+) -> list[RawObject] | None:
     """The objects of a label file; None, and recorded, if there is no telling."""
     classes = layout.classes or []
     if not os.path.lexists(path):
@@ -124,9 +131,9 @@ def _objects(path: Path, layout: Layout, problems: Problems) -> list[RawObject] 
         fields = text.replace(",", " ").split()
         values = [number(field) for field in fields]
         index = whole(fields[0]) if fields else None
-        box = _box([value for value in values[1:] if value is not None])
+        box = reader.box([value for value in values[1:] if value is not None])
         if index is None or None in values or box is None:
-            problems.add("dropped", "box", "not a class and a box in numbers", path, item, text)
+            problems.add("dropped", "box", f"not {reader.expected}", path, item, text)
         elif not 0 <= index < len(classes):
             raise DatasetError(
                 f"{path}, {item}: class {index}, but {layout.classes_source} names "
@@ -140,17 +147,6 @@ def _objects(path: Path, layout: Layout, problems: Problems) -> list[RawObject] 
         else:
             objects.append(RawObject(classes[index], box, item, relative=True))
     return objects
-
-
-def _box(values: list[float]) -> tuple[float, float, float, float] | None:
-    """x1, y1, x2, y2 of what follows the class: a box, one with a score, or a polygon."""
-    if len(values) in (4, 5):
-        x, y, width, height = values[:4]
-        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
-    if len(values) >= 6 and len(values) % 2 == 0:
-        xs, ys = values[::2], values[1::2]
-        return min(xs), min(ys), max(xs), max(ys)
-    return None
 
 
 def _drop_orphans(used: set[Path], problems: Problems) -> None:
