@@ -12,9 +12,14 @@ from PIL import Image
 from dense_kd.cli import main
 from dense_kd.data import generate_shapes, register_annotations
 from dense_kd.data.shapes import CLASSES
+from dense_kd.evaluation.score_threshold import ScoreThreshold
+from dense_kd.pipeline.options import DistillOptions
+from dense_kd.pipeline.plan import make_plan
 from dense_kd.prediction import Predictor
 from helpers.checked_runs import unregister
 from helpers.described import picture, write_checkpoint
+from helpers.own_datasets import scenes, write_yolo
+from helpers.small_distillation import SMALL
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +110,8 @@ def test_the_score_is_that_of_the_largest_f1_on_labelled_images(weights, tmp_pat
         (["photos", "--threshold", "0.5", "--calibrate", "data"], "give one"),
         (["photos", "--output", "."], "the output . is a folder, expected a file"),
         (["--calibrate", "nowhere"], "nowhere does not exist"),
+        (["photos", "--seed", "3"], "--seed: of the data of --calibrate; give it, or leave this"),
+        (["photos", "--val-fraction", "0.3", "--layout", "voc"], "--layout, --val-fraction: of"),
     ],
 )
 def test_what_cannot_be_labelled_is_refused(
@@ -113,6 +120,25 @@ def test_what_cannot_be_labelled_is_refused(
     monkeypatch.chdir(tmp_path)
     assert label(weights, *arguments) == 1
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [{}, {"seed": 5}, {"val_fraction": 0.5, "layout": "yolo"}])
+def test_the_score_is_chosen_by_the_images_that_distill_does_not_train_on(
+    given, weights, tmp_path, monkeypatch
+):
+    write_yolo(tmp_path / "images", tmp_path / "labels", scenes(20))
+    (tmp_path / "classes.txt").write_text("circle\nsquare\n")
+    seen = []
+
+    def calibrate(predictor, data, progress):
+        seen.append(data)
+        return ScoreThreshold(0.5, 0.5, 0.5, 0.5, 0.5)
+
+    monkeypatch.setattr("dense_kd.prediction.calibrate", calibrate)
+    options = [str(x) for k, v in given.items() for x in ("--" + k.replace("_", "-"), v)]
+    assert label(weights, "--calibrate", tmp_path, *options) == 0
+    plan = make_plan(str(tmp_path), DistillOptions(**{**SMALL, "method": "ld", **given}))
+    assert (seen[0].val, seen[0].train) == (plan.data.val, plan.data.train)
 
 
 def test_labels_of_other_classes_choose_no_score(weights, tmp_path, capsys):

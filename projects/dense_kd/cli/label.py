@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from ..errors import DenseKDError
+from ..pipeline.options import DistillOptions
 from .predict import THRESHOLD
 from .progress import image_counter
 
@@ -35,9 +36,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="choose the score by the validation images of a labelled dataset, as `dense-kd "
         "distill` takes it: that of the largest F1, as score_thresh of PseudoLabels",
     )
+    for name, (metavar, kind, what) in _OF_DATA.items():
+        flag, default = name.replace("_", "-"), getattr(DistillOptions, name)
+        shown = "" if default is None else f" ({default})"
+        option(f"--{flag}", metavar=metavar, type=kind, help=f"of --calibrate: {what}{shown}")
     option("--device", help="cpu, cuda, cuda:1, ...; by default the GPU if there is one")
     option("--config", help="the config of the run, if WEIGHTS do not describe their detector")
     option("--batch-size", type=int, default=4, help="images at once (%(default)s)")
+
+
+_OF_DATA: dict[str, tuple[str, type, str]] = {
+    "layout": ("NAME", str, "coco, voc or yolo, where DATA could be several of them"),
+    "val_fraction": ("X", float, "share of the images that distill drew to evaluate on"),
+    "seed": ("N", int, "of distill, which the draw depends on"),
+}
+"""Options of ``dense-kd distill`` that say which images of DATA are the validation images."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,10 +62,14 @@ def run(args: argparse.Namespace) -> int:
         raise DenseKDError("--threshold and --calibrate both say what is an object; give one")
     if not args.images and not args.calibrate:
         raise DenseKDError("there is nothing to label; give images, or folders with images")
+    given = {name: getattr(args, name) for name in _OF_DATA if getattr(args, name) is not None}
+    if given and not args.calibrate:
+        flags = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise DenseKDError(f"{flags}: of the data of --calibrate; give it, or leave this out")
     score = THRESHOLD if args.threshold is None else args.threshold
     if args.calibrate:
         every = Predictor(args.weights, args.config, device=args.device)
-        data = read_dataset(args.calibrate)
+        data = read_dataset(args.calibrate, **given)
         chosen = calibrate(every, data, progress=image_counter())
         print(f"{chosen}, by {len(data.val)} images of {args.calibrate}")
         if not args.images:
