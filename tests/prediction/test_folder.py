@@ -80,6 +80,31 @@ def test_a_link_to_a_folder_above_is_not_followed_for_ever(folder):
     assert len(find_images([folder])) == 4
 
 
+def test_linked_folders_are_followed_once_and_a_file_counts_once_however_it_is_written(
+    folder, tmp_path, monkeypatch
+):
+    (tmp_path / "disk/more").mkdir(parents=True)
+    picture(seed=9).save(tmp_path / "disk/more/z.png")
+    (folder / "linked").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk/more/again").symlink_to(tmp_path / "disk")
+    found = below(folder, find_images([folder]))
+    assert found["linked/more/z.png"] == "linked/more/z.png" and len(found) == 5
+    monkeypatch.chdir(folder)
+    relative = ["b.png", "a b/../b.png", "linked/more/z.png", "a b"]
+    absolute = [folder / "b.png", tmp_path / "disk/more/z.png", folder / "a b"]
+    given = [*relative, *absolute]
+    assert [path.name for path in find_images(given)] == [
+        "b.png", "z.png", "c.png", "b.webp", "ä.JPG",
+    ]  # fmt: skip
+
+
+def test_the_output_is_not_looked_into_by_way_of_a_link(folder, tmp_path):
+    picture().save(folder / "a b/deep/drawn.png")
+    (folder / "link").symlink_to(folder / "a b/deep")
+    found = find_images([folder], leave_out=folder / "a b/deep")
+    assert sorted(path.name for path in found) == ["b.png", "c.png", "ä.JPG"]
+
+
 def test_all_is_written_below_the_output(predictor, folder, tmp_path):
     output, seen = tmp_path / "new" / "found", []
     outcome = predict_files(

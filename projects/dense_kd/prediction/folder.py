@@ -51,7 +51,8 @@ def find_images(
 
     Args:
         paths: files, which may have any suffix, and folders, in which all images are found that
-            have a usual one; hidden files and folders are left out.
+            have a usual one; hidden files and folders are left out, links to folders are
+            followed, each folder once.
         leave_out: a folder that is not looked into, for what was written of an earlier time.
 
     Returns:
@@ -69,12 +70,20 @@ def find_images(
         )
     skipped = None if leave_out is None else Path(leave_out).resolve()
     found: dict[Path, Path] = {}
+    seen: set[Path] = set()
+
+    def add(file: Path, place: Path) -> None:
+        real = file.parent.resolve() / file.name  # however it is written
+        if real not in seen:
+            seen.add(real)
+            found[file] = place
+
     for path in given:
         if path.is_dir():
-            for file in _images_in(path, skipped):
-                found.setdefault(file, file.relative_to(path))
+            for file in _images_in(path, {skipped, path.resolve()}):
+                add(file, file.relative_to(path))
         else:
-            found.setdefault(path, Path(path.name))
+            add(path, Path(path.name))
     if not found:
         folders = ", ".join(map(str, given)) or "nothing"
         raise PredictionError(
@@ -144,7 +153,8 @@ def predict_files(
     )
 
 
-def _images_in(folder: Path, skipped: Path | None) -> Iterator[Path]:
+def _images_in(folder: Path, seen: set[Path | None]) -> Iterator[Path]:
+    """The images below a folder, but for folders that were seen, which are added to."""
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
@@ -156,8 +166,10 @@ def _images_in(folder: Path, skipped: Path | None) -> Iterator[Path]:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            if entry.resolve() != skipped and not entry.is_symlink():
-                yield from _images_in(entry, skipped)
+            real = entry.resolve()
+            if real not in seen:
+                seen.add(real)
+                yield from _images_in(entry, seen)
         elif entry.suffix.lower() in SUFFIXES:
             yield entry
 
