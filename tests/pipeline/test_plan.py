@@ -7,6 +7,7 @@ import pytest
 import torch
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog
+from PIL import Image
 
 from dense_kd import compat, distill
 from dense_kd.data.folders import write_annotations
@@ -214,6 +215,28 @@ def test_a_teachers_cache_is_refused_before_the_teacher_is_trained_on_images_of_
     assert "teacher_cache=memory: images of 12 sizes come in batches of 4" in said
     assert "leave the option out" in said
     assert plan_of(images, teacher_cache="memory", batch_size=1)
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test", "unlabelled"])
+def test_an_image_that_would_be_resized_to_nothing_is_named_before_anything_is_trained(
+    images, tmp_path, monkeypatch, part
+):
+    read, options = plan_module.read_dataset, {}
+    if part == "unlabelled":
+        Image.new("RGB", (1, 700)).save(tmp_path / "thin.png")
+        options["unlabelled"] = str(tmp_path)
+
+    def with_thin(*args, **given):
+        dataset = read(*args, **given)
+        if part != "unlabelled":
+            getattr(dataset, part)[1].update(width=1, height=700, file_name="thin.png")
+        return dataset
+
+    monkeypatch.setattr(plan_module, "read_dataset", with_thin)
+    said = refusal(images, short_edge=96, long_edge=160, **options)
+    assert "thin.png of 1 x 700 pixels would be resized to a side of 0 pixels; leave" in said
+    assert "(long_edge=160)" in said
+    assert plan_of(images, short_edge=96, long_edge=700, **options)
 
 
 def test_weights_that_cannot_be_fetched_say_what_to_give(images, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from ..data.named_errors import NamedErrors
 from .building import BARE, build, cannot_be_built
 from .checks import RunError, teacher_cache
 from .checks.data import class_problems, dataset_names, detector_of
+from .checks.sizes import vanishing
 from .checks.tree import select
 
 
@@ -107,6 +108,9 @@ def _image_problems(cfg: DictConfig, part: str, mode: str, images: Any) -> Itera
     file = images[0].get("file_name")
     if isinstance(file, str) and "://" not in file and not os.path.isfile(file):
         yield f"{names} (dataloader.{part}): its first image {file} does not exist"
+    augmentations = select(cfg, f"dataloader.{part}.mapper.augmentations")
+    for problem in vanishing(images, augmentations):
+        yield f"{names} (dataloader.{part}): {problem} (max_size of T.ResizeShortestEdge)"
     place, detector = detector_of(cfg, mode)
     number = select(detector, "num_classes")
     if part != "train" or not is_integer(number):

@@ -21,6 +21,7 @@ from ..data.folders import read_dataset
 from ..detectors.base.images import padding
 from ..distiller import Distiller
 from ..engine.checks.files import folder_problems
+from ..engine.checks.sizes import vanishing
 from ..engine.checks.teacher_cache import padding_problems, resized
 from ..engine.fingerprint import cores
 from ..methods import DistillationError
@@ -194,6 +195,7 @@ def make_plan(data: str, options: DistillOptions) -> Plan:
     model = _check_pair(plan)
     if options.unlabelled is not None:
         plan = dataclasses.replace(plan, unlabelled=_unlabelled(plan, model))
+    _check_sizes(plan, model)
     if options.teacher_cache is not None:
         _check_cache(plan, model, sizes, int(batch.value))
         if plan.unlabelled is not None:
@@ -331,11 +333,9 @@ def _check_pair(plan: Plan) -> Distiller:
         ) from error
 
 
-def _check_cache(plan: Plan, model: Distiller, sizes: list[tuple[int, int]], batch: int) -> None:
-    """Whether images come again as the teacher's cache has them, before the teacher is trained."""
-    cache = str(plan.options.teacher_cache)
+def _dataloader(plan: Plan, model: Distiller) -> DictConfig:
     numbers = {name: int(number.value) for name, number in plan.numbers.items()}
-    dataloader = own_dataloader(
+    return own_dataloader(
         train="",
         test="",
         short_edge=numbers["short edge"],
@@ -345,13 +345,28 @@ def _check_cache(plan: Plan, model: Distiller, sizes: list[tuple[int, int]], bat
         seed=plan.options.seed,
         num_workers=0,
     )
+
+
+def _check_sizes(plan: Plan, model: Distiller) -> None:
+    """Whether all images are there once they are resized; those of the test come last."""
+    data, unlabelled = plan.data, plan.unlabelled.images if plan.unlabelled else []
+    for problem in vanishing(
+        [*data.train, *data.val, *(data.test or ()), *unlabelled],
+        _dataloader(plan, model).test.mapper.augmentations,
+    ):
+        raise PipelineError(f"{data.root}: {problem} (long_edge={plan.numbers['long edge'].value})")
+
+
+def _check_cache(plan: Plan, model: Distiller, sizes: list[tuple[int, int]], batch: int) -> None:
+    """Whether images come again as the teacher's cache has them, before the teacher is trained."""
+    cache = str(plan.options.teacher_cache)
     multiple, square = padding(model.student.backbone)
     given = f"teacher_cache={cache}"
     problems = [
         *padding_problems(
             given,
             sizes,
-            resized(sizes, dataloader.train.mapper.augmentations),
+            resized(sizes, _dataloader(plan, model).train.mapper.augmentations),
             batch // plan.devices.count,
             0 if square else multiple,
             without="leave the option out",

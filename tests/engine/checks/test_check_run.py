@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from detectron2.config import LazyCall as L
+from detectron2.data import transforms as T
 
-from dense_kd.engine import RunError
+from dense_kd.engine import RunError, loaders
 from dense_kd.engine.building import build, build_model
 from dense_kd.engine.loaders import load_training
 from helpers.checked_runs import load, problems
@@ -202,6 +203,23 @@ def test_an_augmentation_that_cannot_be_is_named(path, value, message):
     cfg = load(f"dataloader.train.mapper.{path}={value}")
     with pytest.raises(RunError, match=f"dataloader.train.mapper cannot be built: .*{message}"):
         load_training(cfg)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_images_that_would_be_resized_to_nothing_are_named(part, monkeypatch):
+    read = loaders.instantiate
+
+    def with_thin(node, *args, **options):
+        made = read(node, *args, **options)
+        return [{**made[0], "width": 2000, "height": 1}] * 3 if isinstance(made, list) else made
+
+    monkeypatch.setattr(loaders, "instantiate", with_thin)
+    cfg = load()
+    resize = L(T.ResizeShortestEdge)(short_edge_length=[64, 96], max_size=160)
+    cfg.dataloader[part].mapper.augmentations = [L(T.RandomFlip)(), resize]
+    made = "of 2000 x 1 pixels and 2 more would be resized to a side of 0 pixels; leave"
+    with pytest.raises(RunError, match=rf"\(dataloader.{part}\): the image .* {made}"):
+        load_training(cfg) if part == "train" else loaders.load_evaluation(cfg, "train")
 
 
 def test_a_dataset_that_is_no_call_is_named():

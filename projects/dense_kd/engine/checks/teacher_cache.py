@@ -80,7 +80,7 @@ def image_problems(cfg: DictConfig, images: Any, part: str = "train") -> Iterato
     loader = cfg.dataloader[part]
     total = select(loader, "total_batch_size", 1)
     batch = total // comm.get_world_size() if is_integer(total) else 1
-    sizes = [*map(_size_of, images)] if isinstance(images, Sequence) else []
+    sizes = [*map(size_of, images)] if isinstance(images, Sequence) else []
     augmentations = select(loader, "mapper.augmentations") or ()
     seen, multiple = resized(sizes, augmentations), _padding_of(cfg)
     grouped = select(loader, "aspect_ratio_grouping", True) is not False
@@ -182,7 +182,8 @@ def _output(size: Size, augmentation: Any) -> Size:
     return int(getattr(transform, "new_h", size[0])), int(getattr(transform, "new_w", size[1]))
 
 
-def _size_of(image: Any) -> Size | None:
+def size_of(image: Any) -> Size | None:
+    """Of a dataset dict; None where it does not say it."""
     if not isinstance(image, Mapping):
         return None
     height, width = image.get("height"), image.get("width")
