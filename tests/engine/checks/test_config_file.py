@@ -56,6 +56,12 @@ def test_what_is_no_lazy_config_is_named(tmp_path):
     assert "holds no entries" in refused(write(tmp_path / "list.yaml", "[1]"))
 
 
+def test_variables_of_a_lazy_config_may_be_called_as_keys_of_yacs_are(tmp_path):
+    text = "INPUT = dict(size=64)\nTEST = DATASETS = MODEL = dict(a=1)\ntrain = dict(max_iter=5)\n"
+    cfg = load_config(str(write(tmp_path / "mine.py", text)))
+    assert cfg.train.max_iter == 5 and cfg.INPUT.size == 64
+
+
 def test_a_config_that_raises_says_in_which_line_and_leaves_imports_alone(tmp_path):
     importer = builtins.__import__
     write(tmp_path / "base.py", "a = dict(b=1)\n\nc = a.d.e\n")

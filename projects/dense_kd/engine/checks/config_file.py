@@ -61,7 +61,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
         builtins.__import__ = importer  # detectron2 leaves its own there if the config raises
     if not isinstance(cfg, DictConfig) or not has_entries(cfg):
         raise RunError([f"{path} holds no entries; expected a LazyConfig with {', '.join(PARTS)}"])
-    if _YACS_KEYS & set(cfg):
+    if _YACS_KEYS & set(cfg) and not set(PARTS) & set(cfg):
         raise RunError(
             [
                 f"{path} is a yacs config; expected a LazyConfig with {', '.join(PARTS)}. "
