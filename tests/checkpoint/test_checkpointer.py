@@ -155,10 +155,11 @@ def test_after_a_file_that_was_refused_another_one_is_loaded(tmp_path):
     assert torch.equal(other.model.weight, model.weight)
 
 
-def test_what_points_to_the_last_checkpoint_is_named_if_it_is_damaged(tmp_path):
-    (tmp_path / "last_checkpoint").write_bytes(b"mod\xe5l_final.pth")
+@pytest.mark.parametrize("content", [b"mod\xe5l_final.pth", b"\0\0", b""])
+def test_what_points_to_the_last_checkpoint_is_named_if_it_is_damaged(tmp_path, content):
+    (tmp_path / "last_checkpoint").write_bytes(content)
     checkpointer = AtomicCheckpointer(nn.Linear(1, 1), str(tmp_path))
-    with pytest.raises(CheckpointError, match=f"{tmp_path}/last_checkpoint is damaged"):
+    with pytest.raises(CheckpointError, match=f"{tmp_path}/last_checkpoint is (damaged|empty)"):
         checkpointer.resume_or_load("", resume=True)
 
 

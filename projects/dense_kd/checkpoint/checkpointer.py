@@ -18,7 +18,7 @@ from .fitting import NOT_IN_MODEL, check_finite, check_initial, check_resumed, n
 from .layouts.formats import convert, convert_state, is_ours, model_state
 from .layouts.wrappers import CONTAINERS, clean_state, names_in, unwrapped
 from .reading.weights import read_content, weights_of
-from .unnamed import unnamed_checkpoint
+from .unnamed import checkpoint_to_resume, unnamed_checkpoint
 from .writing import remove_abandoned, replace_atomically, saving, write_text
 
 logger = logging.getLogger(__name__)
@@ -131,17 +131,8 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
         Raises:
             CheckpointError: it holds no name.
         """
-        unnamed = unnamed_checkpoint(self.save_dir)
-        if unnamed:
-            return os.path.join(self.save_dir, unnamed)
-        try:
-            return super().get_checkpoint_file()
-        except UnicodeDecodeError as error:
-            raise CheckpointError(
-                f"{os.path.join(self.save_dir, 'last_checkpoint')} is damaged: it is no text "
-                f"({error}); write the name of the checkpoint to go on with into it, such as "
-                "model_0004999.pth"
-            ) from error
+        name = checkpoint_to_resume(self.save_dir)
+        return os.path.join(self.save_dir, name) if name else ""
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Go on from the last checkpoint, which must fit exactly, or start from ``path``."""

@@ -390,6 +390,37 @@ def test_resuming_needs_a_checkpoint_that_can_be_gone_on_from(tmp_path):
         assert "without the state of a training run" in problem
 
 
+@pytest.mark.parametrize("checkpoint", [True, False])
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"mod\xe5l_0000499.pth", "is damaged: b'mod\\xe5l_0000499.pth' is no name of a file"),
+        (b"\0\0\0", "is damaged: b'\\x00\\x00\\x00' is no name"),
+    ],
+)
+def test_a_last_checkpoint_without_a_name_is_said_before_a_run_begins(
+    tmp_path, content, said, checkpoint
+):
+    cfg = config(tmp_path)
+    saved(cfg, 500)
+    if not checkpoint:
+        (tmp_path / "model_0000499.pth").unlink()
+    (tmp_path / "last_checkpoint").write_bytes(content)
+    (problem,) = run_folder.problems(cfg, resume=True)
+    there = "model_0000499.pth" if checkpoint else "no checkpoint"
+    assert f"last_checkpoint {said}" in problem and problem.endswith(f"there is {there}")
+    assert "write the name of the checkpoint to go on with into it" in problem
+    (problem,) = run_folder.problems(cfg, resume=False)
+    assert "a run whose last_checkpoint names no file" in problem
+    other = config(tmp_path, "train.overwrite=true")
+    assert run_folder.problems(other, resume=False) == []
+    assert run_folder.remarks(other, resume=False) == ""
+    run_folder.clear(other)
+    assert names(tmp_path) == set()
+
+
 def test_an_older_checkpoint_without_a_config_is_resumed_and_that_is_said(tmp_path):
     content = {"model": {}, "trainer": {"iteration": 9}, "iteration": 9}
     torch.save(content, tmp_path / "model_0000009.pth")

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from ...arguments import is_integer
 from ...checkpoint import METHOD_PREFIX, CheckpointError
-from ...checkpoint.unnamed import unnamed_checkpoint
+from ...checkpoint.unnamed import LAST, checkpoint_to_resume, unnamed_checkpoint
 from ...feature_teacher import FeatureTeacher
 from ...teacher import Teacher
 from ..checks.tree import calls_of, select
@@ -24,7 +24,6 @@ from .stored_config import at, config_changes
 
 logger = logging.getLogger("dense_kd")
 
-_LAST = "last_checkpoint"
 _CURVES = re.compile(r"metrics\.json|events\.out\.tfevents\..*")
 # Changed settings that a resumed run does not go by.
 _NOT_USED = {
@@ -60,11 +59,12 @@ def remarks(cfg: DictConfig, resume: bool) -> str:
 
     Above all what a resumed run does otherwise than before.
     """
-    folder, last = cfg.train.output_dir, _last_checkpoint(cfg.train.output_dir)
+    folder = cfg.train.output_dir
     if not resume:
-        if not last and any(_CURVES.fullmatch(name) for name in _files(folder)):
+        if not _has_last(folder) and any(_CURVES.fullmatch(name) for name in _files(folder)):
             return f"{folder} has metrics of a run without a checkpoint; this run's follow them"
         return ""
+    last = checkpoint_to_resume(folder)
     if not last:
         return f"--resume: {folder} has no checkpoint, so the run begins at iteration 0"
     path = os.path.join(folder, last)
@@ -87,7 +87,7 @@ def clear(cfg: DictConfig) -> None:
         return
     folder = cfg.train.output_dir
     names = _checkpoints(cfg)
-    names += [name for name in _files(folder) if name == _LAST or _CURVES.fullmatch(name)]
+    names += [name for name in _files(folder) if name == LAST or _CURVES.fullmatch(name)]
     for name in names:
         PathManager.rm(os.path.join(folder, name))
     names += [FOLDER] if remove_drawn(Path(folder)) else []
@@ -97,7 +97,7 @@ def clear(cfg: DictConfig) -> None:
 
 def _when_beginning(cfg: DictConfig) -> Iterator[str]:
     folder, checkpoints = cfg.train.output_dir, _checkpoints(cfg)
-    if not checkpoints and not _last_checkpoint(folder):
+    if not checkpoints and not _has_last(folder):
         return
     if not cfg.train.get("overwrite", False):
         yield (
@@ -119,15 +119,23 @@ def _when_beginning(cfg: DictConfig) -> Iterator[str]:
 
 def _when_resuming(cfg: DictConfig) -> Iterator[str]:
     folder, checkpoints = cfg.train.output_dir, _checkpoints(cfg)
-    last = _last_checkpoint(folder)
     if cfg.train.get("overwrite", False):
         yield (
             "--resume goes on with the run of train.output_dir, train.overwrite=True gives it up; "
             "use one of them"
         )
+    there = f"there is {', '.join(checkpoints) or 'no checkpoint'}"
+    try:
+        last = checkpoint_to_resume(folder)
+    except CheckpointError as error:
+        yield (
+            f"--resume: {error}, or begin again (without --resume, with train.overwrite=True); "
+            f"{there}"
+        )
+        return
     if not last and checkpoints:
         yield (
-            f"train.output_dir={folder} has {', '.join(checkpoints)}, but no {_LAST}, a file with "
+            f"train.output_dir={folder} has {', '.join(checkpoints)}, but no {LAST}, a file with "
             "the name of the one to resume from: write that name into it, or begin again (without "
             "--resume, with train.overwrite=True)"
         )
@@ -137,10 +145,7 @@ def _when_resuming(cfg: DictConfig) -> Iterator[str]:
     try:
         run = read_summary(path)
     except CheckpointError as error:
-        yield (
-            f"--resume: {error}. {os.path.join(folder, _LAST)} names this file; "
-            f"there is {', '.join(checkpoints) or 'no checkpoint'}"
-        )
+        yield f"--resume: {error}. {os.path.join(folder, LAST)} names this file; {there}"
         return
     if run.done is None:
         yield (
@@ -182,7 +187,10 @@ def _listed(changes: Mapping[str, str]) -> str:
 
 def _describe(cfg: DictConfig, checkpoints: list[str]) -> str:
     """The run of a folder, in words; also if its checkpoint cannot be read any more."""
-    last = _last_checkpoint(cfg.train.output_dir)
+    try:
+        last = checkpoint_to_resume(cfg.train.output_dir)
+    except CheckpointError:
+        return f"a run whose {LAST} names no file ({', '.join(checkpoints) or 'nor is there one'})"
     if last not in checkpoints:
         return f"checkpoints ({', '.join(checkpoints) or last})"
     try:
@@ -201,12 +209,8 @@ def _describe(cfg: DictConfig, checkpoints: list[str]) -> str:
     return f"{state} ({last}, {iterations} iterations){of_another}"
 
 
-def _last_checkpoint(folder: str) -> str:
-    path = os.path.join(folder, _LAST)
-    if not PathManager.isfile(path):
-        return unnamed_checkpoint(folder)
-    with PathManager.open(path, "r") as file:
-        return file.read().strip()
+def _has_last(folder: str) -> bool:
+    return PathManager.isfile(os.path.join(folder, LAST)) or bool(unnamed_checkpoint(folder))
 
 
 def _checkpoints(cfg: DictConfig) -> list[str]:
