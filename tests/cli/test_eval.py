@@ -45,9 +45,30 @@ def test_weights_may_be_those_of_the_teacher():
     assert asked("--teacher", "quickstart/distill").opts == []
 
 
-def test_an_override_names_the_weights_too():
-    override = "train.init_checkpoint=a.pth"
-    assert asked("quickstart/student", override).opts == [override]
+OF_WEIGHTS = [
+    "train.init_checkpoint=a.pth",
+    "++train.init_checkpoint=a.pth",
+    "+train.init_checkpoint='a.pth'",
+    "train={init_checkpoint:a.pth}",
+]
+
+
+@pytest.mark.parametrize("override", OF_WEIGHTS)
+def test_an_override_names_the_weights_too(override, tmp_path):
+    options = [override, f"train.output_dir={tmp_path}"]
+    (tmp_path / "last_checkpoint").write_text("model_final.pth")
+    assert asked("quickstart/student", *options).opts == options
+    assert weights_of("quickstart/student", options) == "a.pth"
+
+
+@pytest.mark.parametrize("override", [*OF_WEIGHTS, "++model.teacher.weights=a.pth"])
+def test_weights_are_given_once(override, capsys):
+    teacher = ["--teacher"] if "teacher" in override else []
+    assert main(["eval", "quickstart/distill", "b.pth", override, *teacher]) == 1
+    assert "weights are given twice, as b.pth and by an override of " in capsys.readouterr().err
+    if not teacher:
+        with pytest.raises(RunError, match="given twice"):
+            weights_of("quickstart/distill", [override], "b.pth")
 
 
 def test_without_weights_the_last_checkpoint_of_the_run_is_taken_or_what_is_published(tmp_path):

@@ -74,11 +74,17 @@ def test_it_writes_figures_and_arrays_of_the_last_checkpoint_of_the_run(run, cap
 def test_overrides_may_stand_behind_the_images_and_weights_may_be_named(run):
     shutil.move(run / "model_final.pth", "mine.pth")
     options = ["--what", "bckd", "--output", "out", "--format", "svg"]
-    for given in (["mine.pth"], ["train.init_checkpoint=mine.pth"]):
+    for given in (["mine.pth"], ["++train.init_checkpoint=mine.pth"]):
         shutil.rmtree("out", ignore_errors=True)
         assert maps("quickstart/distill", *given, *options, "--images", images()[0],
                     "train.output_dir=elsewhere") == 0  # fmt: skip
         assert [path.name for path in Path("out").rglob("*.svg")] == ["bckd.svg"]
+
+
+def test_weights_that_are_given_twice_are_refused(run, capsys):
+    twice = ["mine.pth", "train.init_checkpoint=model_final.pth"]
+    assert maps("quickstart/distill", *twice, "--images", images()[0]) == 1
+    assert "weights are given twice, as mine.pth and by" in capsys.readouterr().err
 
 
 def test_the_config_of_a_runs_folder_has_its_weights_beside_it(run, tmp_path):

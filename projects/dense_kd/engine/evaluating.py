@@ -23,8 +23,10 @@ from ..recipes import PUBLISHED
 from . import command
 from .checks import RunError, load_config
 from .checks.files import last_checkpoint
+from .checks.overrides import gives
 from .checks.tree import is_call_of, select
 
+_KEY = "train.init_checkpoint"
 _OF_A_CLASS = re.compile(r"AP-(.+)")
 
 
@@ -36,13 +38,14 @@ def start(args: argparse.Namespace) -> None:
             analyse the detections, too, and ``json``, a file to write or None.
 
     Raises:
-        RunError: something is wrong with the options, the config or its overrides.
+        RunError: something is wrong with the options, the config or its overrides, or weights are
+            given twice.
         MissingExtraError: ``errors`` needs hotcoco, which is not installed.
     """
-    key = "model.teacher.weights" if args.eval_teacher else "train.init_checkpoint"
+    key = "model.teacher.weights" if args.eval_teacher else _KEY
     weights = args.weights
-    given = weights is not None or any(override.startswith(f"{key}=") for override in args.opts)
-    if not given and not args.eval_teacher:
+    overridden = _overridden(key, args.opts, weights)
+    if weights is None and not overridden and not args.eval_teacher:
         weights = weights_of(args.config_file, args.opts)
     if weights is not None:
         quoted = weights.replace("\\", "\\\\").replace('"', '\\"')
@@ -105,24 +108,30 @@ def _errors(detections: Path, dataset: str) -> dict[str, Any]:
     return {"annotations": annotations, "run": run}
 
 
-def weights_of(config: str, overrides: list[str]) -> str:
+def weights_of(config: str, overrides: list[str], given: str | None = None) -> str:
     """The weights that belong to a config.
 
     Args:
         config: its name or path.
         overrides: of it.
+        given: beside it.
 
     Returns:
-        What an override names (``train.init_checkpoint=FILE``; in the config itself these are
-        weights to start from); or else the last checkpoint of its own run if there is one, beside
-        the config if that is the ``config.yaml`` of a run's folder; or else what is published.
+        Those that are given, or what an override names (``train.init_checkpoint=FILE``; in the
+        config itself these are weights to start from); or else the last checkpoint of its own run
+        if there is one, beside the config if that is the ``config.yaml`` of a run's folder; or else
+        what is published.
 
     Raises:
-        RunError: there is neither, or the config cannot be loaded.
+        RunError: there is none of these, there are both of the first two, or the config cannot be
+            loaded.
     """
     cfg = load_config(config, overrides)
-    named = select(cfg, "train.init_checkpoint")
-    if named and any(override.startswith("train.init_checkpoint=") for override in overrides):
+    overridden = _overridden(_KEY, overrides, given)
+    if given is not None:
+        return given
+    named = select(cfg, _KEY)
+    if named and overridden:
         return str(named)
     folder = Path(str(select(cfg, "train.output_dir", "")))
     file = Path(str(project.find_config(config))).resolve()
@@ -139,6 +148,23 @@ def weights_of(config: str, overrides: list[str]) -> str:
             f"none are published for {config}; give a file after the config, or train it first"
         ]
     )
+
+
+def _overridden(key: str, overrides: list[str], given: str | None) -> bool:
+    """Whether an override names weights.
+
+    Raises:
+        RunError: it does so beside those that are given.
+    """
+    found = gives(overrides, key)
+    if found and given is not None:
+        raise RunError(
+            [
+                f"weights are given twice, as {given} and by an override of {key}; expected one of "
+                "the two"
+            ]
+        )
+    return found
 
 
 def tables(results: Mapping[str, Mapping[str, float]]) -> str:

@@ -94,7 +94,7 @@ def write_maps(
     found = find_images(images, leave_out=output)
     places = free_places(found, Path(output))
     cfg = distillation_config(config, overrides, of_teacher="maps")
-    cfg.train.init_checkpoint = weights_of(config, [*overrides]) if weights is None else weights
+    cfg.train.init_checkpoint = weights_of(config, [*overrides], weights)
     test_images = AnnotatedImages(cfg, _checked(cfg))
     maker = load_maker(cfg, what, against=against, category=category, index=index)
     written = Written()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import LazyConfig
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ...arguments import accepts, parameters_of, takes_any
 from .errors import RunError, choice, near
@@ -34,6 +35,20 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     if found:
         raise RunError(found)
     return cfg
+
+
+def gives(overrides: Sequence[str], place: str) -> bool:
+    """Whether one of the overrides is of the entry at a dotted name, in whichever way it is written
+    (``++train.seed=1``, ``train={seed:1}``)."""
+    given: Any = OmegaConf.create({})
+    for override in overrides:
+        with contextlib.suppress(Exception):  # what cannot be read is said where it is applied
+            given = LazyConfig.apply_overrides(given, [override])
+    for key in place.split("."):
+        if not isinstance(given, DictConfig) or not has_entries(given) or key not in given:
+            return False
+        given = given._get_node(key)
+    return True
 
 
 def _problem(cfg: DictConfig, override: str) -> str | None:
