@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -15,8 +16,10 @@ from dense_kd.study.results import (
     check_block,
     check_here,
     keep,
+    keep_failure,
     read_cell,
     read_folder,
+    read_study_folder,
     read_teachers,
     surroundings,
 )
@@ -157,6 +160,87 @@ def test_the_page_has_means_paired_differences_and_intervals(evidence):
     assert "Methods with an interval: 1." in page and "0.0 of them" in page
     assert row(page, r"none \(itself\)")[2] == "8.0"  # points of errors of place
     assert "![Gains of fcos](images/small_fcos_gains.svg)" in page
+
+
+ABOUT = {"date": "2026-12-01T12:00:00+00:00", "commit": None, "machine": {"cpu": "a processor"}}
+
+
+def test_a_training_that_failed_is_on_the_page_by_its_seed(evidence, study):
+    results = evidence / "results" / "small"
+    keep_failure(results, study.blocks[1].cells[2], "losses are not finite", ABOUT)
+    keep_failure(results, study.blocks[0].teacher, "losses are not finite", ABOUT)
+    write_evidence(evidence / "results", evidence / "page")
+    page = (evidence / "page" / "results.md").read_text()
+    assert row(page, "pgd")[:3] == ["pgd", "1; failed: seed 2", "19.0"]
+    assert "torch 2.12.1), and 2 trainings that failed." in page
+    assert "The training of the teacher failed." in page
+    keep(results, result_of(study.blocks[1].cells[2], 20.0))
+    write_evidence(evidence / "results", evidence / "page")
+    assert row((evidence / "page" / "results.md").read_text(), "pgd")[1] == "1, 2"
+
+
+def test_a_study_whose_first_training_failed_is_on_the_page(tmp_path, study, monkeypatch):
+    monkeypatch.setattr("dense_kd.study.evidence.page.read_study", lambda folder: study)
+    failure = keep_failure(tmp_path / "small", study.blocks[0].cells[0], "no memory", ABOUT)
+    write_evidence(tmp_path, tmp_path / "page")
+    page = (tmp_path / "page" / "results.md").read_text()
+    assert row(page, "none")[1] == "failed: seed 1" and row(page, "kd")[1] == "missing"
+    failure.write_text("{}")
+    with pytest.raises(StudyError, match="fcos-none-1.json is no failure of a cell: format"):
+        write_evidence(tmp_path, tmp_path / "page")
+
+
+def test_a_student_that_found_nothing_is_named_where_it_cannot_be_counted(evidence, study):
+    nothing = dict.fromkeys(("per_class", "error_types", "calibration"))
+    zero = {"pooled": {"AP": 0.0, "AP50": 0.0}}
+    collapsed = result_of(study.blocks[0].cells[2], 0.0, **nothing, metrics=zero)
+    keep(evidence / "results" / "small", collapsed)
+    write_evidence(evidence / "results", evidence / "page")
+    page = (evidence / "page" / "results.md").read_text()
+    assert row(page, "pgd")[2] == "0.0"
+    assert "Without these seeds, which found nothing in any image: pgd (seed 1)." in page
+
+
+def test_methods_with_an_interval_are_those_that_share_two_seeds_with_the_student_alone(
+    evidence, study
+):
+    keep(evidence / "results" / "small", result_of(study.blocks[1].cells[2], 20.0))
+    (evidence / "results" / "small" / "fcos-none-2.json").unlink()
+    write_evidence(evidence / "results", evidence / "page")
+    page = (evidence / "page" / "results.md").read_text()
+    assert row(page, "kd")[1] == "1, 2" and "Methods with an interval" not in page
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"overrides": ["train.max_iter=300"]}, "of a cell with other overrides than small"),
+        ({"methods": {"KD": {"cls_weight": 50.0}}}, "of a cell with other methods than small"),
+        ({"study": "mine"}, "of a cell with other study than small"),
+        ({"seed": 9}, "of fcos/kd/9, which is no cell of small; keep the file in another folder"),
+        ({"pair": "gfl"}, "of gfl/kd/1, which is no cell"),
+    ],
+)
+def test_the_page_has_results_of_cells_of_its_study_alone(evidence, study, change, message):
+    results = evidence / "results" / "small"
+    before = (evidence / "page" / "results.md").read_text()
+    result = result_of(study.blocks[0].cells[1], 50.0)
+    (results / "fcos-kd-1.json").unlink()
+    keep(results, {**result, "cell": {**result["cell"], **change}})
+    with pytest.raises(StudyError, match=message):
+        write_evidence(evidence / "results", evidence / "page")
+    assert (evidence / "page" / "results.md").read_text() == before
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_teacher_of_another_recipe_is_not_one_of_the_study(study, tmp_path, failed):
+    teacher = dataclasses.replace(study.blocks[0].teacher, overrides=())
+    if failed:
+        keep_failure(tmp_path, teacher, "no memory", ABOUT)
+    else:
+        keep(tmp_path, result_of(teacher, 40.0))
+    with pytest.raises(StudyError, match="fcos-teacher-.*json is of a cell with other overrides"):
+        read_study_folder(study, tmp_path)
 
 
 def test_without_any_result_the_page_says_so(tmp_path):

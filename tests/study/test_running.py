@@ -217,6 +217,17 @@ def test_a_block_of_other_code_is_refused_before_anything_is_trained(
     assert trained == [] and len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_part_of_a_block_is_compared_with_all_that_is_there_of_it(
+    results, study_file, output, tmp_path, trained
+):
+    trained.clear()
+    before = {**results["fcos/none/1"], "code": "of yesterday"}
+    (tmp_path / "fcos-none-1.json").write_text(json.dumps(before))
+    with pytest.raises(StudyError, match="fcos/none/1 and a cell that is.* differ in code"):
+        run_study(study_file(), Settings(output, tmp_path, only=["fcos/kd/1"]))
+    assert trained == []
+
+
 def test_a_wrong_option_of_the_last_method_is_found_before_the_first_cell(
     study_file, tmp_path, trained
 ):

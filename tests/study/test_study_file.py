@@ -7,7 +7,10 @@ import dataclasses
 import pytest
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
+from omegaconf import OmegaConf
 
+from dense_kd.engine import load_config
+from dense_kd.recipes import known_teacher
 from dense_kd.study import StudyError, read_study
 from dense_kd.study.cells import TEACHER, Cell, method_class
 from dense_kd.study.study_file import find_study
@@ -66,6 +69,21 @@ def test_the_config_of_a_cell_has_its_seed_for_weights_and_images_and_its_method
         ({"seed": 1}, "seed is no entry; did you mean seeds"),
         ({"seeds": [1, 1]}, "each seed once"),
         ({"seeds": 3}, "seeds is 3; expected a list of integers"),
+        ({"seeds": [1, -1]}, "seeds is .* expected a list of integers, 0 or more"),
+        (
+            {
+                "pairs": {
+                    "a": {
+                        "student": "s",
+                        "methods": {"none": None},
+                        "teacher": {"config": "t", "seed": -1},
+                    }
+                }
+            },
+            "teacher.seed is -1",
+        ),
+        ({"evaluate": ["one", "two", "one"]}, "one or more datasets, each once"),
+        ({"evaluate": []}, "one or more datasets"),
         ({"diagnostics": -1}, "diagnostics is -1"),
         ({"evaluate": "shapes_val"}, "evaluate is 'shapes_val'; expected a list"),
         ({"pairs": {"a/b": {}}}, "a/b.* expected a name of letters"),
@@ -189,3 +207,93 @@ def test_the_studies_of_the_project_have_configs_and_methods_that_exist(name):
                 instantiate(L(method_class(kind, cell.name))(**options))
             seen.add(cell.method)
     assert len(seen) > 1
+
+
+@pytest.fixture
+def own_configs(tmp_path, monkeypatch):
+    """Configs beside a study, one of which has the name of a config of the project."""
+    monkeypatch.chdir(tmp_path)
+    for name, iterations in (("my_configs/student_v1.2", 21), ("quickstart/student", 22)):
+        file = tmp_path / f"{name}.py"
+        file.parent.mkdir()
+        file.write_text(
+            "from dense_kd import get_config\n"
+            "cfg = get_config('quickstart/student.py')\n"
+            "model, dataloader, train = cfg.model, cfg.dataloader, cfg.train\n"
+            "optimizer, lr_multiplier = cfg.optimizer, cfg.lr_multiplier\n"
+            f"train.max_iter = {iterations}\n"
+        )
+
+
+@pytest.mark.parametrize(
+    "config, iterations",
+    [
+        ("my_configs/student_v1.2", 21),
+        ("my_configs/student_v1.2.py", 21),
+        ("quickstart/student", 22),
+    ],
+)
+def test_a_config_is_the_file_that_other_commands_take_for_it(own_configs, config, iterations):
+    assert load_config(config).train.max_iter == iterations
+    student = Cell("small", "fcos", "none", 1, config, ("shapes_val",))
+    assert student.lazy_config().train.max_iter == iterations
+    teacher = dataclasses.replace(student, method=TEACHER)
+    taught = dataclasses.replace(student, method="kd", teacher=teacher, methods={"KD": {}})
+    assert taught.lazy_config().train.max_iter == iterations
+
+
+def test_a_teacher_is_put_beside_a_student_as_run_configs_put_it(study_file):
+    (_, kd, _) = read_study(study_file()).blocks[0].cells
+    ours, expected = kd.lazy_config("a.pth").model.teacher, known_teacher("quickstart/teacher.py")
+    expected.model, expected.weights = ours.model, "a.pth"
+    assert [*ours.items()] == [*expected.items()]
+
+
+@pytest.mark.parametrize(
+    "override, instead",
+    [
+        ("train.seed=7", "seeds"),
+        ("dataloader.train.seed=7", "seeds"),
+        ("+train.diagnostics.period=5", "diagnostics"),
+        ("train.diagnostics={period: 5}", "diagnostics"),
+        ("train.output_dir=here", "--output"),
+        ("dataloader.test.dataset.names=shapes_tune", "evaluate"),
+    ],
+)
+def test_an_override_of_what_the_study_sets_is_refused_with_what_sets_it(
+    study_file, override, instead
+):
+    pair = CONTENT["pairs"]["fcos"]
+    for entries in (
+        {"overrides": [override]},
+        {"pairs": {"fcos": {**pair, "student": {**STUDENT, "overrides": [override]}}}},
+        {"pairs": {"fcos": {**pair, "methods": {"none": {"overrides": [override]}}}}},
+    ):
+        with pytest.raises(StudyError, match=f"overrides is .*; expected .*{instead}"):
+            read_study(study_file(**entries))
+
+
+def test_nothing_that_a_cell_sets_is_left_to_an_override(study_file):
+    """All entries in which a cell's config differs from the one it is of can be no overrides."""
+    (_, cell, _) = read_study(study_file(overrides=[])).blocks[1].cells
+    before, after = (
+        OmegaConf.to_container(cfg, resolve=False)
+        for cfg in (load_config(cell.config), cell.bare_config())
+    )
+    changed = set(differing(before, after))
+    assert {"train.seed", "dataloader.test.dataset.names"} <= changed
+    for entry in changed - {"train.log_period"}:  # a divisor of what it was
+        with pytest.raises(StudyError, match="which sets"):
+            read_study(study_file(overrides=[f"{entry}=1"]))
+
+
+def differing(before, after, place=""):
+    for key in {*before, *after}:
+        ours, theirs = before.get(key), after.get(key)
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            yield from differing(ours, theirs, f"{place}{key}.")
+        elif ours != theirs:
+            yield f"{place}{key}"
+
+
+STUDENT = {"config": "quickstart/student"}

@@ -21,15 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--cell", metavar="FILE", type=Path, help="a result: train its cell again, and compare")
     option("--output", type=Path, metavar="DIR", help="of the trainings (output/study/<its name>)")
     option("--results", type=Path, metavar="DIR", help="for a file of each cell (OUTPUT/results)")
-    option("--jobs", type=int, default=1, metavar="N", help="cells at a time (%(default)s)")
+    option("--jobs", type=int, metavar="N", help="cells at a time (1)")
     option("--threads", type=int, metavar="N", help="of each; 1, or as many as the cell had")
     option(
         "--teacher-gb",
         type=float,
-        default=0.0,
         metavar="GB",
         help="run the teacher once for all cells of a block, and keep its passes in OUTPUT until "
-        "they are done, in this many gigabytes at most (0: run it for each)",
+        "they are done, in this many gigabytes at most (0: run it for each, the default)",
     )
     option(
         "--only",
@@ -50,6 +49,17 @@ def run(args: argparse.Namespace) -> int:
     if (args.study is None) == (args.cell is None):
         raise StudyError("give a study, or --cell with the file of a result, and not both")
     if args.cell is not None:
+        alone = ("results", "jobs", "teacher_gb", "only", "dry_run")
+        given = [
+            f"--{name.replace('_', '-')}"
+            for name in alone
+            if getattr(args, name) not in (None, [], False)
+        ]
+        if given:
+            raise StudyError(
+                f"{', '.join(given)}: of a study, and --cell trains one cell, which has --output "
+                "and --threads; leave it out"
+            )
         output = args.output or Path("output/study/again")
         with ends_as_preempted():
             changed = recompute(args.cell, output, args.threads)
@@ -58,9 +68,9 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(
         output=args.output or Path("output/study") / Path(args.study).stem,
         results=args.results,
-        jobs=args.jobs,
-        threads=args.threads or 1,
-        teacher_gb=args.teacher_gb,
+        jobs=1 if args.jobs is None else args.jobs,
+        threads=1 if args.threads is None else args.threads,
+        teacher_gb=args.teacher_gb or 0.0,
         only=args.only,
         dry_run=args.dry_run,
     )

@@ -16,11 +16,12 @@ from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
 
 from ..arguments import is_integer
-from ..config import find_config, get_config
+from ..config import find_config
 from ..distiller import Distiller
+from ..engine.checks import load_config
 from ..engine.checks.overrides import apply_overrides
 from ..methods import KDMethod, MethodSet, method_classes
-from ..recipes import known_teacher
+from ..teacher import Teacher
 from .errors import StudyError
 
 __all__ = ["TEACHER", "Cell", "method_class"]
@@ -39,7 +40,7 @@ class Cell:
     Attributes:
         study, pair, method: names; ``method`` is :data:`TEACHER` of a pair's teacher.
         seed: of the initial weights, of the order of the images and of their augmentations.
-        config: of the detector that is trained.
+        config: of the detector that is trained, a file or a name as all commands have it.
         evaluate: names of datasets; curves are on the first, AP is of all of them together.
         overrides: of that config, before a teacher is put beside the detector.
         teacher: the cell of the teacher; None of a detector that is trained alone, or by methods
@@ -120,7 +121,7 @@ class Cell:
 
         Raises:
             StudyError: there is no such config or method.
-            RunError: an override is wrong.
+            RunError: a config cannot be loaded, or an override is wrong.
         """
         cfg = apply_overrides(copy.deepcopy(_config(self.config, self.name)), self.overrides)
         if self._is_taught:
@@ -152,10 +153,8 @@ class Cell:
     def _teacher(self, weights: str | None) -> DictConfig | None:
         if self.teacher is None:
             return None
-        teacher = known_teacher(str(Path(self.teacher.config).with_suffix(".py")))
-        teacher.model = self.teacher.lazy_config().model
-        teacher.weights = weights or _UNTRAINED
-        return teacher
+        model = self.teacher.lazy_config().model
+        return L(Teacher)(model=model, weights=weights or _UNTRAINED, fold_norms=True)
 
     def bare_config(self) -> DictConfig:
         """:meth:`lazy_config` with the detector alone for its model."""
@@ -187,9 +186,13 @@ def method_class(name: str, where: str) -> type[KDMethod]:
 
 
 def _config(name: str, where: str) -> DictConfig:
-    if find_config(name) is None:
-        raise StudyError(f"{where}: there is no config {name!r}; `dense-kd list configs` has them")
-    return get_config(str(Path(name).with_suffix(".py")))
+    file = find_config(name)
+    if file is None:
+        raise StudyError(
+            f"{where}: there is no config {name!r}; expected a file (here is {Path().absolute()}) "
+            "or one of `dense-kd list configs`"
+        )
+    return load_config(file)
 
 
 def _are_texts(value: Any) -> bool:

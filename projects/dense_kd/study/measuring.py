@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from ..evaluation.coco import DETECTIONS, read_annotations
 from ..json_files import without_nan
 from ..pipeline.results import metrics_of
 from .cells import Cell
+from .errors import StudyError
 
-__all__ = ["POOLED", "measure", "pooled"]
+__all__ = ["POOLED", "check_classes", "measure", "pooled"]
 
 POOLED = "pooled"
 """Names the metrics of all datasets together."""
@@ -70,28 +72,68 @@ def measure(cell: Cell, weights: Path, folder: Path) -> dict[str, Any]:
 
 
 def pooled(parts: list[tuple[COCO, list[dict[str, Any]]]]) -> tuple[COCO, list[dict[str, Any]]]:
-    """Datasets of the same categories as one; images and objects are numbered anew.
+    """Datasets of the same classes as one; images and objects are numbered anew, and classes as in
+    the first.
 
     Args:
         parts: of each the annotations, and detections in COCO's format for results.
+
+    Raises:
+        StudyError: see :func:`check_classes`.
     """
+    truths = [truth for truth, _ in parts]
+    check_classes({f"dataset {place + 1}": truth for place, truth in enumerate(truths)})
+    classes = sorted(truths[0].cats)
     images: list[dict[str, Any]] = []
     objects: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
     for truth, detections in parts:
+        kinds = dict(zip(sorted(truth.cats), classes))
         numbers = {number: len(images) + place + 1 for place, number in enumerate(truth.imgs)}
         images += [{**image, "id": numbers[number]} for number, image in truth.imgs.items()]
         objects += [
-            {**each, "id": len(objects) + place + 1, "image_id": numbers[each["image_id"]]}
+            {**each, "id": len(objects) + place + 1, **_renumbered(each, numbers, kinds)}
             for place, each in enumerate(truth.anns.values())
         ]
-        found += [{**each, "image_id": numbers[each["image_id"]]} for each in detections]
+        found += [{**each, **_renumbered(each, numbers, kinds)} for each in detections]
     whole = COCO()
     whole.dataset = {
         "images": images,
         "annotations": objects,
-        "categories": parts[0][0].dataset["categories"],
+        "categories": truths[0].dataset["categories"],
     }
     with contextlib.redirect_stdout(io.StringIO()):
         whole.createIndex()
     return whole, found
+
+
+def check_classes(truths: Mapping[str, COCO]) -> None:
+    """That datasets can be counted as one: a class has the same place in all, by number.
+
+    Args:
+        truths: {name: annotations}.
+
+    Raises:
+        StudyError: two have other classes, or in another order.
+    """
+    names = {
+        name: [truth.cats[number]["name"] for number in sorted(truth.cats)]
+        for name, truth in truths.items()
+    }
+    (first, expected), *others = names.items()
+    for name, found in others:
+        if found != expected:
+            raise StudyError(
+                f"evaluate: {first} has the classes {', '.join(expected)}, and {name} has "
+                f"{', '.join(found)}; expected the same in the same order, since AP is of all "
+                "datasets together"
+            )
+
+
+def _renumbered(
+    each: Mapping[str, Any], images: Mapping[int, int], classes: Mapping[int, int]
+) -> dict[str, int]:
+    return {
+        "image_id": images[each["image_id"]],
+        "category_id": classes[each["category_id"]],
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,21 @@ from typing import Any
 from ..json_files import read_json, write_json
 from .cells import TEACHER, Cell
 from .errors import StudyError
+from .study_file import Study
 from .worker import FORMAT
 
 __all__ = [
     "SAME",
+    "StudyResults",
     "check_block",
     "check_here",
     "differences",
     "keep",
+    "keep_failure",
     "read_cell",
+    "read_failures",
     "read_folder",
+    "read_study_folder",
     "read_teachers",
     "surroundings",
 ]
@@ -42,6 +48,59 @@ _ENTRIES = (
     ),
     *("date", "commit", "changed", "versions", "machine"),
 )
+
+
+_FAILED = "failed"
+"""The folder, in that of the results, of trainings that failed."""
+
+_FAILURE = ("format", "cell", "error", "date", "commit", "machine")
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyResults:
+    """What a folder has of a study.
+
+    Attributes:
+        students: {name of the cell: result}.
+        teachers: results; there may be several of a pair, a machine each.
+        failed: {name of the cell: what :func:`keep_failure` wrote}.
+    """
+
+    students: dict[str, dict[str, Any]]
+    teachers: list[dict[str, Any]]
+    failed: dict[str, dict[str, Any]]
+
+
+def read_study_folder(study: Study, folder: Path) -> StudyResults:
+    """The results of a study, all of them of cells that it has now.
+
+    Raises:
+        StudyError: a file is no result, is of no cell of the study, or of one that was another.
+    """
+    found = StudyResults(read_folder(folder), read_teachers(folder), read_failures(folder))
+    blocks = study.blocks
+    planned = {
+        cell.name: cell for block in blocks for cell in (block.teacher, *block.cells) if cell
+    }
+    results = [*found.students.values(), *found.teachers]
+    files = [folder / _file_name(result) for result in results]
+    results += found.failed.values()
+    files += [folder / _FAILED / _file_name(result) for result in found.failed.values()]
+    for file, result in zip(files, results):
+        cell = Cell.of_json(result["cell"], str(file))
+        if cell.name not in planned:
+            raise StudyError(
+                f"{file} is of {cell.name}, which is no cell of {study.name}; keep the file in "
+                "another folder, or put the cell into the study"
+            )
+        before, now = result["cell"], planned[cell.name].as_json()
+        changed = [key for key in now if now[key] != before[key]]
+        if changed:
+            raise StudyError(
+                f"{file} is of a cell with other {', '.join(changed)} than {study.name} has now; "
+                "give another folder (--results), or remove the file"
+            )
+    return found
 
 
 def read_cell(file: Path) -> tuple[Cell, dict[str, Any]]:
@@ -86,14 +145,57 @@ def read_teachers(folder: Path) -> list[dict[str, Any]]:
     return [content for cell, content in found if cell.method == TEACHER]
 
 
+def read_failures(folder: Path) -> dict[str, dict[str, Any]]:
+    """{name of the cell: what :func:`keep_failure` wrote} of the trainings that failed.
+
+    Raises:
+        StudyError: a file among them is another one.
+    """
+    found = {}
+    for file in sorted((folder / _FAILED).glob("*.json")):
+        content = read_json(file)
+        missing = [entry for entry in _FAILURE if entry not in content]
+        if missing:
+            raise StudyError(f"{file} is no failure of a cell: {', '.join(missing)} is missing")
+        if content["format"] != FORMAT:
+            raise StudyError(f"{file} has the format {content['format']!r}; expected {FORMAT}")
+        cell = Cell.of_json(content["cell"], str(file))
+        if file.name != cell.file_name:
+            raise StudyError(f"{file} is the failure of {cell.name}; expected {cell.file_name}")
+        found[cell.name] = content
+    return found
+
+
 def keep(folder: Path, result: Mapping[str, Any]) -> Path:
-    """Write a result; that of a teacher is named by its weights, as there may be one a machine."""
+    """Write a result; that of a teacher is named by its weights, as there may be one a machine. It
+    has failed no more."""
+    file = folder / _file_name(result)
+    write_json(file, dict(result))
+    failure = folder / _FAILED / Cell.of_json(result["cell"], "the result").file_name
+    failure.unlink(missing_ok=True)
+    return file
+
+
+def keep_failure(folder: Path, cell: Cell, error: str, about: Mapping[str, Any]) -> Path:
+    """Write that a training failed, beside the results, so that it is not only missing there.
+
+    Args:
+        folder: of the results.
+        cell: that was to be trained.
+        error: why.
+        about: of :func:`dense_kd.benchmark.machine.circumstances`.
+    """
+    file = folder / _FAILED / cell.file_name
+    write_json(file, {"format": FORMAT, "cell": cell.as_json(), "error": error, **about})
+    return file
+
+
+def _file_name(result: Mapping[str, Any]) -> str:
+    """Of a result or a failure."""
     cell = Cell.of_json(result["cell"], "the result")
-    name = cell.file_name
-    if cell.method == TEACHER:
-        name = f"{cell.pair}-{TEACHER}-{result['weights'][:8]}.json"
-    write_json(folder / name, dict(result))
-    return folder / name
+    if cell.method == TEACHER and "weights" in result:
+        return f"{cell.pair}-{TEACHER}-{result['weights'][:8]}.json"
+    return cell.file_name
 
 
 def surroundings(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,29 +11,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..benchmark.machine import circumstances
 from ..checkpoint import FINAL_CHECKPOINT
 from ..data.shapes import DEFAULT_SIZES, default_shapes_root, generate_shapes
 from ..engine.building import build
+from ..engine.checks import RunError, data
+from ..engine.checks.errors import choice
 from ..engine.fingerprint import environment, result_settings
 from ..engine.processes import Run, TrainingError, clock, say, train_together
-from ..evaluation.coco import require_hotcoco
+from ..evaluation.coco import read_annotations, require_hotcoco
 from ..json_files import read_json, write_json
 from ..methods import DistillationError
 from .cells import Cell
 from .errors import StudyError
+from .measuring import check_classes
 from .results import (
     check_block,
     check_here,
     differences,
     keep,
+    keep_failure,
     read_cell,
-    read_folder,
+    read_study_folder,
     surroundings,
 )
-from .study_file import Block, Study, read_study
-from .worker import RESULT, file_weights_digest
+from .study_file import Block, read_study
+from .worker import RESULT, config_digest, file_weights_digest
 
 __all__ = ["Settings", "recompute", "run_study"]
 
@@ -68,7 +73,7 @@ def run_study(name: str, settings: Settings) -> dict[str, dict[str, Any]]:
     """Train the cells of a study that have no result yet.
 
     It can be stopped or killed at any time, and the same call goes on. A cell that fails is named
-    at the end; the others are trained.
+    at the end, and kept among the results as one that failed; the others are trained.
 
     Args:
         name: of :func:`.study_file.find_study`.
@@ -79,46 +84,41 @@ def run_study(name: str, settings: Settings) -> dict[str, dict[str, Any]]:
 
     Raises:
         StudyError: the study is wrong, a method does not go with a pair, results belong to another
-            study, or cells failed.
-        RunError: an override is wrong.
+            study, a block was begun with another config, or cells failed.
+        RunError: an override is wrong, or a dataset is not there.
         MissingExtraError: hotcoco is not installed.
         Preempted: a signal came; what was trained is kept.
     """
     study = read_study(name)
     for option in ("jobs", "threads"):
-        if getattr(settings, option) < 1:
-            raise StudyError(f"{option} is {getattr(settings, option)}; expected 1 or more")
+        _check_count(option, getattr(settings, option))
     if not settings.teacher_gb >= 0:
         raise StudyError(f"teacher_gb is {settings.teacher_gb}; expected gigabytes, or 0")
     require_hotcoco()
     blocks = study.chosen(settings.only)
     _check_buildable(blocks)
     folder = settings.results or settings.output / "results"
-    known = _known_results(study, folder)
-    left = {cell.name for block in blocks for cell in block.cells} - set(known)
+    known = read_study_folder(study, folder).students
     total = sum(len(block.cells) for block in blocks)
+    left = [cell for block in blocks for cell in block.cells if cell.name not in known]
     say(f"{study.name}: {total - len(left)} of {total} cells are there, in {folder}")
+    # Whole blocks, of which a part may be asked for: what is there already is compared with it.
+    waiting = [(block, [cell for cell in block.cells if cell in left]) for block in study.blocks]
+    waiting = [(block, cells) for block, cells in waiting if cells]
+    _check_configs([block for block, _ in waiting], known, folder)
     if settings.dry_run:
-        for block in blocks:
-            for cell in block.cells:
-                if cell.name in left:
-                    print(f"    {cell.name}", flush=True)
+        for cell in left:
+            print(f"    {cell.name}", flush=True)
         return known
-    _make_data(study)
+    if left:
+        _make_data(study.evaluate)
+    _check_data([*(block.teacher for block, _ in waiting if block.teacher), *left])
     progress = _Progress(
-        {
-            cell.name: cell.lazy_config().train.max_iter
-            for block in blocks
-            for cell in block.cells
-            if cell.name in left
-        },
-        settings.jobs,
+        {cell.name: cell.lazy_config().train.max_iter for cell in left}, settings.jobs
     )
     failed: dict[str, str] = {}
-    for block in blocks:
-        cells = [cell for cell in block.cells if cell.name in left]
-        if cells:
-            _run_block(block, cells, settings, folder, known, progress, failed)
+    for block, cells in waiting:
+        _run_block(block, cells, settings, folder, known, progress, failed)
     if failed:
         raise StudyError(
             "\n".join([f"{len(failed)} cells failed, the others are done:", *failed.values()])
@@ -139,11 +139,20 @@ def recompute(file: Path, output: Path, threads: int | None = None) -> list[str]
 
     Raises:
         StudyError: the file is no result.
+        RunError: a dataset is not there.
         TrainingError: a training failed.
     """
     cell, before = read_cell(file)
+    _check_count("threads", threads)
     require_hotcoco()
-    threads = threads or before["threads"]
+    if config_digest(cell) != before["config"]:
+        say(
+            f"{cell.name} had another config: {cell.config}, or what it is made of, has changed "
+            f"since commit {_short(before['commit'])}, so it will come out otherwise"
+        )
+    _make_data(cell.evaluate)
+    _check_data([*filter(None, (cell.teacher, cell))])
+    threads = before["threads"] if threads is None else threads
     weights = None
     if cell.teacher is not None:
         teacher = _run_of(cell.teacher, output, threads)
@@ -172,26 +181,63 @@ def _check_buildable(blocks: Sequence[Block]) -> None:
                     build(cell.lazy_config().model, f"{cell.name}: model")
                 except DistillationError as error:
                     raise StudyError(f"{cell.name}: {error}") from error
+                for name in cell.evaluate:  # its config has registered them
+                    if name not in DatasetCatalog:
+                        raise StudyError(
+                            f"evaluate: no dataset {name!r} is registered, also not by "
+                            f"{cell.config}; {choice(name, DatasetCatalog)}"
+                        )
 
 
-def _known_results(study: Study, folder: Path) -> dict[str, dict[str, Any]]:
-    known = read_folder(folder)
-    planned = {cell.name: cell for cell in study.cells()}
-    for name, result in known.items():
-        if name in planned and result["cell"] != planned[name].as_json():
-            now = planned[name].as_json()
-            changed = [key for key in now if now[key] != result["cell"].get(key)]
-            raise StudyError(
-                f"{folder / planned[name].file_name} is of a cell with other {', '.join(changed)} "
-                f"than {study.name} has now; give another folder (--results), or remove the file"
-            )
-    return {name: result for name, result in known.items() if name in planned}
+def _check_configs(
+    blocks: Sequence[Block], known: Mapping[str, Mapping[str, Any]], folder: Path
+) -> None:
+    """What these blocks have was trained by the configs that the rest will be trained by."""
+    for block in blocks:
+        for cell in block.cells:
+            before = known.get(cell.name)
+            if before is not None and before["config"] != config_digest(cell):
+                raise StudyError(
+                    f"{folder / cell.file_name} was trained with another config: {cell.config}, or "
+                    f"what it is made of, has changed since (commit {_short(before['commit'])}). "
+                    "Cells of a block are compared, so they are trained by the same: put it back, "
+                    "or remove the files of the block and train all of it"
+                )
 
 
-def _make_data(study: Study) -> None:
-    splits = {name.removeprefix(_SHAPES) for name in study.evaluate if name.startswith(_SHAPES)}
+def _check_data(cells: Sequence[Cell]) -> None:
+    """All datasets of a cell are there and of the same classes, before it is trained."""
+    checked = set()
+    found: list[str] = []
+    for cell in cells:
+        key = cell.config, cell.overrides, cell.evaluate
+        if key in checked:
+            continue
+        checked.add(key)
+        cfg = cell.bare_config()
+        for name in cell.evaluate:
+            cfg.dataloader.test.dataset.names = name
+            found += data.problems(cfg, "train")
+    if found:
+        raise RunError(found)
+    for evaluate in dict.fromkeys(cell.evaluate for cell in cells):
+        files = {name: MetadataCatalog.get(name).get("json_file") for name in evaluate}
+        check_classes({name: read_annotations(file) for name, file in files.items() if file})
+
+
+def _check_count(option: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise StudyError(f"{option} is {value}; expected 1 or more")
+
+
+def _make_data(evaluate: Sequence[str]) -> None:
+    splits = {name.removeprefix(_SHAPES) for name in evaluate if name.startswith(_SHAPES)}
     for split in ({"train"} | splits) & set(DEFAULT_SIZES) if splits else ():
         generate_shapes(default_shapes_root(), split, DEFAULT_SIZES[split])
+
+
+def _short(commit: str | None) -> str:
+    return (commit or "unknown")[:10]
 
 
 def _run_block(
@@ -207,6 +253,9 @@ def _run_block(
     here = _surroundings_here(cells[0], settings.threads)
     check_here(begun, here)
     taught = [cell for cell in cells if cell.teacher]
+    if block.teacher and block.teacher.name in failed:  # in the block of another seed
+        _drop(block.teacher, taught, progress, failed)
+        taught = []
     runs = [_run_of(cell, settings.output, settings.threads) for cell in cells if not cell.teacher]
     if block.teacher and taught:
         runs = [_run_of(block.teacher, settings.output, settings.threads), *runs]
@@ -244,17 +293,28 @@ def _run_block(
 
     def fails(run: Run, error: TrainingError) -> None:
         failed[run.title] = str(error)
+        (cell,) = (c for c in (block.teacher, *block.cells) if c and c.name == run.title)
+        device = torch.device(str(cell.lazy_config().train.device))
+        keep_failure(folder, cell, str(error), circumstances(device))
         if run.title != teacher_title:
             say(f"{run.title} failed; the others go on")
             say(progress.after(run))
             return
-        for cell in taught:
-            failed[cell.name] = f"{cell.name} was not trained, since its teacher failed"
-            progress.drop(cell.name)
-        say(f"{run.title} failed, so none of its students is trained; the others go on")
+        _drop(cell, taught, progress, failed)
 
     train_together(runs, at_once=settings.jobs, finished=finished, failed=fails, then=students_of)
     shutil.rmtree(passes, ignore_errors=True)
+
+
+def _drop(
+    teacher: Cell, students: Sequence[Cell], progress: _Progress, failed: dict[str, str]
+) -> None:
+    """None of them can be trained."""
+    for cell in students:
+        failed[cell.name] = f"{cell.name} was not trained, since its teacher failed"
+        progress.drop(cell.name)
+    if students:
+        say(f"{teacher.name} failed, so none of its students is trained; the others go on")
 
 
 def _surroundings_here(cell: Cell, threads: int) -> dict[str, Any]:

@@ -21,6 +21,15 @@ _STUDY = ("title", "evaluate", "seeds", "overrides", "diagnostics", "pairs", "sh
 _PAIR = ("title", "teacher", "student", "methods")
 _DETECTOR = ("config", "overrides", "seed")
 _METHOD = ("methods", "balance", "init_student", "overrides")
+_SET_BY_STUDY = {
+    "train.seed": "`seeds`",
+    "dataloader.train.seed": "`seeds`",
+    "train.diagnostics.period": "`diagnostics`",
+    "train.output_dir": "--output",
+    "dataloader.test.dataset.names": "`evaluate`",
+    "dataloader.evaluator.output_dir": "--output",
+}
+"""{entry of a config that a cell sets itself: what sets it}."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,11 +137,13 @@ def read_study(name: str) -> Study:
     reader.entries(content, "", _STUDY, needed=("evaluate", "seeds", "pairs"))
     evaluate = reader.texts(content["evaluate"], "evaluate")
     seeds = content["seeds"]
-    if not isinstance(seeds, list) or not seeds or not all(map(is_integer, seeds)):
-        reader.fail("seeds", seeds, "a list of integers")
-    if not evaluate or len(set(seeds)) < len(seeds):
-        reader.fail("seeds and evaluate", (seeds, evaluate), "a dataset, and each seed once")
-    common = reader.texts(content.get("overrides") or [], "overrides")
+    if not isinstance(seeds, list) or not seeds or not all(map(_is_seed, seeds)):
+        reader.fail("seeds", seeds, "a list of integers, 0 or more")
+    if len(set(seeds)) < len(seeds):
+        reader.fail("seeds", seeds, "each seed once")
+    if not evaluate or len(set(evaluate)) < len(evaluate):
+        reader.fail("evaluate", content["evaluate"], "one or more datasets, each once")
+    common = reader.overrides(content.get("overrides"), "overrides")
     diagnostics = content.get("diagnostics", 0)
     if not is_integer(diagnostics) or diagnostics < 0:
         reader.fail("diagnostics", diagnostics, "iterations between two measurements, or 0")
@@ -227,6 +238,16 @@ class _Reader:
             self.fail(place, value, "a list of texts")
         return tuple(value)
 
+    def overrides(self, value: Any, place: str) -> tuple[str, ...]:
+        """Overrides of a config, without entries that the study sets; None is no override."""
+        overrides = self.texts([] if value is None else value, place)
+        for override in overrides:
+            name = override.partition("=")[0].lstrip("+")
+            for entry, instead in _SET_BY_STUDY.items():
+                if f"{entry}.".startswith(f"{name}."):
+                    self.fail(place, override, f"{instead}, which sets {entry}")
+        return overrides
+
     def detector(
         self, value: Any, place: str, with_seed: bool = True
     ) -> tuple[str, tuple[str, ...], int]:
@@ -237,9 +258,9 @@ class _Reader:
         if not isinstance(value["config"], str):
             self.fail(f"{place}.config", value["config"], "the name of a config")
         seed = value.get("seed", 1)
-        if not is_integer(seed):
-            self.fail(f"{place}.seed", seed, "an integer")
-        overrides = self.texts(value.get("overrides") or [], f"{place}.overrides")
+        if not _is_seed(seed):
+            self.fail(f"{place}.seed", seed, "an integer, 0 or more")
+        overrides = self.overrides(value.get("overrides"), f"{place}.overrides")
         return value["config"], overrides, seed
 
     def method(self, name: Any, value: Any, place: str) -> dict[str, Any]:
@@ -251,7 +272,7 @@ class _Reader:
             "methods": value.get("methods") or {},
             "init_student": value.get("init_student", False),
             "balance": value.get("balance"),
-            "overrides": self.texts(value.get("overrides") or [], f"{place}.overrides"),
+            "overrides": self.overrides(value.get("overrides"), f"{place}.overrides"),
         }
         if not isinstance(found["methods"], dict) or not all(
             isinstance(kind, str) and (options is None or isinstance(options, dict))
@@ -267,6 +288,10 @@ class _Reader:
             if found[name] not in (False, None) and not found["methods"]:
                 self.fail(f"{place}.{name}", found[name], "a method beside it, with the teacher")
         return found
+
+
+def _is_seed(value: Any) -> bool:
+    return is_integer(value) and value >= 0  # below 0 is one that is drawn
 
 
 def _fits(cell: Cell, name: str) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..results import read_folder, read_teachers
+from ..cells import TEACHER
+from ..results import read_study_folder
 from ..study_file import Study, read_study
 from .drawing import COLORS, Axis, Interval, Line, Point, chart
 from .statistics import Gain, mean_ranks
@@ -122,16 +123,10 @@ def _headline(pair: PairResults) -> dict[str, str]:
 
 
 def _studies(results: Path) -> Iterator[tuple[Study, list[PairResults]]]:
-    for folder in sorted(path for path in results.glob("*") if any(path.glob("*.json"))):
+    for folder in sorted(path for path in results.glob("*") if any(path.rglob("*.json"))):
         study = read_study(folder.name)
-        students, teachers = read_folder(folder), read_teachers(folder)
-        yield (
-            study,
-            [
-                PairResults.of(study, pair, students.values(), teachers)
-                for pair in study.pair_titles
-            ],
-        )
+        found = read_study_folder(study, folder)
+        yield study, [PairResults.of(study, pair, found) for pair in study.pair_titles]
 
 
 _HEAD = """# What the studies found
@@ -150,12 +145,15 @@ def _study(study: Study, pairs: Sequence[PairResults], files: dict[str, str]) ->
     yield f"## {study.title}"
     found = sum(len(pair.seeds_of(method)) for pair in pairs for method in pair.methods)
     planned = sum(1 for _ in study.cells())
-    yield f"{found} of {planned} cells ({_trained_by(pairs)})."
+    failed = sum(len(seeds) for pair in pairs for seeds in pair.failed.values())
+    noted = f", and {failed} trainings that failed" if failed else ""
+    trained_by = f" ({_trained_by(pairs)})" if found else ""
+    yield f"{found} of {planned} cells{trained_by}{noted}."
     ranked = _ranks(pairs)
     if ranked:
         yield ranked
     for pair in pairs:
-        if pair.cells:
+        if pair.cells or pair.failed:
             yield from _pair(study, pair, files)
         else:
             yield f"### {study.title}: {pair.title}\n\nNo cell yet."
@@ -176,14 +174,18 @@ def _pair(study: Study, pair: PairResults, files: dict[str, str]) -> Iterator[st
     teachers = [f"{ap()(each):.1f}" for each in pair.teachers.values()]
     if teachers:
         yield f"AP of the teacher: {', '.join(teachers)}."
+    if TEACHER in pair.failed:
+        yield "The training of the teacher failed."
     yield _main_table(pair)
+    if not pair.cells:
+        return
     yield (
         "*against alone*, *against longer*: mean difference to the student alone, and to the one "
         "trained longer, over the seeds that both have, with its 95 % interval; **bold** is a gain "
         "or a harm by the rule. *share*: of the gradient that the method had. *minutes*: of the "
         "processor, in training proper."
     )
-    compared = [m for m in pair.methods if m not in (ALONE, LONGER) and len(pair.seeds_of(m)) > 1]
+    compared = [m for m, of in pair.gains().items() if m != LONGER and len(of.differences) > 1]
     if compared:
         yield (
             f"Methods with an interval: {len(compared)}. Were all without any effect, "
@@ -191,6 +193,9 @@ def _pair(study: Study, pair: PairResults, files: dict[str, str]) -> Iterator[st
         )
     yield "What differs from the student alone (mean of paired differences):"
     yield _differences(pair)
+    collapsed = pair.collapsed()
+    if collapsed:
+        yield f"Without these seeds, which found nothing in any image: {_listed(collapsed)}."
     if any(pair.seeds_of(method) for method in pair.balanced):
         yield "Weights that set themselves, against those that are published:"
         yield _balanced(pair)
@@ -212,16 +217,19 @@ def _main_table(pair: PairResults) -> str:
     ]
     rows = []
     for method in pair.methods:
-        seeds = pair.seeds_of(method)
+        seeds, failed = pair.seeds_of(method), pair.failed.get(method, [])
+        trained = ", ".join(map(str, seeds))
+        if failed:
+            trained += f"{'; ' if seeds else ''}failed: {_seeds(failed)}"
         if not seeds:
-            rows.append([method, "missing", *[""] * (len(header) - 2)])
+            rows.append([method, trained or "missing", *[""] * (len(header) - 2)])
             continue
         against = None if method == ALONE else pair.paired(method, ALONE, ap())
         longer = None if method in (ALONE, LONGER) else pair.paired(method, LONGER, ap())
         rows.append(
             [
                 method,
-                ", ".join(map(str, seeds)),
+                trained,
                 _shown(pair.mean(method, ap())),
                 _shown(pair.mean(method, ap("AP50"))),
                 _with_interval(against),
@@ -334,6 +342,14 @@ def _with_interval(found: Gain | None) -> str:
         return f"{found.mean:+.1f}"
     text = f"{found.mean:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
     return text if found.verdict == "not shown" else f"**{text}**"
+
+
+def _listed(seeds: Mapping[str, Sequence[int]]) -> str:
+    return ", ".join(f"{method} ({_seeds(of)})" for method, of in seeds.items())
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def _shown(value: float | None, digits: int = 1) -> str:

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..cells import TEACHER, Cell
+from ..cells import Cell
 from ..measuring import POOLED
-from ..results import check_block
+from ..results import StudyResults, check_block
 from ..study_file import Study
 from .statistics import Gain, gain
 
@@ -36,6 +36,7 @@ class PairResults:
         seeds: of the study.
         cells: {method: {seed: result}}.
         teachers: {digest of its weights: result}.
+        failed: {method: seeds whose training failed}; also of the teacher.
         balanced: {method whose weights set themselves: the same with the weights as they are}.
     """
 
@@ -45,32 +46,36 @@ class PairResults:
     seeds: tuple[int, ...]
     cells: dict[str, dict[int, Result]]
     teachers: dict[str, Result]
+    failed: dict[str, list[int]]
     balanced: dict[str, str]
 
     @classmethod
-    def of(
-        cls, study: Study, pair: str, students: Iterable[Result], teachers: Iterable[Result]
-    ) -> PairResults:
+    def of(cls, study: Study, pair: str, found: StudyResults) -> PairResults:
         """Sort results, and check that those of a block can be compared.
 
         Args:
             study: that they are of.
             pair: one of its pairs.
-            students: results of its students.
-            teachers: results of its teachers.
+            found: all results of the study.
 
         Raises:
             StudyError: two results of one block cannot.
         """
         planned = [cell for cell in study.cells() if cell.pair == pair]
         cells: dict[str, dict[int, Result]] = {}
-        for result in students:
+        for result in found.students.values():
             cell = result["cell"]
-            if cell["pair"] == pair and cell["method"] != TEACHER:
+            if cell["pair"] == pair:
                 cells.setdefault(cell["method"], {})[cell["seed"]] = result
+        failed: dict[str, list[int]] = {}
+        for cell in sorted(
+            (each["cell"] for each in found.failed.values()), key=lambda cell: cell["seed"]
+        ):
+            if cell["pair"] == pair:
+                failed.setdefault(cell["method"], []).append(cell["seed"])
         for seed in study.seeds:
             check_block(
-                {f"{pair}/{m}/{seed}": found[seed] for m, found in cells.items() if seed in found}
+                {f"{pair}/{m}/{seed}": each[seed] for m, each in cells.items() if seed in each}
             )
         return cls(
             pair,
@@ -78,7 +83,8 @@ class PairResults:
             tuple(dict.fromkeys(cell.method for cell in planned)),
             study.seeds,
             cells,
-            {each["weights"]: each for each in teachers if each["cell"]["pair"] == pair},
+            {each["weights"]: each for each in found.teachers if each["cell"]["pair"] == pair},
+            failed,
             _balanced(planned),
         )
 
@@ -99,6 +105,14 @@ class PairResults:
     def seeds_of(self, method: str) -> list[int]:
         """Those with a result."""
         return sorted(self.cells.get(method, {}))
+
+    def collapsed(self) -> dict[str, list[int]]:
+        """{method: seeds} of the students that found nothing in any image."""
+        found = {
+            method: [seed for seed in self.seeds_of(method) if of[seed]["error_types"] is None]
+            for method, of in self.cells.items()
+        }
+        return {method: found[method] for method in self.methods if found.get(method)}
 
     def paired(self, method: str, other: str, number: Number) -> Gain | None:
         """What ``method`` has more than ``other``, over the seeds that both have."""
