@@ -207,6 +207,9 @@ def test_what_cannot_be_measured_is_said_at_once(config, settings, said):
         ("quickstart/student", (), "quickstart/student is of no distillation"),
         (CONFIG, ("train.amp.enabled=True",), "float16 needs a GPU to train"),
         (CONFIG, ("model.methods.bckd.loc_weigth=2",), "loc_weight"),
+        (CONFIG, ("train.accumulate=4",), "train.accumulate=4: would not count; a step has one"),
+        (CONFIG, ("train.device=cpu",), "train.device=cpu: would not count; give --device"),
+        (CONFIG, ("dataloader.train.total_batch_size=8",), "would not count; give --batch"),
     ],
 )
 def test_a_config_that_cannot_be_measured_is_named(config, overrides, said):

@@ -49,6 +49,14 @@ __all__ = ["WHAT", "Settings", "Wanted", "benchmark"]
 
 WHAT = ("times", "memory", "flops", "kernels")
 
+_SET_HERE = {
+    "train.accumulate": "a step has one batch",
+    "train.device": "give --device",
+    "dataloader.train.total_batch_size": "give --batch",
+    "dataloader.train.num_workers": "images are loaded in the process that is timed",
+}
+"""{entry of a config: why an override of it is refused}."""
+
 _NOT_LOADED = ("dataloader.test", "dataloader.evaluator")
 
 Progress = Callable[[int, int], None]
@@ -273,6 +281,10 @@ def _batches(cfg: DictConfig, student: Any, settings: Settings) -> Any:
 
 def _config(wanted: Wanted, settings: Settings, device: torch.device) -> DictConfig:
     """The config as it is measured."""
+    for override in (*wanted.common, *wanted.overrides):
+        instead = _SET_HERE.get(override.partition("=")[0].lstrip("+"))
+        if instead is not None:
+            raise BenchmarkError(f"{override}: would not count; {instead}")
     cfg = copy.deepcopy(distillation_config(wanted.config, [*wanted.common, *wanted.overrides]))
     cfg.train.device = str(device)
     cfg.train.accumulate = 1
