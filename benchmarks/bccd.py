@@ -1,17 +1,16 @@
 #!/usr/bin/env python
 """Train the detectors of configs/bccd, and write what they reach to results/bccd.json.
 
-Teachers come before who learns from them. A run that is finished is used again, one that was
-stopped goes on; images for testing are looked at once, by the last weights. Results are written
-after every run, beside those of other configs.
+Teachers come before who learns from them. A run that is finished is used again if it was trained
+by the same settings and teacher, and trained again if not; one that was stopped goes on. Images for
+testing are looked at once, by the last weights. Results are written after every run, beside those
+of other configs.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog
 from omegaconf import DictConfig
 from PIL import Image, ImageDraw
+from trained import trained
 
 from dense_kd import compat, get_config
 from dense_kd.checkpoint import FINAL_CHECKPOINT, load_strictly
@@ -27,6 +27,7 @@ from dense_kd.data import bccd
 from dense_kd.engine import evaluate
 from dense_kd.engine.building import count_parameters
 from dense_kd.engine.checks.overrides import apply_overrides
+from dense_kd.engine.fingerprint import cores
 from dense_kd.engine.processes import read_metrics
 from dense_kd.json_files import read_json, write_json
 from dense_kd.pipeline.results import metrics_of
@@ -57,6 +58,7 @@ def get_parser() -> argparse.ArgumentParser:
     option = parser.add_argument
     option("configs", nargs="*", help=f"default: {' '.join(CONFIGS)}")
     option("--override", action="append", default=[], metavar="path.key=value", help="of all")
+    option("--threads", type=int, default=cores(), help="of a training (%(default)s)")
     option("--results", type=Path, default=RESULTS, help="default: %(default)s")
     option("--picture", type=Path, help="draw this file from finished runs, and train nothing")
     return parser
@@ -69,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         draw(args.picture, args.override)
         return
     for config in args.configs or CONFIGS:
-        result = run(config, args.override)
+        result = run(config, args.override, args.threads)
         write_json(args.results, {**read_json(args.results), config: result})
         val, test = (result[part]["AP"] for part in ("val", "test"))
         if val is None or test is None:
@@ -78,13 +80,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{config}: AP {val:.1f} on val, {test:.1f} on test", flush=True)
 
 
-def run(config: str, overrides: list[str]) -> dict[str, Any]:
+def run(config: str, overrides: list[str], threads: int) -> dict[str, Any]:
     """Train, if that is left to do, and evaluate; what results/bccd.json has of a config."""
     cfg = bare(config, overrides)
     folder = Path(cfg.train.output_dir)
-    if not (folder / FINAL_CHECKPOINT).exists():
-        command = [sys.executable, "-m", "dense_kd", "train", config, "--resume", *overrides]
-        subprocess.run([*command, "--progress", "lines"], check=True)
+    trained(config, folder, config, overrides, threads)
     weights = folder / FINAL_CHECKPOINT
     records = read_metrics(folder)
     return {

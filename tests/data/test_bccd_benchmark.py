@@ -30,19 +30,28 @@ def test_a_config_is_trained_once_and_its_metrics_and_picture_are_written(
     install_bccd(write(files, tmp_path / "copy"))
     script, config, trainings = load_benchmark("bccd"), "bccd/gfl_r18.py", []
 
-    def train(command, check):
-        assert command[1:6] == ["-m", "dense_kd", "train", config, "--resume"] and check
-        trainings.append(config)
-        run(config, command[6:-2], "--resume")
+    class InThisProcess:
+        """In place of a ``Popen`` of a training."""
 
-    monkeypatch.setattr(subprocess, "run", train)
+        returncode = 0
+
+        def __init__(self, command, **_):
+            assert command[2:6] == ["-m", "dense_kd", "train", config]
+            overrides = [word for word in command[6:] if "=" in word]
+            trainings.append(overrides[0])
+            run(config, overrides)
+
+        def poll(self):
+            return self.returncode
+
+    monkeypatch.setattr(subprocess, "Popen", InThisProcess)
     results = tmp_path / "results.json"
     results.write_text(json.dumps({"another": {}}))
     overrides = ["train.max_iter=2", f"train.output_dir={tmp_path}/run"]
     arguments = [word for override in overrides for word in ("--override", override)]
     for _ in range(2):
         script.main([config, "--results", str(results), *arguments])
-    assert trainings == [config]
+    assert trainings == ["train.max_iter=2"]
     found = json.loads(results.read_text())
     assert set(found) == {"another", config}
     assert {"val", "test", "iterations", "parameters", "torch"} <= set(found[config])
@@ -52,3 +61,7 @@ def test_a_config_is_trained_once_and_its_metrics_and_picture_are_written(
     script.main(["--picture", str(picture), *arguments])
     width, height = Image.open(picture).size
     assert width == 3 * 480 and 300 < height < 480
+    arguments[1] = "train.max_iter=1"
+    script.main([config, "--results", str(results), *arguments])
+    assert trainings == ["train.max_iter=2", "train.max_iter=1"]
+    assert json.loads(results.read_text())[config]["iterations"] == 1
