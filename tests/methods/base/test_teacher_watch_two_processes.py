@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
 
-from dense_kd import Distiller, GIBox, MethodSet, Teacher
+from dense_kd import PKD, Distiller, FromTeacher, GIBox, MethodSet, Teacher
 from dense_kd.engine import Trainer
 from helpers.builders import batch, tiny_fcos
 from helpers.two_processes import ranks_of, run_in_two_processes
@@ -33,9 +34,24 @@ def accumulating_loop(model: DistributedDataParallel) -> None:
     sum(model(batch()).values()).backward()
 
 
-def trained_by(kind: type[SimpleTrainer]) -> Callable[[nn.Module], None]:
+def loop_that_measures_first(model: DistributedDataParallel) -> None:
+    for _ in range(2):
+        with torch.no_grad():
+            model(batch())
+    sum(model(batch()).values()).backward()
+
+
+def loop_that_leaves_out(model: DistributedDataParallel) -> None:
+    teacher = model.module.teacher.model.head.cls_score.bias
+    model(batch())  # is not finite, so a loop may leave out its backward pass
+    with torch.no_grad():
+        teacher.nan_to_num_()
+    sum(model(batch()).values()).backward()
+
+
+def trained_by(kind: type[SimpleTrainer], **options: Any) -> Callable[[nn.Module], None]:
     def train(model: nn.Module) -> None:
-        kind(model, [batch()] * 2, SGD(model.parameters(), lr=1.0)).train(0, 2)
+        kind(model, [batch()] * 4, SGD(model.parameters(), lr=1.0), **options).train(0, 2)
 
     return train
 
@@ -45,16 +61,24 @@ LOOPS = {
     "accumulating": accumulating_loop,
     "SimpleTrainer": trained_by(SimpleTrainer),
     "Trainer": trained_by(Trainer),
+    "measuring": loop_that_measures_first,
+    "leaving out": loop_that_leaves_out,
+    "leaving out by Trainer": trained_by(Trainer, skip_bad_steps=2),
+    "normalizing": trained_by(Trainer, accumulate=2, normalize="iteration"),
 }
+TWO = ("plain", "Trainer", "normalizing")
+"""Those that are also tried with a second teacher, which is finite."""
 
 
 def worker(folder: str) -> None:
     for name, loop in LOOPS.items():
         for broken in (None, 1):
             teacher = Teacher(tiny_fcos(seed=1), None)
-            model = Distiller(
-                student=tiny_fcos(), teacher=teacher, methods=MethodSet(gibox=GIBox())
-            )
+            methods = {"gibox": GIBox()}
+            if name in TWO:
+                second = Teacher(tiny_fcos(seed=2), None)
+                methods["second"] = FromTeacher(teacher=second, method=PKD())
+            model = Distiller(student=tiny_fcos(), teacher=teacher, methods=MethodSet(**methods))
             if comm.get_rank() == broken:
                 with torch.no_grad():
                     teacher.model.head.cls_score.bias.fill_(float("nan"))

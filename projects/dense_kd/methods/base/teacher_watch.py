@@ -17,9 +17,9 @@ class TeacherWatch:
 
     Comparisons drop NaN, so a method that ranks or selects predictions may give a finite loss where
     the teacher gives none. Every loss of the step becomes NaN then, which trainers stop at, and its
-    backward pass, or else the next step, raises an error that says why. Of several processes all
-    raise it in the backward pass: one that stopped alone would leave the others waiting for its
-    gradients.
+    backward pass, or else the next look, raises an error that says why. Of several processes all
+    raise it in a backward pass, that of the step or the next one, and none at a look: one that
+    stopped alone would leave the others waiting for its gradients.
 
     One process does not wait for a GPU: the numbers are copied behind the teacher's pass and read
     when they are there, which they are as soon as a method has waited for a mask. Several wait for
@@ -29,6 +29,7 @@ class TeacherWatch:
 
     def __init__(self) -> None:
         self._looks: list[_Look] = []
+        self._broken: dict[str, None] = {}  # names of what is known not to have been finite
 
     @torch.compiler.disable
     def look(self, dense: DensePass, whose: str = "") -> Tensor:
@@ -39,9 +40,12 @@ class TeacherWatch:
             whose: said behind what is not finite, where there are several teachers.
 
         Raises:
-            FloatingPointError: an earlier pass was not finite.
+            FloatingPointError: an earlier pass was not finite, where there is one process.
         """
-        self.check()
+        if comm.get_world_size() == 1:
+            self.check()
+        else:
+            self._read()
         maps = {f"tower features {tap}": levels for tap, levels in dense.taps.items()}
         if dense.has_features:
             maps |= {"features": dense.features}
@@ -88,7 +92,8 @@ class TeacherWatch:
         if comm.get_world_size() == 1:
             self.check()
             return
-        broken = zero_or_nan.isnan().float()
+        self._read()
+        broken = (zero_or_nan.isnan() | bool(self._broken)).float()
         torch.distributed.all_reduce(broken)
         if broken.item() > 0:
             problems = enumerate(comm.all_gather(self._problem()))
@@ -96,21 +101,25 @@ class TeacherWatch:
 
     def _problem(self) -> str:
         """What is wrong with the passes that are known by now, which are forgotten; or ""."""
-        looks, self._looks = self._looks, []
-        broken = []
-        for look in looks:
-            if look.is_there():
-                broken += look.not_finite()
-            else:
-                self._looks.append(look)
+        self._read()
+        broken, self._broken = self._broken, {}
         if not broken:
             return ""
         return (
             "the teacher's pass over a batch is not finite: there is NaN or infinity in its "
-            f"{', '.join(dict.fromkeys(broken))}. Look at its weights, at its pixel_mean and "
+            f"{', '.join(broken)}. Look at its weights, at its pixel_mean and "
             "pixel_std, and at the precision that it runs in: float16 ends at 65504, "
             "precision='float32' or 'bfloat16' of Teacher does not"
         )
+
+    def _read(self) -> None:
+        """The numbers that are there by now; what was finite is forgotten."""
+        looks, self._looks = self._looks, []
+        for look in looks:
+            if look.is_there():
+                self._broken.update(dict.fromkeys(look.not_finite()))
+            else:
+                self._looks.append(look)
 
     def __reduce__(self) -> tuple[Any, ...]:  # a copy of a model has looked at nothing
         return type(self), ()
