@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import re
@@ -9,10 +10,13 @@ import re
 import numpy as np
 import pytest
 import torch
+from detectron2.utils.events import EventStorage
 from torch import nn
 
+from dense_kd import MGD, Distiller, MethodSet, Teacher
 from dense_kd.checkpoint import AtomicCheckpointer, CheckpointError
-from helpers.builders import tiny_fcos
+from dense_kd.checkpoint.layouts.wrappers import is_run_state
+from helpers.builders import batch, tiny_fcos
 
 
 def checkpointer(folder, model=None) -> AtomicCheckpointer:
@@ -175,3 +179,43 @@ def test_what_a_checkpointable_refuses_is_said_with_the_file(tmp_path):
     checkpointer.save("model")
     with pytest.raises(CheckpointError, match=f"^{tmp_path}/model.pth: it is of another run"):
         checkpointer.resume_or_load("", resume=True)
+
+
+def distiller_of_a_run(seed: int) -> Distiller:
+    """Whose checkpoints hold all state of a run that there is."""
+    torch.manual_seed(0)
+    return Distiller(
+        student=tiny_fcos(width=4),
+        teacher=Teacher(tiny_fcos(seed=seed, width=4), None),
+        methods=MethodSet(balance={"probe": 9}, mgd=MGD(warmup_iters=9), iteration=MGD()),
+        init_student=True,
+    )
+
+
+def test_a_run_that_starts_from_the_file_of_another_has_its_weights_and_not_its_state(
+    tmp_path, caplog
+):
+    first = distiller_of_a_run(seed=1)
+    for iteration in range(2):
+        with EventStorage(iteration):
+            first(batch())
+    AtomicCheckpointer(first, str(tmp_path)).save("model")
+    saved, parameters = first.state_dict(), dict(first.named_parameters())
+    of_run = [k for k in saved if k.startswith("kd.") and k not in parameters]
+    assert of_run and [key for key in saved if is_run_state(key)] == of_run
+
+    second, fresh = distiller_of_a_run(seed=2), distiller_of_a_run(seed=2)
+    start = str(tmp_path / "model.pth")
+    with caplog.at_level(logging.INFO, "dense_kd"):
+        AtomicCheckpointer(second).resume_or_load(start, resume=False)
+    state, expected = second.state_dict(), fresh.state_dict()
+    for key, value in state.items():
+        assert torch.equal(value, (expected if key in of_run else saved)[key]), key
+    assert f"not the state of the run that wrote it: {of_run[0]}" in caplog.text
+    second.prepare_training()  # now of the new teacher
+    theirs = second.teacher.model.state_dict()["head.cls_score.bias"]
+    assert torch.equal(second.student.head.cls_score.bias, theirs)
+
+    resumed = distiller_of_a_run(seed=1)
+    AtomicCheckpointer(resumed, str(tmp_path)).resume_or_load("", resume=True)
+    assert all(torch.equal(value, saved[key]) for key, value in resumed.state_dict().items())

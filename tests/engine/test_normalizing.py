@@ -11,13 +11,14 @@ import torch
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from dense_kd import BCKD, Distiller, MethodSet, Teacher
+from dense_kd import BCKD, PGD, CrossKD, Distiller, MethodSet, Teacher
 from dense_kd.engine import Trainer
 from dense_kd.engine.normalizing import measure
 from dense_kd.normalizers import IterationNormalizers, over_iteration
 from dense_kd.quantization import FakeQuantization
 from helpers import builders
 from helpers.builders import batch, tiny_backbone, tiny_fcos, tiny_retinanet
+from helpers.feature_cases import distill
 from helpers.method_cases import PAIRS, VARIANTS, build, images_with
 from helpers.script_runs import assert_equal
 
@@ -70,11 +71,34 @@ def test_losses_and_gradients_of_detectors_are_those_of_one_batch(name):
 
 @pytest.mark.parametrize(("name", "variant"), [v for v in VARIANTS if v not in RANDOM])
 def test_so_are_those_of_methods_unless_they_say_why_not(name, variant):
-    model = build(name, variant)
+    check_that_it_says_whether(build(name, variant))
+
+
+def check_that_it_says_whether(model: nn.Module) -> None:
     if model.kd.feature.unlike_one_batch() is None:
         assert difference(model, "iteration") < 1e-5
     else:
         assert difference(model, "iteration") > 1e-4
+
+
+NOT_ALIGNED = {"align": False, "depth": 1}
+
+
+@pytest.mark.parametrize(
+    ("make", "method", "is_unlike"),
+    [
+        (builders.tiny_gfl, CrossKD(**NOT_ALIGNED), True),
+        (builders.tiny_gfl, CrossKD(**NOT_ALIGNED, loc_loss="giou"), False),
+        (builders.tiny_gfl, CrossKD(**NOT_ALIGNED, loc_weight=0.0), False),
+        (builders.tiny_fcos, CrossKD(**NOT_ALIGNED), False),
+        (builders.tiny_fcos, PGD(branches=["bbox"], compat="released"), True),
+        (builders.tiny_fcos, PGD(branches=["bbox"]), False),
+    ],
+)
+def test_a_method_says_so_whatever_its_options_are(make, method, is_unlike):
+    model = distill(make(width=4), make(seed=1, width=4), method)
+    assert (model.kd.feature.unlike_one_batch() is not None) == is_unlike
+    check_that_it_says_whether(model)
 
 
 def test_the_running_counts_of_ddods_levels_are_those_of_one_batch():

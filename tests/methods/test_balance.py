@@ -181,6 +181,21 @@ def test_what_has_no_gradient_keeps_its_factor_and_is_warned_of(monkeypatch, cap
     assert 0 < model.kd.balance.share_of("pkd") != before
 
 
+@pytest.mark.parametrize("nothing", [(0.0, 1.0), (1.0, 0.0), (0.0, 0.0)])
+def test_what_begins_late_has_the_factor_that_it_would_have_from_the_first_iteration(nothing):
+    """However long a method, or detection, has had no gradient."""
+    late, early = (distiller({"tolerance": 0.0}).kd.balance for _ in range(2))
+    for _ in range(60):
+        late._adapt("pkd", *nothing)
+    assert late.factor_of("pkd") == 1.0
+    for norms in ((9.0, 1.0), (0.0, 1.0), (18.0, 1.0)):  # later zeros count
+        for balance in (late, early):
+            balance._adapt("pkd", *norms)
+        assert late.factor_of("pkd") == early.factor_of("pkd")
+        assert late._state("pkd") == early._state("pkd")
+    assert late.factor_of("pkd") == pytest.approx(1.0, rel=0.5)
+
+
 def test_norms_that_are_not_finite_change_nothing():
     balance = distiller({}).kd.balance
     for norms in ((math.nan, 1.0), (1.0, math.inf)):

@@ -91,6 +91,22 @@ def test_what_a_killed_process_has_left_is_removed(tmp_path):
     assert not left.exists() and store._path(KEY).exists()
 
 
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOENT])
+def test_a_folder_that_can_only_be_read_is_read_whatever_a_killed_process_has_left(
+    tmp_path, monkeypatch, code
+):
+    store = FolderStore(str(tmp_path))
+    store.put(KEY, entry())
+    left = store._path(KEY).with_name(f"{KEY}.maps.tmp999999999")
+    left.write_bytes(b"half")
+
+    def refuse(path, *_):
+        raise OSError(code, os.strerror(code), path)
+
+    monkeypatch.setattr(os, "remove", refuse)
+    assert FolderStore(str(tmp_path)).get(KEY) is not None and left.exists()
+
+
 def test_entries_of_other_processes_count(tmp_path, monkeypatch):
     monkeypatch.setattr("dense_kd.teacher_cache.stores._WRITES_BETWEEN_LOOKS", 2)
     ours, others = FolderStore(str(tmp_path)), FolderStore(str(tmp_path))

@@ -16,7 +16,7 @@ from .classes import check_class_names, class_names
 from .errors import CheckpointError, UnreadableError, listed
 from .fitting import NOT_IN_MODEL, check_finite, check_initial, check_resumed, not_finite
 from .layouts.formats import convert, convert_state, is_ours, model_state
-from .layouts.wrappers import CONTAINERS, clean_state, names_in, unwrapped
+from .layouts.wrappers import CONTAINERS, clean_state, is_run_state, names_in, unwrapped
 from .reading.weights import read_content, weights_of
 from .unnamed import checkpoint_to_resume, unnamed_checkpoint
 from .writing import remove_abandoned, replace_atomically, saving, write_text
@@ -55,7 +55,8 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
     as they were. Numbers that are not finite are neither saved nor trained from. No file can run
     code. Checkpoints of other projects are converted, and what wraps a model (DDP, torch.compile)
     is in no key. A model that starts from a file must have much of it, and one that resumes all:
-    see :mod:`.fitting`.
+    see :mod:`.fitting`. One that starts has nothing of the state of the run that wrote the file,
+    see :func:`.wrappers.is_run_state`.
     """
 
     def __init__(
@@ -189,6 +190,8 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
         return _with_model(content, filename, self.model)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        if not self._resuming:
+            checkpoint["model"] = _without_run_state(checkpoint["model"], self.source)
         names = names_in(self.model)
         if any(key != name for key, name in names.items()):
             checkpoint["model"] = {names.get(k, k): v for k, v in checkpoint["model"].items()}
@@ -245,6 +248,16 @@ def _with_model(content: Any, source: str, model: nn.Module) -> dict[str, Any]:
 def _is_remote(folder: str) -> bool:
     """Whether only a PathManager reaches it."""
     return "://" in folder and not os.path.isdir(folder)
+
+
+def _without_run_state(state: Mapping[str, Any], source: str) -> dict[str, Any]:
+    left_out = [key for key in state if is_run_state(key)]
+    if left_out:
+        logger.info(
+            f"{source}: a run that starts from it has weights alone, and not the state of the run "
+            f"that wrote it: {', '.join(listed(left_out))}"
+        )
+    return {key: value for key, value in state.items() if not is_run_state(key)}
 
 
 def _without_counters(state: Mapping[str, Any]) -> dict[str, Any]:

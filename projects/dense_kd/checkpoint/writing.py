@@ -211,6 +211,7 @@ def remove_abandoned(folder: str, name: str) -> None:
     """Remove the temporary files of :func:`replace_atomically` whose process is dead.
 
     Of another machine that writes to the same folder nothing is known but the age of its files.
+    Those that cannot be removed, as where the folder can only be read, stay.
 
     Args:
         folder: where to look.
@@ -219,10 +220,7 @@ def remove_abandoned(folder: str, name: str) -> None:
     for entry in os.scandir(folder or "."):
         match = re.fullmatch(f"(?:{name}){_TEMPORARY.pattern}", entry.name)
         if match and _is_abandoned(entry, match["host"], int(match["process"])):
-            try:
-                os.remove(entry.path)
-            except FileNotFoundError:  # another process has cleaned up
-                pass
+            _remove(entry.path)  # unless another process has cleaned up
 
 
 def _is_abandoned(entry: os.DirEntry[str], host: str | None, process: int) -> bool:
@@ -230,7 +228,7 @@ def _is_abandoned(entry: os.DirEntry[str], host: str | None, process: int) -> bo
         return process == os.getpid() or not _is_alive(process)
     try:
         return time.time() - entry.stat().st_mtime > _ABANDONED_AFTER
-    except FileNotFoundError:
+    except OSError:  # it is gone, or not to be asked
         return False
 
 

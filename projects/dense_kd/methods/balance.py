@@ -64,8 +64,9 @@ class Balance(nn.Module):
     together at the student's pyramid, and d that of the student's own losses there. Other methods
     do not count, so that one more changes no factor. Norms are sums over all processes, and of
     several batches of an iteration those of the first; from one measurement to the next they are
-    averaged, so a batch in which a method has no gradient (no positives) is one of norm 0. Before a
-    method has had any, and where a norm is not finite, its factor stays.
+    averaged, so a batch in which a method has no gradient (no positives) is one of norm 0. The
+    average begins with the first batch in which both the method and detection have a gradient;
+    before it, and where a norm is not finite, the factor stays.
 
     Methods on tower features are measured at the pyramid, too. At the towers, channels that a ReLU
     has made constant get most of the gradient of a loss that standardises channels (CrossKD with
@@ -221,14 +222,16 @@ class Balance(nn.Module):
             return
         factor, (mean, mean_detection, number) = self._state(name)
         before = _share(factor * own, detection)
-        part = max(1 / (number + 1), 1 - self.smoothing)
-        mean += part * (own - mean)
-        mean_detection += part * (detection - mean_detection)
+        if number > 0 or min(own, detection) > 0:
+            number += 1
+            part = max(1 / number, 1 - self.smoothing)
+            mean += part * (own - mean)
+            mean_detection += part * (detection - mean_detection)
         share = _share(factor * mean, mean_detection)
         if math.isfinite(share):
             factor = adapted(factor, share, self.target_of(name), self.tolerance)
         getattr(self, f"factor_{name}").fill_(factor)
-        state = [mean, mean_detection, number + 1]
+        state = [mean, mean_detection, number]
         norms = getattr(self, f"norms_{name}")
         norms.copy_(torch.tensor(state, dtype=norms.dtype))
         if math.isfinite(before):

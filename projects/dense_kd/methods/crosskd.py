@@ -161,6 +161,7 @@ class CrossKD(KDMethod):
             features=False,
         )
         self.same_priors = True
+        self.compares_distributions = loc_loss == "kl"
         self.adapters = nn.ModuleDict()
 
     def check(self, student: DenseDetector, teacher: DenseDetector) -> None:
@@ -203,6 +204,8 @@ class CrossKD(KDMethod):
         """Make the adapters of towers that differ in width."""
         super().prepare(student, teacher)
         self.same_priors = _same_priors(student, teacher)
+        if self.loc_loss == "auto":
+            self.compares_distributions = teacher.predicts_distribution
         for branch, depth in self.depth.items():
             ours, theirs = (d.head.tower_channels[depth] for d in (student, teacher))
             if ours != theirs:
@@ -270,8 +273,13 @@ class CrossKD(KDMethod):
         return [x.relu() for x in features] if self.depth[branch] > 0 else features
 
     def unlike_one_batch(self) -> str | None:
-        """Aligned, its features have the deviations of the batch."""
-        return "it aligns features to the teacher's over the batch" if self.align else None
+        """Aligned, its features have the deviations of the batch; distributions are weighted with
+        shares of its scores."""
+        if self.align:
+            return "it aligns features to the teacher's over the batch"
+        if self.loc_weight > 0 and self.compares_distributions:
+            return "its box term is divided by the sum of the teacher's scores over the batch"
+        return None
 
     def _normalizer(self, targets: Targets, valid: Tensor) -> Tensor:
         if self.normalize == "positives":

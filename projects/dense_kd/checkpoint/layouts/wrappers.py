@@ -46,6 +46,14 @@ of mmrazor 1.x and 0.x, and of Unbiased Teacher."""
 _AVERAGED_TEACHER = "modelTeacher."
 
 
+def is_run_state(key: str) -> bool:
+    """Whether it is no weight but state of the run that wrote it, which another run does not begin
+    with: its iteration, whether the student has inherited, and factors of ``Balance``."""
+    name = key[len(METHOD_PREFIX) :]
+    of_run = name in ("iteration", "student_initialized") or name.startswith("balance.")
+    return key.startswith(METHOD_PREFIX) and of_run
+
+
 def find_state(content: Any) -> Mapping[str, Any] | None:
     """The weights in the content of a file, None if there are none."""
     if not isinstance(content, Mapping):

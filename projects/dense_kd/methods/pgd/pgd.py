@@ -264,6 +264,12 @@ class PGD(KDMethod):
         growing = "with compat='released' the class terms have the masks of all images"
         return growth_warning(growing, images, "leave compat out", published=RELEASED_IMAGES)
 
+    def unlike_one_batch(self) -> str | None:
+        """The released code's box branch, too, goes by all images together."""
+        if self.compat == "released" and "bbox" in self.branches:
+            return "with compat='released' its box branch is a mean over the cells of all images"
+        return super().unlike_one_batch()
+
     def forward(self, student: DensePass, teacher: DensePass, step: Step) -> dict[str, Tensor]:
         """``loss_cls_foreground``, ``loss_cls_background``, ``loss_cls_attention``, ``loss_bbox``
         and ``loss_bbox_attention``; those of the neck are named as those of the class branch."""
