@@ -242,7 +242,7 @@ class Teacher:
             dense: of :meth:`run`.
             ground_truth: N Instances with gt_boxes and gt_classes.
             classes: (K of the student,) the teacher's class of each, see
-                :func:`.class_maps.counterparts`; None if they are the same.
+                :func:`.methods.base.class_maps.counterparts`; None if they are the same.
         """
         if classes is not None:
             ground_truth = [

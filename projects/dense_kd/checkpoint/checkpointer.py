@@ -56,7 +56,7 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
     code. Checkpoints of other projects are converted, and what wraps a model (DDP, torch.compile)
     is in no key. A model that starts from a file must have much of it, and one that resumes all:
     see :mod:`.fitting`. One that starts has nothing of the state of the run that wrote the file,
-    see :func:`.wrappers.is_run_state`.
+    see :func:`.layouts.wrappers.is_run_state`.
     """
 
     def __init__(
