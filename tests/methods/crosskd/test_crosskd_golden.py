@@ -132,7 +132,7 @@ def gradients(reference: Reference) -> dict[str, Tensor]:
 
 
 def test_gradients_equal_the_reference(reference: Reference):
-    names = [name for name in reference.data if name.startswith("grad_kd/")]
+    names = [key for key in reference.data if key.startswith("grad_kd/")]
     assert set(names) == set(gradients(reference))
     assert_gradients_close(
         lambda nudge: gradients(Reference(reference.tag, nudge)),
