@@ -20,6 +20,7 @@ from ..detectors import DenseDetector
 from ..engine.checks import RunError
 from ..engine.checks import data as data_checks
 from ..engine.checks import device as device_checks
+from ..engine.checks.overrides import gives
 from ..engine.checks.tree import select
 from ..engine.distilled import distillation_config
 from ..engine.dry_run.data import first_batch
@@ -282,9 +283,9 @@ def _batches(cfg: DictConfig, student: Any, settings: Settings) -> Any:
 def _config(wanted: Wanted, settings: Settings, device: torch.device) -> DictConfig:
     """The config as it is measured."""
     for override in (*wanted.common, *wanted.overrides):
-        instead = _SET_HERE.get(override.partition("=")[0].lstrip("+"))
-        if instead is not None:
-            raise BenchmarkError(f"{override}: would not count; {instead}")
+        for place, instead in _SET_HERE.items():
+            if gives([override], place):
+                raise BenchmarkError(f"{override}: would not count; {instead}")
     cfg = copy.deepcopy(distillation_config(wanted.config, [*wanted.common, *wanted.overrides]))
     cfg.train.device = str(device)
     cfg.train.accumulate = 1

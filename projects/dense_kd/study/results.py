@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +109,15 @@ def read_cell(file: Path) -> tuple[Cell, dict[str, Any]]:
     Raises:
         StudyError: the file is none.
     """
+    return _read(file, _ENTRIES, "result of a study's cell")
+
+
+def _read(file: Path, entries: Iterable[str], what: str) -> tuple[Cell, dict[str, Any]]:
+    """The cell that a file is of, and its content, which must have the entries."""
     content = read_json(file)
-    missing = [entry for entry in _ENTRIES if entry not in content]
+    missing = [entry for entry in entries if entry not in content]
     if missing:
-        raise StudyError(f"{file} is no result of a study's cell: {', '.join(missing)} is missing")
+        raise StudyError(f"{file} is no {what}: {', '.join(missing)} is missing")
     if content["format"] != FORMAT:
         raise StudyError(f"{file} has the format {content['format']!r}; expected {FORMAT}")
     return Cell.of_json(content["cell"], str(file)), content
@@ -153,13 +158,7 @@ def read_failures(folder: Path) -> dict[str, dict[str, Any]]:
     """
     found = {}
     for file in sorted((folder / _FAILED).glob("*.json")):
-        content = read_json(file)
-        missing = [entry for entry in _FAILURE if entry not in content]
-        if missing:
-            raise StudyError(f"{file} is no failure of a cell: {', '.join(missing)} is missing")
-        if content["format"] != FORMAT:
-            raise StudyError(f"{file} has the format {content['format']!r}; expected {FORMAT}")
-        cell = Cell.of_json(content["cell"], str(file))
+        cell, content = _read(file, _FAILURE, "failure of a cell")
         if file.name != cell.file_name:
             raise StudyError(f"{file} is the failure of {cell.name}; expected {cell.file_name}")
         found[cell.name] = content
