@@ -37,19 +37,20 @@ class KeptBuffers:
 
     def keep(self) -> None:
         """Keep what is there now instead."""
-        changed = self._changed()
+        now = self._now()
+        changed = self._changed(now)
         current = [self._buffer(i).detach() for i in changed]
-        if all(self._values[i].shape == now.shape for i, now in zip(changed, current)):
+        if all(self._values[i].shape == value.shape for i, value in zip(changed, current)):
             compat.copy_all([self._values[i] for i in changed], current)
         else:
-            for i, now in zip(changed, current):
-                self._values[i] = now.clone()
-        self._versions = self._now()
+            for i, value in zip(changed, current):
+                self._values[i] = value.clone()
+        self._versions = now
 
     @torch.no_grad()
     def restore(self) -> None:
         """Give the buffers the values that are kept."""
-        for i in self._changed():
+        for i in self._changed(self._now()):
             self._buffer(i).copy_(self._values[i])
         self._versions = self._now()
 
@@ -61,8 +62,8 @@ class KeptBuffers:
         _, there, key = self._places[index]
         return there[key]
 
-    def _changed(self) -> list[int]:
-        pairs = zip(self._versions, self._now())
+    def _changed(self, now: list[tuple[Tensor, int, int]]) -> list[int]:
+        pairs = zip(self._versions, now)
         return [
             i for i, (old, new) in enumerate(pairs) if old[0] is not new[0] or old[1:] != new[1:]
         ]
