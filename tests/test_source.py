@@ -17,6 +17,7 @@ import pytest
 import dense_kd
 
 ROOT = Path(dense_kd.__file__).parent
+TESTS = Path(__file__).parent
 FILES = {
     ".".join(("dense_kd", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(
         ".__init__"
@@ -188,3 +189,5 @@ def test_files_are_short():
     lines = {module: len(path.read_text().splitlines()) for module, path in FILES.items()}
     assert {module: count for module, count in lines.items() if count >= 450} == {}
     assert statistics.median(lines.values()) < 130
+    tests = {path: len(path.read_text().splitlines()) for path in TESTS.rglob("*.py")}
+    assert {path: count for path, count in tests.items() if count >= 450} == {}
