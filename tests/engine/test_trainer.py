@@ -289,6 +289,7 @@ def test_the_state_of_another_optimizer_is_refused():
         (lambda kept: kept.pop("exp_avg"), "exp_avg that is no tensor for parameter 1"),
         (lambda kept: kept.update(step=torch.ones(2)), r"step of shape \(2,\) for parameter 1"),
         (lambda kept: kept.update(step="12"), "step of '12' for parameter 1"),
+        (lambda kept: kept.update(step=1.0), "as numbers and of others as tensors"),
     ],
 )
 def test_moments_of_other_shapes_are_refused_before_the_first_step(spoil, said):

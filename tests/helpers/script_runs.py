@@ -90,7 +90,13 @@ def fork_of(
 @contextlib.contextmanager
 def trainings_are_forked() -> Iterator[None]:
     """Those that are started as processes of their own import nothing anew, nor load a config."""
-    with forks(), mock.patch.object(subprocess, "Popen", _ForkedTraining):
+    popen = subprocess.Popen
+
+    def start(command, **options):
+        forked = command[0] == sys.executable
+        return _ForkedTraining(command, **options) if forked else popen(command, **options)
+
+    with forks(), mock.patch.object(subprocess, "Popen", start):
         yield
 
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol, cast
 
-from .. import __version__, noise
+from .. import __version__, allocation, noise
 from ..errors import DenseKDError
 
 __all__ = ["COMMANDS", "load_command", "main", "parse_args", "run_command"]
@@ -103,6 +103,7 @@ def parse_args(
 def run_command(name: str, argv: Sequence[str], prog: str | None = None) -> int:
     """Run a command and return its exit code; the arguments are those of :func:`parse_args`."""
     noise.silence()
+    allocation.keep_freed_memory()
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         # Names of files may be no Unicode: they get escapes, as on the other stream.
         sys.stdout.reconfigure(errors="backslashreplace")

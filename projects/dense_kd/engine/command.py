@@ -15,7 +15,7 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
-from .. import compat, noise
+from .. import allocation, compat, noise
 from .checks import RunError, check_run, load_config
 from .checks.config_file import config_path
 from .ranks import joined, launch, rank_of_environment
@@ -70,6 +70,7 @@ def run_process(args: argparse.Namespace) -> dict[str, Any]:
         RunError: something is wrong with the options, the config or its overrides.
     """
     noise.silence()  # in each of several processes
+    allocation.keep_freed_memory()
     cfg = load_checked(args)
     set_up(cfg, args)
     if args.eval_teacher:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from .. import noise
+from .. import allocation, noise
 from ..benchmark.machine import circumstances, load_average
 from ..checkpoint import FINAL_CHECKPOINT, read_weights
 from ..engine.building import count_parameters
@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args(argv)
     noise.silence()
+    allocation.keep_freed_memory()
     order = read_json(args.order)
     try:
         cell = Cell.of_json(order.get("cell"), str(args.order))

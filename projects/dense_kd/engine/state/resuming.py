@@ -78,6 +78,7 @@ def _check_moments(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
     indices = (index for group in state["param_groups"] for index in group["params"])
     moments = state["state"]
     expected = {name for kept in moments.values() for name in kept} & _SHAPED_AS_PARAMETERS
+    tensors = {isinstance(kept["step"], Tensor) for kept in moments.values() if "step" in kept}
     for parameter, index in zip(parameters, indices):
         step = moments.get(index, {}).get("step", 0)
         if not (step.numel() == 1 if isinstance(step, Tensor) else is_number(step)):
@@ -98,6 +99,11 @@ def _check_moments(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
                     f"whose shape is {tuple(parameter.shape)} in this run: another model, or a "
                     "damaged file. Resume with the config of the checkpoint, or from an earlier one"
                 )
+    if len(tensors) > 1:  # versions of torch that read both go by the first of them
+        raise CheckpointError(
+            "the optimizer of the checkpoint has steps of some parameters as numbers and of others "
+            "as tensors, expected one of the two: a damaged file. Resume from an earlier one"
+        )
 
 
 def keep_hyperparameters(optimizer: torch.optim.Optimizer, built: list[dict[str, Any]]) -> None:
