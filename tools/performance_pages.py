@@ -2,8 +2,9 @@
 """Write the tables of docs/performance.md from the files in benchmarks/results.
 
 Those in folders <date>_<machine> are what `dense-kd benchmark --json FILE` wrote; precision.json,
-int8_teacher.json, scaling.json and, in these folders, soak.json what the scripts of these names in
-benchmarks did. With --check nothing is written, and it ends with 1 if the page is another one.
+allocation.json, int8_teacher.json, scaling.json and, in these folders, soak.json what the scripts
+of these names in benchmarks did. With --check nothing is written, and it ends with 1 if the page is
+another one.
 """
 
 from __future__ import annotations
@@ -71,6 +72,33 @@ def precision(content: dict[str, Any]) -> str:
         "iterations; the teacher was trained in float32."
     )
     return f"{_wrapped(text)}\n\n{_table(['', 'AP', 'seeds'], rows)}"
+
+
+def allocation(content: dict[str, Any]) -> str:
+    """Time, pages and memory with and without what is kept."""
+    rows = []
+    for sizes, runs in content["runs"].items():
+        floor = next(iter(runs.values()))["seconds"]
+        rows += [
+            [
+                sizes,
+                memory,
+                f"{run['seconds']:.2f} s",
+                f"{run['seconds'] / floor:.2f}",
+                f"{run['pages']:,.0f}",
+                f"{run['peak_bytes'] / 1e9:.2f} GB",
+            ]
+            for memory, run in runs.items()
+        ]
+    text = (
+        "What it costs that memory is given back, in `python benchmarks/allocation.py` "
+        f"({content['commit'][:10]}, {versions_of(content)}, {content['machine']['cpu']}, threads: "
+        f"{content['threads']}): forward and backward pass of {content['config']}, means of "
+        f"{content['steps']} steps; time of the processor, pages that the system cleared, memory "
+        "at the peak."
+    )
+    header = ["images", "memory", "time", "ratio", "pages", "peak"]
+    return f"{_wrapped(text)}\n\n{_table(header, rows)}"
 
 
 def int8_teacher(content: dict[str, Any]) -> str:
@@ -142,6 +170,7 @@ def soak(content: dict[str, Any]) -> str:
 
 SCRIPTS = {
     "precision.json": precision,
+    "allocation.json": allocation,
     "int8_teacher.json": int8_teacher,
     "scaling.json": scaling,
 }

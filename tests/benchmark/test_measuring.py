@@ -224,8 +224,15 @@ def test_results_of_the_scripts_stand_first_each_with_its_command(tmp_path):
         }
         for name, seconds in (("float32", 0.5), ("int8", 1.0))
     }
+    kept = {
+        "one size": {
+            memory: {"seconds": seconds, "pages": 123456.7, "peak_bytes": 1.5e9}
+            for memory, seconds in (("given back", 0.8), ("kept", 0.6))
+        }
+    }
     contents = {
         "precision.json": {"versions": versions, "AP": {"student": {"2": 20.0, "1": 21.0}}},
+        "allocation.json": {**about, "config": "some/config", "steps": 9, "runs": kept},
         "int8_teacher.json": {**about, "runs": runs},
         "scaling.json": {
             **about,
@@ -237,6 +244,11 @@ def test_results_of_the_scripts_stand_first_each_with_its_command(tmp_path):
     text = performance_pages.sections(tmp_path)
     assert re.findall(r"^### (.*)$", text, re.MULTILINE) == list(contents)
     assert re.search(r"^\| student +\| 20.5 +\| 21.0, 20.0 +\|$", text, re.MULTILINE)
+    assert re.search(
+        r"^\| one size +\| kept +\| 0.60 s +\| 0.75 +\| 123,457 +\| 1.50 GB +\|$",
+        text,
+        re.MULTILINE,
+    )
     assert re.search(r"^\| int8 +\| 2.00 +\| 1.2 % +\| 50.0 % +\|$", text, re.MULTILINE)
     words = " ".join(text.split())
     for name in contents:
