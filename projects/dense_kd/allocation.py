@@ -7,7 +7,7 @@ import os
 import sys
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of <malloc.h>
-_KEPT = 256 << 20
+_KEPT = 1 << 30
 _LARGEST = 64 << 20
 _VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
@@ -16,10 +16,9 @@ def keep_freed_memory() -> bool:
     """Let the C library keep what tensors of up to 64 MiB have left, from here on, in this process.
 
     By itself it gives the memory of tensors of some MiB back when they are freed, and what is free
-    at the end of its heap. The system clears every page of it for the next step: up to a third of
-    the time of small detectors, which was 126,000 pages a step. With images of one size a process
-    needs as much as before; of sizes that vary it needed an eighth more, as pieces of some sizes do
-    not serve others.
+    at the end of its heap; the system clears every page of it for the next step. From here on up to
+    1 GiB stays at that end. With images of one size a process needs as much as before at its peak;
+    of sizes that vary it needs an eighth more, as pieces of some sizes do not serve others.
 
     Returns:
         whether it does: on Linux with glibc, unless one of the variables that this is set with,
