@@ -30,6 +30,7 @@ from dense_kd.benchmark.machine import circumstances, load_average
 from dense_kd.benchmark.models import Models
 from dense_kd.engine.distilled import distillation_config
 from dense_kd.json_files import write_json
+from dense_kd.study.watching import peak_memory
 
 RESULTS = Path(__file__).parent / "results" / "allocation.json"
 CONFIG = "bccd/bckd_gfl_lite2_r18"
@@ -113,11 +114,10 @@ def measure(sizes: str, memory: str, steps: int) -> dict[str, Any]:
         if index >= 2:  # the first ones warm up
             seconds.append(time.process_time() - start)
             pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before.ru_minflt)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         "seconds": statistics.mean(seconds),
         "pages": statistics.mean(pages),
-        "peak_bytes": peak,
+        "peak_bytes": peak_memory(model.device),
     }
 
 

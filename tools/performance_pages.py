@@ -92,8 +92,7 @@ def allocation(content: dict[str, Any]) -> str:
         ]
     text = (
         "What it costs that memory is given back, in `python benchmarks/allocation.py` "
-        f"({content['commit'][:10]}, {versions_of(content)}, {content['machine']['cpu']}, threads: "
-        f"{content['threads']}): forward and backward pass of {content['config']}, means of "
+        f"({_circumstances(content)}): forward and backward pass of {content['config']}, means of "
         f"{content['steps']} steps; time of the processor, pages that the system cleared, memory "
         "at the peak."
     )
@@ -115,8 +114,7 @@ def int8_teacher(content: dict[str, Any]) -> str:
     ]
     text = (
         "The pass of a teacher, GFL with a ResNet-101, in `python benchmarks/int8_teacher.py` "
-        f"({content['commit'][:10]}, {versions_of(content)}, {content['machine']['cpu']}, threads: "
-        f"{content['threads']}): time, and mean absolute difference from float32."
+        f"({_circumstances(content)}): time, and mean absolute difference from float32."
     )
     header = ["", "time", "class logits", "box distributions"]
     return f"{_wrapped(text)}\n\n{_table(header, rows)}"
@@ -126,8 +124,7 @@ def scaling(content: dict[str, Any]) -> str:
     """The figure."""
     base = content["base"]
     text = (
-        f"What the methods cost in `python benchmarks/scaling.py` ({content['commit'][:10]}, "
-        f"{versions_of(content)}, {content['machine']['cpu']}, threads: {content['threads']}), "
+        f"What the methods cost in `python benchmarks/scaling.py` ({_circumstances(content)}), "
         f"when one number varies and the others are {base['images']} image of {base['side']} x "
         f"{base['side']} with {base['boxes']} boxes and {base['classes']} classes:"
     )
@@ -156,8 +153,7 @@ def soak(content: dict[str, Any]) -> str:
     text = (
         f"A distillation of {end['iteration']:,} iterations ({end['seconds'] / 60:.0f} minutes in "
         f"{len(content['processes'])} process{'es' * (len(content['processes']) > 1)}) in `python "
-        f"benchmarks/soak.py` ({content['commit'][:10]}, {versions_of(content)}, "
-        f"{content['machine']['cpu']}, threads: {content['threads']}), images of {content['side']} "
+        f"benchmarks/soak.py` ({_circumstances(content)}), images of {content['side']} "
         f"x {content['side']}: the first sample, the last, and what it grows by once all that is "
         "made once has been made (`rss` is what is resident, `malloc` what the C library has given "
         "out, `python` what tracemalloc sees, `objects` what the garbage collector sees)."
@@ -181,6 +177,13 @@ SOAKED = 6
 
 DATED_SCRIPTS = {"soak.json": soak}
 """The same of those in folders of dates."""
+
+
+def _circumstances(content: dict[str, Any]) -> str:
+    return (
+        f"{content['commit'][:10]}, {versions_of(content)}, {content['machine']['cpu']}, threads: "
+        f"{content['threads']}"
+    )
 
 
 def _titled(file: Path, text: str) -> str:

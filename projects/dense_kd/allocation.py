@@ -18,7 +18,7 @@ def keep_freed_memory() -> bool:
     By itself it gives the memory of tensors of some MiB back when they are freed, and what is free
     at the end of its heap; the system clears every page of it for the next step. From here on up to
     1 GiB stays at that end. With images of one size a process needs as much as before at its peak;
-    of sizes that vary it needs an eighth more, as pieces of some sizes do not serve others.
+    of sizes that vary it needs a tenth more, as pieces of some sizes do not serve others.
 
     Returns:
         whether it does: on Linux with glibc, unless one of the variables that this is set with,

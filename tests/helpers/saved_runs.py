@@ -67,3 +67,7 @@ def saved(cfg: DictConfig, done: int, name: str | None = None, *method_keys: str
         model, cfg.train.output_dir, trainer=Trainer(done - 1), config=StoredConfig(cfg)
     )
     checkpointer.save(name, iteration=done - 1)
+
+
+def names(folder) -> set[str]:
+    return set(os.listdir(folder))

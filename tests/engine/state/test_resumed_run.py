@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 from detectron2.config import LazyCall as L
@@ -13,11 +11,7 @@ from dense_kd import BCKD, MGD, from_detectron2
 from dense_kd.checkpoint import read_content
 from dense_kd.engine.state import run_folder
 from helpers.builders import fcos_config, retinanet_config
-from helpers.saved_runs import config, distillation, saved
-
-
-def names(folder) -> set[str]:
-    return set(os.listdir(folder))
+from helpers.saved_runs import config, distillation, names, saved
 
 
 def both() -> dict:

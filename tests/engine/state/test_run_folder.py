@@ -19,11 +19,7 @@ from dense_kd.checkpoint import AtomicCheckpointer, read_content, read_weights
 from dense_kd.engine.drawn_maps import save_drawn
 from dense_kd.engine.state import run_folder
 from dense_kd.engine.state.stored_config import StoredConfig, config_changes, plain_config
-from helpers.saved_runs import config, distillation, saved
-
-
-def names(folder) -> set[str]:
-    return set(os.listdir(folder))
+from helpers.saved_runs import config, distillation, names, saved
 
 
 @pytest.fixture(scope="module", params=["quickstart/distill.py", "bckd/gfl_r101_r50_1x.py"])
