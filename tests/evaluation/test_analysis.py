@@ -9,7 +9,7 @@ import pytest
 
 from dense_kd.errors import MissingExtraError
 from dense_kd.evaluation.analysis import Analysis, compare
-from dense_kd.evaluation.coco import EvaluationError
+from dense_kd.evaluation.errors import EvaluationError
 from helpers.builders import GOLDEN
 from helpers.missing_extras import hide
 from helpers.random_boxes import random_set

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +15,12 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator as Detectron2COCOEvaluator
 from detectron2.structures import Boxes, Instances
+from pycocotools.coco import COCO
 
 from dense_kd.errors import MissingExtraError
 from dense_kd.evaluation import COCOEvaluator
 from dense_kd.evaluation.coco import RECALLS, evaluate_boxes
+from dense_kd.evaluation.errors import EvaluationError
 from helpers.missing_extras import hide
 from helpers.random_boxes import random_set
 
@@ -29,6 +36,111 @@ def test_both_libraries_give_the_same_numbers_on_any_set(seed):
         )
         np.testing.assert_array_equal(ours.stats, reference.stats)
         np.testing.assert_array_equal(ours.eval["precision"], reference.eval["precision"])
+
+
+def ids(change: Callable[[int], Any]) -> Callable[[dict, list[dict]], None]:
+    """All ids are changed, in annotations and results."""
+
+    def changed(content: dict, results: list[dict]) -> None:
+        for each in itertools.chain(*content.values(), results):
+            for key in {"id", "image_id", "category_id"} & each.keys():
+                each[key] = change(each[key])
+
+    return changed
+
+
+def extras(**values: Any) -> Callable[[dict, list[dict]], None]:
+    """Entries that metrics of boxes do not look at; None removes one."""
+
+    def changed(content: dict, results: list[dict]) -> None:
+        for each in itertools.chain(*content.values(), results):
+            for key, value in values.items():
+                each[key] = value
+                if value is None:
+                    del each[key]
+
+    return changed
+
+
+def without_area(content: dict, results: list[dict]) -> None:
+    for each in content["annotations"]:
+        del each["area"]
+        each["iscrowd"] = bool(each["iscrowd"])
+
+
+@pytest.mark.parametrize("implementation", ["hotcoco", "pycocotools"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        ids(lambda i: i - 1),  # an object with the id 0
+        ids(lambda i: i - 100),
+        ids(lambda i: f"{i:09d}"),
+        ids(lambda i: i + 2**65),
+        extras(license="CC", date_captured=2016, coco_url=7, segmentation={}, keypoints=1.5),
+        extras(width=0.5, height=None, file_name=3, supercategory=1),
+        without_area,
+    ],
+    ids=["from 0", "negative", "texts", "large", "other entries", "no size", "no area"],
+)
+def test_ids_and_other_entries_change_no_number(change, implementation):
+    if implementation == "hotcoco":
+        pytest.importorskip("hotcoco")
+    truth, results = random_set(3)
+    images = truth.getImgIds()
+    usual = [evaluate_boxes(truth, results, each, implementation) for each in (None, images[:3])]
+    changed, content = COCO(), copy.deepcopy(truth.dataset)
+    results = copy.deepcopy(results)
+    content["images"].sort(key=lambda each: each["id"])
+    change(content, results)
+    given = copy.deepcopy(results)
+    changed.dataset = content
+    changed.createIndex()
+    images = [image["id"] for image in content["images"]]
+    for expected, each in zip(usual, (None, images[:3])):
+        found = evaluate_boxes(changed, results, each, implementation)
+        np.testing.assert_array_equal(found.stats, expected.stats)
+        np.testing.assert_array_equal(found.eval["precision"], expected.eval["precision"])
+    assert results == given and changed.dataset == content
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"bbox": [1, 2, 3]}, r"the object 1 of the image 13 .* bbox=\[1, 2, 3\].* four numbers"),
+        ({"bbox": None}, "bbox=None"),
+        ({"bbox": "1234"}, "bbox='1234'"),
+        ({"area": "large"}, "area='large'"),
+        ({"iscrowd": "yes"}, "iscrowd='yes'; expected four numbers .* 0 or 1"),
+    ],
+)
+def test_objects_that_cannot_be_evaluated_are_found_before_the_first_batch(dataset, change, said):
+    file = Path(MetadataCatalog.get(dataset[0]).json_file)
+    content = json.loads(file.read_text())
+    content["annotations"][0].update(change)
+    file.write_text(json.dumps(content))
+    with pytest.raises(EvaluationError, match=said):
+        COCOEvaluator(dataset[0])
+    COCOEvaluator(dataset[0], tasks=["segm"])  # has no use for boxes
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"image_id": 1}, "image_id=1 is not in the annotations; they are of another dataset"),
+        ({"category_id": None}, "category_id=None is not in the annotations"),
+        ({"bbox": ["1", 2, 3, 4]}, r"bbox=\['1', 2, 3, 4\] .* expected four numbers"),
+        ({"score": None}, "score=None; expected .* a number"),
+        ({"score": True}, "score=True"),
+    ],
+)
+@pytest.mark.parametrize("implementation", ["hotcoco", "pycocotools"])
+def test_results_that_cannot_be_evaluated_are_refused(change, said, implementation):
+    if implementation == "hotcoco":
+        pytest.importorskip("hotcoco")
+    truth, results = random_set(3)
+    results[-1] = {**results[-1], **change}
+    with pytest.raises(EvaluationError, match=said):
+        evaluate_boxes(truth, results, implementation=implementation)
 
 
 @pytest.fixture

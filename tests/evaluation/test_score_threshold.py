@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pycocotools.coco import COCO
 
-from dense_kd.evaluation.coco import EvaluationError
+from dense_kd.evaluation.errors import EvaluationError
 from dense_kd.evaluation.score_threshold import best_threshold
 
 

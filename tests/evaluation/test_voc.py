@@ -14,7 +14,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 
 from dense_kd.evaluation import VOCEvaluator
-from dense_kd.evaluation.coco import EvaluationError
+from dense_kd.evaluation.errors import EvaluationError
 from dense_kd.evaluation.voc import annotations_as_coco
 from helpers.two_processes import launch_two
 from helpers.voc_sets import VOCObject, register_voc

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dense_kd import distill
 from dense_kd.engine import load_config
-from dense_kd.evaluation.coco import EvaluationError
+from dense_kd.evaluation.errors import EvaluationError
 from dense_kd.evaluation.score_threshold import ScoreThreshold
 from dense_kd.pipeline import run as pipeline
 from dense_kd.pipeline import unlabelled as module

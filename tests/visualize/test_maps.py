@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from dense_kd.diagnostics.figures import MapFigure, MapPanel, MapRow
-from dense_kd.evaluation.coco import EvaluationError
+from dense_kd.evaluation.errors import EvaluationError
 from dense_kd.visualize.maps import blended, draw_maps, save_maps
 
 PIXELS = np.full((16, 24, 3), 128, np.uint8)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
+from detectron2.data.datasets.coco import convert_to_coco_json
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
 from detectron2.utils import comm
 from omegaconf import DictConfig
@@ -14,6 +16,7 @@ from omegaconf import DictConfig
 from .. import compat
 from .building import cannot_be_built
 from .checks import RunError
+from .checks.data import converted_name, is_converted
 from .checks.tree import calls, calls_of, select
 from .loaders import load_evaluation
 from .preemption import InterruptibleEvaluator
@@ -76,14 +79,21 @@ def _without_classes(place: str, name: str) -> str:
 def build_evaluator(cfg: DictConfig) -> Any:
     """``dataloader.evaluator``, which may be several in a list.
 
+    A dataset that is registered with a function is written as a json of COCO's format for COCO's
+    evaluators, each time unless ``allow_cached_coco`` is given: detectron2 would take the one that
+    an earlier run has left in the folder, of what the dataset was then.
+
     Raises:
         RunError: it cannot be built.
     """
     node, place = cfg.dataloader.evaluator, "dataloader.evaluator"
+    functions: dict[str, str] = {}
     for where, call in calls_of(node, place, COCOEvaluator):
         name = select(call, "dataset_name")
-        json_file = MetadataCatalog.get(name).get("json_file") if isinstance(name, str) else ""
-        if json_file is None and select(call, "output_dir") is None:
+        if not isinstance(name, str):
+            continue
+        json_file, folder = MetadataCatalog.get(name).get("json_file"), select(call, "output_dir")
+        if json_file is None and folder is None:
             raise RunError(
                 [
                     f"{where}: the dataset {name} is not in a json of COCO's format, so the "
@@ -91,7 +101,13 @@ def build_evaluator(cfg: DictConfig) -> Any:
                     f"{select(cfg, 'train.output_dir', 'output')}"
                 ]
             )
+        asked_for = select(call, "allow_cached_coco") is True  # of detectron2 main
+        if not asked_for and (json_file is None or is_converted(name, json_file)):
+            functions[name] = json_file or os.path.join(folder, converted_name(name))
     try:
+        for name, file in functions.items():
+            convert_to_coco_json(name, file, allow_cached=False)
+            MetadataCatalog.get(name).json_file = file
         evaluator = instantiate(node)
     except Exception as error:  # of any evaluator
         unnamed = [name for name in _datasets(node) if not MetadataCatalog.get(name).get(_CLASSES)]

@@ -13,14 +13,8 @@ from typing import Any
 
 from pycocotools.coco import COCO
 
-from .coco import (
-    METRICS,
-    EvaluationError,
-    evaluate_boxes,
-    percent,
-    read_annotations,
-    require_hotcoco,
-)
+from .coco import METRICS, evaluate_boxes, percent, read_annotations, require_hotcoco
+from .errors import EvaluationError
 
 __all__ = [
     "Analysis",
@@ -113,9 +107,13 @@ class Analysis:
         truth = read_annotations(annotations) if isinstance(annotations, str) else annotations
         source = results if isinstance(results, str) else "the results"
         found = read_results(results) if isinstance(results, str) else list(results)
-        _check(found, truth, source)
+        if not found:
+            raise EvaluationError(f"{source}: there are no detections to analyse")
         self.class_names = [truth.cats[category]["name"] for category in sorted(truth.cats)]
-        self._evaluation = evaluate_boxes(truth, found, implementation="hotcoco")
+        try:
+            self._evaluation = evaluate_boxes(truth, found, implementation="hotcoco")
+        except EvaluationError as error:
+            raise EvaluationError(f"{source}: {error}") from error
 
     def metrics(self) -> dict[str, float]:
         """The twelve of COCO, in percent; nan where undefined."""
@@ -240,15 +238,3 @@ def read_results(file: str) -> list[dict[str, Any]]:
     if not isinstance(found, list):
         raise EvaluationError(f"{file}: expected a list of detections, got {type(found).__name__}")
     return found
-
-
-def _check(found: Sequence[Mapping[str, Any]], truth: COCO, source: str) -> None:
-    if not found:
-        raise EvaluationError(f"{source}: there are no detections to analyse")
-    for key, known in (("image_id", truth.imgs), ("category_id", truth.cats)):
-        other = next((each for each in found if each.get(key) not in known), None)
-        if other is not None:
-            raise EvaluationError(
-                f"{source}: {key}={other.get(key)!r} is not in the annotations; they are of "
-                "another dataset"
-            )

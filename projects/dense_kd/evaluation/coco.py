@@ -16,7 +16,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..checkpoint import saving
-from ..errors import DenseKDError, MissingExtraError
+from ..errors import MissingExtraError
+from .boxes_alone import BoxesAlone
+from .errors import EvaluationError
 
 __all__ = [
     "DETECTIONS",
@@ -24,7 +26,6 @@ __all__ = [
     "METRICS",
     "RECALLS",
     "COCOEvaluator",
-    "EvaluationError",
     "accumulated",
     "check_implementation",
     "evaluate_boxes",
@@ -32,10 +33,6 @@ __all__ = [
     "read_annotations",
     "require_hotcoco",
 ]
-
-
-class EvaluationError(DenseKDError, ValueError):
-    """Results, annotations or options that cannot be evaluated."""
 
 
 IMPLEMENTATIONS = ("hotcoco", "pycocotools")
@@ -138,6 +135,7 @@ class COCOEvaluator(Detectron2COCOEvaluator):
         Raises:
             ValueError: there is no such implementation.
             MissingExtraError: hotcoco is asked for, but not installed.
+            EvaluationError: see :class:`.boxes_alone.BoxesAlone`.
         """
         check_implementation(implementation)
         super().__init__(
@@ -148,6 +146,8 @@ class COCOEvaluator(Detectron2COCOEvaluator):
             use_fast_impl=False,
             kpt_oks_sigmas=kpt_oks_sigmas,
         )
+        if tasks is None or "bbox" in tasks:
+            BoxesAlone(self._coco_api)  # what is wrong with it is said before the first batch
         self.implementation = implementation
 
     def _eval_predictions(
@@ -200,6 +200,9 @@ def evaluate_boxes(
     Returns:
         pycocotools' ``COCOeval``, or hotcoco's of that name, with ``stats`` (the twelve numbers, -1
         where undefined) and ``eval`` (with ``precision`` of (10, 101, classes, 4, 3)).
+
+    Raises:
+        EvaluationError: see :class:`.boxes_alone.BoxesAlone`.
     """
     parameters = {} if image_ids is None else {"imgIds": sorted(image_ids)}
     evaluation = accumulated(truth, results, implementation, parameters)
@@ -219,16 +222,25 @@ def accumulated(
     Args:
         truth, results, implementation: as there.
         parameters: of ``COCOeval.params``, as {"iouThrs": [0.5]}.
+
+    Raises:
+        EvaluationError: see :class:`.boxes_alone.BoxesAlone`.
     """
+    alone = BoxesAlone(truth)
+    found = alone.results(results)
     # Both libraries print tables and remarks of their own.
     with contextlib.redirect_stdout(io.StringIO()):
         if _uses_hotcoco(implementation):
             hotcoco = require_hotcoco()
-            annotations = hotcoco.COCO(truth.dataset)
-            evaluation = hotcoco.COCOeval(annotations, annotations.loadRes(list(results)), "bbox")
+            annotations = hotcoco.COCO(alone.dataset)
+            evaluation = hotcoco.COCOeval(annotations, annotations.loadRes(found), "bbox")
         else:
-            evaluation = COCOeval(truth, truth.loadRes([dict(each) for each in results]), "bbox")
-        for name, value in (parameters or {}).items():
+            annotations = COCO()
+            annotations.dataset = alone.dataset
+            annotations.createIndex()
+            found = [dict(each) for each in found]  # it adds entries to them
+            evaluation = COCOeval(annotations, annotations.loadRes(found), "bbox")
+        for name, value in alone.parameters(parameters or {}).items():
             setattr(evaluation.params, name, value)
         evaluation.evaluate()
         evaluation.accumulate()

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from pycocotools.coco import COCO
 
-from .coco import EvaluationError, accumulated, read_annotations
+from .coco import accumulated, read_annotations
+from .errors import EvaluationError
 
 __all__ = ["KINDS", "ErrorCurves", "error_curves"]
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from pycocotools.coco import COCO
 
-from .coco import EvaluationError, accumulated
+from .coco import accumulated
+from .errors import EvaluationError
 
 __all__ = ["ScoreThreshold", "best_threshold"]
 

@@ -14,7 +14,8 @@ from detectron2.evaluation.pascal_voc_evaluation import parse_rec
 from detectron2.utils import comm
 from pycocotools.coco import COCO
 
-from .coco import METRICS, EvaluationError, check_implementation, evaluate_boxes, percent
+from .coco import METRICS, check_implementation, evaluate_boxes, percent
+from .errors import EvaluationError
 
 __all__ = ["VOCEvaluator", "annotations_as_coco"]
 

@@ -12,7 +12,7 @@ from ..data import DatasetError, unlabelled_images
 from ..data.folders import OwnDataset
 from ..data.folders.duplicates import copies
 from ..data.folders.images import read_header
-from ..evaluation.coco import EvaluationError
+from ..evaluation.errors import EvaluationError
 from ..json_files import read_json, write_json
 from ..prediction import Predictor, calibrate
 from .derive import Devices, Number

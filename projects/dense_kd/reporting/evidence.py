@@ -9,7 +9,8 @@ from typing import Any
 
 from ..errors import MissingExtraError
 from ..evaluation.analysis import Analysis, Difference, compare
-from ..evaluation.coco import EvaluationError, read_annotations, require_hotcoco
+from ..evaluation.coco import read_annotations, require_hotcoco
+from ..evaluation.errors import EvaluationError
 from ..visualize.errors import draw_error_types
 from ..visualize.inline_figures import TEXT, as_svg
 from ..visualize.page import Figures, Note, Part, Row, Table

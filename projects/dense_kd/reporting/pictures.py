@@ -9,7 +9,8 @@ from typing import Any
 from detectron2.structures import BoxMode
 
 from ..errors import DenseKDError
-from ..evaluation.coco import EvaluationError, read_annotations
+from ..evaluation.coco import read_annotations
+from ..evaluation.errors import EvaluationError
 from ..prediction import Predictor
 from ..visualize.drawing import ComparedImage, choose_images, compare
 from ..visualize.page import Note, Part, Pictures

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..checkpoint import replace_atomically
-from ..evaluation.coco import EvaluationError
+from ..evaluation.errors import EvaluationError
 
 __all__ = ["PALETTE", "SUFFIXES", "check_suffix", "save_panels"]
 

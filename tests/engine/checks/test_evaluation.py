@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
+import itertools
 import json
 import logging
+import shutil
 
 import pytest
 import torch
@@ -169,6 +172,45 @@ def test_an_evaluator_that_needs_a_json_gets_a_folder_for_it(tmp_path):
         refused(cfg, "give it a folder, as in dataloader.evaluator.output_dir=")
         cfg.dataloader.evaluator.output_dir = str(tmp_path)
         assert "AP" in Evaluation(cfg).run(instantiate(cfg.model))["bbox"]
+    finally:
+        unregister("checked_function")
+
+
+@pytest.mark.parametrize("another_process", [False, True])
+def test_a_dataset_of_a_function_is_evaluated_as_it_is_and_not_as_it_was(tmp_path, another_process):
+    """detectron2 reads the json that an earlier run has left in the folder."""
+    moved = 0
+
+    def images() -> list[dict]:
+        found = copy.deepcopy(DatasetCatalog.get("checked_val"))
+        for each in itertools.chain.from_iterable(image["annotations"] for image in found):
+            each["bbox"][0] += moved
+        return found
+
+    def register_it() -> None:
+        DatasetCatalog.register("checked_function", images)
+        MetadataCatalog.get("checked_function").thing_classes = ["a", "b", "c", "d", "e"]
+
+    def evaluated() -> tuple[list[float], list[float]]:
+        cfg = config(tmp_path, "dataloader.test.dataset.names=checked_function")
+        cfg.dataloader.evaluator.output_dir = str(tmp_path / "out")
+        check_run(cfg, "train")
+        truth = Evaluation(cfg).evaluator._coco_api.dataset["annotations"]
+        expected = [each["bbox"] for image in images() for each in image["annotations"]]
+        return [each["bbox"] for each in truth], expected
+
+    register_it()
+    try:
+        first, expected = evaluated()
+        assert first == expected
+        moved = 3
+        if another_process:
+            unregister("checked_function")
+            register_it()
+        second, expected = evaluated()
+        assert second == expected != first
+        shutil.rmtree(tmp_path / "out")
+        assert evaluated() == (second, expected)
     finally:
         unregister("checked_function")
 

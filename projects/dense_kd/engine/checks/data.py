@@ -144,9 +144,21 @@ def _names(cfg: DictConfig, part: str) -> Iterator[str]:
             continue
         for kind in ("json_file", "image_root", "dirname"):
             path = _metadata(name, kind)
+            if kind == "json_file" and is_converted(name, path):
+                continue  # it is written when it is needed
             if isinstance(path, str) and "://" not in path and not os.path.exists(path):
                 yield f"{place}={name}: {path} does not exist. {_where(path)}"
                 break
+
+
+def converted_name(name: str) -> str:
+    """The file, of detectron2's choice, of a dataset that is registered with a function."""
+    return f"{name}_coco_format.json"
+
+
+def is_converted(name: str, json_file: str | None) -> bool:
+    """Whether the ``json_file`` of a dataset was written for an evaluator of this process."""
+    return json_file is not None and os.path.basename(json_file) == converted_name(name)
 
 
 def _where(path: str) -> str:
