@@ -127,6 +127,13 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def cpu_instructions() -> list[str]:
+    """The set of instructions that torch's kernels use here, as ["AVX2"]; [] where it does not tell
+    (before 2.1)."""
+    tell = getattr(getattr(torch.backends, "cpu", None), "get_cpu_capability", None)
+    return [tell()] if tell else []
+
+
 def cpu_has_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 by itself, so that autocast to it is faster.
 

@@ -18,6 +18,7 @@ from ..engine.fingerprint import cores
 
 _PACKAGE = Path(__file__).parents[1]
 _CPUS = Path("/proc/cpuinfo")
+_NUMBERS = {"family": "cpu family", "model": "model"}
 
 
 def circumstances(device: torch.device) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def circumstances(device: torch.device) -> dict[str, Any]:
         "versions": {"dense_kd": __version__, **compat.versions()},
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
-            "cpu": _cpu_name(),
+            "cpu": cpu_name(),
             "cores": cores(),
             "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         },
@@ -63,10 +64,16 @@ def load_average() -> list[float] | None:
     return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor, by what tells kinds of them apart: providers of virtual machines give many
+    kinds one name, and torch rounds by the instructions that it finds."""
     try:
         lines = _CPUS.read_text().splitlines()
     except OSError:
         lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"
+    known: dict[str, str] = {}
+    for key, _, value in (line.partition(":") for line in lines):
+        known.setdefault(key.strip(), value.strip())
+    name = known.get("model name") or platform.processor() or "unknown"
+    numbers = [f"{key} {known[part]}" for key, part in _NUMBERS.items() if part in known]
+    return ", ".join([name, *numbers, *compat.cpu_instructions()])

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detectron2.data import MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.build import filter_images_with_only_crowd_annotations
-from detectron2.structures import BoxMode
 
-from ..arguments import is_integer
 from ..errors import DenseKDError
+from .records import catalog_problem, record_problem
 
 
 class DatasetError(DenseKDError, ValueError):
@@ -58,12 +56,14 @@ def detection_dataset(
             raise
         except Exception as error:  # of whoever has registered it
             if not (isinstance(error, AssertionError) and "is empty" in str(error)):
+                why = catalog_problem([name]) or f"{type(error).__name__}: {error}"
                 raise DatasetError(
-                    f"the training dataset {name!r} ({_file_of(name)}) cannot be read: "
-                    f"{type(error).__name__}: {error}"
+                    f"the training dataset {name!r} ({_file_of(name)}) cannot be read: {why}"
                 ) from error
             loaded = []
-        _check_records(name, loaded)
+        wrong = record_problem(loaded)
+        if wrong:
+            raise DatasetError(f"the training dataset {name!r} ({_file_of(name)}) {wrong}")
         if not any(map(objects_of, loaded)):
             raise DatasetError(
                 f"the training dataset {name!r} ({_file_of(name)}) has {len(loaded)} images and no "
@@ -76,39 +76,3 @@ def detection_dataset(
 
 def _file_of(name: str) -> str:
     return getattr(MetadataCatalog.get(name), "json_file", "no json file known")
-
-
-def _check_records(name: str, images: Sequence[Mapping[str, Any]]) -> None:
-    """What is no box or size would end a run in the middle, or teach it NaN."""
-    for image in images:
-        wrong = _wrong_size(image) or next(filter(None, map(_wrong_box, _annotations(image))), "")
-        if wrong:
-            raise DatasetError(
-                f"the training dataset {name!r} ({_file_of(name)}) has {image.get('file_name')} "
-                f"with {wrong}"
-            )
-
-
-def _annotations(image: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    return image.get("annotations", ())
-
-
-def _wrong_size(image: Mapping[str, Any]) -> str:
-    for key in ("height", "width"):
-        value = image.get(key, 1)  # may be absent, for detectron2's mapper to fill in
-        if not (is_integer(value) and value > 0):
-            return f"{key}={str(value)[:99]}: expected a number of pixels"
-    return ""
-
-
-def _wrong_box(annotation: Mapping[str, Any]) -> str:
-    box, crowd = annotation.get("bbox"), annotation.get("iscrowd", 0)
-    count = 5 if annotation.get("bbox_mode") == BoxMode.XYWHA_ABS else 4
-    numbers = box if isinstance(box, Sequence) else getattr(box, "tolist", tuple)()
-    if len(numbers) != count or not all(map(_is_finite, numbers)):
-        return f"an annotation of bbox={str(box)[:99]}: expected {count} numbers"
-    return "" if crowd in (0, 1) else f"an annotation of iscrowd={str(crowd)[:99]}: expected 0 or 1"
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and -sys.float_info.max <= value <= sys.float_info.max

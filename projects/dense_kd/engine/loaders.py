@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from detectron2.config import instantiate
+from detectron2.data import DatasetMapper
+from detectron2.evaluation import COCOEvaluator
 from omegaconf import DictConfig
 
 from ..arguments import is_integer
 from ..data import WithUnlabelled, detection_dataset
 from ..data.named_errors import NamedErrors
+from ..data.records import (
+    boxes_without_area,
+    catalog_problem,
+    missing_files,
+    record_problem,
+    repeated_ids,
+)
 from .building import BARE, build, cannot_be_built
 from .checks import RunError, teacher_cache
 from .checks.data import class_problems, dataset_names, detector_of
 from .checks.sizes import vanishing
-from .checks.tree import select
+from .checks.teacher_cache import size_of
+from .checks.tree import calls_of, select, target_of
+
+logger = logging.getLogger(__name__)
 
 
 class Loaded(NamedTuple):
@@ -73,10 +85,10 @@ def load_evaluation(cfg: DictConfig, mode: str) -> Loaded:
     except RunError:
         raise
     except Exception as error:  # of any loader
-        names = ", ".join(dataset_names(cfg, "test")) or "unknown"
-        raise RunError(
-            [f"dataloader.test (dataset {names}): {type(error).__name__}: {error}"]
-        ) from error
+        names = dataset_names(cfg, "test")
+        why = catalog_problem(names) or f"{type(error).__name__}: {error}"
+        shown = ", ".join(names) or "unknown"
+        raise RunError([f"dataloader.test (dataset {shown}): {why}"]) from error
 
 
 def _load(cfg: DictConfig, part: str, mode: str) -> Loaded:
@@ -104,24 +116,70 @@ def _load(cfg: DictConfig, part: str, mode: str) -> Loaded:
 def _image_problems(cfg: DictConfig, part: str, mode: str, images: Any) -> Iterator[str]:
     if not isinstance(images, Sequence) or not images or not isinstance(images[0], Mapping):
         return
-    names = ", ".join(dataset_names(cfg, part)) or "the dataset"
-    file = images[0].get("file_name")
-    if isinstance(file, str) and "://" not in file and not os.path.isfile(file):
-        yield f"{names} (dataloader.{part}): its first image {file} does not exist"
+    dataset = f"{', '.join(dataset_names(cfg, part)) or 'the dataset'} (dataloader.{part})"
+    missing = missing_files(images)
+    if missing:
+        more = f", nor do {len(missing) - 1} more" if len(missing) > 1 else ""
+        yield f"{dataset}: the image {missing[0]} does not exist{more}"
+    mapper = target_of(select(cfg, f"dataloader.{part}.mapper"))
+    if isinstance(mapper, type) and issubclass(mapper, DatasetMapper):  # others read what they like
+        wrong = record_problem(images, training=part == "train")
+        if wrong:
+            yield f"{dataset} {wrong}"
+            return
+        _warn_of_boxes(dataset, part, images)
     augmentations = select(cfg, f"dataloader.{part}.mapper.augmentations")
     for problem in vanishing(images, augmentations):
-        yield f"{names} (dataloader.{part}): {problem} (max_size of T.ResizeShortestEdge)"
+        yield f"{dataset}: {problem} (max_size of T.ResizeShortestEdge)"
+    if part != "unlabelled":
+        yield from _class_numbers(cfg, mode, dataset, images)
+    if part == "test":
+        yield from _for_evaluators(cfg, dataset, images)
+
+
+def _warn_of_boxes(dataset: str, part: str, images: Sequence[Mapping[str, Any]]) -> None:
+    files = boxes_without_area(images)
+    if files:
+        learnt = part == "train"
+        logger.warning(
+            f"{dataset} has {len(files)} boxes without any pixel of their image, the first in "
+            f"{files[0]}: {'they are not learnt from' if learnt else 'they can only be missed'}"
+        )
+
+
+def _class_numbers(
+    cfg: DictConfig, mode: str, dataset: str, images: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
     place, detector = detector_of(cfg, mode)
     number = select(detector, "num_classes")
-    if part != "train" or not is_integer(number):
+    if not is_integer(number):
         return
     for image in images:
         for annotation in image.get("annotations", ()):
             found = annotation.get("category_id", 0)
-            if not 0 <= found < number:
+            if not is_integer(found) or not 0 <= found < number:
                 yield (
-                    f"{names} (dataloader.{part}) has an object of class {found} in "
+                    f"{dataset} has an object of class {found} in "
                     f"{image.get('file_name')}; with {place}.num_classes={number}, classes are 0 "
                     f"to {number - 1}"
                 )
                 return
+
+
+def _for_evaluators(
+    cfg: DictConfig, dataset: str, images: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    """COCO's evaluators tell images by their ids, and write those of a function with their size."""
+    evaluators = [*calls_of(select(cfg, "dataloader.evaluator"), "", COCOEvaluator)]
+    repeated = repeated_ids(images) if evaluators else []
+    if repeated:
+        found = (
+            "no image_id" if repeated[0] is None else f"several images of image_id={repeated[0]!r}"
+        )
+        yield f"{dataset} has {found}; expected another one for each image, as a count from 1"
+    unsized = next((image for image in images if not size_of(image)), None) if evaluators else None
+    if unsized is not None:
+        yield (
+            f"{dataset} has {unsized.get('file_name')} without height or width, which "
+            "COCOEvaluator needs; give both in pixels"
+        )

@@ -155,6 +155,77 @@ def test_images_that_are_not_there_are_found_before_the_first_batch(tmp_path, re
         refused(config(tmp_path, f"dataloader.{part}.dataset.names={name}"), "does not exist")
 
 
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_any_image_that_is_not_there_is_found_before_the_first_batch(tmp_path, register, part):
+    def rename(content):
+        for image in content["images"][1:]:
+            image["file_name"] = "gone_" + image["file_name"]
+
+    name = register("checked_partly_gone", rename)
+    cfg = config(tmp_path, f"dataloader.{part}.dataset.names={name}")
+    refused(cfg, rf"{name} \(dataloader.{part}\): the image .*gone.*does not exist, nor do 2 more")
+
+
+def test_boxes_that_a_run_can_do_nothing_with_are_said(tmp_path, register, caplog):
+    def empty(content):
+        for each in content["annotations"][:3]:
+            each["bbox"][2] = 0
+
+    name = register("checked_empty_boxes", empty)
+    cfg = config(
+        tmp_path,
+        f"dataloader.train.dataset.names={name}",
+        f"dataloader.test.dataset.names={name}",
+        f"dataloader.evaluator.dataset_name={name}",
+    )
+    with pytest.raises(AssertionError, match="an iteration was started"):
+        engine.train(ARGS, cfg)
+    for part, said in (("train", "they are not learnt from"), ("test", "they can only be missed")):
+        expected = f"{name} (dataloader.{part}) has 3 boxes without any pixel of their image"
+        assert any(expected in m and said in m for m in caplog.messages)
+
+
+def without_size(image: dict) -> None:
+    del image["height"]
+
+
+def without_id(image: dict) -> None:
+    del image["image_id"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda image: image.update(image_id=7),
+            "has several images of image_id=7; expected anoth",
+        ),
+        (without_id, "has no image_id; expected another one for each image"),
+        (without_size, r"has .*000000.png without height or width, which COCOEvaluator needs"),
+        (lambda image: image.update(annotations=[{}]), "has .*png with an annotation of bbox=None"),
+        (
+            lambda image: image["annotations"][0].update(category_id=7),
+            "invalid category_id=7 for a dataset of 5 classes",
+        ),
+    ],
+)
+def test_what_an_evaluation_would_end_at_is_found_before_the_first_batch(tmp_path, change, said):
+    def images() -> list[dict]:
+        found = copy.deepcopy(DatasetCatalog.get("checked_val"))
+        for each in found:
+            change(each)
+        return found
+
+    DatasetCatalog.register("checked_function", images)
+    MetadataCatalog.get("checked_function").thing_classes = ["a", "b", "c", "d", "e"]
+    try:
+        cfg = config(tmp_path, "dataloader.test.dataset.names=checked_function")
+        cfg.dataloader.evaluator.output_dir = str(tmp_path)
+        refused(cfg, f"checked_function.*{said}")
+    finally:
+        unregister("checked_function")
+
+
 def test_an_evaluator_that_cannot_be_built_is_found_before_the_first_batch(tmp_path):
     cfg = config(tmp_path)
     cfg.dataloader.evaluator = L(PascalVOCDetectionEvaluator)(dataset_name="checked_val")

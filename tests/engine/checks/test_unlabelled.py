@@ -89,7 +89,7 @@ def test_both_loaders_are_built_and_an_image_that_is_not_there_is_named(tmp_path
     DatasetCatalog.register("gone", lambda: [dict(x, annotations=[BOX]) for x in records])
     try:
         cfg.dataloader.unlabelled.dataset.names = "gone"
-        with pytest.raises(RunError, match=r"\(dataloader.unlabelled\): its first image .*gone"):
+        with pytest.raises(RunError, match=r"\(dataloader.unlabelled\): the image .*gone"):
             load_training(cfg)
     finally:
         DatasetCatalog.remove("gone")

@@ -173,17 +173,20 @@ def register():
 
 
 def test_an_image_that_cannot_be_read_is_listed(tmp_path, register):
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(b"no image")
+
     def images():
         found = DatasetCatalog.get("checked_train")
-        found[-1]["file_name"] = str(tmp_path / "gone.png")
+        found[-1]["file_name"] = str(damaged)
         return found
 
-    register("tried_gone", images)
-    cfg = plain(tmp_path, "dataloader.train.dataset.names=tried_gone",
+    register("tried_damaged", images)
+    cfg = plain(tmp_path, "dataloader.train.dataset.names=tried_damaged",
                 "dataloader.train.total_batch_size=4")  # fmt: skip
     found = tried(cfg)
     (problem,) = found.problems
-    assert problem.startswith(f"{tmp_path / 'gone.png'} cannot be used: FileNotFoundError")
+    assert problem.startswith(f"{damaged} cannot be used: UnidentifiedImageError")
     assert found.evaluation and found.train.num_images == 4
 
 
