@@ -69,13 +69,12 @@ def missing_files(images: Sequence[Any]) -> list[str]:
         if isinstance(file, (str, os.PathLike)) and "://" not in str(file):
             folder, name = os.path.split(str(file))
             folders[folder][name] = str(file)
-    return [
-        file
-        for folder, files in folders.items()
-        for known in (_listed(folder) if len(files) > _FEW_FILES else set(),)
-        for name, file in files.items()
-        if name not in known and not os.path.isfile(file)
-    ]
+    missing = []
+    for folder, files in folders.items():
+        known = _listed(folder) if len(files) > _FEW_FILES else set()
+        unknown = (file for name, file in files.items() if name not in known)
+        missing += [file for file in unknown if not os.path.isfile(file)]
+    return missing
 
 
 def repeated_ids(images: Sequence[Any]) -> list[Any]:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from detectron2.config import instantiate
-from detectron2.data import DatasetMapper
+from detectron2.data import DatasetMapper, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 from omegaconf import DictConfig
 
-from ..arguments import is_integer
+from ..arguments import is_integer, is_number
 from ..data import WithUnlabelled, detection_dataset
 from ..data.named_errors import NamedErrors
 from ..data.records import (
@@ -157,7 +157,7 @@ def _class_numbers(
     for image in images:
         for annotation in image.get("annotations", ()):
             found = annotation.get("category_id", 0)
-            if not is_integer(found) or not 0 <= found < number:
+            if is_number(found) and not 0 <= found < number:
                 yield (
                     f"{dataset} has an object of class {found} in "
                     f"{image.get('file_name')}; with {place}.num_classes={number}, classes are 0 "
@@ -169,17 +169,18 @@ def _class_numbers(
 def _for_evaluators(
     cfg: DictConfig, dataset: str, images: Sequence[Mapping[str, Any]]
 ) -> Iterator[str]:
-    """COCO's evaluators tell images by their ids, and write those of a function with their size."""
-    evaluators = [*calls_of(select(cfg, "dataloader.evaluator"), "", COCOEvaluator)]
-    repeated = repeated_ids(images) if evaluators else []
+    """COCO's evaluators tell images by their ids, and write a json of those of a function."""
+    if not any(calls_of(select(cfg, "dataloader.evaluator"), "", COCOEvaluator)):
+        return
+    repeated = repeated_ids(images)
     if repeated:
-        found = (
-            "no image_id" if repeated[0] is None else f"several images of image_id={repeated[0]!r}"
-        )
+        shared = f"several images of image_id={repeated[0]!r}"
+        found = "no image_id" if repeated[0] is None else shared
         yield f"{dataset} has {found}; expected another one for each image, as a count from 1"
-    unsized = next((image for image in images if not size_of(image)), None) if evaluators else None
-    if unsized is not None:
+    files = [MetadataCatalog.get(name).get("json_file") for name in dataset_names(cfg, "test")]
+    unsized = [image for image in images if not size_of(image)] if None in files else []
+    if unsized:
         yield (
-            f"{dataset} has {unsized.get('file_name')} without height or width, which "
+            f"{dataset} has {unsized[0].get('file_name')} without height or width, which "
             "COCOEvaluator needs; give both in pixels"
         )

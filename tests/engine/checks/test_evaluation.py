@@ -226,6 +226,24 @@ def test_what_an_evaluation_would_end_at_is_found_before_the_first_batch(tmp_pat
         unregister("checked_function")
 
 
+def test_images_that_tell_no_size_are_evaluated_where_a_json_tells_it(tmp_path):
+    def images() -> list[dict]:
+        return [
+            {k: image[k] for k in ("file_name", "image_id")}
+            for image in DatasetCatalog.get("checked_val")
+        ]
+
+    DatasetCatalog.register("checked_function", images)
+    json_file = MetadataCatalog.get("checked_val").json_file
+    MetadataCatalog.get("checked_function").set(json_file=json_file)
+    try:
+        cfg = config(tmp_path, "dataloader.test.dataset.names=checked_function")
+        check_run(cfg, "train")
+        assert "AP" in Evaluation(cfg).run(instantiate(cfg.model))["bbox"]
+    finally:
+        unregister("checked_function")
+
+
 def test_an_evaluator_that_cannot_be_built_is_found_before_the_first_batch(tmp_path):
     cfg = config(tmp_path)
     cfg.dataloader.evaluator = L(PascalVOCDetectionEvaluator)(dataset_name="checked_val")
