@@ -7,10 +7,10 @@ import statistics
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from dense_kd.detectors import DDODAssigner
 from helpers.builders import instances
+from helpers.largest_tensor import LargestTensor
 
 BOX = [0.0, 0.0, 40.0, 10.0]
 ROW = torch.tensor([[x, 0.0, x + 10, 10.0] for x in (0, 10, 20, 30)])  # four anchors in BOX
@@ -218,19 +218,6 @@ def test_it_follows_the_rules_written_out_in_loops(cost_rule: str, alpha: float,
     assert len(set(found)) > 5
 
 
-class LargestTensor(TorchDispatchMode):
-    """Watches how many elements the largest result of an operation has."""
-
-    size = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, (tuple, list)) else [result]:
-            if isinstance(tensor, Tensor):
-                self.size = max(self.size, tensor.numel())
-        return result
-
-
 @RULES
 def test_no_tensor_over_predictions_boxes_and_classes_is_made(cost_rule: str):
     priors, boxes, _, predicted = random_case(0, num_boxes=50)
@@ -239,7 +226,7 @@ def test_no_tensor_over_predictions_boxes_and_classes_is_made(cost_rule: str):
     assigner = DDODAssigner(alpha=0.8, cost_rule=cost_rule)
     with LargestTensor() as largest:
         assigner.assign(priors, [truth], 40, [(128, 128)], logits, predicted[None])
-    assert 80 * 50 <= largest.size <= 4 * 80 * 50
+    assert 80 * 50 <= largest.elements <= 4 * 80 * 50
 
 
 @RULES

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from dense_kd.detectors.assignment.locations import (
     not_in_padding,
@@ -23,6 +22,7 @@ from dense_kd.methods.pgd.weighting import (
     foreground_weights,
     prediction_quality,
 )
+from helpers.largest_tensor import LargestTensor
 
 GT = torch.tensor([[5.0, 3, 50, 30], [20, 10, 45, 44]])
 CLASSES = torch.tensor([1, 2])
@@ -315,19 +315,6 @@ def test_an_unknown_strategy_is_named():
         weights("gauss")
 
 
-class LargestTensor(TorchDispatchMode):
-    """Keeps the size in bytes of the largest tensor that an operation makes."""
-
-    size = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(tensor, Tensor) and tensor._base is None:
-                self.size = max(self.size, tensor.numel() * tensor.element_size())
-        return result
-
-
 @pytest.mark.parametrize("strategy", ["ours", "kde", "box_gaussian", "released"])
 def test_five_hundred_objects_need_no_more_memory_than_a_few(strategy: str):
     """At 800 x 1344, where 500 objects and 22,400 locations are 11 million pairs."""
@@ -343,4 +330,4 @@ def test_five_hundred_objects_need_no_more_memory_than_a_few(strategy: str):
             found = foreground_weights(*arguments, iou_exponent=0.8, strategy=strategy)
         background_mask(points, gt)
     assert found.isfinite().all() and found.max() > 0.5
-    assert 2**22 < largest.size <= 2**24  # (M, P, 2) of a chunk of objects; all would be 85 MiB
+    assert 2**22 < largest.bytes <= 2**24  # (M, P, 2) of a chunk of objects; all would be 85 MiB
