@@ -36,12 +36,15 @@ def record_problem(images: Any, training: bool = True) -> str:
     for index, image in enumerate(images):
         if not isinstance(image, Mapping):
             return f"has {_shown(image)} for image {index}; expected a dict"
+        file = image.get("file_name")
+        if not isinstance(file, (str, os.PathLike)):
+            return f"has image {index} with file_name={_shown(file)}: expected a path"
         if labelled and "annotations" not in image:
             wrong = "no annotations, where others have some: expected [] if it has no objects"
         else:
             wrong = _wrong_size(image) or next(filter(None, _wrong_objects(image)), "")
         if wrong:
-            return f"has {image.get('file_name')} with {wrong}"
+            return f"has {file} with {wrong}"
     return ""
 
 
@@ -169,4 +172,4 @@ def _is_finite(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    return f"a {type(value).__name__} ({str(value)[:60]})" if value is not None else "None"
+    return f"{type(value).__name__} ({str(value)[:60]})" if value is not None else "None"
