@@ -92,7 +92,11 @@ def test_results_are_kept_by_name_and_teachers_by_their_weights(study, tmp_path)
         *("fcos-kd-1.json", "fcos-none-1.json", "fcos-pgd-1.json", "fcos-teacher-7eac4e20.json")
     ]
     assert read_folder(tmp_path) == results_of(block)
-    assert [each["weights"] for each in read_teachers(tmp_path)] == ["7eac4e20"]
+    keep(tmp_path, result_of(block.teacher, 40.0, date="later"))  # of the block that it was for
+    teachers = read_teachers(tmp_path)
+    assert [(each["weights"], each["date"] == "later") for each in teachers] == [
+        ("7eac4e20", False)
+    ]
 
 
 def test_a_file_that_is_no_result_or_has_another_name_is_refused(study, tmp_path):
