@@ -19,7 +19,6 @@ from .tables import (
     ap,
     ece,
     error,
-    minutes,
     of_class,
 )
 
@@ -182,8 +181,9 @@ def _pair(study: Study, pair: PairResults, files: dict[str, str]) -> Iterator[st
     yield (
         "*against alone*, *against longer*: mean difference to the student alone, and to the one "
         "trained longer, over the seeds that both have, with its 95 % interval; **bold** is a gain "
-        "or a harm by the rule. *share*: of the gradient that the method had. *minutes*: of the "
-        "processor, in training proper."
+        "or a harm by the rule. *share*: of the gradient that the method had. *time*: of the "
+        "processor in training proper, in that of the student alone with the same seed, by the "
+        "same machine."
     )
     compared = [m for m, of in pair.gains().items() if m != LONGER and len(of.differences) > 1]
     if compared:
@@ -213,7 +213,7 @@ def _pair(study: Study, pair: PairResults, files: dict[str, str]) -> Iterator[st
 def _main_table(pair: PairResults) -> str:
     header = [
         *("method", "seeds", "AP", "AP50", "against alone", "", "against longer", "share"),
-        "minutes",
+        "time",
     ]
     rows = []
     for method in pair.methods:
@@ -236,7 +236,7 @@ def _main_table(pair: PairResults) -> str:
                 against.verdict if against else "",
                 _with_interval(longer),
                 _shown(pair.share(method), 2),
-                _shown(pair.mean(method, minutes)),
+                _shown(pair.time(method), 2),
             ]
         )
     return _table(header, rows)
@@ -309,10 +309,15 @@ def _figures(pair: PairResults) -> Iterator[tuple[str, str, str]]:
         title = f"Gains of {pair.title}"
         axes = Axis("AP more than the student alone"), Axis("", tuple(ordered))
         yield "gains", title, chart(title, *axes, marks)
-    trained = [method for method in pair.methods if pair.seeds_of(method)]
-    points = [Point(m, pair.mean(m, minutes) or 0.0, pair.mean(m, ap()) or 0.0) for m in trained]
+    times = {method: pair.time(method) for method in pair.methods}
+    points = [
+        Point(method, time, pair.mean(method, ap()) or 0.0)
+        for method, time in times.items()
+        if time is not None
+    ]
     title = f"AP over time of {pair.title}"
-    yield "time", title, chart(title, Axis("minutes of the processor"), Axis("AP"), points)
+    axes = Axis("time of the processor, in that of the student alone"), Axis("AP")
+    yield "time", title, chart(title, *axes, points)
     best = sorted(known, key=lambda method: -known[method].mean)
     shown = [ALONE, LONGER, *(method for method in best if method != LONGER)]
     curves = {m: pair.curve(m) for m in shown if pair.curve(m)}

@@ -124,6 +124,13 @@ class PairResults:
                 differences.append(values[0] - values[1])
         return gain(differences) if differences else None
 
+    def time(self, method: str) -> float | None:
+        """Of the processor, in that of the student alone: blocks may be of unlike machines, so the
+        mean is over ratios within the blocks that have both; None without any."""
+        ours, alone = self.cells.get(method, {}), self.cells.get(ALONE, {})
+        ratios = [minutes(ours[seed]) / minutes(alone[seed]) for seed in set(ours) & set(alone)]
+        return sum(ratios) / len(ratios) if ratios else None
+
     def gains(self) -> dict[str, Gain]:
         """{method: what it has more AP than the student alone}, of those that share a seed."""
         found = {m: self.paired(m, ALONE, ap()) for m in self.methods if m != ALONE}
