@@ -7,11 +7,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class LargestTensor(TorchDispatchMode):
-    """Watches the tensors that operations make; views of others are none.
+    """Watches the tensors that operations give.
 
     Attributes:
-        elements: of the largest one.
-        bytes: of the one that takes most.
+        elements: of the largest one, views of others among them.
+        bytes: of the one that takes most; views take none.
     """
 
     elements = 0
@@ -20,7 +20,8 @@ class LargestTensor(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(tensor, Tensor) and tensor._base is None:
+            if isinstance(tensor, Tensor):
                 self.elements = max(self.elements, tensor.numel())
-                self.bytes = max(self.bytes, tensor.numel() * tensor.element_size())
+                taken = tensor.numel() * tensor.element_size() if tensor._base is None else 0
+                self.bytes = max(self.bytes, taken)
         return result

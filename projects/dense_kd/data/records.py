@@ -13,7 +13,7 @@ from detectron2.structures import BoxMode
 
 from ..arguments import is_integer, is_number
 
-_MODES = (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
+_MODES = (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS, BoxMode.XYWHA_ABS)
 _FEW_FILES = 100
 
 
@@ -150,7 +150,7 @@ def _wrong_box(annotation: Mapping[str, Any]) -> str:
     numbers: Any = box if listed else getattr(box, "tolist", tuple)()
     if len(numbers) != count or not all(map(_is_finite, numbers)):
         return f"an annotation of bbox={str(box)[:99]}: expected {count} numbers"
-    if mode not in (*_MODES, BoxMode.XYWHA_ABS):
+    if mode not in _MODES:
         return (
             f"an annotation of bbox_mode={str(mode)[:99]}: expected BoxMode.XYXY_ABS (corners) or "
             "BoxMode.XYWH_ABS (corner, width and height), in pixels"

@@ -123,7 +123,9 @@ def _image_problems(cfg: DictConfig, part: str, mode: str, images: Any) -> Itera
         yield f"{dataset}: the image {missing[0]} does not exist{more}"
     mapper = target_of(select(cfg, f"dataloader.{part}.mapper"))
     if isinstance(mapper, type) and issubclass(mapper, DatasetMapper):  # others read what they like
-        wrong = record_problem(images, training=part == "train")
+        # detection_dataset has looked at them itself.
+        looked_at = target_of(select(cfg, f"dataloader.{part}.dataset")) is detection_dataset
+        wrong = "" if looked_at else record_problem(images, training=part == "train")
         if wrong:
             yield f"{dataset} {wrong}"
             return

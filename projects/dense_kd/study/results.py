@@ -168,11 +168,10 @@ def read_failures(folder: Path) -> dict[str, dict[str, Any]]:
 def keep(folder: Path, result: Mapping[str, Any]) -> Path:
     """Write a result; that of a teacher is named by its weights, as there may be one a machine, and
     stays as it is if they come out again. It has failed no more."""
-    file = folder / _file_name(result)
-    if not (_is_teacher(result) and file.exists()):
+    cell, file = Cell.of_json(result["cell"], "the result"), folder / _file_name(result)
+    if cell.method != TEACHER or not file.exists():
         write_json(file, dict(result))
-    failure = folder / _FAILED / Cell.of_json(result["cell"], "the result").file_name
-    failure.unlink(missing_ok=True)
+    (folder / _FAILED / cell.file_name).unlink(missing_ok=True)
     return file
 
 
@@ -190,14 +189,10 @@ def keep_failure(folder: Path, cell: Cell, error: str, about: Mapping[str, Any])
     return file
 
 
-def _is_teacher(result: Mapping[str, Any]) -> bool:
-    return Cell.of_json(result["cell"], "the result").method == TEACHER and "weights" in result
-
-
 def _file_name(result: Mapping[str, Any]) -> str:
     """Of a result or a failure."""
     cell = Cell.of_json(result["cell"], "the result")
-    if _is_teacher(result):
+    if cell.method == TEACHER and "weights" in result:
         return f"{cell.pair}-{TEACHER}-{result['weights'][:8]}.json"
     return cell.file_name
 
