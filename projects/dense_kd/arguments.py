@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -124,6 +125,11 @@ def type_problem(parameter: inspect.Parameter, value: Any) -> str | None:
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value is a number; true and false are none, nor what 64 bits cannot hold."""
     return is_integer(value) or (isinstance(value, Real) and not isinstance(value, Integral))
+
+
+def is_finite_number(value: Any) -> TypeGuard[float]:
+    """:func:`is_number`, and neither NaN nor infinite."""
+    return is_number(value) and math.isfinite(value)
 
 
 def is_integer(value: Any) -> TypeGuard[int]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .arguments import is_integer, is_number
+from .arguments import is_finite_number, is_integer
 
 VAL_FRACTION, SEED = 0.2, 1
 """Of the validation set that is drawn, the same for all commands where nothing else is given."""
@@ -31,13 +30,13 @@ def check_weights(**weights: float) -> None:
 
 def check_numbers(**values: float) -> None:
     """Raise ValueError unless all are numbers, and finite."""
-    _check(_is_number, values, "finite numbers" if len(values) > 1 else "a finite number")
+    _check(is_finite_number, values, "finite numbers" if len(values) > 1 else "a finite number")
 
 
 def check_positive(**values: float) -> None:
     """Raise ValueError unless all are numbers above 0."""
     expected = "numbers above 0" if len(values) > 1 else "a number above 0"
-    _check(lambda value: _is_number(value) and value > 0, values, expected)
+    _check(lambda value: is_finite_number(value) and value > 0, values, expected)
 
 
 def check_not_negative(**values: float) -> None:
@@ -56,7 +55,7 @@ def check_parts(**values: float) -> None:
     """Raise ValueError unless all are numbers of at least 0 and below 1."""
     expected = "numbers" if len(values) > 1 else "a number"
     _check(
-        lambda value: _is_number(value) and 0 <= value < 1,
+        lambda value: is_finite_number(value) and 0 <= value < 1,
         values,
         f"{expected} of at least 0 and below 1",
     )
@@ -128,7 +127,7 @@ def is_list(value: Any) -> bool:
 
 def is_share(value: Any) -> bool:
     """Whether a value is a number from 0 to 1."""
-    return _is_number(value) and 0 <= value <= 1
+    return is_finite_number(value) and 0 <= value <= 1
 
 
 def _check(is_right: Callable[[Any], bool], values: dict[str, Any], expected: str) -> None:
@@ -136,12 +135,8 @@ def _check(is_right: Callable[[Any], bool], values: dict[str, Any], expected: st
         raise ValueError(f"{_listed(values)}: expected {expected}")
 
 
-def _is_number(value: Any) -> bool:
-    return is_number(value) and math.isfinite(value)
-
-
 def _is_not_negative(value: Any) -> bool:
-    return _is_number(value) and value >= 0
+    return is_finite_number(value) and value >= 0
 
 
 def _listed(values: dict[str, Any]) -> str:

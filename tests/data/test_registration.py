@@ -87,3 +87,10 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 def test_an_id_that_is_no_number_is_refused(own):
     with pytest.raises(DatasetError, match="OverflowError"):
         own('{"categories": [{"id": 1e999, "name": "a"}]}')
+
+
+@pytest.mark.parametrize(("part", "value"), [("id", 4), ("name", "disc")])
+def test_categories_of_one_id_or_one_name_are_refused(own, part, value):
+    with pytest.raises(DatasetError, match=f"several categories of the {part} {value!r}"):
+        own({"categories": [*CATEGORIES, {"id": 1, "name": "ring", part: value}]})
+    assert "own_cells" not in DatasetCatalog

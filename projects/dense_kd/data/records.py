@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import collections
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from detectron2.data import DatasetCatalog
 from detectron2.structures import BoxMode
 
-from ..arguments import is_integer, is_number
+from ..arguments import is_finite_number, is_integer, is_number
 
 _MODES = (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS, BoxMode.XYWHA_ABS)
 _FEW_FILES = 100
@@ -148,7 +147,7 @@ def _wrong_box(annotation: Mapping[str, Any]) -> str:
     count = 5 if mode == BoxMode.XYWHA_ABS else 4
     listed = isinstance(box, Sequence)
     numbers: Any = box if listed else getattr(box, "tolist", tuple)()
-    if len(numbers) != count or not all(map(_is_finite, numbers)):
+    if len(numbers) != count or not all(map(is_finite_number, numbers)):
         return f"an annotation of bbox={str(box)[:99]}: expected {count} numbers"
     if mode not in _MODES:
         return (
@@ -165,10 +164,6 @@ def _wrong_labels(annotation: Mapping[str, Any]) -> str:
     if not (is_number(category) and float(category).is_integer()):
         return f"an annotation of category_id={str(category)[:99]}: expected a whole number from 0"
     return "" if crowd in (0, 1) else f"an annotation of iscrowd={str(crowd)[:99]}: expected 0 or 1"
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and -sys.float_info.max <= value <= sys.float_info.max
 
 
 def _shown(value: Any) -> str:

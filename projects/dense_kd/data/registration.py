@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import json
 import os
@@ -29,7 +30,8 @@ def register_annotations(
         image_root: the folder that names of files in it are relative to.
 
     Raises:
-        DatasetError: a file or folder is missing or no COCO file, or the name stands for another.
+        DatasetError: a file or folder is missing or no COCO file, two of its categories have one id
+            or one name, or the name stands for another dataset.
     """
     path, root = os.path.abspath(json_file), os.path.abspath(image_root)
     if name in DatasetCatalog:
@@ -60,7 +62,7 @@ def _categories(name: str, path: str) -> list[tuple[int, str]]:
         raise DatasetError(f"the dataset {name!r}: {path} is not a file; expected annotations")
     try:
         found = _entry(Path(path).read_text(encoding="utf-8-sig"), "categories")
-        return sorted((int(category["id"]), str(category["name"])) for category in found)
+        found = [(int(category["id"]), str(category["name"])) for category in found]
     except OSError as error:
         raise DatasetError(
             f"the dataset {name!r} has no annotations {path}: {error.strerror or error}"
@@ -70,6 +72,14 @@ def _categories(name: str, path: str) -> list[tuple[int, str]]:
             f"the dataset {name!r}: {path} is no COCO file with categories, each with id and name "
             f"({type(error).__name__}: {error})"
         ) from error
+    for part, values in zip(("id", "name"), zip(*found)):
+        twice = [value for value, count in collections.Counter(values).items() if count > 1]
+        if twice:
+            raise DatasetError(
+                f"the dataset {name!r}: {path} has several categories of the {part} {twice[0]!r}; "
+                f"expected each {part} once. Give each class its own, or their objects one"
+            )
+    return sorted(found)
 
 
 def _entry(text: str, key: str) -> Any:

@@ -138,6 +138,13 @@ def test_a_validation_set_with_other_classes_is_found_before_the_first_batch(tmp
     name = register("checked_fewer", fewer)
     refused(config(tmp_path, f"dataloader.test.dataset.names={name}"), "has 2 classes")
 
+    def named_alike(content):
+        content["categories"][3]["name"] = content["categories"][0]["name"]
+
+    name = register("checked_alike", named_alike)
+    cfg = config(tmp_path, f"dataloader.test.dataset.names={name}")
+    refused(cfg, r"checked_alike calls the classes \[0, 3\] all 'circle'; expected a name for each")
+
 
 def test_an_empty_dataset_is_found_before_the_first_batch(tmp_path, register):
     name = register("checked_empty", lambda content: content.update(images=[], annotations=[]))

@@ -54,6 +54,15 @@ def class_problems(cfg: DictConfig, mode: str) -> Iterator[str]:
             return
     number, own = select(model, "num_classes"), select(model, "class_names")
     known = _known_classes(cfg, mode)
+    for name, classes in {name: classes for _, name, classes in known}.items():
+        twice = next((c for c in classes if classes.count(c) > 1), None)
+        if twice is not None:
+            numbers = [index for index, each in enumerate(classes) if each == twice]
+            yield (
+                f"the dataset {name} calls the classes {numbers} all {twice!r}; expected a name "
+                "for each class, as results are kept by names. Rename one, or give their objects "
+                "one category"
+            )
     for part, name, classes in known:
         if is_integer(number) and number != len(classes):
             yield (
