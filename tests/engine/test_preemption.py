@@ -109,7 +109,7 @@ class Counts(DatasetEvaluator):
 def test_an_evaluation_is_left_at_the_next_image():
     counts = Counts()
     with Stop() as stop:
-        evaluator = InterruptibleEvaluator([counts], stop)
+        evaluator = InterruptibleEvaluator(counts, stop)
         evaluator.process(None, None)
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(LeftEvaluation):

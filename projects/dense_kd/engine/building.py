@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from detectron2.config import instantiate
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .. import compat
+from ..arguments import is_finite_number
 from ..distiller import Distiller
 from ..errors import MissingExtraError
 from ..methods import DistillationError
@@ -92,7 +94,7 @@ def build_optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
     in one pass over each, if the config leaves that open and torch can (2.4).
 
     Raises:
-        RunError: see :func:`build`.
+        RunError: see :func:`build`; or a parameter gets a rate or a decay that is no number.
     """
     described = copy.deepcopy(cfg.optimizer)  # cfg stays what can be written to a file
     described.params.model = model
@@ -103,7 +105,30 @@ def build_optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
         and not _WAYS & described.keys()
     ):
         described.fused = True
-    return build(described, "optimizer")
+    optimizer = build(described, "optimizer")
+    problems = [*_group_problems(optimizer, model)]
+    if problems:
+        raise RunError(problems)
+    return optimizer
+
+
+def _group_problems(optimizer: Optimizer, model: nn.Module) -> Iterator[str]:
+    """What ``params`` and its overrides give to parameters, no constructor looks at."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    found: dict[str, list[str]] = {}
+    for group in optimizer.param_groups:
+        for key in ("lr", "weight_decay"):
+            value = group.get(key, 0)
+            number = value.item() if isinstance(value, Tensor) else value
+            if not is_finite_number(number) or number < 0:
+                of_them = [names.get(each, "a parameter") for each in group["params"]]
+                found.setdefault(f"{key}={value!r}", []).extend(of_them)
+    for what, of_them in found.items():
+        more = f" and {len(of_them) - 1} more" if len(of_them) > 1 else ""
+        yield (
+            f"optimizer.params gives {', '.join(of_them[:1])}{more} a {what}: expected a finite "
+            "number of at least 0"
+        )
 
 
 def count_parameters(model: Any) -> int:

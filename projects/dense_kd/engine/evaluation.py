@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.data.datasets.coco import convert_to_coco_json
-from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
+from detectron2.evaluation import (
+    COCOEvaluator,
+    DatasetEvaluators,
+    inference_on_dataset,
+    print_csv_format,
+)
 from detectron2.utils import comm
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from .. import compat
+from ..evaluation.coco import metric_names
 from .building import cannot_be_built
 from .checks import RunError
 from .checks.data import converted_name, is_converted
@@ -38,6 +44,14 @@ class Evaluation:
         self.loader = load_evaluation(cfg, mode).loader
         self.evaluator = build_evaluator(cfg)
 
+    @property
+    def metrics(self) -> set[str] | None:
+        """task/name of all that :meth:`run` will give; None if only the evaluators know."""
+        evaluators = each_evaluator(self.evaluator)
+        if not all(isinstance(each, COCOEvaluator) for each in evaluators):
+            return None
+        return set().union(*map(metric_names, evaluators))
+
     def run(
         self,
         model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]],
@@ -60,6 +74,7 @@ class Evaluation:
 
 
 _CLASSES = "thing_classes"
+_METHODS = ("reset", "process", "evaluate")
 
 
 def _datasets(node: Any) -> list[str]:
@@ -76,15 +91,23 @@ def _without_classes(place: str, name: str) -> str:
     )
 
 
+def each_evaluator(evaluator: Any) -> list[Any]:
+    """The evaluators of one that asks several, or of a list, which may hold such."""
+    several = getattr(evaluator, "_evaluators", evaluator)
+    if isinstance(several, (Sequence, ListConfig)):
+        return [each for one in several for each in each_evaluator(one)]
+    return [several]
+
+
 def build_evaluator(cfg: DictConfig) -> Any:
-    """``dataloader.evaluator``, which may be several in a list.
+    """``dataloader.evaluator``; of several in a list, one that asks them all.
 
     A dataset that is registered with a function is written as a json of COCO's format for COCO's
     evaluators, each time unless ``allow_cached_coco`` is given: detectron2 would take the one that
     an earlier run has left in the folder, of what the dataset was then.
 
     Raises:
-        RunError: it cannot be built.
+        RunError: it cannot be built, or is no evaluator.
     """
     node, place = cfg.dataloader.evaluator, "dataloader.evaluator"
     functions: dict[str, str] = {}
@@ -108,7 +131,9 @@ def build_evaluator(cfg: DictConfig) -> Any:
         for name, file in functions.items():
             convert_to_coco_json(name, file, allow_cached=False)
             MetadataCatalog.get(name).json_file = file
-        evaluator = instantiate(node)
+        evaluator = _together(instantiate(node))
+    except RunError:
+        raise
     except Exception as error:  # of any evaluator
         unnamed = [name for name in _datasets(node) if not MetadataCatalog.get(name).get(_CLASSES)]
         if unnamed and isinstance(error, AttributeError):
@@ -116,3 +141,17 @@ def build_evaluator(cfg: DictConfig) -> Any:
         raise cannot_be_built(place, error) from error
     compat.use_available_coco_evaluation(evaluator)
     return evaluator
+
+
+def _together(built: Any) -> Any:
+    evaluators = each_evaluator(built)
+    strange = [each for each in evaluators if not all(hasattr(each, name) for name in _METHODS)]
+    if strange or not evaluators:
+        found = f"a {type(strange[0]).__name__}" if strange else "a list of none"
+        raise RunError(
+            [
+                f"dataloader.evaluator is built as {found}; expected what has {', '.join(_METHODS)}"
+                ", as L(COCOEvaluator)(dataset_name=...), or several in a list"
+            ]
+        )
+    return DatasetEvaluators(evaluators) if isinstance(built, (Sequence, ListConfig)) else built

@@ -6,10 +6,12 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from detectron2.config import instantiate
 from detectron2.data import DatasetMapper, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 from omegaconf import DictConfig
+from torch import Tensor
 
 from ..arguments import is_integer, is_number
 from ..data import WithUnlabelled, detection_dataset
@@ -21,6 +23,8 @@ from ..data.records import (
     record_problem,
     repeated_ids,
 )
+from ..errors import DenseKDError
+from ..random_state import kept_random_state
 from .building import BARE, build, cannot_be_built
 from .checks import RunError, teacher_cache
 from .checks.data import class_problems, dataset_names, detector_of
@@ -70,7 +74,9 @@ def _load_training(cfg: DictConfig) -> Loaded:
         if names:
             detection_dataset(names)  # says which, and what it lacks
         raise cannot_be_built("dataloader.train", error) from error
-    except BARE as error:
+    except DenseKDError:
+        raise
+    except Exception as error:  # of any loader
         raise cannot_be_built("dataloader.train", error) from error
 
 
@@ -81,7 +87,9 @@ def load_evaluation(cfg: DictConfig, mode: str) -> Loaded:
         RunError: it cannot be built, or does not fit the model.
     """
     try:
-        return _load(cfg, "test", mode)
+        loaded = _load(cfg, "test", mode)
+        _try_first_image(loaded.loader)
+        return loaded
     except RunError:
         raise
     except Exception as error:  # of any loader
@@ -89,6 +97,39 @@ def load_evaluation(cfg: DictConfig, mode: str) -> Loaded:
         why = catalog_problem(names) or f"{type(error).__name__}: {error}"
         shown = ", ".join(names) or "unknown"
         raise RunError([f"dataloader.test (dataset {shown}): {why}"]) from error
+
+
+def _try_first_image(loader: Any) -> None:
+    """Training meets a mapper that fails in its first batch, but an evaluation may be hours away.
+
+    Raises:
+        RunError: the mapper gives no image.
+        Exception: of the mapper.
+    """
+    images = getattr(loader, "dataset", None)
+    if not hasattr(images, "__getitem__") or not hasattr(images, "__len__") or not len(images):
+        return
+    with kept_random_state():
+        mapped = images[0]
+    image = mapped.get("image") if isinstance(mapped, Mapping) else None
+    if not isinstance(image, Tensor) or image.dim() != 3:
+        found = (
+            f"a dict with image={_kind(image)}" if isinstance(mapped, Mapping) else _kind(mapped)
+        )
+        raise RunError(
+            [
+                f"dataloader.test gives {found} for its first image; expected a dict with image=a "
+                "tensor (C, H, W), as L(detectron2.data.DatasetMapper)(is_train=False, ...) gives "
+                "as the loader's mapper"
+            ]
+        )
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "None"
+    shape = f" of {tuple(value.shape)}" if isinstance(value, (Tensor, np.ndarray)) else ""
+    return f"a {type(value).__name__}{shape}"
 
 
 def _load(cfg: DictConfig, part: str, mode: str) -> Loaded:
@@ -108,8 +149,11 @@ def _load(cfg: DictConfig, part: str, mode: str) -> Loaded:
         raise RunError(problems)
     # The dataset is given as it is, for a config would copy it.
     arguments = {key: node[key] for key in node if key != "dataset"}
-    if isinstance(arguments.get("mapper"), DictConfig):
-        arguments["mapper"] = NamedErrors(build(arguments["mapper"], f"dataloader.{part}.mapper"))
+    mapper = arguments.get("mapper")
+    if mapper is not None:
+        described = isinstance(mapper, DictConfig)
+        built = build(mapper, f"dataloader.{part}.mapper") if described else mapper
+        arguments["mapper"] = NamedErrors(built)
     return Loaded(instantiate({**arguments, "dataset": images}), images)
 
 

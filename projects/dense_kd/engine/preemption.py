@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from detectron2.engine import HookBase
-from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 from ..errors import EXIT_PREEMPTED, Preempted
@@ -85,11 +85,10 @@ class InterruptibleEvaluator(DatasetEvaluator):
     def __init__(self, evaluator: Any, stop: Stop):
         """
         Args:
-            evaluator: or several, as ``inference_on_dataset`` takes them.
+            evaluator: of detectron2's kind.
             stop: of this process.
         """
-        several = isinstance(evaluator, (list, tuple))
-        self._evaluator = DatasetEvaluators(evaluator) if several else evaluator
+        self._evaluator = evaluator
         self._stop = stop
 
     def reset(self) -> None:

@@ -179,6 +179,8 @@ def _train(
         if metric
         else None
     )
+    if best and evaluation and evaluation.metrics is not None:
+        best.check(evaluation.metrics)
 
     def save(iteration: int) -> str:
         with trainer.saving_all_processes():

@@ -29,6 +29,7 @@ __all__ = [
     "accumulated",
     "check_implementation",
     "evaluate_boxes",
+    "metric_names",
     "percent",
     "read_annotations",
     "require_hotcoco",
@@ -181,6 +182,20 @@ class COCOEvaluator(Detectron2COCOEvaluator):
         if coco_eval is None and class_names is not None and len(class_names) > 1:
             found.update({f"AP-{name}": float("nan") for name in class_names})
         return found
+
+
+def metric_names(evaluator: Detectron2COCOEvaluator) -> set[str]:
+    """What an evaluation of boxes will be made of, as "bbox/AP" and "bbox/AP-car".
+
+    Args:
+        evaluator: detectron2's or this module's; one of images without annotations gives nothing.
+    """
+    if not evaluator._do_evaluation:
+        return set()
+    classes = evaluator._metadata.get("thing_classes") or ()
+    names = [f"AP-{name}" for name in classes] if len(classes) > 1 else []
+    names += METRICS if isinstance(evaluator, COCOEvaluator) else METRICS[: -len(RECALLS)]
+    return {f"bbox/{name}" for name in names}
 
 
 def evaluate_boxes(

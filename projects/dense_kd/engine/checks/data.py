@@ -18,6 +18,7 @@ from ...detectors import DenseDetector
 from ...options import is_list
 from ...teacher import Teacher
 from .errors import RunError, choice
+from .files import folder_problems
 from .tree import calls, calls_of, select, target_of
 
 _FORMATS = {"BGR", "YUV-BT.601", *Image.MODES}
@@ -211,6 +212,8 @@ def _evaluator(cfg: DictConfig, mode: str) -> Iterator[str]:
         folder = select(node, "output_dir", "")
         if not isinstance(folder, str):
             yield f"{place}.output_dir={folder!r}: expected a folder"
+        elif folder != select(cfg, "train.output_dir"):  # that is looked at itself
+            yield from folder_problems(f"{place}.output_dir", folder)
         name = select(node, "dataset_name")
         if name is None or (isinstance(name, ListConfig) and not name and not tested):
             continue  # names of the dataset are missing, which is said already

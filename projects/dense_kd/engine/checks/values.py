@@ -99,6 +99,9 @@ REQUIRED = {
     "evaluate": ("init_checkpoint", "ddp", "device"),
     "evaluate_teacher": ("device",),
 }  # fmt: skip
+_ASKED = 1000
+"""Iterations whose learning rate is looked at; all of a shorter run."""
+
 _REQUIRED_ENTRIES = {
     "amp": ("enabled",),
     "checkpointer": ("period",),
@@ -294,9 +297,13 @@ def _schedule(cfg: DictConfig) -> Iterator[str]:
         True for place, node in calls(cfg.lr_multiplier, "") for _ in call_problems(place, node)
     ):
         return  # said already
+    last = select(cfg, "train.max_iter")
+    last = last if is_integer(last) and last > 0 else _ASKED
+    # After the last iteration, detectron2's hook asks once more.
+    asked = sorted({i * last // _ASKED for i in range(_ASKED)} | {last - 1, last})
     try:
         multiplier = instantiate(cfg.lr_multiplier)
-        values = [float(multiplier(where)) for where in (0.0, 0.5)]
+        values = {i: float(multiplier(i / last)) for i in asked}
     except Exception as error:  # of any schedule
         yield f"lr_multiplier cannot be built: {type(error).__name__}: {error}"
         return
@@ -307,5 +314,10 @@ def _schedule(cfg: DictConfig) -> Iterator[str]:
                 f"{place}.warmup_length={length}: expected a share of the run, from 0 to 1; "
                 f"iterations are divided by train.max_iter={select(cfg, 'train.max_iter')}"
             )
-    if not all(math.isfinite(value) and value >= 0 for value in values):
-        yield f"lr_multiplier gives {values} at the start and half-way; expected finite numbers"
+    for i, value in values.items():
+        if not (math.isfinite(value) and value >= 0) and i < last:
+            yield (
+                f"lr_multiplier gives {value} at iteration {i} of {last}; expected a finite number "
+                "of at least 0"
+            )
+            return

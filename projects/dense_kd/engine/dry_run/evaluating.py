@@ -8,7 +8,6 @@ import io
 import math
 import os
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..checks.tree import calls
-from ..evaluation import build_evaluator
+from ..evaluation import build_evaluator, each_evaluator
 from .attempts import described
 from .data import Batch
 from .results import EvaluationFacts
@@ -53,7 +52,7 @@ def evaluate_part(
         the facts, and warnings of evaluators that may not be able to judge a part.
     """
     model.eval()
-    evaluators = _each(evaluator)
+    evaluators = each_evaluator(evaluator)
     ids = [image.get("image_id") for batch in batches for image in batch]
     for each in evaluators:
         each.reset()
@@ -98,13 +97,6 @@ def evaluate_part(
         seconds_per_image=(time.perf_counter() - start) / len(ids),
     )
     return facts, warnings
-
-
-def _each(evaluator: Any) -> list[Any]:
-    several = getattr(evaluator, "_evaluators", evaluator)
-    if isinstance(several, Sequence):
-        return [each for one in several for each in _each(one)]
-    return [several]
 
 
 def _written(ids: list[Any], folder: str) -> str:

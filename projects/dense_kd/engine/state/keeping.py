@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from detectron2.engine import hooks
@@ -115,6 +115,22 @@ class BestCheckpoint:
         self._metric = metric
         self._name = best_name(prefix)
         self.value = -math.inf
+        self._is_known = False
+
+    def check(self, metrics: Collection[str]) -> None:
+        """Look for its metric among those of an evaluation.
+
+        Raises:
+            RunError: there is no such metric.
+        """
+        if self._metric not in metrics:
+            raise RunError(
+                [
+                    f"train.checkpointer.best={self._metric}: the evaluation has no such metric; "
+                    f"{choice(self._metric, metrics)}"
+                ]
+            )
+        self._is_known = True
 
     def resume(self) -> None:
         """Go on from the value that the file has; with another metric in it, it is given up."""
@@ -142,14 +158,9 @@ class BestCheckpoint:
         """
         found: dict[str, float] = flatten_results_dict(dict(results))
         main = comm.is_main_process()
-        if main and self._metric not in found:
-            raise RunError(
-                [
-                    f"train.checkpointer.best={self._metric}: the evaluation has no such metric; "
-                    f"{choice(self._metric, found)}"
-                ]
-            )
-        value = float(found[self._metric]) if main else math.nan
+        if main and not self._is_known:  # detectron2 leaves those of classes out without detections
+            self.check(found)
+        value = float(found.get(self._metric, math.nan))
         if not comm.all_gather(value > self.value)[0]:  # nan, of no detections, is not
             return
         done = trainer.done
