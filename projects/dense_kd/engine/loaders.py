@@ -106,7 +106,7 @@ def _try_first_image(loader: Any) -> None:
         RunError: the mapper gives no image.
         Exception: of the mapper.
     """
-    images = getattr(loader, "dataset", None)
+    images: Any = getattr(loader, "dataset", None)
     if not hasattr(images, "__getitem__") or not hasattr(images, "__len__") or not len(images):
         return
     with kept_random_state():
