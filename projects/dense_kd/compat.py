@@ -7,7 +7,7 @@ import gc
 import logging
 import platform
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import detectron2
@@ -95,18 +95,14 @@ def has_fast_coco_evaluation() -> bool:
 
 
 def use_available_coco_evaluation(evaluator: Any) -> None:
-    """Let COCO evaluators compute in Python where the compiled evaluation is absent.
+    """Let a COCO evaluator compute in Python where the compiled evaluation is absent.
 
     Main does so by itself; 0.5 would fail at the end of its first evaluation.
 
     Args:
-        evaluator: any evaluator, or several.
+        evaluator: any evaluator.
     """
-    several = getattr(evaluator, "_evaluators", evaluator)
-    if isinstance(several, Sequence) and not isinstance(several, str):
-        for each in several:
-            use_available_coco_evaluation(each)
-    elif getattr(evaluator, "_use_fast_impl", False) and not has_fast_coco_evaluation():
+    if getattr(evaluator, "_use_fast_impl", False) and not has_fast_coco_evaluation():
         evaluator._use_fast_impl = False
         logger.info(
             "COCO's own evaluation is used: the fast one needs operators that this detectron2 was "

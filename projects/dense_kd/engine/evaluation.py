@@ -16,7 +16,7 @@ from detectron2.evaluation import (
     print_csv_format,
 )
 from detectron2.utils import comm
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from .. import compat
 from ..evaluation.coco import metric_names
@@ -94,7 +94,7 @@ def _without_classes(place: str, name: str) -> str:
 def each_evaluator(evaluator: Any) -> list[Any]:
     """The evaluators of one that asks several, or of a list, which may hold such."""
     several = getattr(evaluator, "_evaluators", evaluator)
-    if isinstance(several, (Sequence, ListConfig)):
+    if isinstance(several, Sequence) and not isinstance(several, str):
         return [each for one in several for each in each_evaluator(one)]
     return [several]
 
@@ -131,27 +131,29 @@ def build_evaluator(cfg: DictConfig) -> Any:
         for name, file in functions.items():
             convert_to_coco_json(name, file, allow_cached=False)
             MetadataCatalog.get(name).json_file = file
-        evaluator = _together(instantiate(node))
-    except RunError:
-        raise
+        evaluator = instantiate(node)
     except Exception as error:  # of any evaluator
         unnamed = [name for name in _datasets(node) if not MetadataCatalog.get(name).get(_CLASSES)]
         if unnamed and isinstance(error, AttributeError):
             raise RunError([_without_classes(place, name) for name in unnamed]) from error
         raise cannot_be_built(place, error) from error
-    compat.use_available_coco_evaluation(evaluator)
-    return evaluator
-
-
-def _together(built: Any) -> Any:
-    evaluators = each_evaluator(built)
-    strange = [each for each in evaluators if not all(hasattr(each, name) for name in _METHODS)]
-    if strange or not evaluators:
+    several = each_evaluator(evaluator)
+    strange = [each for each in several if not all(hasattr(each, name) for name in _METHODS)]
+    if strange or not several:
         found = f"a {type(strange[0]).__name__}" if strange else "a list of none"
         raise RunError(
             [
-                f"dataloader.evaluator is built as {found}; expected what has {', '.join(_METHODS)}"
-                ", as L(COCOEvaluator)(dataset_name=...), or several in a list"
+                f"{place} is built as {found}; expected what has {', '.join(_METHODS)}, as "
+                "L(COCOEvaluator)(dataset_name=...), or several in a list"
             ]
         )
-    return DatasetEvaluators(evaluators) if isinstance(built, (Sequence, ListConfig)) else built
+    if sum(isinstance(each, COCOEvaluator) for each in several) > 1:
+        raise RunError(
+            [
+                f"{place} has several COCOEvaluators, which all give 'bbox', and detectron2 keeps "
+                "one result of a name; expected one of them beside others"
+            ]
+        )
+    for each in several:
+        compat.use_available_coco_evaluation(each)
+    return DatasetEvaluators(several) if isinstance(evaluator, Sequence) else evaluator

@@ -65,6 +65,11 @@ class Other:
         ("dataloader__test__mapper", L(lambda: an_array)(), r"image=a ndarray of \(8, 9, 3\)"),
         ("dataloader__test__mapper", L(lambda: broken)(), "png cannot be used: OverflowError"),
         ("dataloader__evaluator", [], "a list of none; expected what has reset, process, evalu"),
+        (
+            "dataloader__evaluator",
+            [L(COCOEvaluator)(dataset_name="checked_val")] * 2,
+            "has several COCOEvaluators, which all give 'bbox'",
+        ),
         ("dataloader__evaluator", {"a": 1}, "is built as a DictConfig; expected"),
         ("dataloader__evaluator", L(Other)(), "is built as a Other; expected"),
         ("dataloader__evaluator__output_dir", "/proc/none", "nothing can be written to /proc"),
