@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,9 +88,7 @@ def load_evaluation(cfg: DictConfig, mode: str) -> Loaded:
         RunError: it cannot be built, or does not fit the model.
     """
     try:
-        loaded = _load(cfg, "test", mode)
-        _try_first_image(loaded.loader)
-        return loaded
+        return _load(cfg, "test", mode)
     except RunError:
         raise
     except Exception as error:  # of any loader
@@ -99,23 +98,24 @@ def load_evaluation(cfg: DictConfig, mode: str) -> Loaded:
         raise RunError([f"dataloader.test (dataset {shown}): {why}"]) from error
 
 
-def _try_first_image(loader: Any) -> None:
+def _try_first_image(mapper: Callable[[Any], Any] | None, images: Any) -> None:
     """Training meets a mapper that fails in its first batch, but an evaluation may be hours away.
+
+    It is a copy that is tried, as a mapper may open files that are not to be inherited by workers.
 
     Raises:
         RunError: the mapper gives no image.
         Exception: of the mapper.
     """
-    images: Any = getattr(loader, "dataset", None)
-    if not hasattr(images, "__getitem__") or not hasattr(images, "__len__") or not len(images):
+    if not isinstance(images, Sequence) or not images:
         return
     with kept_random_state():
-        mapped = images[0]
+        record = copy.deepcopy(images[0])
+        mapped = record if mapper is None else _copied(mapper)(record)
     image = mapped.get("image") if isinstance(mapped, Mapping) else None
     if not isinstance(image, Tensor) or image.dim() != 3:
-        found = (
-            f"a dict with image={_kind(image)}" if isinstance(mapped, Mapping) else _kind(mapped)
-        )
+        is_dict = isinstance(mapped, Mapping)
+        found = f"a dict with image={_kind(image)}" if is_dict else _kind(mapped)
         raise RunError(
             [
                 f"dataloader.test gives {found} for its first image; expected a dict with image=a "
@@ -123,6 +123,13 @@ def _try_first_image(loader: Any) -> None:
                 "as the loader's mapper"
             ]
         )
+
+
+def _copied(mapper: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    try:
+        return copy.deepcopy(mapper)
+    except Exception:  # of whatever it holds, as a lock
+        return mapper
 
 
 def _kind(value: Any) -> str:
@@ -154,6 +161,8 @@ def _load(cfg: DictConfig, part: str, mode: str) -> Loaded:
         described = isinstance(mapper, DictConfig)
         built = build(mapper, f"dataloader.{part}.mapper") if described else mapper
         arguments["mapper"] = NamedErrors(built)
+    if part == "test" and "mapper" in arguments:
+        _try_first_image(arguments["mapper"], images)
     return Loaded(instantiate({**arguments, "dataset": images}), images)
 
 
