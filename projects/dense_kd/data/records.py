@@ -79,6 +79,11 @@ def missing_files(images: Sequence[Any]) -> list[str]:
     return missing
 
 
+def repeated(values: Iterable[Any]) -> list[Any]:
+    """Those that are there more than once, each once and in their order."""
+    return [value for value, count in collections.Counter(values).items() if count > 1]
+
+
 def repeated_ids(images: Sequence[Any]) -> list[Any]:
     """The values of ``image_id`` that several images have; None where an image has none."""
     counts = collections.Counter(

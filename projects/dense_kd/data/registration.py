@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import functools
 import json
 import os
@@ -13,6 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
 from .build import DatasetError
+from .records import repeated
 
 
 def register_annotations(
@@ -73,7 +73,7 @@ def _categories(name: str, path: str) -> list[tuple[int, str]]:
             f"({type(error).__name__}: {error})"
         ) from error
     for part, values in zip(("id", "name"), zip(*found)):
-        twice = [value for value, count in collections.Counter(values).items() if count > 1]
+        twice = repeated(values)
         if twice:
             raise DatasetError(
                 f"the dataset {name!r}: {path} has several categories of the {part} {twice[0]!r}; "

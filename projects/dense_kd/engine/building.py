@@ -122,11 +122,11 @@ def _group_problems(optimizer: Optimizer, model: nn.Module) -> Iterator[str]:
             number = value.item() if isinstance(value, Tensor) else value
             if not is_finite_number(number) or number < 0:
                 of_them = [names.get(each, "a parameter") for each in group["params"]]
-                found.setdefault(f"{key}={value!r}", []).extend(of_them)
+                found.setdefault(f"{key}={value!r}", []).extend(of_them or ["no parameter"])
     for what, of_them in found.items():
         more = f" and {len(of_them) - 1} more" if len(of_them) > 1 else ""
         yield (
-            f"optimizer.params gives {', '.join(of_them[:1])}{more} a {what}: expected a finite "
+            f"optimizer.params gives {of_them[0]}{more} a {what}: expected a finite "
             "number of at least 0"
         )
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..build import DatasetError
+from ..records import repeated
 from .problems import Problems, shortened
 from .values import whole
 
@@ -93,7 +93,7 @@ def common_classes(categories: Mapping[Path, dict[int, str]], problems: Problems
     first, own = next(iter(categories.items()))
     merged = dict(own)
     for path, names in categories.items():
-        twice = [name for name, count in Counter(names.values()).items() if count > 1]
+        twice = repeated(names.values())
         if twice:
             ids = [key for key, name in names.items() if name == twice[0]]
             raise DatasetError(

@@ -14,6 +14,7 @@ from PIL import Image
 from ...arguments import is_integer
 from ...checkpoint.classes import in_another_order
 from ...data import default_bccd_root
+from ...data.records import repeated
 from ...detectors import DenseDetector
 from ...options import is_list
 from ...teacher import Teacher
@@ -56,11 +57,11 @@ def class_problems(cfg: DictConfig, mode: str) -> Iterator[str]:
     number, own = select(model, "num_classes"), select(model, "class_names")
     known = _known_classes(cfg, mode)
     for name, classes in {name: classes for _, name, classes in known}.items():
-        twice = next((c for c in classes if classes.count(c) > 1), None)
-        if twice is not None:
-            numbers = [index for index, each in enumerate(classes) if each == twice]
+        twice = repeated(classes)
+        if twice:
+            numbers = [index for index, each in enumerate(classes) if each == twice[0]]
             yield (
-                f"the dataset {name} calls the classes {numbers} all {twice!r}; expected a name "
+                f"the dataset {name} calls the classes {numbers} all {twice[0]!r}; expected a name "
                 "for each class, as results are kept by names. Rename one, or give their objects "
                 "one category"
             )

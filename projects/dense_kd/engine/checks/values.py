@@ -99,15 +99,14 @@ REQUIRED = {
     "evaluate": ("init_checkpoint", "ddp", "device"),
     "evaluate_teacher": ("device",),
 }  # fmt: skip
-_ASKED = 1000
-"""Iterations whose learning rate is looked at; all of a shorter run."""
-
 _REQUIRED_ENTRIES = {
     "amp": ("enabled",),
     "checkpointer": ("period",),
     "clip_grad": ("max_norm",),
     "maps": ("period", "images", "figures"),
 }
+_ASKED = 1000
+"""Iterations whose learning rate is looked at; all of a shorter run."""
 
 
 def problems(cfg: DictConfig, mode: str, num_processes: int) -> Iterator[str]:
