@@ -306,3 +306,10 @@ def test_errors_that_say_what_is_wrong_stay_as_they_are():
 
     with pytest.raises(DatasetError, match="^this one$"):
         NamedErrors(refuse)({"file_name": "a.png"})
+
+
+def test_an_image_that_an_evaluation_would_pass_over_ends_it_with_its_name():
+    mapper = NamedErrors(lambda record: record if record["image_id"] else None, every_image=True)
+    assert mapper({"image_id": 1}) == {"image_id": 1}
+    with pytest.raises(DatasetError, match="None for a.png; expected a dict of every image"):
+        mapper({"image_id": 0, "file_name": "a.png"})

@@ -160,7 +160,7 @@ def _load(cfg: DictConfig, part: str, mode: str) -> Loaded:
     if mapper is not None:
         described = isinstance(mapper, DictConfig)
         built = build(mapper, f"dataloader.{part}.mapper") if described else mapper
-        arguments["mapper"] = NamedErrors(built)
+        arguments["mapper"] = NamedErrors(built, every_image=part == "test")
     if part == "test" and "mapper" in arguments:
         _try_first_image(arguments["mapper"], images)
     return Loaded(instantiate({**arguments, "dataset": images}), images)

@@ -44,6 +44,10 @@ def nothing(record):
     return {"file_name": record["file_name"]}
 
 
+def none(record):
+    return None
+
+
 def an_array(record):
     return {"image": np.zeros((8, 9, 3))}
 
@@ -64,6 +68,7 @@ class Other:
         ("dataloader__test__mapper", L(lambda: nothing)(), "a dict with image=None"),
         ("dataloader__test__mapper", L(lambda: an_array)(), r"image=a ndarray of \(8, 9, 3\)"),
         ("dataloader__test__mapper", L(lambda: broken)(), "png cannot be used: OverflowError"),
+        ("dataloader__test__mapper", L(lambda: none)(), "gives None for .*png; expected a dict of"),
         ("dataloader__evaluator", [], "a list of none; expected what has reset, process, evalu"),
         (
             "dataloader__evaluator",
