@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Images of one's own in Python: read, looked at, registered and distilled on.
+"""Images of one's own in Python: read, looked at and registered; a teacher learns them, then teaches.
 
-    python examples/own_dataset.py photos train.max_iter=300 train.output_dir=output/own_dataset
+    python examples/own_dataset.py photos train.max_iter=300
 
 `photos` is a folder with labels in COCO's, Pascal VOC's or YOLO's format. `dense-kd distill photos`
 does all of this and more; this program is for those who want a step in between to be another one.
@@ -23,11 +23,12 @@ from dense_kd.data import read_dataset, register_annotations, write_annotations
 from dense_kd.engine import load_config, train
 from dense_kd.engine.checks.overrides import apply_overrides
 
+OUTPUT = "output/own_dataset"
 SHORT_EDGE, LONG_EDGE, BATCH = 128, 256, 8
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The folder first, then overrides of the config."""
+    """The folder first, then overrides of both configs."""
     folder, *overrides = sys.argv[1:] if argv is None else argv
     setup_logger(name="dense_kd")
 
@@ -42,15 +43,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     print("objects:", dict(objects.most_common()))
 
-    # COCO JSON beside the run, and a name in detectron2's catalog for each part.
+    # COCO JSON beside the runs, and a name in detectron2's catalog for each part.
     names = {}
-    for part, file in write_annotations(dataset, Path("output/own_dataset_labels")).items():
+    for part, file in write_annotations(dataset, Path(OUTPUT, "labels")).items():
         names[part] = f"own_{part}"
         register_annotations(names[part], file, dataset.root)
     assert len(DatasetCatalog.get(names["train"])) == len(dataset.train)
 
-    cfg = load_config("quickstart/distill")
-    cfg.dataloader = own_dataloader(
+    images = own_dataloader(
         train=names["train"],
         test=names["val"],
         short_edge=SHORT_EDGE,
@@ -60,9 +60,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         seed=1,
         num_workers=0,
     )
-    for detector in (cfg.model.student, cfg.model.teacher.model):
+    alone, distilled = load_config("quickstart/teacher"), load_config("quickstart/distill")
+    teacher = distilled.model.teacher
+    for detector in (alone.model, teacher.model, distilled.model.student):
         detector.num_classes, detector.class_names = len(dataset.classes), list(dataset.classes)
-    train(argparse.Namespace(resume=False), apply_overrides(cfg, overrides))
+    teacher.weights = f"{OUTPUT}/teacher/model_final.pth"  # which the first training writes
+    for name, cfg in {"teacher": alone, "student": distilled}.items():
+        cfg.dataloader = images
+        cfg.train.output_dir = f"{OUTPUT}/{name}"
+        train(argparse.Namespace(resume=False), apply_overrides(cfg, overrides))
 
 
 if __name__ == "__main__":

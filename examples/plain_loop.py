@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Distil in a plain PyTorch loop: no config, no trainer, no hooks.
 
-    python examples/plain_loop.py --data datasets/shapes --iterations 200
+    python examples/plain_loop.py --data datasets/plain_loop --iterations 200
 
 A Distiller is a module: it takes detectron2's batches and returns losses, those of the student and
 those of the methods. Its state dict is the student's (and, under "kd.", what methods train).
@@ -24,7 +24,7 @@ from dense_kd.data import TrainLoader, detection_dataset, generate_shapes, regis
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Train; returns the losses of the last iteration."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=Path("datasets/shapes"))
+    parser.add_argument("--data", type=Path, default=Path("datasets/plain_loop"))
     parser.add_argument("--images", type=int, default=200, help="to generate (%(default)s)")
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--batch", type=int, default=8)

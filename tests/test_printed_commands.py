@@ -32,7 +32,7 @@ RUN_BY = {
         "examples/test_examples.py::test_a_plain_loop_ends_with_a_student_alone"
     ),
     "python examples/own_dataset.py": (
-        "examples/test_examples.py::test_images_of_ones_own_are_read_registered_and_distilled_on"
+        "examples/test_examples.py::test_images_of_ones_own_are_learnt_by_a_teacher_and_distilled_on"
     ),
     "python examples/own_method.py": (
         "examples/test_examples.py::test_a_run_with_a_class_of_ones_own_trains_and_evaluates"

@@ -9,5 +9,5 @@ dataloader, optimizer, lr_multiplier, train = recipe(student, __file__)
 model = L(Distiller)(
     student=student.model,
     teacher=known_teacher("quickstart/gfl_teacher.py"),
-    methods=L(MethodSet)(tid=L(TID)()),
+    methods=L(MethodSet)(tid=L(TID)(weight=2.0, normalize="teacher_variance")),
 )

@@ -181,12 +181,14 @@ def test_a_second_run_does_nothing(tmp_path, monkeypatch):
     assert generate_shapes(tmp_path, "val", 5, image_size=(48, 48)) == first
 
 
-def test_other_settings_in_the_same_place_replace_the_dataset(tmp_path):
+def test_other_settings_in_the_same_place_replace_the_dataset_and_say_so(tmp_path, caplog):
     generate_shapes(tmp_path / "a", "val", 5, image_size=(48, 48))
+    assert not caplog.records
     replaced = generate_shapes(tmp_path / "a", "val", 3, image_size=(48, 48), seed=1)
     fresh = generate_shapes(tmp_path / "b", "val", 3, image_size=(48, 48), seed=1)
     assert read(replaced) == read(fresh)
     assert image_bytes(tmp_path / "a", "val") == image_bytes(tmp_path / "b", "val")
+    assert "anew, with other settings: num_images 5 -> 3, seed 0 -> 1" in caplog.text
 
 
 def test_a_lost_image_is_made_again(tmp_path):
@@ -315,10 +317,11 @@ def test_missing_files_give_the_command_that_makes_them(tmp_path, monkeypatch, r
     with pytest.raises(FileNotFoundError) as error:
         DatasetCatalog.get(name)
     assert "instances_val.json" in str(error.value)
-    assert f"python tools/make_shapes.py --root {tmp_path / 'shapes'}" in str(error.value)
+    command = f"dense_kd.data.generate_shapes({str(tmp_path / 'shapes')!r}, 'val', num_images)"
+    assert command in str(error.value)
 
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"with: python tools/make_shapes\.py$"):
+    with pytest.raises(FileNotFoundError, match=r"with: dense-kd data shapes$"):
         DatasetCatalog.get(name)
 
 

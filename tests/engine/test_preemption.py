@@ -109,7 +109,7 @@ class Counts(DatasetEvaluator):
 def test_an_evaluation_is_left_at_the_next_image():
     counts = Counts()
     with Stop() as stop:
-        evaluator = InterruptibleEvaluator(counts, stop)
+        evaluator = InterruptibleEvaluator(counts, lambda: stop.signalled)
         evaluator.process(None, None)
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(LeftEvaluation):
@@ -117,8 +117,33 @@ def test_an_evaluation_is_left_at_the_next_image():
         with pytest.raises(LeftEvaluation):
             evaluator.evaluate()
     assert (counts.batches, counts.evaluations) == (1, 0)
-    evaluator = InterruptibleEvaluator(counts, Stop())
+    evaluator = InterruptibleEvaluator(counts, lambda: False)
     assert evaluator.evaluate() == {"bbox": {"AP": 1.0}}
+
+
+class Told:
+    """Of the kind of :class:`Stop`."""
+
+    signalled, reason = False, ""
+
+
+def test_time_that_is_over_in_an_evaluation_ends_it_if_the_run_has_trained(tmp_path):
+    """A run that began with the evaluation, and left it, would begin with it for ever."""
+    trainer, told, asked = toy_trainer([toy_batch()] * 6), Told(), []
+    preemption = Preemption(told, lambda iteration: f"model of {iteration}")
+
+    def evaluate() -> dict:
+        told.reason = "time"
+        asked.append((trainer.done, preemption.leaves_evaluation()))
+        if asked[-1][1]:
+            preemption.end()
+        told.reason = ""
+        return {}
+
+    trainer.register_hooks([preemption, EvaluationHook(2, evaluate, str(tmp_path))])
+    with pytest.raises(Preempted, match="by time with 4 of 6 iterations done; model of 3 holds"):
+        trainer.train(2, 6)
+    assert asked == [(2, False), (4, True)]
 
 
 def two_processes(folder: str) -> None:
@@ -129,7 +154,7 @@ def two_processes(folder: str) -> None:
     hooks = [Signalled(1, signal.SIGUSR1)] if rank == 1 else []
     stop, counts = Stop(), Counts()
     saved = stopped(trainer, stop, *hooks)
-    evaluator = InterruptibleEvaluator(counts, stop)
+    evaluator = InterruptibleEvaluator(counts, lambda: stop.signalled)
     with contextlib.suppress(LeftEvaluation):
         for _ in range(3):
             evaluator.process(None, None)

@@ -54,16 +54,21 @@ def test_a_run_with_a_class_of_ones_own_trains_and_evaluates(name: str, teacher,
     assert term in metrics and (folder / "model_final.pth").is_file()
 
 
-def test_images_of_ones_own_are_read_registered_and_distilled_on(
-    teacher, tmp_path, monkeypatch, capsys
-):
+def test_images_of_ones_own_are_learnt_by_a_teacher_and_distilled_on(tmp_path, monkeypatch, capsys):
+    """Also where their classes are others than those of the configs."""
     monkeypatch.chdir(tmp_path)
     for split in ("train", "val"):
-        generate_shapes(tmp_path / "photos", split, 3, image_size=(64, 64))
-    run = ["train.max_iter=1", "train.output_dir=run", f"model.teacher.weights={teacher}"]
-    main_of("own_dataset.py")(["photos", *run, "dataloader.train.total_batch_size=2"])
+        file = Path(generate_shapes(tmp_path / "photos", split, 3, image_size=(64, 64)))
+        content = json.loads(file.read_text())
+        for annotation in content["annotations"]:
+            annotation["category_id"] = 1 + annotation["category_id"] % 2
+        content["categories"] = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+        file.write_text(json.dumps(content))
+    shorter = ["train.max_iter=1", "dataloader.train.total_batch_size=2"]
+    main_of("own_dataset.py")(["photos", *shorter])
     assert "3 images to learn from, 3 to test with" in capsys.readouterr().out
-    assert "kd_bckd_loss_cls" in (tmp_path / "run" / "metrics.json").read_text()
+    metrics = (tmp_path / "output" / "own_dataset" / "student" / "metrics.json").read_text()
+    assert "kd_bckd_loss_cls" in metrics and "bbox/AP-dog" in metrics
     unregister("own_train", "own_val")
 
 

@@ -23,6 +23,13 @@ def test_a_detector_without_a_config_has_the_defaults():
     assert (chosen.options, chosen.origins) == ({"bckd": (BCKD, {})}, {"bckd": "its defaults"})
 
 
+@pytest.mark.parametrize("name", ["tid", "fgfi"])
+def test_options_for_features_are_those_of_another_detector_where_it_has_no_config(name):
+    chosen, gfl = (choose_methods(name, of, small=False) for of in ("fcos", "gfl"))
+    assert chosen == gfl and chosen.options[name][1]
+
+
+
 def test_what_the_config_sets_in_the_distiller_is_taken_over():
     assert choose_methods("pgd", "atss", small=False).flags == {"init_student": True}
 

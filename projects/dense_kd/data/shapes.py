@@ -106,6 +106,12 @@ def generate_shapes(
         names = [image["file_name"] for image in previous["images"]]
         if previous["info"]["settings"] == settings and _all_present(image_root, names):
             return json_file
+        if previous["info"]["settings"] != settings:
+            before = previous["info"]["settings"]
+            changes = [
+                f"{k} {before.get(k)} -> {v}" for k, v in settings.items() if before.get(k) != v
+            ]
+            logger.warning(f"{image_root} is drawn anew, with other settings: {', '.join(changes)}")
         # The json goes first: from here on a killed run leaves no complete-looking dataset.
         os.remove(json_file)
         for name in names:
@@ -175,10 +181,8 @@ def _load(name: str, root: str, split: str) -> list[dict[str, Any]]:
     json_file, image_root = _paths(root, split)
     for path in (json_file, image_root):
         if not os.path.exists(path):
-            command = "python tools/make_shapes.py"
-            if root != default_shapes_root():
-                command += f" --root {root}"
-            if split not in SPLITS:
+            command = "dense-kd data shapes"
+            if root != default_shapes_root() or split not in SPLITS:
                 command = f"dense_kd.data.generate_shapes({root!r}, {split!r}, num_images)"
             raise FileNotFoundError(
                 f"dataset {name!r} has no {path!r}; expected a generated dataset under {root!r}. "

@@ -26,7 +26,6 @@ from .checks.data import converted_name, is_converted
 from .checks.tree import calls, calls_of, select
 from .loaders import load_evaluation
 from .preemption import InterruptibleEvaluator
-from .stopping import Stop
 
 
 class Evaluation:
@@ -55,18 +54,18 @@ class Evaluation:
     def run(
         self,
         model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]],
-        stop: Stop | None = None,
+        leaves: Callable[[], bool] | None = None,
     ) -> dict[str, Any]:
         """Evaluate ``model`` and print the metrics; {task: metrics}.
 
         Args:
             model: or a function that does as a detector does.
-            stop: what leaves the evaluation before its end.
+            leaves: whether to leave the evaluation before its end, asked for each batch.
 
         Raises:
             LeftEvaluation: it did so, in any process.
         """
-        evaluator = InterruptibleEvaluator(self.evaluator, stop) if stop else self.evaluator
+        evaluator = InterruptibleEvaluator(self.evaluator, leaves) if leaves else self.evaluator
         results = inference_on_dataset(model, self.loader, evaluator)
         if comm.is_main_process():
             print_csv_format(results)

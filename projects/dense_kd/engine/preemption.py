@@ -51,6 +51,15 @@ class Preemption(HookBase):
         if self.trainer.stopping or (alone and self._stop.reason):
             self.end()
 
+    def leaves_evaluation(self) -> bool:
+        """Whether this process leaves the evaluation that it is in.
+
+        Time that is over ends none that comes before the first iteration: each resumed run would
+        begin with it again, and never come further.
+        """
+        has_trained = self.trainer.done > self.trainer.start_iter
+        return bool(self._stop.reason if has_trained else self._stop.signalled)
+
     def end(self) -> NoReturn:
         """Save and end, in all processes.
 
@@ -76,20 +85,20 @@ class LeftEvaluation(Exception):
 
 
 class InterruptibleEvaluator(DatasetEvaluator):
-    """Another evaluator, whose evaluation is left if a process gets a signal meanwhile.
+    """Another evaluator, whose evaluation is left if a process is told to stop meanwhile.
 
-    The process that got it leaves out the rest of its images, the others learn of it when they
+    The process that was told leaves out the rest of its images, the others learn of it when they
     have done theirs.
     """
 
-    def __init__(self, evaluator: Any, stop: Stop):
+    def __init__(self, evaluator: Any, leaves: Callable[[], bool]):
         """
         Args:
             evaluator: of detectron2's kind.
-            stop: of this process.
+            leaves: whether this process was told to, asked for each batch.
         """
         self._evaluator = evaluator
-        self._stop = stop
+        self._leaves = leaves
 
     def reset(self) -> None:
         """Begin."""
@@ -99,9 +108,9 @@ class InterruptibleEvaluator(DatasetEvaluator):
         """Take a batch.
 
         Raises:
-            LeftEvaluation: there was a signal.
+            LeftEvaluation: it was told to stop.
         """
-        if self._stop.signalled:
+        if self._leaves():
             self._agree()
         self._evaluator.process(inputs, outputs)
 
@@ -109,12 +118,12 @@ class InterruptibleEvaluator(DatasetEvaluator):
         """The metrics.
 
         Raises:
-            LeftEvaluation: there was a signal, to any process.
+            LeftEvaluation: any process was.
         """
         self._agree()
         return self._evaluator.evaluate()
 
     def _agree(self) -> None:
         """Each process comes here once in an evaluation."""
-        if any(comm.all_gather(self._stop.signalled)):
+        if any(comm.all_gather(self._leaves())):
             raise LeftEvaluation

@@ -190,7 +190,7 @@ def _train(
 
     def test(evaluation: Evaluation) -> dict[str, Any]:
         try:
-            results.update(evaluation.run(model, stop))
+            results.update(evaluation.run(model, preemption.leaves_evaluation))
         except LeftEvaluation:
             preemption.end()
         if best:

@@ -20,6 +20,8 @@ __all__ = ["ChosenMethods", "choose_methods", "methods_by_name"]
 _FLAGS = ("init_student", "targets_from_teacher")
 _OTHER_DATA = "voc_"
 _OTHER_RECIPE = "pgd_"
+_OF_ANY_DETECTOR = ("fgfi", "tid")
+"""Methods whose options depend on the features: where a detector has no config, GFL's are taken."""
 _EXAMPLES = {"dsi": "dsi", "fromteacher": "two_teachers"}
 """{method that brings a network along: config that gives it one}."""
 
@@ -111,13 +113,15 @@ def _config_of(name: str, detector: str, small: bool) -> str | None:
     if small:
         candidates = [f"quickstart/{name}.py", "quickstart/distill.py"]
     else:
-        pattern = re.compile(rf"({_OTHER_RECIPE})?{detector}_.*")
         files = [f"{name}/{file.name}" for file in (folder / name).glob("*.py")]
-        candidates = sorted(
-            (f for f in files if detector and pattern.fullmatch(Path(f).stem)),
-            # The shortest name is the main row of a table; the others vary something.
-            key=lambda f: (Path(f).name.startswith(_OTHER_RECIPE), len(f), f),
-        )
+        candidates = []
+        for of in (detector, "gfl") if name in _OF_ANY_DETECTOR else (detector,):
+            pattern = re.compile(rf"({_OTHER_RECIPE})?{of}_.*")
+            candidates += sorted(
+                (f for f in files if of and pattern.fullmatch(Path(f).stem)),
+                # The shortest name is the main row of a table; the others vary something.
+                key=lambda f: (Path(f).name.startswith(_OTHER_RECIPE), len(f), f),
+            )
     for candidate in candidates:
         if (folder / candidate).is_file() and list(
             get_config(candidate).model.get("methods", ())

@@ -174,7 +174,7 @@ def is_converted(name: str, json_file: str | None) -> bool:
 
 def _where(path: str) -> str:
     if "shapes" in path and not os.path.isabs(path):
-        make = "`python tools/make_shapes.py` makes the shapes dataset. "
+        make = "`dense-kd data shapes` draws the shapes dataset. "
     elif path.startswith(default_bccd_root()):
         make = "`dense-kd data bccd` fetches it. "
     else:
