@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Images of one's own in Python: read, looked at and registered; a teacher learns them, then teaches.
+"""Images of one's own in Python: read, looked at, registered; a teacher learns them, then teaches.
 
     python examples/own_dataset.py photos train.max_iter=300
 
