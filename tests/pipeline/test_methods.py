@@ -29,7 +29,6 @@ def test_options_for_features_are_those_of_another_detector_where_it_has_no_conf
     assert chosen == gfl and chosen.options[name][1]
 
 
-
 def test_what_the_config_sets_in_the_distiller_is_taken_over():
     assert choose_methods("pgd", "atss", small=False).flags == {"init_student": True}
 
