@@ -209,11 +209,19 @@ def test_a_resumed_run_keeps_what_it_has_learnt(tmp_path, caplog):
     assert "has inherited FPN and head before" in caplog.text
 
 
-def test_weights_to_start_from_are_overwritten_by_the_inherited_ones(tmp_path):
-    DetectionCheckpointer(tiny_fcos(seed=5), str(tmp_path)).save("start")
+_REPLACED = "those of FPN and head are replaced by the teacher's. To go on from them, give"
+
+
+@pytest.mark.parametrize("part", ["", "backbone.bottom_up."])
+def test_weights_to_start_from_are_overwritten_by_the_inherited_ones_which_is_said(
+    tmp_path, caplog, part
+):
+    given = {k: v for k, v in tiny_fcos(seed=5).state_dict().items() if k.startswith(part)}
+    torch.save({"model": given}, tmp_path / "start.pth")
     model = build(tiny_fcos(), tiny_fcos(seed=1))
     DetectionCheckpointer(model).load(str(tmp_path / "start.pth"))
     model.prepare_training()
+    assert (_REPLACED in caplog.text) == (part == "")
     state = model.student.state_dict()
     for key, value in tiny_fcos(seed=5).state_dict().items():
         if key.startswith("backbone.bottom_up."):

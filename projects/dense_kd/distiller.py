@@ -17,7 +17,7 @@ from . import compat
 from .checkpoint import METHOD_PREFIX
 from .detectors import DenseDetector
 from .feature_teacher import FeatureTeacher
-from .inheritance import inherit
+from .inheritance import inherit, inherited_state
 from .iteration import IterationCounter
 from .methods import DistillationError, MethodSet, Step
 from .methods.base.class_maps import Pairs, counterparts
@@ -73,7 +73,8 @@ class Distiller(nn.Module):
             methods: at least one; each is checked against both detectors here.
             init_student: before the first training step, and after ``train.init_checkpoint`` is
                 loaded, copy the teacher's FPN and head into the student where names and shapes
-                agree ("inheriting"), and log what was copied and what not. Predictions of classes
+                agree ("inheriting"), and log what was copied and what not; of a file that has FPN
+                and head, it keeps the backbone alone, and warns of it. Predictions of classes
                 are left alone unless both have the same classes in the same order. Deep copies that
                 were made before (an average of weights) inherit with the first of them. Checkpoints
                 remember it, in ``kd.student_initialized``, so that a resumed run does not do it
@@ -136,12 +137,14 @@ class Distiller(nn.Module):
         self.init_student = init_student
         self.targets_from_teacher = targets_from_teacher
         self._prepared = False
+        self._loaded_whole = False
         self._counter = IterationCounter()
         self._copies: weakref.WeakSet[Distiller] = weakref.WeakSet([self])
         if init_student:
             methods.register_buffer("student_initialized", torch.tensor(False))
         self.pseudo_labels = pseudo_labels
         self.register_load_state_dict_post_hook(_report_flat_keys)
+        self.register_load_state_dict_post_hook(_note_what_was_given)  # by the flat keys
 
     def load_teacher(self) -> None:
         """Read the teacher's weights now, and what methods read; otherwise
@@ -199,6 +202,11 @@ class Distiller(nn.Module):
             logger.info("The student has inherited FPN and head before; they are left as loaded")
             return
         check_not_folded(teacher)
+        if self._loaded_whole:
+            logger.warning(
+                "init_student=True: of the weights that the student was given, those of FPN and "
+                "head are replaced by the teacher's. To go on from them, give init_student=False"
+            )
         for model in self._copies:
             if model.kd.student_initialized:
                 continue
@@ -391,3 +399,9 @@ def _report_flat_keys(model: Distiller, incompatible: Any) -> None:
             prefix + key[len(prefix + _STUDENT) :] if key.startswith(prefix + _STUDENT) else key
             for key in keys
         ]
+
+
+def _note_what_was_given(model: Distiller, incompatible: Any) -> None:
+    lacking = incompatible.missing_keys
+    own = (model._loaded_prefix + key for key in inherited_state(model.student))
+    model._loaded_whole = not any(key in lacking for key in own)

@@ -165,8 +165,6 @@ def _train(
     )
     checkpointer.add_checkpointable(ENTRY, DescribedRun(cfg))
     trainer.recorder.keep_in(cfg.train.output_dir, functools.partial(described_step, cfg))
-    PathManager.mkdirs(cfg.train.output_dir)
-    run_folder.clear(cfg)
     main = comm.is_main_process()
     period = select(cfg, "train.diagnostics.period", 0)
     results: dict[str, Any] = {}
@@ -181,6 +179,12 @@ def _train(
     )
     if best and evaluation and evaluation.metrics is not None:
         best.check(evaluation.metrics)
+    resumed = args.resume and checkpointer.has_checkpoint()
+    if not resumed:
+        _load_initial(checkpointer, distiller, cfg)
+    # What may fail has come before an earlier run is given up.
+    PathManager.mkdirs(cfg.train.output_dir)
+    run_folder.clear(cfg)
 
     def save(iteration: int) -> str:
         with trainer.saving_all_processes():
@@ -230,12 +234,12 @@ def _train(
             *more_hooks,
         ]
     )
-    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
-    resumed = args.resume and checkpointer.has_checkpoint()
-    if best and resumed and main:
-        best.resume()
-    if distiller:
-        distiller.prepare_training()
+    if resumed:  # with what the hooks keep
+        checkpointer.resume_or_load("", resume=True)
+        if best and main:
+            best.resume()
+        if distiller:
+            distiller.prepare_training()
     # The checkpoint holds the iteration that had just finished.
     start = trainer.iter + 1 if resumed else 0
     if main and start < cfg.train.max_iter:
@@ -245,6 +249,14 @@ def _train(
         if teacher.cache:
             logger.info(teacher.cache.report())
     return results
+
+
+def _load_initial(
+    checkpointer: AtomicCheckpointer, distiller: Distiller | None, cfg: DictConfig
+) -> None:
+    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=False)
+    if distiller:
+        distiller.prepare_training()
 
 
 def _parallel(cfg: DictConfig, model: nn.Module) -> nn.Module:

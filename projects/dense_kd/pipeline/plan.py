@@ -124,6 +124,8 @@ class Plan:
         for name, (_, options) in self.methods.options.items():
             given = ", ".join(f"{k}={v!r}" for k, v in options.items())
             yield f"method: {name}({given}), {self.methods.origins[name]}"
+        if self.methods.flags.get("init_student"):
+            yield "  the student begins with the teacher's FPN and head, where they fit"
         if self.options.balance is not None:
             yield f"balance: each method gets {self.options.balance:g} of the gradient (as given)"
         processes = f" --num-gpus {self.devices.count}" if self.devices.count > 1 else ""

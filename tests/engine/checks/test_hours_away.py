@@ -15,6 +15,7 @@ from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvalua
 from omegaconf import OmegaConf
 
 from dense_kd import engine
+from dense_kd.checkpoint import CheckpointError
 from dense_kd.engine import RunError
 from dense_kd.engine.building import build_model
 from dense_kd.engine.evaluation import Evaluation
@@ -167,6 +168,34 @@ def test_the_best_by_a_class_waits_for_the_first_detections(tmp_path):
 def test_metrics_of_other_evaluators_are_not_known_before(tmp_path):
     cfg = config(tmp_path, dataloader__evaluator=L(Counting)())
     assert Evaluation(cfg).metrics is None
+
+
+def misfit(tmp_path) -> str:
+    torch.save({"model": {"nothing.of.it": torch.zeros(1)}}, tmp_path / "misfit.pth")
+    return str(tmp_path / "misfit.pth")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("train__checkpointer__best", lambda _: "bbox/APx"),
+        ("train__init_checkpoint", misfit),
+        ("dataloader__test__mapper", lambda _: L(lambda: broken)()),
+    ],
+)
+def test_an_earlier_run_is_given_up_only_when_nothing_of_the_new_one_can_fail(
+    tmp_path, no_iteration, place, value
+):
+    run = tmp_path / "out"
+    run.mkdir()
+    earlier = {"model_0000009.pth": b"1", "last_checkpoint": b"model_0000009.pth"}
+    earlier["metrics.json"] = b"{}"
+    for name, content in earlier.items():
+        (run / name).write_bytes(content)
+    cfg = config(tmp_path, train__overwrite=True, **{place: value(tmp_path)})
+    with pytest.raises((RunError, CheckpointError)):
+        engine.train(ARGS, cfg)
+    assert {name: (run / name).read_bytes() for name in earlier} == earlier
 
 
 def draws(record):
