@@ -54,7 +54,7 @@ tests-alone: $(READY)
 	@echo "running the tests"
 	@$(PYTEST) --dist worksteal
 
-test-quick: $(READY)  ## Run the first case of each test that is not slow (under a minute).
+test-quick: $(READY)  ## Run the first case of each test that is not slow.
 	@$(PYTEST) --dist worksteal -q --quick
 
 # Elsewhere each time; what fails names its seed, for DENSE_KD_KILL_SEED.

@@ -26,6 +26,7 @@ def test_what_a_method_needs_is_what_it_checks(name):
         "towers": bool(needs.taps),
         "priors": needs.same_priors,
         "levels": needs.same_levels,
+        "as many levels": needs.as_many_levels,
         "classes": needs.same_classes,
         "distributions": needs.distribution,
     }

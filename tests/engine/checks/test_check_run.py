@@ -274,3 +274,32 @@ def test_what_sets_the_weights_of_methods_is_built_before_the_run_is(override, m
     [found] = about_methods(override)
     assert found.startswith("model.methods: ") and message in found
     assert about_methods("model.methods.balance.target=0.2") == []
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ("output/quickstart/teacher/model_final.pth", "`dense-kd train quickstart/teacher` makes"),
+        ("./output/bccd/gfl_lite2/model_final.pth", "`dense-kd train bccd/gfl_lite2` makes it"),
+        ("output/bccd/of_my_own/model_final.pth", None),
+        ("output/bccd/gfl_lite2/model_0000099.pth", None),
+        ("bccd/gfl_lite2/model_final.pth", None),
+    ],
+)
+def test_a_file_that_a_config_of_the_project_writes_comes_with_the_command(
+    tmp_path, monkeypatch, weights, expected
+):
+    given = f"model.teacher.weights={weights}"
+    monkeypatch.chdir(tmp_path)
+    (problem,) = (p for p in problems(given, config="quickstart/distill.py") if given in p)
+    assert expected in problem if expected else "dense-kd train" not in problem
+
+
+def test_configs_write_to_a_folder_of_their_name():
+    for name in (
+        "quickstart/teacher",
+        "quickstart/gfl_teacher",
+        "bccd/gfl_lite2",
+        "bccd/fcos_lite2",
+    ):
+        assert load(config=f"{name}.py").train.output_dir == f"output/{name}"

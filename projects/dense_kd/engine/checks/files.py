@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 from torch import nn
 
+from ...checkpoint import FINAL_CHECKPOINT
 from ...checkpoint.packages import PACKAGES, not_installed
 from ...checkpoint.unnamed import unnamed_checkpoint
 from ...checkpoint.writing import printable
 from ...checkpoint.zoo import MMDET_URLS, TORCHVISION_URLS
+from ...config import config_folder
 from ...feature_teacher import FeatureTeacher
 from ...teacher import Teacher
 from ...timm_models import check_timm_name
@@ -122,7 +125,7 @@ def _checkpoint(place: str, path: str) -> Iterator[str]:
             yield f"{place}={path}: unknown {scheme}://; {choice(scheme, _SCHEMES)}"
     elif isinstance(path, str) and not os.path.isfile(path):
         problem = "is a folder, expected a file" if os.path.isdir(path) else "does not exist"
-        yield f"{place}={path} {problem}; {_what_is_there(path)}"
+        yield f"{place}={path} {problem}; {_what_is_there(path)}{_what_makes(path)}"
 
 
 def _of_timm(place: str, path: str, name: str) -> Iterator[str]:
@@ -146,6 +149,16 @@ def _what_is_there(path: str) -> str:
         return f"it holds {', '.join(sorted(files)) or 'no checkpoint'}"
     hint = f"; {choice(os.path.basename(path), files)}" if files else ""
     return f"looked for the file {absolute}{hint}"
+
+
+def _what_makes(path: str) -> str:
+    """Of a file that is not there: the command, if a config of this project writes it there."""
+    output, *folders, name = Path(os.path.normpath(path)).parts or ("",)
+    config = "/".join(folders)
+    written = output == "output" and name == FINAL_CHECKPOINT
+    if not (written and (config_folder() / f"{config}.py").is_file()):
+        return ""
+    return f". `dense-kd train {config}` makes it"
 
 
 def _last_checkpoint(cfg: DictConfig) -> str | None:
