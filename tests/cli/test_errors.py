@@ -44,6 +44,31 @@ def test_it_prints_tables_and_writes_numbers_and_a_picture(some, tmp_path, capsy
     assert (width, height) == (1800, 480)
 
 
+def test_predictions_are_scored_by_the_names_of_their_images(tmp_path, capsys):
+    pytest.importorskip("hotcoco")
+    content = json.loads((GOLDEN / "coco_gt.json").read_text())
+    content["annotations"] = [each for each in content["annotations"] if not each["iscrowd"]]
+    for image in content["images"]:
+        image["file_name"] = f"{999 - image['id']:03}.png"
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    names = {image["id"]: image["file_name"] for image in content["images"]}
+    numbers = {name: number for number, name in enumerate(sorted(names.values()), start=1)}
+    assert not numbers.keys() <= {names.get(number) for number in numbers.values()}
+    found = [
+        {"image_id": numbers[names[each["image_id"]]], "file_name": f"w/{names[each['image_id']]}",
+         "category_id": each["category_id"], "bbox": each["bbox"], "score": 0.9}
+        for each in content["annotations"]
+    ]  # fmt: skip
+    (tmp_path / "predictions.json").write_text(json.dumps(found))
+    given = ["errors", str(tmp_path / "val.json"), str(tmp_path / "predictions.json")]
+    assert main(given) == 0
+    assert "100.0" in capsys.readouterr().out.splitlines()[2].split()[1:3]
+    found[-1]["file_name"] = "w/other.png"
+    (tmp_path / "predictions.json").write_text(json.dumps(found))
+    assert main(given) == 1
+    assert "predictions.json: w/other.png is not in the annotations" in capsys.readouterr().err
+
+
 def test_one_run_has_no_differences(capsys):
     pytest.importorskip("hotcoco")
     assert main(["errors", TRUTH, RESULTS, "--iou", "0.75"]) == 0

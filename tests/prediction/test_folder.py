@@ -13,6 +13,7 @@ from PIL import Image
 
 from dense_kd import Predictor
 from dense_kd.data.shapes import CLASSES
+from dense_kd.evaluation.errors import EvaluationError
 from dense_kd.prediction import PredictionError, find_images, predict_files
 from helpers.described import picture, write_checkpoint
 
@@ -127,6 +128,39 @@ def test_all_is_written_below_the_output(predictor, folder, tmp_path):
         assert ours["bbox"] == pytest.approx(expected["bbox"], abs=1e-2)
     with Image.open(output / "images" / "b.jpg") as drawn:
         assert drawn.size == (900, 600)
+
+
+def coco_file(file: Path, names: list[str], classes: list[str]) -> Path:
+    """Images of the ids 70, 71, ..., categories of 5, 6, ..."""
+    images = [{"id": 70 + index, "file_name": name} for index, name in enumerate(names)]
+    categories = [{"id": 5 + index, "name": name} for index, name in enumerate(classes)]
+    content = {"images": images, "categories": categories, "annotations": []}
+    file.write_text(json.dumps(content))
+    return file
+
+
+def test_results_have_the_ids_of_the_annotations_that_are_given(predictor, folder, tmp_path):
+    names = ["b.png", "a b/deep/b.webp", "more.png", "a b/c.png", "ä.JPG"]
+    file = coco_file(tmp_path / "val.json", names, ["none", *reversed(CLASSES)])
+    outcome = predict_files(predictor, [folder], tmp_path / "o", annotations=file, draw=False)
+    results = json.loads(outcome.results.read_text(encoding="utf-8"))
+    ids = {each["image_id"]: Path(each["file_name"]).name for each in results}
+    assert ids == {70: "b.png", 71: "b.webp", 73: "c.png", 74: "ä.JPG"}
+    known = {name: key for key, name in enumerate(["none", *reversed(CLASSES)], start=5)}
+    assert {each["category_id"] == known[each["category"]] for each in results} == {True}
+
+
+def test_annotations_without_an_image_or_a_class_are_refused_before_the_first_image(
+    predictor, folder, tmp_path
+):
+    for names, classes, said in (
+        (["b.png"], [*CLASSES], "a b/c.png is not in the annotations: they have b.png"),
+        ([], [*CLASSES][1:], f"category='{CLASSES[0]}'"),
+    ):
+        file = coco_file(tmp_path / "val.json", names, classes)
+        with pytest.raises(EvaluationError, match=said):
+            predict_files(predictor, [folder], tmp_path / "out", annotations=file)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_output_of_an_earlier_time_is_not_detected_on(predictor, folder):

@@ -9,6 +9,7 @@ HELP = "say which errors runs make, and whether they differ"
 EXAMPLES = [
     "dense-kd errors instances_val.json alone/coco_instances_results.json",
     "dense-kd errors instances_val.json alone=a.json bckd=b.json --json errors.json --plot e.png",
+    "dense-kd errors instances_val.json found/predictions.json  # of predict, with --threshold 0",
 ]
 
 
@@ -21,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="[TITLE=]RESULTS",
         help="detections in COCO's format for results, as `dense-kd eval CONFIG "
-        "dataloader.evaluator.output_dir=FOLDER` writes them; each is compared with the first",
+        "dataloader.evaluator.output_dir=FOLDER` writes them, or predictions.json of `dense-kd "
+        "predict`, where names say which images they are; each is compared with the first",
     )
     option("--iou", type=float, default=0.5, help="above which an object is found (0.5)")
     option("--samples", type=int, default=1000, help="of the bootstrap over images (1000)")

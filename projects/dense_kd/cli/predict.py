@@ -36,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SCORE",
         help="detections that score less are left out (%(default)s); 0: the detector's own bound",
     )
+    option(
+        "--annotations",
+        metavar="FILE",
+        help="COCO's file of these images, whose ids predictions.json has then; by default images "
+        "are numbered from 1",
+    )
     option("--device", help="cpu, cuda, cuda:1, ...; by default the GPU if there is one")
     option("--no-images", action="store_true", help="write predictions.json alone, no pictures")
     option("--config", help="the config of the run, if WEIGHTS do not describe their detector")
@@ -57,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
         predictor,
         args.images,
         args.output,
+        annotations=args.annotations,
         draw=not args.no_images,
         batch_size=args.batch_size,
         progress=image_counter(),

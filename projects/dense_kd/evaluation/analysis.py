@@ -91,12 +91,19 @@ class Difference:
 class Analysis:
     """Detections of one run, and the annotations of its dataset."""
 
-    def __init__(self, annotations: str | COCO, results: str | Sequence[Mapping[str, Any]]):
+    def __init__(
+        self,
+        annotations: str | COCO,
+        results: str | Sequence[Mapping[str, Any]],
+        source: str = "the results",
+    ):
         """
         Args:
             annotations: COCO's, a file or loaded.
             results: in COCO's format for results, a file (``coco_instances_results.json`` of an
-                evaluation) or its content.
+                evaluation) or its content. Those that name their image or category, as of
+                ``dense-kd predict``, are of what they name, see :class:`.names.Names`.
+            source: what errors call ``results`` that are no file.
 
         Raises:
             MissingExtraError: hotcoco is not installed.
@@ -105,7 +112,7 @@ class Analysis:
         """
         require_hotcoco()
         truth = read_annotations(annotations) if isinstance(annotations, str) else annotations
-        source = results if isinstance(results, str) else "the results"
+        source = results if isinstance(results, str) else source
         found = read_results(results) if isinstance(results, str) else list(results)
         if not found:
             raise EvaluationError(f"{source}: there are no detections to analyse")

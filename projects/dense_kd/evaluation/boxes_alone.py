@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from ..arguments import is_number
 from ..options import is_list
 from .errors import EvaluationError
+from .names import Names
 
 if TYPE_CHECKING:
     from typing import TypeGuard  # of Python 3.10
@@ -44,6 +45,7 @@ class BoxesAlone:
         )
         self._images = _numbers(image["id"] for image in images)
         self._categories = _numbers(each["id"] for each in categories)
+        self._names = Names({"images": images, "categories": categories})
         known = (
             each
             for each in objects
@@ -70,7 +72,9 @@ class BoxesAlone:
         """Results with the numbers of ``dataset``.
 
         Args:
-            results: in COCO's format for results.
+            results: in COCO's format for results. One with ``file_name`` or ``category`` is of the
+                image and category of these names, see :class:`.names.Names`, and its ids are
+                those of whoever numbered.
 
         Returns:
             the same ones where nothing is changed: there may be a million.
@@ -79,6 +83,10 @@ class BoxesAlone:
             EvaluationError: one is of another image or category than there are, or has no box or
                 no score.
         """
+        results = [
+            self._names.result(each) if "file_name" in each or "category" in each else each
+            for each in results
+        ]
         for each in results:
             self._check(each)
         if self._as_they_were and all(len(each) == 4 for each in results):

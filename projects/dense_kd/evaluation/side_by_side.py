@@ -41,7 +41,7 @@ def side_by_side(
     analyses, found = {}, {}
     for title, file in runs.items():
         results = read_results(file)
-        analysis = analyses[title] = Analysis(truth, results)
+        analysis = analyses[title] = Analysis(truth, results, file)
         curves = error_curves(truth, results)
         found[title] = {
             "results": file,

@@ -12,6 +12,8 @@ from typing import Any
 from PIL import Image
 
 from ..checkpoint import replace_atomically, write_text
+from ..evaluation.coco import read_annotations
+from ..evaluation.names import Names
 from .errors import ImageError, PredictionError
 from .images import ImageInput
 from .predictor import Predictor
@@ -98,6 +100,7 @@ def predict_files(
     paths: Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str],
     *,
+    annotations: str | os.PathLike[str] | None = None,
     draw: bool = True,
     batch_size: int = 4,
     progress: Callable[[int, int], None] | None = None,
@@ -105,7 +108,8 @@ def predict_files(
     """Detect in files and folders, and write what is found.
 
     ``output/predictions.json`` is a list in COCO's format of results, see
-    :meth:`.results.Prediction.to_coco`; images are numbered from 1, in order. Pictures go to
+    :meth:`.results.Prediction.to_coco`; images are numbered from 1, in order, or have the ids of
+    ``annotations``. Pictures go to
     ``output/images``, below the folders that were given. Images that cannot be read are listed in
     ``output/unreadable.txt``; there is no such file if there are none.
 
@@ -113,6 +117,8 @@ def predict_files(
         predictor: with which.
         paths: see :func:`find_images`.
         output: folder, made if it is not there.
+        annotations: a COCO file of these images and of all classes of the detector, whose ids the
+            results have then: programs that go by ids alone can evaluate them.
         draw: write pictures with boxes, too.
         batch_size: see :meth:`.predictor.Predictor.predict`.
         progress: is told how many images are done, of how many.
@@ -120,15 +126,20 @@ def predict_files(
     Raises:
         PredictionError: nothing was found to detect on, ``output`` is a file, or a picture would
             replace an image.
+        EvaluationError: ``annotations`` cannot be read, or lack an image or a class.
     """
     output = Path(output)
     images = find_images(paths, leave_out=output)
     if output.exists() and not output.is_dir():
         raise PredictionError(f"the output {output} is a file, expected a folder")
     drawn = free_places(images, output / DRAWN, ".jpg") if draw else {}
-    numbers = {str(path): number for number, path in enumerate(images, start=1)}
+    names = None if annotations is None else _names_of(annotations, predictor)
+    numbers = {
+        str(path): number if names is None else names.image_id(str(path))
+        for number, path in enumerate(images, start=1)
+    }
     unreadable: dict[str, str] = {}
-    results: list[dict[str, Any]] = []
+    results: list[Mapping[str, Any]] = []
 
     def note(image: ImageInput, error: ImageError) -> None:
         unreadable[str(image)] = str(error)
@@ -138,7 +149,8 @@ def predict_files(
     output.mkdir(parents=True, exist_ok=True)
     for prediction in predictions:
         name = str(prediction.file_name)
-        results += prediction.to_coco(numbers[name])
+        found = prediction.to_coco(numbers[name])
+        results += found if names is None else map(names.result, found)
         if draw:
             _save(prediction, drawn[Path(name)])
         done += 1
@@ -151,6 +163,14 @@ def predict_files(
     return Outcome(
         done, len(results), unreadable, output / RESULTS, output / DRAWN if draw else None
     )
+
+
+def _names_of(annotations: str | os.PathLike[str], predictor: Predictor) -> Names:
+    """Those of annotations that have all classes of a detector."""
+    names = Names(read_annotations(os.fspath(annotations)).dataset)
+    for name, key in zip(predictor.class_names, predictor.category_ids):
+        names.category_id(name, key)
+    return names
 
 
 def _images_in(folder: Path, seen: set[Path | None]) -> Iterator[Path]:

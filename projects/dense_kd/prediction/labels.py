@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,10 +81,10 @@ def label_files(
         name = path.relative_to(folder).as_posix() if folder else str(path.absolute())
         images.append({"id": len(images) + 1, "file_name": name, "height": height, "width": width})
         for each in prediction.to_coco(len(images)):
-            kept = {key: each[key] for key in ("image_id", "category_id", "bbox", "score")}
             area = each["bbox"][2] * each["bbox"][3]
-            kept |= {"id": len(annotations) + 1, "area": area, "iscrowd": 0}
-            annotations.append(kept)
+            annotations.append(
+                {**_kept(each), "id": len(annotations) + 1, "area": area, "iscrowd": 0}
+            )
         if progress is not None:
             progress(len(images) + len(unreadable), len(found))
     score = predictor.score_threshold
@@ -141,10 +141,15 @@ def calibrate(
     results: list[dict[str, Any]] = []
     for done, prediction in enumerate(predictor.predict([*names]), start=1):
         results += [
-            {**each, "category_id": known[each["category"]]}
+            {**_kept(each), "category_id": known[each["category"]]}
             for each in prediction.to_coco(names[str(prediction.file_name)])
             if each["category"] in known
         ]
         if progress is not None:
             progress(done, len(names))
     return best_threshold(truth, results, iou)
+
+
+def _kept(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A detection with what numbers say of it, without names."""
+    return {key: result[key] for key in ("image_id", "category_id", "bbox", "score")}

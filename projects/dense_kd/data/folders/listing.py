@@ -31,14 +31,14 @@ def listed(listing: Path, names: Iterable[str], problems: Problems) -> set[str]:
     by_name: dict[str, list[str]] = defaultdict(list)
     by_stem: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        base = normalized(_slashes(name).rsplit("/", 1)[-1])
+        base = base_of(name)
         by_name[base].append(name)
         by_stem[stem(base)].append(name)
     found: set[str] = set()
     for line, text in read_lines(listing, _MAX_LIST):
-        base = normalized(_slashes(text).rsplit("/", 1)[-1])
+        base = base_of(text)
         for candidates in (by_name.get(base), by_stem.get(base), by_stem.get(stem(base))):
-            named = [name for name in candidates or () if _in_one_folder(name, text)]
+            named = [name for name in candidates or () if in_one_folder(name, text)]
             found.update(named)
             if named:
                 break
@@ -49,17 +49,18 @@ def listed(listing: Path, names: Iterable[str], problems: Problems) -> set[str]:
     return found
 
 
-def _in_one_folder(name: str, other: str) -> bool:
+def in_one_folder(name: str, other: str) -> bool:
     """Whether the folders of one are the end of those of the other."""
-    first, second = ([*reversed(_folders(text))] for text in (name, other))
+    first, second = ([*reversed(folders_of(text))] for text in (name, other))
     return all(a == b for a, b in zip(first, second))
 
 
-def _folders(text: str) -> list[str]:
-    return [
-        part for part in normalized(_slashes(text)).split("/")[:-1] if part not in ("", ".", "..")
-    ]
+def base_of(name: str) -> str:
+    """The name without its folders, for comparison."""
+    return normalized(name.replace("\\", "/").rsplit("/", 1)[-1])
 
 
-def _slashes(text: str) -> str:
-    return text.replace("\\", "/")
+def folders_of(name: str) -> list[str]:
+    """The folders that a name has, from the outermost on, for comparison."""
+    folders = normalized(name.replace("\\", "/")).split("/")[:-1]
+    return [folder for folder in folders if folder not in ("", ".", "..")]
