@@ -117,3 +117,12 @@ def test_a_disk_that_is_full_is_said_in_one_line(capsys):
     with mock.patch.object(cli.load_command("list"), "run", side_effect=fault):
         with pytest.raises(OSError, match="of a program"):
             cli.main(["list"])
+
+
+@pytest.mark.parametrize("number", [errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.ESTALE])
+def test_a_path_that_is_not_what_was_expected_is_said_in_one_line(number, capsys):
+    error = OSError(number, os.strerror(number), "/data/out.json")
+    with mock.patch.object(cli.load_command("list"), "run", side_effect=error):
+        assert cli.main(["list"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"/data/out.json: {os.strerror(number)}. See what is at that path" in line

@@ -109,6 +109,9 @@ def test_the_score_is_that_of_the_largest_f1_on_labelled_images(weights, tmp_pat
         ([], "nothing to label; give images"),
         (["photos", "--threshold", "0.5", "--calibrate", "data"], "give one"),
         (["photos", "--output", "."], "the output . is a folder, expected a file"),
+        (["photos", "--output", "afile/labels.json"], "afile is a file, expected a folder"),
+        (["photos", "--output", "mine.json"], "mine.json is there already, from an earlier run or"),
+        (["photos", "--output", "mine.json", "--calibrate", "data"], "mine.json is there already"),
         (["--calibrate", "nowhere"], "nowhere does not exist"),
         (["photos", "--seed", "3"], "--seed: of the data of --calibrate; give it, or leave this"),
         (["photos", "--val-fraction", "0.3", "--layout", "voc"], "--layout, --val-fraction: of"),
@@ -118,8 +121,38 @@ def test_what_cannot_be_labelled_is_refused(
     arguments, said, weights, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
+    for name in ("afile", "mine.json"):
+        (tmp_path / name).write_text("by hand")
+    monkeypatch.setattr(Predictor, "predict", None)  # nothing is detected
     assert label(weights, *arguments) == 1
     assert said in capsys.readouterr().err
+    assert (tmp_path / "mine.json").read_text() == "by hand"
+
+
+def test_labels_that_are_there_are_replaced_when_that_is_asked_for_and_all_is_done(
+    weights, photos, tmp_path, monkeypatch, caplog
+):
+    file, incomplete = tmp_path / "labels.json", tmp_path / "labels.incomplete.json"
+    file.write_text("by hand")
+    predict, batch = Predictor.predict, ["--batch-size", 1, "--overwrite"]
+
+    def interrupted(predictor, images, **options):
+        yield next(predict(predictor, images, **options))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Predictor, "predict", interrupted)
+    assert label(weights, photos, "--output", file, *batch) == 130
+    assert file.read_text() == "by hand"
+    content = json.loads(incomplete.read_text())
+    assert [image["file_name"] for image in content["images"]] == ["1.png"]
+    assert content["info"]["description"].endswith("; INCOMPLETE, of 1 of 2 images")
+    assert "labels.incomplete.json has what was found in 1 of 2 images" in caplog.text
+    monkeypatch.setattr(Predictor, "predict", predict)
+    assert label(weights, photos, "--output", file) == 1
+    assert label(weights, photos, "--output", file, *batch) == 0
+    content = json.loads(file.read_text())
+    assert len(content["images"]) == 2 and "INCOMPLETE" not in content["info"]["description"]
+    assert not incomplete.exists()
 
 
 @pytest.mark.parametrize("given", [{}, {"seed": 5}, {"val_fraction": 0.5, "layout": "yolo"}])

@@ -86,6 +86,7 @@ def test_an_unreadable_image_is_named_and_makes_the_exit_code_1(weights, photos,
         (["model_final.pth", "photos", "--batch-size", "0"], "batch_size=0"),
         (["model_final.pth", "photos", "--config", "quickstart/gfl"], "does not fit GFL"),
         (["photos/0.png", "photos"], "could not be read"),
+        (["model_final.pth", "photos", "--output", "photos/0.png/x"], "0.png is a file, expected"),
     ],
 )
 def test_what_is_wrong_is_said_without_a_traceback(
@@ -103,3 +104,5 @@ def test_by_default_it_writes_to_a_folder_here(weights, photos, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     assert predict("model_final.pth", "photos/0.png", "--threshold", 0) == 0
     assert (tmp_path / "predictions" / "images" / "0.jpg").exists()
+    assert predict("model_final.pth", "photos/0.png") == 1
+    assert predict("model_final.pth", "photos/0.png", "--overwrite") == 0

@@ -6,12 +6,14 @@ import errno
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from dense_kd import Predictor
+from dense_kd.checkpoint import SaveError
 from dense_kd.data.shapes import CLASSES
 from dense_kd.evaluation.errors import EvaluationError
 from dense_kd.prediction import PredictionError, find_images, predict_files
@@ -165,21 +167,88 @@ def test_annotations_without_an_image_or_a_class_are_refused_before_the_first_im
 
 def test_the_output_of_an_earlier_time_is_not_detected_on(predictor, folder):
     output = folder / "found"
-    counts = [predict_files(predictor, [folder], output).num_images for _ in range(2)]
+    counts = [
+        predict_files(predictor, [folder], output, overwrite=again).num_images
+        for again in (False, True)
+    ]
     assert counts == [4, 4]
+
+
+def test_what_is_in_the_output_is_replaced_only_if_that_is_asked_for(predictor, folder, tmp_path):
+    output = tmp_path / "found"
+    predict_files(predictor, [folder], output)
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    for draw in (True, False):
+        with pytest.raises(PredictionError, match="predictions.json is there already, .*overwrite"):
+            predict_files(predictor, [folder], output, draw=draw)
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+    os.remove(folder / "b.png")
+    predict_files(predictor, [folder], output, overwrite=True)
+    drawn = sorted(path.name for path in (output / "images").rglob("*.jpg"))
+    assert drawn == ["b.jpg", "c.jpg", "ä.jpg"]  # none of the image that is gone
+    predict_files(predictor, [folder], output, draw=False, overwrite=True)
+    assert [path for path in output.rglob("*") if path.is_file()] == [output / "predictions.json"]
+
+
+def test_pictures_of_others_are_neither_replaced_nor_mixed_with_those_drawn(
+    predictor, folder, tmp_path
+):
+    mine = tmp_path / "data" / "images" / "mine.jpg"
+    mine.parent.mkdir(parents=True)
+    picture().save(mine)
+    before = mine.read_bytes()
+    with pytest.raises(PredictionError, match="mine.jpg is there already"):
+        predict_files(predictor, [folder], tmp_path / "data")
+    with pytest.raises(PredictionError, match="mine.jpg is no picture that dense-kd predict"):
+        predict_files(predictor, [folder], tmp_path / "data", overwrite=True)
+    for again in (False, True):
+        predict_files(predictor, [mine], tmp_path / "data", draw=False, overwrite=again)
+    assert mine.read_bytes() == before
+
+
+def test_pictures_of_an_earlier_time_that_are_detected_on_are_not_removed(
+    predictor, folder, tmp_path
+):
+    predict_files(predictor, [folder], tmp_path / "out")
+    drawn = tmp_path / "out" / "images" / "b.jpg"
+    with pytest.raises(PredictionError, match="b.jpg"):
+        predict_files(predictor, [drawn], tmp_path / "out", draw=False, overwrite=True)
+    assert drawn.exists() and (tmp_path / "out" / "predictions.json").exists()
+
+
+@pytest.mark.parametrize("reason", [KeyboardInterrupt(), RuntimeError("out of memory")])
+def test_what_was_found_before_an_interruption_is_written_and_said_to_be_incomplete(
+    reason, predictor, folder, tmp_path, caplog
+):
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise reason
+
+    (folder / "a b" / "damaged.jpg").write_text("no image")
+    with pytest.raises(type(reason)):
+        predict_files(predictor, [folder], tmp_path / "out", batch_size=1, progress=stop)
+    found = json.loads((tmp_path / "out" / "predictions.incomplete.json").read_text("utf-8"))
+    assert {Path(each["file_name"]).name for each in found} == {"c.png", "b.webp"}
+    assert "predictions.incomplete.json has what was found in 2 of 5 images" in caplog.text
+    assert "damaged.jpg" in (tmp_path / "out" / "unreadable.txt").read_text("utf-8")
+    assert not (tmp_path / "out" / "predictions.json").exists()
+    with pytest.raises(PredictionError, match="predictions.incomplete.json is there already"):
+        predict_files(predictor, [folder], tmp_path / "out")
+    predict_files(predictor, [folder], tmp_path / "out", overwrite=True)
+    assert not (tmp_path / "out" / "predictions.incomplete.json").exists()
 
 
 def test_unreadable_images_are_listed_and_the_others_done(predictor, folder, tmp_path):
     (folder / "a b" / "damaged.jpg").write_text("no image")
-    for _ in range(2):
-        outcome = predict_files(predictor, [folder], tmp_path / "out", draw=False)
+    for again in (False, True):
+        outcome = predict_files(predictor, [folder], tmp_path / "out", draw=False, overwrite=again)
         assert outcome.num_images == 4 and outcome.drawn is None
         assert list(outcome.unreadable) == [str(folder / "a b" / "damaged.jpg")]
         listed = (tmp_path / "out" / "unreadable.txt").read_text(encoding="utf-8")
         assert listed == f"{folder / 'a b' / 'damaged.jpg'}: it is no image that PIL can read\n"
     assert not (tmp_path / "out" / "images").exists()
     os.remove(folder / "a b" / "damaged.jpg")
-    predict_files(predictor, [folder], tmp_path / "out", draw=False)
+    predict_files(predictor, [folder], tmp_path / "out", draw=False, overwrite=True)
     assert not (tmp_path / "out" / "unreadable.txt").exists()
 
 
@@ -203,10 +272,22 @@ def test_no_image_is_replaced_by_its_picture(predictor, tmp_path):
     assert image.read_bytes() == before and not (tmp_path / "predictions.json").exists()
 
 
-def test_nothing_is_left_of_results_that_could_not_be_written(predictor, folder, tmp_path):
+@pytest.mark.parametrize("output", ["file", "file/below", "closed/new"])
+def test_an_output_that_cannot_be_written_to_is_refused_before_the_first_image(
+    output, folder, tmp_path, monkeypatch
+):
     (tmp_path / "file").touch()
-    with pytest.raises(PredictionError, match="output .*file.* is a file, expected a folder"):
-        predict_files(predictor, [folder], tmp_path / "file")
+    (tmp_path / "closed").mkdir()
+    make = tempfile.TemporaryFile
+
+    def refuse(dir):
+        if Path(dir).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return make(dir=dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)  # root may write anywhere
+    with pytest.raises(SaveError, match="is a file, expected a folder|Permission denied"):
+        predict_files(None, [folder], tmp_path / output)
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="names of files are Unicode here")

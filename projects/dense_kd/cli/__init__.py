@@ -43,8 +43,11 @@ COMMANDS = (
 """In the order of the help; each is a file of this folder."""
 
 _PROG = "dense-kd"
-# What the system says of a disk or a folder that nothing can be written to.
-_MENDABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+# What the system says of a disk or a folder that nothing can be written to, and of a path that is
+# gone, or is no folder where one is needed.
+_FULL_OR_CLOSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+_OF_A_PATH = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ESTALE}
+_MENDABLE = _FULL_OR_CLOSED | _OF_A_PATH
 
 
 class Command(Protocol):
@@ -163,7 +166,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _of_system(error: OSError) -> str:
     """What it says, of which file if that is known, and what to do."""
     place = error.filename or "a file"
-    todo = "Make space there, get the permission, or give another folder"
+    todo = (
+        "Make space there, get the permission, or give another folder"
+        if error.errno in _FULL_OR_CLOSED
+        else "See what is at that path, and whether its disk is still there, or give another one"
+    )
     return f"{place}: {error.strerror}. {todo}"
 
 

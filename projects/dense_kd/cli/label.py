@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from ..errors import DenseKDError
 from ..pipeline.options import DistillOptions
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         shown = "" if default is None else f" ({default})"
         option(f"--{flag}", metavar=metavar, type=kind, help=f"of --calibrate: {what}{shown}")
     option("--device", help="cpu, cuda, cuda:1, ...; by default the GPU if there is one")
+    option("--overwrite", action="store_true", help="replace FILE, if it is there")
     option("--config", help="the config of the run, if WEIGHTS do not describe their detector")
     option("--batch-size", type=int, default=4, help="images at once (%(default)s)")
 
@@ -57,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
     """Choose the score, label and say what was found; 1 if an image could not be read."""
     from ..data.folders import read_dataset
     from ..prediction import Predictor, calibrate, label_files
+    from ..prediction.earlier import check_labels
 
     if args.calibrate and args.threshold is not None:
         raise DenseKDError("--threshold and --calibrate both say what is an object; give one")
@@ -66,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
     if given and not args.calibrate:
         flags = ", ".join("--" + name.replace("_", "-") for name in given)
         raise DenseKDError(f"{flags}: of the data of --calibrate; give it, or leave this out")
+    if args.images:
+        check_labels(Path(args.output), args.overwrite)
     score = THRESHOLD if args.threshold is None else args.threshold
     if args.calibrate:
         every = Predictor(args.weights, args.config, device=args.device)
@@ -77,7 +82,12 @@ def run(args: argparse.Namespace) -> int:
         score = chosen.score
     predictor = Predictor(args.weights, args.config, device=args.device, score_threshold=score)
     outcome = label_files(
-        predictor, args.images, args.output, batch_size=args.batch_size, progress=image_counter()
+        predictor,
+        args.images,
+        args.output,
+        overwrite=args.overwrite,
+        batch_size=args.batch_size,
+        progress=image_counter(),
     )
     print(f"{outcome.num_objects} objects in {outcome.num_images} images: {args.output}")
     for error in outcome.unreadable.values():

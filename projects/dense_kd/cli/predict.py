@@ -10,9 +10,9 @@ from .progress import image_counter
 HELP = "detect objects in images with the weights of a run"
 EXAMPLES = [
     "dense-kd predict output/quickstart/bckd/model_final.pth datasets/shapes/val",
-    "dense-kd predict output/quickstart/bckd/model_final.pth datasets/shapes/val --threshold 0.5",
-    "dense-kd predict output/quickstart/bckd/model_final.pth datasets/shapes/val --no-images",
+    "dense-kd predict output/quickstart/bckd/model_final.pth datasets/shapes/val --overwrite",
     "dense-kd predict mmdet://gfl_r50_fpn_1x_coco photos --device cpu  # a published detector",
+    "dense-kd predict mmdet://gfl_r50_fpn_1x_coco photos --threshold 0.5 --no-images --output b",
 ]
 
 THRESHOLD = 0.3
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     option("--device", help="cpu, cuda, cuda:1, ...; by default the GPU if there is one")
     option("--no-images", action="store_true", help="write predictions.json alone, no pictures")
+    option("--overwrite", action="store_true", help="replace what is in DIR of an earlier time")
     option("--config", help="the config of the run, if WEIGHTS do not describe their detector")
     option("--batch-size", type=int, default=4, help="images at once (%(default)s)")
 
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         args.output,
         annotations=args.annotations,
         draw=not args.no_images,
+        overwrite=args.overwrite,
         batch_size=args.batch_size,
         progress=image_counter(),
     )

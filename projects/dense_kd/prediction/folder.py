@@ -14,6 +14,7 @@ from PIL import Image
 from ..checkpoint import replace_atomically, write_text
 from ..evaluation.coco import read_annotations
 from ..evaluation.names import Names
+from .earlier import earlier_results, incomplete, keeping, mark
 from .errors import ImageError, PredictionError
 from .images import ImageInput
 from .predictor import Predictor
@@ -102,6 +103,7 @@ def predict_files(
     *,
     annotations: str | os.PathLike[str] | None = None,
     draw: bool = True,
+    overwrite: bool = False,
     batch_size: int = 4,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
@@ -111,7 +113,8 @@ def predict_files(
     :meth:`.results.Prediction.to_coco`; images are numbered from 1, in order, or have the ids of
     ``annotations``. Pictures go to
     ``output/images``, below the folders that were given. Images that cannot be read are listed in
-    ``output/unreadable.txt``; there is no such file if there are none.
+    ``output/unreadable.txt``; there is no such file if there are none. If it is interrupted, what
+    was found until then is in ``output/predictions.incomplete.json``.
 
     Args:
         predictor: with which.
@@ -120,19 +123,26 @@ def predict_files(
         annotations: a COCO file of these images and of all classes of the detector, whose ids the
             results have then: programs that go by ids alone can evaluate them.
         draw: write pictures with boxes, too.
+        overwrite: replace what an earlier call has written to ``output``, and remove its pictures.
         batch_size: see :meth:`.predictor.Predictor.predict`.
         progress: is told how many images are done, of how many.
 
     Raises:
-        PredictionError: nothing was found to detect on, ``output`` is a file, or a picture would
-            replace an image.
+        PredictionError: nothing was found to detect on, a picture would replace an image, or
+            ``output`` has results or other pictures already.
+        SaveError: ``output`` is a file, or cannot be written to.
         EvaluationError: ``annotations`` cannot be read, or lack an image or a class.
     """
     output = Path(output)
     images = find_images(paths, leave_out=output)
-    if output.exists() and not output.is_dir():
-        raise PredictionError(f"the output {output} is a file, expected a folder")
     drawn = free_places(images, output / DRAWN, ".jpg") if draw else {}
+    earlier = earlier_results(
+        [output / name for name in (RESULTS, incomplete(Path(RESULTS)), UNREADABLE)],
+        output / DRAWN,
+        draw=draw,
+        overwrite=overwrite,
+        needed=images,
+    )
     names = None if annotations is None else _names_of(annotations, predictor)
     numbers = {
         str(path): number if names is None else names.image_id(str(path))
@@ -145,21 +155,29 @@ def predict_files(
         unreadable[str(image)] = str(error)
 
     done = 0
+
+    def write(file: Path) -> str:
+        write_text(file, json.dumps(results, ensure_ascii=False))
+        if unreadable:
+            lines = "".join(f"{error}\n" for error in unreadable.values())
+            write_text(output / UNREADABLE, lines)
+        return f"what was found in {done} of {len(numbers)} images"
+
     predictions = predictor.predict(numbers, batch_size=batch_size, on_error=note)
     output.mkdir(parents=True, exist_ok=True)
-    for prediction in predictions:
-        name = str(prediction.file_name)
-        found = prediction.to_coco(numbers[name])
-        results += found if names is None else map(names.result, found)
-        if draw:
-            _save(prediction, drawn[Path(name)])
-        done += 1
-        if progress is not None:
-            progress(done + len(unreadable), len(numbers))
-    write_text(output / RESULTS, json.dumps(results, ensure_ascii=False))
-    (output / UNREADABLE).unlink(missing_ok=True)
-    if unreadable:
-        write_text(output / UNREADABLE, "".join(f"{error}\n" for error in unreadable.values()))
+    for file in earlier:
+        file.unlink()
+    with keeping(output / RESULTS, lambda file: write(file) if done else ""):
+        for prediction in predictions:
+            name = str(prediction.file_name)
+            found = prediction.to_coco(numbers[name])
+            results += found if names is None else map(names.result, found)
+            done += 1
+            if draw:
+                _save(prediction, drawn[Path(name)])
+            if progress is not None:
+                progress(done + len(unreadable), len(numbers))
+    write(output / RESULTS)
     return Outcome(
         done, len(results), unreadable, output / RESULTS, output / DRAWN if draw else None
     )
@@ -226,5 +244,7 @@ def _save(prediction: Prediction, place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     picture, kind = prediction.draw(), Image.registered_extensions()[place.suffix.lower()]
     replace_atomically(
-        str(place), lambda file: picture.save(file, format=kind, quality=92), one_of_many=True
+        str(place),
+        lambda file: picture.save(file, format=kind, quality=92, exif=mark()),
+        one_of_many=True,
     )

@@ -17,6 +17,7 @@ from ..checkpoint import replace_atomically
 from ..data.folders import OwnDataset
 from ..data.folders.writing import annotations_of
 from ..evaluation.score_threshold import ScoreThreshold, best_threshold
+from .earlier import check_labels, incomplete, keeping
 from .errors import ImageError, PredictionError
 from .folder import find_images
 from .images import ImageInput
@@ -45,6 +46,7 @@ def label_files(
     paths: Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str],
     *,
+    overwrite: bool = False,
     batch_size: int = 4,
     progress: Callable[[int, int], None] | None = None,
 ) -> Labelled:
@@ -52,21 +54,23 @@ def label_files(
 
     A dataset of it can be registered (:func:`dense_kd.data.register_annotations`) and trained on.
     Category ids are those of the detector's dataset; names of files are relative to the folder, if
-    one is given, else absolute. Images that cannot be read are left out.
+    one is given, else absolute. Images that cannot be read are left out. If it is interrupted, what
+    was found until then is beside the file, in that of :func:`.earlier.incomplete`.
 
     Args:
         predictor: whose ``score_threshold`` says what is an object.
         paths: see :func:`.folder.find_images`.
         output: the file.
+        overwrite: replace a file that is there.
         batch_size: see :meth:`.predictor.Predictor.predict`.
         progress: is told how many images are done, of how many.
 
     Raises:
-        PredictionError: there is no image, or ``output`` is a folder.
+        PredictionError: there is no image, or ``output`` is there already.
+        SaveError: ``output`` cannot be written.
     """
     output = Path(output)
-    if output.is_dir():
-        raise PredictionError(f"the output {output} is a folder, expected a file, as labels.json")
+    check_labels(output, overwrite)
     found = find_images(paths)
     folder = Path(paths[0]) if len(paths) == 1 and Path(paths[0]).is_dir() else None
     unreadable: dict[str, str] = {}
@@ -76,32 +80,44 @@ def label_files(
 
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for prediction in predictor.predict(map(str, found), batch_size=batch_size, on_error=note):
-        path, (height, width) = Path(str(prediction.file_name)), prediction.image.shape[:2]
-        name = path.relative_to(folder).as_posix() if folder else str(path.absolute())
-        images.append({"id": len(images) + 1, "file_name": name, "height": height, "width": width})
-        for each in prediction.to_coco(len(images)):
-            area = each["bbox"][2] * each["bbox"][3]
-            annotations.append(
-                {**_kept(each), "id": len(annotations) + 1, "area": area, "iscrowd": 0}
-            )
-        if progress is not None:
-            progress(len(images) + len(unreadable), len(found))
-    score = predictor.score_threshold
-    bound = "the detector's own bound" if score is None else f"{score:g}"
-    content = {
-        "info": {"description": f"detections, not labels of people; scores from {bound}"},
-        "licenses": [],
-        "categories": [
-            {"id": key, "name": name}
-            for key, name in zip(predictor.category_ids, predictor.class_names)
-        ],
-        "images": images,
-        "annotations": annotations,
-    }
+
+    def write(file: Path) -> str:
+        seen = len(images) + len(unreadable)
+        whole = "" if seen == len(found) else f"; INCOMPLETE, of {seen} of {len(found)} images"
+        score = predictor.score_threshold
+        bound = "the detector's own bound" if score is None else f"{score:g}"
+        content = {
+            "info": {
+                "description": f"detections, not labels of people; scores from {bound}{whole}"
+            },
+            "licenses": [],
+            "categories": [
+                {"id": key, "name": name}
+                for key, name in zip(predictor.category_ids, predictor.class_names)
+            ],
+            "images": images,
+            "annotations": annotations,
+        }
+        text = json.dumps(content).encode("ascii")
+        replace_atomically(str(file), lambda stream: stream.write(text))
+        return f"what was found in {len(images)} of {len(found)} images"
+
+    predictions = predictor.predict(map(str, found), batch_size=batch_size, on_error=note)
     output.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content).encode("ascii")
-    replace_atomically(str(output), lambda file: file.write(text))
+    with keeping(output, lambda file: write(file) if images else ""):
+        for prediction in predictions:
+            path, (height, width) = Path(str(prediction.file_name)), prediction.image.shape[:2]
+            name = path.relative_to(folder).as_posix() if folder else str(path.absolute())
+            entry = {"id": len(images) + 1, "file_name": name, "height": height, "width": width}
+            images.append(entry)
+            for each in prediction.to_coco(len(images)):
+                area = each["bbox"][2] * each["bbox"][3]
+                number = len(annotations) + 1
+                annotations.append({**_kept(each), "id": number, "area": area, "iscrowd": 0})
+            if progress is not None:
+                progress(len(images) + len(unreadable), len(found))
+    write(output)
+    incomplete(output).unlink(missing_ok=True)
     return Labelled(len(images), len(annotations), unreadable)
 
 

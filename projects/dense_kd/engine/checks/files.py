@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 from torch import nn
 
-from ...checkpoint import FINAL_CHECKPOINT
+from ...checkpoint import FINAL_CHECKPOINT, places
 from ...checkpoint.packages import PACKAGES, not_installed
 from ...checkpoint.unnamed import unnamed_checkpoint
 from ...checkpoint.writing import printable
@@ -60,20 +59,9 @@ def folder_problems(place: str, folder: str) -> Iterator[str]:
     """
     if not isinstance(folder, str) or not folder.strip() or "://" in folder:
         return
-    path = os.path.abspath(folder)
-    while not os.path.lexists(path):
-        path = os.path.dirname(path)
-    if not os.path.isdir(path):
-        yield f"{place}={folder}: {path} is a file, expected a folder"
-        return
-    try:
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        yield (
-            f"{place}={folder}: nothing can be written to {path} ({error.strerror}); "
-            "give another folder"
-        )
+    problem = places.folder_problem(folder)
+    if problem:
+        yield f"{place}={folder}: {problem}"
 
 
 def name_problems(place: str, folder: str) -> Iterator[str]:
