@@ -56,16 +56,14 @@ def is_description(path: Path) -> bool:
 
 
 def names_in(path: Path) -> tuple[list[str] | None, tuple[int, int] | None]:
-    """The classes that a YAML file lists which says of no images to train on, and the key points.
-
-    None if it does not.
+    """The classes that a YAML file near labels lists, and the key points; None if it lists none.
 
     Raises:
         DatasetError: it has a list that is none of names.
     """
     content = _mapping_in(path)
-    if "train" in content:
-        return None, None
+    if not isinstance(content.get("classes", content.get("names")), (list, Mapping, str)):
+        return None, None  # settings of a model may have a number of them
     description = _Description(path, content)
     return description.classes(), description.keypoints()
 

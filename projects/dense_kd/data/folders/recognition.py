@@ -8,11 +8,12 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ..build import DatasetError
-from .description import is_description, names_in, read_description
+from .description import is_description, read_description
 from .records import PARTS, Layout, Place
 from .tree import Folder, Tree, part_of, part_of_path, stem
 from .values import beginning, number, read_text
-from .yolo import CLASS_FILES, label_folder
+from .yolo import label_folder
+from .yolo_classes import named_classes
 
 KINDS = ("coco", "voc", "yolo")
 
@@ -152,33 +153,9 @@ def _yolo(tree: Tree) -> Layout | None:
     folders += [path for path in others if any(_is_other_part(path, f, root) for f in folders)]
     parts = _by_part(tree, folders, "images with labels")
     places = {part: [Place(images=path) for path in paths] for part, paths in parts.items()}
-    classes, file, points = _named_classes(tree, folders)
-    return Layout(root.name, root, "yolo", places, classes, str(file), points)
-
-
-def _named_classes(
-    tree: Tree, folders: list[Path]
-) -> tuple[list[str], Path, tuple[int, int] | None]:
-    """The names of the classes of labels, the file that has them, and its key points."""
-    root = tree.root
-    near = [root, *sorted({label_folder(folder) for folder in folders})]
-    near += [path for folder in near for path in (folder.parent,) if root in folder.parents]
-    near = [*dict.fromkeys(near)]
-    for path in (folder / name for folder in near for name in CLASS_FILES):
-        if path.is_file():
-            names = [line.strip() for line in read_text(path, 2**20).split("\n")]
-            while names and not names[-1]:
-                names.pop()
-            return names, path, None
-    for folder in (tree.folders[path] for path in near if path in tree.folders):
-        for path in (folder.path / name for name in folder.named(".yaml", ".yml")):
-            listed, points = names_in(path)
-            if listed is not None:
-                return listed, path, points
-    raise DatasetError(
-        f"{root} has YOLO labels, but nothing that names the classes: looked for data.yaml with "
-        f"names: [...] and for {', '.join(CLASS_FILES)} in {', '.join(map(str, near[:4]))}; write "
-        "classes.txt with one name in each line, that of class 0 first"
+    classes = named_classes(root, map(label_folder, folders))
+    return Layout(
+        root.name, root, "yolo", places, classes.names, str(classes.path), classes.keypoints
     )
 
 

@@ -12,10 +12,8 @@ from .problems import Problems, shortened
 from .records import Annotations, Layout, Place, RawImage, RawObject
 from .tree import Tree
 from .values import number, read_lines, whole
+from .yolo_classes import CLASS_FILES, note_other_names
 from .yolo_lines import LineReader
-
-CLASS_FILES = ("classes.txt", "obj.names", "names.txt", "_darknet.labels", "labels.txt")
-"""Names of files that hold the names of the classes, a line each."""
 
 _MAX_LABELS = 64 * 2**20
 _MAX_LIST = 1024 * 2**20
@@ -70,6 +68,7 @@ def read_yolo(layout: Layout, problems: Problems) -> Annotations:
                 if objects is not None:
                     parts[part].append(RawImage(file, path, objects))
     lines.check(str(layout.root))
+    note_other_names(layout, {path.parent for path in used}, problems)
     # A list may leave images out, and then their labels have none.
     every = [place for places in layout.parts.values() for place in places]
     if all(p.listing is None and p.images is not None and os.path.isdir(p.images) for p in every):
