@@ -8,11 +8,12 @@ from helpers.own_datasets import boxes_of, scenes, write_yolo
 NAMES = "disc\nsquare\n"
 
 
-def parts_with_lists(tmp_path, lists):
+def parts_with_lists(tmp_path, lists, below=""):
     """labels/train and labels/val; `lists` has the text of files that name classes."""
     for part in ("train", "val"):
         content = {f"{part}{k}": v for k, v in scenes(3).items()}
-        write_yolo(tmp_path / "images" / part, tmp_path / "labels" / part, content)
+        folders = (tmp_path / kind / part / below for kind in ("images", "labels"))
+        write_yolo(*folders, content)
     for name, text in lists.items():
         (tmp_path / name).write_text(text)
     return tmp_path
@@ -45,7 +46,7 @@ def test_a_list_of_classes_may_be_the_beginning_of_another(tmp_path):
 
 
 def test_classes_are_found_in_a_folder_between_the_labels_and_the_dataset(tmp_path):
-    dataset = read_dataset(parts_with_lists(tmp_path, {"labels/classes.txt": NAMES}))
+    dataset = read_dataset(parts_with_lists(tmp_path, {"labels/classes.txt": NAMES}, "a/b"))
     assert dataset.classes == ["disc", "square"]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..build import DatasetError
 from .description import is_description, read_description
 from .records import PARTS, Layout, Place
-from .tree import Folder, Tree, part_of, part_of_path, stem
+from .tree import Folder, Tree, contradicting, part_of, part_of_path, stem
 from .values import beginning, number, read_text
 from .yolo import label_folder
 from .yolo_classes import named_classes
@@ -68,8 +68,8 @@ def _coco(tree: Tree) -> Layout | None:
     if not files:
         return None
     parts: dict[str, list[Path]] = defaultdict(list)
-    for path in files:
-        part = part_of(path.stem) or part_of_path(path.parent, tree.root)
+    said = _said_parts(tree, [path.with_suffix("") for path in files])
+    for path, part in zip(files, said):
         parts[part or ("train" if len(files) == 1 else "")].append(path)
     for part, paths in parts.items():
         if len(paths) > 1 or not part:
@@ -152,7 +152,9 @@ def _yolo(tree: Tree) -> Layout | None:
     others = [f.path for f in tree.folders.values() if f.images and f.path not in folders]
     folders += [path for path in others if any(_is_other_part(path, f, root) for f in folders)]
     parts = _by_part(tree, folders, "images with labels")
-    places = {part: [Place(images=path) for path in paths] for part, paths in parts.items()}
+    places = {
+        part: [Place(images=path) for path in _outermost(paths)] for part, paths in parts.items()
+    }
     classes = named_classes(root, map(label_folder, folders))
     return Layout(
         root.name, root, "yolo", places, classes.names, str(classes.path), classes.keypoints
@@ -197,8 +199,8 @@ def _by_part(
 ) -> dict[str, list[Path]]:
     """Folders by the part that their paths name; all are for training if none names one."""
     parts: dict[str, list[Path]] = defaultdict(list)
-    for path in folders:
-        parts[part_of_path(path, tree.root) or ""].append(path)
+    for path, part in zip(folders, _said_parts(tree, folders)):
+        parts[part or ""].append(path)
     without = parts.pop("", [])
     named = [*others, *parts]
     if without and named:
@@ -209,6 +211,32 @@ def _by_part(
             "train: [FOLDER, FOLDER]"
         )
     return dict(parts) or ({"train": without} if without else {})
+
+
+def _outermost(paths: list[Path]) -> list[Path]:
+    """Those that lie in no other, for a folder of images stands for all below it."""
+    every = {*paths}
+    return [path for path in paths if every.isdisjoint(path.parents)]
+
+
+def _said_parts(tree: Tree, paths: list[Path]) -> list[str | None]:
+    """The part that the names of each path say.
+
+    Raises:
+        DatasetError: two names of a path contradict each other. Where names of nothing but a part
+            tell the paths apart, others do not count.
+    """
+    parts = [part_of_path(path, tree.root) for path in paths]
+    apart = len({*parts} - {None}) > 1
+    for path in paths:
+        names = contradicting(path, tree.root, others=not apart)
+        if names:
+            raise DatasetError(
+                f"{tree.root}: {path.relative_to(tree.root).as_posix()} is named after two parts, "
+                f"by {names[0]} and by {names[1]}; expected one. Rename a folder, or name the "
+                "folders of each part in a YAML file, as in train: [FOLDER, FOLDER]"
+            )
+    return parts
 
 
 def _evidence(tree: Tree, layout: Layout) -> str:

@@ -15,25 +15,75 @@ from .images import SUFFIXES
 from .records import PARTS
 
 _PART_NAMES = {
-    "train": "train", "training": "train", "trainval": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
+    "train": {"train"}, "training": {"train"}, "trainval": {"train", "val"},
+    "val": {"val"}, "valid": {"val"}, "validation": {"val"}, "dev": {"val"},
+    "test": {"test"}, "testing": {"test"},
 }  # fmt: skip
+_SAY_NOTHING = frozenset(
+    "annotation annotations coco image images img imgs instances label labels set split".split()
+)
+"""Words beside that of a part, in a name that is one of a part all the same."""
 _MAX_FILES = 5_000_000
 _OF_DISTILL = "distill.json"
 
 
 def part_of(name: str) -> str | None:
     """The part that a name of a file or folder says: "train" of "instances_train2017"."""
-    letters = "".join(c if c.isalpha() else " " for c in name.lower()).split()
-    found = {_PART_NAMES[word] for word in letters if word in _PART_NAMES}
-    return next((part for part in PARTS if part in found), None)
+    return _first(_said(name)[0])
 
 
 def part_of_path(path: Path, root: Path) -> str | None:
-    """The part that the innermost folder with such a name says; None if none does."""
-    parts = path.relative_to(root).parts if path != root else ()
-    return next((part for name in reversed(parts) if (part := part_of(name))), None)
+    """The part that the names of folders say; None if none does.
+
+    The outermost name counts. Those of nothing but a part, as ``train`` or ``val_images``, go
+    before others, as ``test_rig``. A name that says two parts, as ``trainval``, leaves it to those
+    further in which of these it is.
+    """
+    return _first(_Said(path, root).parts)
+
+
+def contradicting(path: Path, root: Path, *, others: bool = False) -> list[str]:
+    """Two names of folders, the outer one first, that say different parts; [] if none do.
+
+    Args:
+        path, root: see :func:`part_of_path`.
+        others: look, below a name of nothing but a part, at names with other words, too.
+    """
+    return _Said(path, root).contradiction(others)
+
+
+class _Said:
+    """What the names of the folders of a path say of its part."""
+
+    def __init__(self, path: Path, root: Path):
+        names = path.relative_to(root).parts if path != root else ()
+        every = [(name, *_said(name)) for name in names]
+        every = [each for each in every if each[1]]
+        first = next((i for i, (_, _, alone) in enumerate(every) if alone), 0)
+        self._every = every[first:]
+        self._deciding = [each for each in every if each[2]] or every
+        self.parts: frozenset[str] = frozenset()
+        for _, parts, _ in self._deciding:
+            self.parts = (self.parts & parts) or self.parts or parts
+
+    def contradiction(self, others: bool) -> list[str]:
+        looked_at = self._every if others else self._deciding
+        for index, (name, parts, _) in enumerate(looked_at):
+            for outer, outer_parts, _ in looked_at[:index]:
+                if not parts & outer_parts:
+                    return [outer, name]
+        return []
+
+
+def _said(name: str) -> tuple[frozenset[str], bool]:
+    """The parts that a name says, and whether it says nothing else."""
+    words = "".join(c if c.isalpha() else " " for c in name.lower()).split()
+    parts = frozenset(part for word in words for part in _PART_NAMES.get(word, ()))
+    return parts, all(word in _PART_NAMES or word in _SAY_NOTHING for word in words)
+
+
+def _first(parts: frozenset[str]) -> str | None:
+    return next((part for part in PARTS if part in parts), None)
 
 
 def normalized(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ..build import DatasetError
@@ -48,7 +48,8 @@ def _images(
     assert place.annotations is not None
     folder = place.annotations
     own = tree if tree.root in (folder, *folder.parents) else Tree(folder)
-    below = [f for f in own.folders.values() if folder in (f.path, *f.path.parents)]
+    every = {*layout.annotations}
+    below = [f for f in own.folders.values() if _nearest(f.path, every) == folder]
     files = _by_stem([f.path / name for f in below for name in f.named(".xml")], problems)
     if place.listing is not None:
         names = _listed(place.listing, files, problems)
@@ -83,6 +84,11 @@ def _images(
         size = (width, height) if width is not None and height is not None else None
         images.append(RawImage(file, path, _objects(content, path, problems), size))
     return images
+
+
+def _nearest(path: Path, folders: Collection[Path]) -> Path | None:
+    """The innermost of some folders that a path is or lies in."""
+    return next((each for each in (path, *path.parents) if each in folders), None)
 
 
 def _by_stem(paths: list[Path], problems: Problems) -> dict[str, Path]:
