@@ -104,8 +104,8 @@ def test_of_a_run_without_unlabelled_images_the_labelled_ones_go_on_and_that_is_
 
 
 def test_images_of_a_folder_come_by_their_paths_and_those_that_are_none_are_said(tmp_path, caplog):
-    for name in ("b/2.png", "b/1.jpg", "a.bmp", ".hidden/x.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in ("b/2.png", "b/1.jpg", "a.bmp", ".hidden/x.png", "@eaDir/a.bmp/M.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (7, 5)).save(tmp_path / name)
     (tmp_path / "c.png").write_bytes(b"no image")
     (tmp_path / "labels.txt").write_text("1 2 3 4")

@@ -17,6 +17,9 @@ from dense_kd.data.folders.tree import part_of
 NAMES = ("disc", "square")
 SIZE = (40, 30)
 
+OF_SYSTEMS = ("@eaDir", "#recycle", "$RECYCLE.BIN", ".Trash-1000", "__MACOSX", "lost+found")
+"""Folders of thumbnails, of what was deleted and the like, in which no image is anybody's data."""
+
 Objects = Sequence[tuple[str, Sequence[float]]]
 """(name of the class, x1, y1, x2, y2 in pixels) of one image."""
 

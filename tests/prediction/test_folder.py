@@ -18,6 +18,7 @@ from dense_kd.data.shapes import CLASSES
 from dense_kd.evaluation.errors import EvaluationError
 from dense_kd.prediction import PredictionError, find_images, predict_files
 from helpers.described import picture, write_checkpoint
+from helpers.own_datasets import OF_SYSTEMS
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,14 @@ def test_folders_stand_for_all_images_in_them_and_files_for_themselves(folder):
         "a b/ä.JPG": "ä.JPG",
         "b.png": "b.png",
     }
+
+
+@pytest.mark.parametrize("name", OF_SYSTEMS)
+def test_thumbnails_and_deleted_images_are_not_looked_for(folder, name):
+    (folder / "a b" / name / "c.png").mkdir(parents=True)
+    picture().save(folder / "a b" / name / "c.png/SYNOPHOTO_THUMB_M.jpg")
+    assert len(find_images([folder])) == 4
+    assert len(find_images([folder / "a b" / name / "c.png"])) == 1  # what is named is meant
 
 
 def test_nothing_found_and_what_is_not_there_are_errors(folder, tmp_path):

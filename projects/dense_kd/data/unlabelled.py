@@ -29,7 +29,7 @@ def unlabelled_images(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     cannot be read are left out, and said.
 
     Args:
-        folder: hidden files and folders in it are left out.
+        folder: hidden files and folders in it are left out, as are those of systems.
 
     Returns:
         dicts with file_name, height, width and image_id, which counts from 1.

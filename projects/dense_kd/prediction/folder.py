@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from ..checkpoint import replace_atomically, write_text
+from ..data.folders.tree import is_of_system
 from ..evaluation.coco import read_annotations
 from ..evaluation.names import Names
 from .earlier import earlier_results, incomplete, keeping, mark
@@ -54,8 +55,8 @@ def find_images(
 
     Args:
         paths: files, which may have any suffix, and folders, in which all images are found that
-            have a usual one; hidden files and folders are left out, links to folders are
-            followed, each folder once.
+            have a usual one; hidden files and folders and those of systems (thumbnails, what was
+            deleted) are left out, links to folders are followed, each folder once.
         leave_out: a folder that is not looked into, for what was written of an earlier time.
 
     Returns:
@@ -205,7 +206,7 @@ def _images_in(folder: Path, seen: set[Path | None]) -> Iterator[Path]:
             continue
         if entry.is_dir():
             real = entry.resolve()
-            if real not in seen:
+            if real not in seen and not is_of_system(entry.name):
                 seen.add(real)
                 yield from _images_in(entry, seen)
         elif entry.suffix.lower() in SUFFIXES:

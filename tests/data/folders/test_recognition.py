@@ -8,7 +8,15 @@ from PIL import Image
 
 from dense_kd.data import DatasetError, read_dataset, write_annotations
 from dense_kd.pipeline.records import RECORD
-from helpers.own_datasets import boxes_of, scenes, write_coco, write_image, write_voc, write_yolo
+from helpers.own_datasets import (
+    OF_SYSTEMS,
+    boxes_of,
+    scenes,
+    write_coco,
+    write_image,
+    write_voc,
+    write_yolo,
+)
 
 
 def write_description(path, text):
@@ -247,3 +255,16 @@ def test_what_a_distillation_has_written_into_the_folder_is_no_part_of_it(tmp_pa
     assert [str(p) for p in again.problems if p not in [*before.problems]] == [
         f"noted folder: {place}: written by dense-kd distill, and not read"
     ]
+
+
+@pytest.mark.parametrize("folder", OF_SYSTEMS)
+@pytest.mark.parametrize("described", [False, True])
+def test_thumbnails_and_deleted_images_are_no_data(tmp_path, folder, described):
+    write_yolo(tmp_path / "images", tmp_path / "labels", scenes(4))
+    write_description(tmp_path / "classes.txt", "disc\nsquare\n")
+    if described:
+        write_description(tmp_path / "data.yaml", "train: images\nnames: [disc, square]")
+    write_image(tmp_path / "images" / folder / "000.png/SYNOPHOTO_THUMB_M.jpg")
+    write_image(tmp_path / "images" / folder / "old.png")
+    dataset = read_dataset(tmp_path)
+    assert sorted(boxes_of(dataset.train + dataset.val)) == ["000", "001", "002", "003"]

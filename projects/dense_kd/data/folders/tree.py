@@ -23,6 +23,11 @@ _SAY_NOTHING = frozenset(
     "annotation annotations coco image images img imgs instances label labels set split".split()
 )
 """Words beside that of a part, in a name that is one of a part all the same."""
+_OF_SYSTEMS = frozenset(
+    "@eadir @recycle #recycle #snapshot $recycle.bin lost+found".split()
+    + ["system volume information"]
+)
+"""Folders that disks and servers make for thumbnails, what was deleted and older states."""
 _MAX_FILES = 5_000_000
 _OF_DISTILL = "distill.json"
 
@@ -86,6 +91,12 @@ def _first(parts: frozenset[str]) -> str | None:
     return next((part for part in PARTS if part in parts), None)
 
 
+def is_of_system(name: str) -> bool:
+    """Whether a folder is hidden or made by a system: images in it are nobody's data."""
+    name = name.lower()
+    return name.startswith((".", "__macosx")) or name in _OF_SYSTEMS
+
+
 def normalized(name: str) -> str:
     """A file name for comparison: systems write the same accent in several ways."""
     return unicodedata.normalize("NFC", name)
@@ -109,9 +120,9 @@ class Folder:
 
 
 class Tree:
-    """A folder with all that is below it; hidden files and folders are not seen.
+    """A folder with all that is below it, without hidden files and folders and those of systems.
 
-    Nor is what `dense-kd distill` has written: its annotations are no part of the data.
+    Nor is there what `dense-kd distill` has written: its annotations are no part of the data.
     ``left_out`` has these folders.
     """
 
@@ -135,7 +146,7 @@ class Tree:
             kept = []
             for name in sorted(names):
                 real = os.path.realpath(os.path.join(place, name))
-                if not name.startswith((".", "__MACOSX")) and real not in seen:
+                if not is_of_system(name) and real not in seen:
                     seen.add(real)
                     kept.append(name)
             names[:] = kept
