@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import saving, write_text
+from .checkpoint import SaveError, saving, write_text
+from .checkpoint.places import check_file
 
-__all__ = ["read_json", "without_nan", "write_json"]
+__all__ = ["check_json", "read_json", "without_nan", "write_json"]
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -20,6 +21,28 @@ def read_json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def check_json(file: str | None, *keys: str) -> None:
+    """Whether a command may write its JSON file, before it has anything to write.
+
+    Args:
+        file: to be written; None, if it is not asked for.
+        keys: of which the content has one, whatever it is of. What has none is somebody else's,
+            such as annotations, and is not replaced.
+
+    Raises:
+        SaveError: it cannot be written, or is somebody else's.
+    """
+    if file is None:
+        return
+    check_file(file)
+    path = Path(file)
+    if path.exists() and path.stat().st_size and not read_json(path).keys() & {*keys}:
+        raise SaveError(
+            f"the output {file} is there already, and this command has not written it (it has no "
+            f"{' or '.join(map(repr, keys))}); give another name, or move it away"
+        )
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:

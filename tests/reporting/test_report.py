@@ -11,6 +11,7 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog
 from PIL import Image
 
+from dense_kd.checkpoint import SaveError
 from dense_kd.data.shapes import CLASSES, generate_shapes, register_shapes
 from dense_kd.diagnostics.errors import DiagnosticsError
 from dense_kd.engine.drawn_maps import drawn_maps, save_drawn
@@ -364,5 +365,16 @@ def test_wrong_arguments_are_refused(tmp_path, options, said):
 def test_there_must_be_a_run_and_a_file_to_write(tmp_path):
     with pytest.raises(ReportError, match="no run to report on"):
         report_runs([], str(tmp_path / "a.html"))
-    with pytest.raises(ReportError, match="is a folder; expected a file"):
+    with pytest.raises(SaveError, match="is a folder, expected a file"):
         report_runs([str(write_run(tmp_path / "a"))], str(tmp_path))
+
+
+def test_a_report_is_written_anew_and_no_other_page_is_replaced(tmp_path):
+    run, page = str(write_run(tmp_path / "a")), tmp_path / "page.html"
+    page.touch()
+    for _ in range(2):
+        report_runs([run], str(page), images=0)
+    page.write_text("<html><head><title>Mine</title></head></html>")
+    with pytest.raises(ReportError, match="page.html is there already, and is no report of runs"):
+        report_runs([run], str(page), images=0)
+    assert "Mine" in page.read_text()

@@ -55,7 +55,9 @@ def test_what_is_checked_against_a_config_describes_its_detector(tmp_path):
     again = tmp_path / "again.pth"  # what describes itself is converted with its description
     assert run(out, again, "--part", "student").returncode == 0
     assert description_of(read_content(str(again)), "") is not None
-    assert run(FCOS, again).returncode == 0
+    refused = run(FCOS, again)
+    assert refused.returncode == 1 and "again.pth is there already; give anoth" in refused.stderr
+    assert run(FCOS, again, "--overwrite").returncode == 0
     assert description_of(read_content(str(again)), "") is None
 
 
@@ -87,7 +89,7 @@ def test_it_is_a_script(tmp_path):
     """How it starts in an interpreter of its own is tested with the other scripts."""
     done = run_in_fork([str(FCOS), str(tmp_path / "out.pth")], tmp_path, script=SCRIPT)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == run(FCOS, tmp_path / "out.pth").stdout
+    assert done.stdout == run(FCOS, tmp_path / "out.pth", "--overwrite").stdout
 
 
 @pytest.mark.parametrize(
@@ -245,7 +247,7 @@ def test_a_file_with_our_keys_is_checked_and_written_smaller(tmp_path):
     method = {"kd.mgd.weight": torch.zeros(1)}
     torch.save({"model": {**state, **method}, "optimizer": {}, "iteration": 3}, tmp_path / "in.pth")
     config = written_config(tmp_path, distiller=True)
-    arguments = [tmp_path / "in.pth", tmp_path / "out.pth", "--config", config]
+    arguments = [tmp_path / "in.pth", tmp_path / "out.pth", "--config", config, "--overwrite"]
     done = run(*arguments, "--part", "student")
     assert done.returncode == 0, done.stderr
     assert "the keys are ours already" in done.stdout

@@ -71,10 +71,13 @@ def run(args: argparse.Namespace) -> None:
     from ..benchmark.measuring import Settings, benchmark
     from ..benchmark.profiling import check_profile_name
     from ..benchmark.text import as_text
-    from ..json_files import write_json
+    from ..checkpoint.places import check_file
+    from ..json_files import check_json, write_json
 
+    check_json(args.json, "load_after")
     if args.profile:
         check_profile_name(args.profile)
+        check_file(args.profile)
     results = benchmark(
         wanted_of(args.words),
         Settings(

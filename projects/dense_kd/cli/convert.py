@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="name or file of a config whose model the weights must fit exactly, or nothing is "
         "written; of a distiller it is the teacher, or with --part student the student",
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT, if it is there")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -50,5 +51,6 @@ def run(args: argparse.Namespace) -> None:
         part=args.part,
         background=args.background,
         config=args.config,
+        overwrite=args.overwrite,
     )
     print(converting.describe(conversion, args.target))

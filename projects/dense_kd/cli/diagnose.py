@@ -59,13 +59,14 @@ def run(args: argparse.Namespace) -> None:
     """Print tables, and write the files that are asked for."""
     from ..diagnostics.errors import DiagnosticsError
     from ..engine.diagnosing import diagnose
-    from ..json_files import write_json
+    from ..json_files import check_json, write_json
     from ..visualize.diagnostics import save_diagnostics
-    from ..visualize.panels import check_suffix
+    from ..visualize.panels import check_picture
 
     take_names(args, "config_file")
+    check_json(args.json, "conflicts", "masking", "distances")
     if args.plot:
-        check_suffix(args.plot)
+        check_picture(args.plot)
     content = diagnose(
         args.config_file,
         args.opts,

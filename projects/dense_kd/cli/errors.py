@@ -39,12 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print tables, and write the files that are asked for."""
     from ..evaluation.side_by_side import as_text, side_by_side
-    from ..json_files import write_json
+    from ..json_files import check_json, write_json
     from ..visualize.errors import save_errors
-    from ..visualize.panels import check_suffix
+    from ..visualize.panels import check_picture
 
+    check_json(args.json, "differences")
     if args.plot:
-        check_suffix(args.plot)
+        check_picture(args.plot)
     content = side_by_side(
         args.annotations, titled(args.results), iou=args.iou, samples=args.samples
     )

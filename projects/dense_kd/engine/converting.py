@@ -9,6 +9,7 @@ from torch import nn
 
 from ..checkpoint import CheckpointError, Conversion, convert_file, published_file
 from ..checkpoint.description import Description
+from ..checkpoint.places import check_file
 from .checks import load_config
 from .checks.data import detector_of
 from .checks.tree import select
@@ -22,6 +23,7 @@ def convert_checkpoint(
     part: str | None = None,
     background: bool = True,
     config: str | None = None,
+    overwrite: bool = False,
 ) -> Conversion:
     """Write the weights of ``source`` under our keys to ``target``.
 
@@ -32,21 +34,27 @@ def convert_checkpoint(
         background: whether the classes of a detector of torchvision begin with the background.
         config: of the model that the weights have to fit exactly; of a distiller it is the
             teacher, or with ``part="student"`` the student. Its description is written, too.
+        overwrite: replace ``target``, if it is there.
 
     Returns:
         What was found in it.
 
     Raises:
-        CheckpointError: the file cannot be read or written, or its weights do not fit.
+        CheckpointError: the file cannot be read, its weights do not fit, or ``target`` is there.
+        SaveError: it cannot be written.
         RunError: the config cannot be loaded.
     """
     folder = os.path.dirname(os.path.abspath(target))
     if not os.path.isdir(folder):
         raise CheckpointError(f"the folder of OUT does not exist: {folder}")
-    if os.path.isdir(target):
-        raise CheckpointError(f"OUT is a folder, expected a file: {target}")
+    check_file(target)
     if os.path.realpath(source) == os.path.realpath(target):
         raise CheckpointError(f"IN and OUT are the same file: {target}")
+    if os.path.lexists(target) and not overwrite:
+        raise CheckpointError(
+            f"{target} is there already; give another OUT, or --overwrite (overwrite=True) to "
+            "replace it"
+        )
     model, description = _model_of(config, part) if config else (None, None)
     return convert_file(
         published_file(source),

@@ -18,7 +18,7 @@ from ..evaluation.analysis import read_results
 from ..evaluation.coco import DETECTIONS, require_hotcoco
 from ..evaluation.side_by_side import as_text, side_by_side
 from ..evaluation.text import shown
-from ..json_files import without_nan, write_json
+from ..json_files import check_json, without_nan, write_json
 from ..recipes import PUBLISHED
 from . import command
 from .checks import RunError, load_config
@@ -41,7 +41,9 @@ def start(args: argparse.Namespace) -> None:
         RunError: something is wrong with the options, the config or its overrides, or weights are
             given twice.
         MissingExtraError: ``errors`` needs hotcoco, which is not installed.
+        SaveError: ``json`` cannot be written, or is a file of somebody else.
     """
+    check_json(args.json, "metrics")
     key = "model.teacher.weights" if args.eval_teacher else _KEY
     weights = args.weights
     overridden = _overridden(key, args.opts, weights)

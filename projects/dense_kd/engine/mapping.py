@@ -13,6 +13,7 @@ from detectron2.data import MetadataCatalog
 from omegaconf import DictConfig
 
 from ..checkpoint import load_strictly, replace_atomically
+from ..checkpoint.places import check_folder
 from ..detectors import DenseDetector
 from ..detectors.base.images import as_rgb
 from ..diagnostics.errors import DiagnosticsError
@@ -89,8 +90,10 @@ def write_maps(
         DiagnosticsError: an argument cannot be, or no figure could be made.
         PredictionError: there is no image.
         CheckpointError: weights cannot be loaded.
+        SaveError: nothing can be written to ``output``.
     """
     _check_arguments(what, against, category, index, suffix)
+    check_folder(output)
     found = find_images(images, leave_out=output)
     places = free_places(found, Path(output))
     cfg = distillation_config(config, overrides, of_teacher="maps")

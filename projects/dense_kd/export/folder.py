@@ -19,6 +19,7 @@ from ..arguments import is_number
 from ..benchmark.machine import circumstances
 from ..checkpoint import convert_file, replace_atomically, write_text
 from ..checkpoint.description import description_of
+from ..checkpoint.places import check_folder
 from ..checkpoint.reading.weights import read_content
 from ..checkpoint.zoo import published_file
 from ..detectors.base.dense import DenseDetector
@@ -91,6 +92,7 @@ def export(
     Raises:
         ExportError: it cannot be written, or what was written does otherwise.
         CheckpointError: the weights cannot be read.
+        SaveError: nothing can be written beside ``output``.
     """
     if to not in TARGETS:
         raise ExportError(f"to={to!r}: expected one of {', '.join(TARGETS)}")
@@ -101,6 +103,7 @@ def export(
     output = Path(output)
     if os.path.lexists(output):
         _check_replaced(output, overwrite)
+    check_folder(output.parent)
     origin = origin_of(source)
     if output.is_dir():
         _check_outside(output, [origin.weights, source, config, *images])

@@ -10,11 +10,12 @@ import torch
 from ..arguments import is_integer
 from ..checkpoint import CheckpointError, read_content
 from ..checkpoint.description import description_of
+from ..checkpoint.places import check_file
 from ..description import build_described
 from ..diagnostics.making import check_figures
 from ..evaluation.text import shown
 from ..visualize.curves import BANDS, curves_as_svg, diagnostics_as_svg
-from ..visualize.page import Figures, Folded, Note, Page, Part, Row, Section, Table
+from ..visualize.page import Figures, Folded, Note, Page, Part, Row, Section, Table, title_of
 from ..visualize.report import METRICS
 from .errors import ReportError
 from .evidence import evidence, other_data
@@ -26,6 +27,8 @@ from .settings import ABSENT, compare_settings
 from .training_maps import training_maps
 
 __all__ = ["headline", "report_runs"]
+
+_TITLE = "Report of runs"
 
 
 def report_runs(
@@ -60,7 +63,9 @@ def report_runs(
         the headline.
 
     Raises:
-        ReportError: a folder is no run or has no metrics, or an argument is wrong.
+        ReportError: a folder is no run or has no metrics, an argument is wrong, or ``output`` is
+            another page.
+        SaveError: ``output`` cannot be written.
         DiagnosticsError: there is no such figure.
     """
     if not is_integer(images) or images < 0:
@@ -71,8 +76,13 @@ def report_runs(
         check_figures(figures)
     if not runs:
         raise ReportError("there is no run to report on; expected one folder or more")
-    if Path(output).is_dir():
-        raise ReportError(f"{output} is a folder; expected a file to write the page to")
+    check_file(output)
+    place = Path(output)
+    if place.exists() and place.stat().st_size and title_of(output) != _TITLE:
+        raise ReportError(
+            f"{output} is there already, and is no report of runs; give another --output, or move "
+            "it away"
+        )
     groups = group_runs(read_runs(runs), titles, annotations, image_root)
     curves = {group.title: [run.records for run in group.runs] for group in groups}
     several = any(len(group.runs) > 1 for group in groups)
@@ -100,8 +110,8 @@ def report_runs(
     if drawn:
         sections.append(Section("Maps drawn while training", drawn))
     sections.append(Section("Settings", _settings(groups)))
-    page = Page("Report of runs", headline(groups), sections, lead=_lead(groups))
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    page = Page(_TITLE, headline(groups), sections, lead=_lead(groups))
+    place.parent.mkdir(parents=True, exist_ok=True)
     page.save(output)
     return page.headline
 

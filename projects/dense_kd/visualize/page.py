@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Union
@@ -14,7 +16,21 @@ from PIL import Image
 from ..checkpoint import write_text
 from .drawing import ComparedImage
 
-__all__ = ["Figures", "Folded", "Note", "Page", "Part", "Pictures", "Row", "Section", "Table"]
+__all__ = [
+    "Figures",
+    "Folded",
+    "Note",
+    "Page",
+    "Part",
+    "Pictures",
+    "Row",
+    "Section",
+    "Table",
+    "title_of",
+]
+
+_BEGINNING = 4096
+"""Letters of a page that its title is in."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +130,13 @@ class Page:
     def save(self, path: str) -> None:
         """Write the page, whole or not at all."""
         write_text(path, self.html())
+
+
+def title_of(path: str) -> str:
+    """The title of a page of :class:`Page` in a file, "" if there is none."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        found = re.search("<title>(.*)</title>", file.read(_BEGINNING))
+    return html.unescape(found[1]) if found else ""
 
 
 def _environment() -> Environment:

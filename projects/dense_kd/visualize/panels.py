@@ -10,9 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..checkpoint import replace_atomically
+from ..checkpoint.places import check_file
 from ..evaluation.errors import EvaluationError
 
-__all__ = ["PALETTE", "SUFFIXES", "check_suffix", "save_panels"]
+__all__ = ["PALETTE", "SUFFIXES", "check_picture", "check_suffix", "save_panels"]
 
 SUFFIXES = (".png", ".svg", ".pdf")
 PALETTE = "cividis"
@@ -25,6 +26,17 @@ def check_suffix(file: str) -> None:
         raise EvaluationError(
             f"{file}: expected a name that ends with one of {', '.join(SUFFIXES)}"
         )
+
+
+def check_picture(file: str) -> None:
+    """Whether a picture can be written, before it is drawn.
+
+    Raises:
+        EvaluationError: see :func:`check_suffix`.
+        SaveError: it cannot be written there.
+    """
+    check_suffix(file)
+    check_file(file)
 
 
 def save_panels(file: str, drawings: Sequence[Callable[[Axes], None]]) -> None:
