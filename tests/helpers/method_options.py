@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 from typing import Any
 
 import pytest
@@ -36,7 +37,9 @@ VALUES: dict[str, list[Any]] = {
 }
 """Others than the default, of options whose default does not say what they may be."""
 CHOICES = ("depth", "branches")
-"""Of which the others may depend, besides options that are words or flags."""
+"""Of which the others may depend, besides options that are words or flags, and weights of 0."""
+WEIGHTS = {"PGD": ("alpha", "beta", "gamma", "delta")}
+"""Of terms that may be left out, where their names do not end with "_weight"."""
 
 
 class Probe(KDMethod):
@@ -77,16 +80,26 @@ def options_of(name: str) -> dict[str, Any]:
 
 
 def contexts() -> list[Any]:
-    """(method, variant, further option or None, its value): the pairs and each choice beside."""
+    """(method, variant, {further option: its value}): the pairs, each choice beside, and each set
+    of terms that is left out."""
     found: list[Any] = []
     for name, variants in PAIRS.items():
         if not options_of(name):
             continue
         for variant, pair in variants.items():
-            found.append((name, variant, None, None))
+            found.append((name, variant, {}))
+            found += [(name, variant, weights) for weights in _left_out(name)]
             for option, default in options_of(name).items():
                 if option in CHOICES or (isinstance(default, (str, bool)) and option != "resized"):
                     value = pair.options.get(option, default)
                     for other in other_values(name, option, value):
-                        found.append((name, variant, option, other))
+                        found.append((name, variant, {option: other}))
     return found
+
+
+def _left_out(name: str) -> list[dict[str, float]]:
+    """Weights of 0: of each set of the terms of a method but that of all."""
+    named = [option for option in options_of(name) if option.endswith("_weight")]
+    weights = WEIGHTS.get(name, named)
+    sets = (itertools.combinations(weights, number) for number in range(1, len(weights)))
+    return [dict.fromkeys(chosen, 0.0) for chosen in itertools.chain.from_iterable(sets)]

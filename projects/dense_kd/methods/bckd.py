@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..losses import elementwise_giou, elementwise_iou, modulated_binary_cross_entropy, sum_of
-from ..options import check_choices, check_flags, check_weights
+from ..options import check_choices, check_flags, check_unused, check_weights
 from ..outputs import DensePass, Targets
 from .base import KDMethod, Needs, Step
 from .base.batch_size import growth_warning
@@ -77,6 +77,10 @@ class BCKD(KDMethod):
             class_map: which classes correspond, where those of student and teacher differ, see
                 :data:`ClassMap`.
             warmup_iters: see :class:`KDMethod`.
+
+        Raises:
+            ValueError: an option has a value that it may not have, or one that is changed has no
+                effect beside the others.
         """
         super().__init__(warmup_iters=warmup_iters)
         check_choices(
@@ -85,6 +89,8 @@ class BCKD(KDMethod):
         )
         check_weights(cls_weight=cls_weight, loc_weight=loc_weight)
         check_flags(skip_empty_levels=skip_empty_levels, mask_ignored=mask_ignored)
+        if loc_weight == 0:
+            check_unused(BCKD, "loc_weight=0", loc_loss=loc_loss)
         self.cls_weight = cls_weight
         self.loc_weight = loc_weight
         self.loc_loss = loc_loss

@@ -129,6 +129,10 @@ class CrossKD(KDMethod):
             align: give the student's features the teacher's statistics.
             align_on: "post_relu" (code) or "pre_relu", the features that are taken and aligned.
             warmup_iters: see :class:`KDMethod`.
+
+        Raises:
+            ValueError: an option has a value that it may not have, or one that is changed has no
+                effect beside the others.
         """
         super().__init__(warmup_iters=warmup_iters)
         check_choices(
@@ -139,9 +143,14 @@ class CrossKD(KDMethod):
         )
         check_weights(cls_weight=cls_weight, loc_weight=loc_weight, quality_weight=quality_weight)
         check_flags(align=align)
+        if loc_weight == 0:
+            check_unused(CrossKD, "loc_weight=0", loc_loss=loc_loss, loc_weighting=loc_weighting)
         self.depth = _depth_per_branch(depth)
-        if not any(self.depth.values()):
-            check_unused(CrossKD, f"depth={depth}", align_on=align_on)
+        counts = {"cls": cls_weight + quality_weight, "bbox": loc_weight + quality_weight}
+        compared = {branch: i for branch, i in self.depth.items() if counts[branch] > 0}
+        if not any(compared.values()):
+            alone = "" if compared == self.depth else f" of {', '.join(compared)} alone"
+            check_unused(CrossKD, f"depth={depth}{alone}", align_on=align_on)
         self.cls_weight = cls_weight
         self.loc_weight = loc_weight
         self.quality_weight = quality_weight
@@ -180,6 +189,12 @@ class CrossKD(KDMethod):
             for i in self.depth.values()
         ):  # a ReLU of the features before the ReLU, as they are
             check_unused(CrossKD, "align=False and equal widths", align_on=self.align_on)
+        compares_distributions = self.loc_loss == "kl" or (
+            self.loc_loss == "auto" and teacher.predicts_distribution
+        )
+        if self.cls_weight == self.quality_weight == 0 and compares_distributions:
+            because = "cls_weight=quality_weight=0 and a box term of distributions"
+            check_unused(CrossKD, because, normalize=self.normalize)
         if self.loc_loss == "kl" and not teacher.predicts_distribution:
             raise ValueError(
                 "loc_loss='kl' compares distributions over box distances, and the teacher's "

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..detectors.base.dense import DenseDetector
 from ..detectors.boxes.coders import LARGEST
 from ..lengths import check_equal_lengths
-from ..options import check_choices, check_positive, check_weights
+from ..options import check_choices, check_positive, check_unused, check_weights
 from ..outputs import DensePass
 from .base import KDMethod, Needs, Step
 from .base.adapters import comparable_features, pyramid_adapters, pyramid_channels
@@ -87,6 +87,10 @@ class FGD(KDMethod):
             box_scale: how boxes become cells: "image_size" (released), by the size of the map
                 over that of the image without padding, or "stride" (ours), by that of the level.
             warmup_iters: see :class:`KDMethod`.
+
+        Raises:
+            ValueError: an option has a value that it may not have, or one that is changed has no
+                effect beside the others.
         """
         super().__init__(warmup_iters=warmup_iters)
         check_choices(("box_scale", box_scale, BOX_SCALES))
@@ -97,6 +101,11 @@ class FGD(KDMethod):
             relation_weight=relation_weight,
         )
         check_positive(temperature=temperature)
+        if fg_weight == bg_weight == 0:
+            check_unused(FGD, "fg_weight=bg_weight=0", box_scale=box_scale)
+            if attention_weight == 0:
+                because = "fg_weight=bg_weight=attention_weight=0"
+                check_unused(FGD, because, temperature=temperature)
         self.fg_weight = fg_weight
         self.bg_weight = bg_weight
         self.attention_weight = attention_weight

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..detectors.base.dense import DenseDetector
 from ..losses import binary_divergence, elementwise_giou, kl_divergence, sum_of
-from ..options import check_choices, check_positive, check_weights
+from ..options import check_choices, check_positive, check_unused, check_weights
 from ..outputs import DensePass
 from .base import KDMethod, Needs, Step
 from .base.batch_size import growth_warning
@@ -94,6 +94,10 @@ class KD(KDMethod):
             class_map: which classes correspond, where those of student and teacher differ, see
                 :data:`ClassMap`.
             warmup_iters: see :class:`KDMethod`.
+
+        Raises:
+            ValueError: an option has a value that it may not have, or one that is changed has no
+                effect beside the others.
         """
         super().__init__(warmup_iters=warmup_iters)
         check_choices(
@@ -110,6 +114,13 @@ class KD(KDMethod):
             )
         check_positive(temperature=temperature)
         check_weights(cls_weight=cls_weight, loc_weight=loc_weight)
+        if cls_weight == 0:
+            check_unused(KD, "cls_weight=0", cls_loss=cls_loss)
+            if loc_loss != "kl":
+                because = f"cls_weight=0 and loc_loss={loc_loss!r}"
+                check_unused(KD, because, temperature=temperature)
+        if loc_weight == 0:
+            check_unused(KD, "loc_weight=0", loc_loss=loc_loss)
         self.needs = Needs(
             same_priors=anchors == "same",
             same_classes=True,

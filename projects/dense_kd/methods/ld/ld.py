@@ -13,6 +13,7 @@ from ...options import (
     check_flags,
     check_padding_multiple,
     check_positive,
+    check_unused,
     check_weights,
 )
 from ...outputs import DensePass, Targets
@@ -116,6 +117,10 @@ class LD(KDMethod):
             class_map: which classes correspond, where those of student and teacher differ, see
                 :data:`ClassMap`; of no concern with ``cls_weight=0``.
             warmup_iters: see :class:`KDMethod`.
+
+        Raises:
+            ValueError: an option has a value that it may not have, or one that is changed has no
+                effect beside the others.
         """
         super().__init__(warmup_iters=warmup_iters)
         check_choices(
@@ -132,6 +137,24 @@ class LD(KDMethod):
         check_weights(main_weight=main_weight, vlr_weight=vlr_weight, cls_weight=cls_weight)
         check_flags(vlr_excludes_positives=vlr_excludes_positives, joint_softmax=joint_softmax)
         check_padding_multiple(padding_multiple)
+        if main_weight == vlr_weight == 0:
+            check_unused(
+                LD,
+                "main_weight=vlr_weight=0",
+                loc_temperature=loc_temperature,
+                joint_softmax=joint_softmax,
+                normalize=normalize,
+            )
+        if cls_weight == 0:
+            check_unused(LD, "cls_weight=0", cls_temperature=cls_temperature)
+        of_region = dict(
+            vlr_excludes_positives=vlr_excludes_positives, padding_multiple=padding_multiple
+        )
+        if vlr_weight == 0:
+            region = dict(vlr_region=vlr_region, vlr_weighting=vlr_weighting)
+            check_unused(LD, "vlr_weight=0", **region, **of_region)
+        if vlr_region == "inside":  # of the background
+            check_unused(LD, "vlr_region='inside'", **of_region)
         self.needs = Needs(
             same_priors=True,
             same_classes=cls_weight > 0,

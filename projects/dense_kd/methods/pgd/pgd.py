@@ -181,6 +181,10 @@ class PGD(KDMethod):
             padding_multiple: see :func:`on_images`.
             class_map: see :data:`ClassMap`.
             warmup_iters: see :class:`KDMethod`.
+
+        Raises:
+            ValueError: an option has a value that it may not have, or one that is changed has no
+                effect beside the others.
         """
         super().__init__(warmup_iters=warmup_iters)
         check_choices(("foreground", foreground, FOREGROUNDS), ("compat", compat, COMPAT))
@@ -230,6 +234,21 @@ class PGD(KDMethod):
             check_weights(gamma=self.gamma, delta=delta)
         elif "bbox" not in branches:
             check_weights(alpha=alpha, beta=self.beta, delta=delta)
+        of_classes, of_boxes = set(branches) != {"bbox"}, "bbox" in branches
+        has_foreground, has_background = of_classes and alpha > 0, of_classes and self.beta > 0
+        if of_classes and not has_foreground:
+            check_unused(PGD, "alpha=0", cls_iou_exponent=cls_iou_exponent)
+        if of_classes and not has_background:
+            check_unused(PGD, "beta=0", padding_multiple=padding_multiple)
+        if of_classes and not (has_foreground or has_background):
+            check_unused(PGD, "alpha=beta=0", level_step=level_step)
+        if of_boxes and self.gamma == delta == 0:
+            check_unused(PGD, "gamma=delta=0", bbox_iou_exponent=bbox_iou_exponent)
+        if not has_foreground and (not of_boxes or self.gamma == delta == 0):
+            because = "alpha=gamma=delta=0" if of_boxes else f"alpha=0 and branches={branches}"
+            check_unused(PGD, because, foreground=foreground, topk=topk)
+            if not has_background:
+                check_unused(PGD, f"alpha=beta=0 and branches={branches}", compat=compat)
         self.temperature = temperature
         self.topk = topk
         self.iou_exponents = (cls_iou_exponent, bbox_iou_exponent)
