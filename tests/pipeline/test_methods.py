@@ -33,6 +33,20 @@ def test_what_the_config_sets_in_the_distiller_is_taken_over():
     assert choose_methods("pgd", "atss", small=False).flags == {"init_student": True}
 
 
+@pytest.mark.parametrize(("name", "usual"), [("fgfi", 400), ("frs", 500)])
+def test_a_warm_up_that_would_be_all_of_the_training_is_a_tenth_of_it(name, usual):
+    chosen = choose_methods(name, "gfl", small=True)
+    fitted = chosen.fitted(usual)
+    (kind, options), (_, given) = fitted.options[name], chosen.options[name]
+    assert options == {**given, "warmup_iters": usual // 10}
+    assert kind(**options).warmup_factor(usual - 1) == 1
+    assert fitted.origins[name].endswith(
+        f"but warmup_iters: a tenth of the training, 500 at most; {usual} would be all of it"
+    )
+    assert chosen.fitted(usual + 1) == chosen
+    assert choose_methods("pkd", "gfl", small=True).fitted(1).options["pkd"][1].keys() == {"weight"}
+
+
 def test_several_methods_are_joined():
     chosen = choose_methods("bckd+ld", "gfl", small=False)
     assert [c for c, _ in chosen.options.values()] == [BCKD, LD]

@@ -56,6 +56,12 @@ def test_a_dry_run_says_every_number_with_its_reason_and_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_plan_has_no_method_that_would_teach_nothing_in_so_few_iterations(images):
+    plan = plan_of(images, method="fgfi", iterations=300)
+    (line,) = [line for line in plan.lines() if line.startswith("method: fgfi(")]
+    assert "warmup_iters=30" in line and "would be all of it" in line
+
+
 def test_the_plan_says_what_half_precision_saves_here(images):
     def line(has_bfloat16, **changes):
         with mock.patch.object(compat, "cpu_has_bfloat16", lambda: has_bfloat16):

@@ -63,9 +63,34 @@ def build_training_model(cfg: DictConfig) -> nn.Module:
     """:func:`build_model` as it is trained, see :func:`quantized`.
 
     Raises:
-        RunError, DistillationError: see :func:`build`.
+        RunError, DistillationError: see :func:`build`; also if a method would never teach in
+            ``train.max_iter``.
     """
-    return quantized(build_model(cfg), cfg.train)
+    model = build_model(cfg)
+    if isinstance(model, Distiller):
+        problems = [*_idle_methods(model, cfg.train.max_iter)]
+        if problems:
+            raise RunError(problems)
+    return quantized(model, cfg.train)
+
+
+def _idle_methods(model: Distiller, max_iter: int) -> Iterator[str]:
+    """Methods whose losses are multiplied with 0 in every iteration of a run."""
+    for name, method in model.kd.named_methods():
+        last = max_iter if method.last_iter is None else min(max_iter, method.last_iter)
+        teaching = range(method.first_iter, last)
+        if any(method.warmup_factor(iteration) > 0 for iteration in teaching):
+            continue
+        place, until = f"model.methods.{name}", f"train.max_iter={max_iter}"
+        if last < max_iter:
+            until = f"{place}.last_iter={last}"
+        warmup = f"warmup_iters={method.warmup_iters}"
+        begins = f" and first_iter={method.first_iter}" if method.first_iter else ""
+        yield (
+            f"{place}: {type(method).__name__} would never teach until {until}: with {warmup}"
+            f"{begins} its losses are 0 there; give fewer warmup_iters, train for longer, or leave "
+            "the method out"
+        )
 
 
 def quantized(model: nn.Module, train: DictConfig) -> nn.Module:

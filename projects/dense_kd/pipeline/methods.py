@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..config import config_folder, get_config
 from ..methods import Balance, KDMethod, MethodSet, method_classes
+from .derive import warmup
 from .errors import PipelineError
 
 __all__ = ["ChosenMethods", "choose_methods", "methods_by_name"]
@@ -39,6 +41,23 @@ class ChosenMethods:
     options: dict[str, tuple[type[KDMethod], dict[str, Any]]]
     flags: dict[str, bool]
     origins: dict[str, str]
+
+    def fitted(self, iterations: int) -> ChosenMethods:
+        """The same, with warm-ups that end within the training: otherwise a method would never
+        have its weights, or teach nothing at all.
+
+        Args:
+            iterations: of the training.
+        """
+        options, origins = dict(self.options), dict(self.origins)
+        for name, (kind, given) in self.options.items():
+            default = inspect.signature(kind).parameters["warmup_iters"].default
+            usual = given.get("warmup_iters", default)
+            if 0 < iterations <= usual:
+                number = warmup(iterations, None)
+                options[name] = (kind, {**given, "warmup_iters": int(number.value)})
+                origins[name] += f", but warmup_iters: {number.reason}; {usual} would be all of it"
+        return dataclasses.replace(self, options=options, origins=origins)
 
     def lazy(self, balance: float | None) -> DictConfig:
         """The LazyCall of their MethodSet.

@@ -190,7 +190,7 @@ def make_plan(data: str, options: DistillOptions) -> Plan:
             options.precision, options.teacher_precision, devices, small, _has_bfloat16(devices)
         ),
         numbers=numbers,
-        methods=methods,
+        methods=methods.fitted(int(plans["student"].numbers["iterations"].value)),
         teacher=plans["teacher"],
         student=plans["student"],
     )
