@@ -13,10 +13,10 @@ import torch
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from dense_kd import MGD, Distiller, MethodSet, Teacher
-from dense_kd.checkpoint import AtomicCheckpointer, CheckpointError
+from dense_kd import MGD, PGD, Distiller, MethodSet, Teacher
+from dense_kd.checkpoint import AtomicCheckpointer, CheckpointError, load_strictly
 from dense_kd.checkpoint.layouts.wrappers import is_run_state
-from helpers.builders import batch, tiny_fcos
+from helpers.builders import batch, tiny_ddod, tiny_fcos
 
 
 def checkpointer(folder, model=None) -> AtomicCheckpointer:
@@ -219,3 +219,25 @@ def test_a_run_that_starts_from_the_file_of_another_has_its_weights_and_not_its_
     resumed = distiller_of_a_run(seed=1)
     AtomicCheckpointer(resumed, str(tmp_path)).resume_or_load("", resume=True)
     assert all(torch.equal(value, saved[key]) for key, value in resumed.state_dict().items())
+
+
+def test_a_training_that_starts_from_a_detectors_file_counts_its_own_positives(tmp_path):
+    first, counts = tiny_ddod(seed=1), torch.tensor([[9, 5, 1], [0, 0, 0]])
+    first.level_positives.copy_(counts)
+    AtomicCheckpointer(first, str(tmp_path)).save("model")
+    path = str(tmp_path / "model.pth")
+    distiller = Distiller(
+        student=tiny_ddod(seed=2),
+        teacher=Teacher(tiny_ddod(seed=3), None),
+        methods=MethodSet(pgd=PGD()),
+    )
+    for second in (tiny_ddod(seed=2), distiller):
+        student = getattr(second, "student", second)
+        AtomicCheckpointer(second).resume_or_load(path, resume=False)
+        assert torch.equal(student.head.cls_score.bias, first.head.cls_score.bias)
+        assert student.level_positives.sum() == 0
+    resumed, bare = tiny_ddod(seed=2), tiny_ddod(seed=2)
+    AtomicCheckpointer(resumed, str(tmp_path)).resume_or_load("", resume=True)
+    load_strictly(bare, path)
+    for found in (resumed, bare):
+        assert torch.equal(found.level_positives, counts)

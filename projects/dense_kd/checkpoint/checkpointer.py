@@ -14,7 +14,14 @@ from torch import nn
 
 from .classes import check_class_names, class_names
 from .errors import CheckpointError, UnreadableError, listed
-from .fitting import NOT_IN_MODEL, check_finite, check_initial, check_resumed, not_finite
+from .fitting import (
+    NOT_IN_MODEL,
+    check_finite,
+    check_initial,
+    check_resumed,
+    not_finite,
+    run_state_keys,
+)
 from .layouts.formats import convert, convert_state, is_ours, model_state
 from .layouts.wrappers import CONTAINERS, clean_state, is_run_state, names_in, unwrapped
 from .reading.weights import read_content, weights_of
@@ -56,7 +63,7 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
     code. Checkpoints of other projects are converted, and what wraps a model (DDP, torch.compile)
     is in no key. A model that starts from a file must have much of it, and one that resumes all:
     see :mod:`.fitting`. One that starts has nothing of the state of the run that wrote the file,
-    see :func:`.layouts.wrappers.is_run_state`.
+    see :func:`.layouts.wrappers.is_run_state` and ``DenseDetector.optional_buffers``.
     """
 
     def __init__(
@@ -191,7 +198,8 @@ class AtomicCheckpointer(DetectionCheckpointer, _SafeFiles):
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         if not self._resuming:
-            checkpoint["model"] = _without_run_state(checkpoint["model"], self.source)
+            of_model = run_state_keys(self.model)
+            checkpoint["model"] = _without_run_state(checkpoint["model"], of_model, self.source)
         names = names_in(self.model)
         if any(key != name for key, name in names.items()):
             checkpoint["model"] = {names.get(k, k): v for k, v in checkpoint["model"].items()}
@@ -250,14 +258,15 @@ def _is_remote(folder: str) -> bool:
     return "://" in folder and not os.path.isdir(folder)
 
 
-def _without_run_state(state: Mapping[str, Any], source: str) -> dict[str, Any]:
-    left_out = [key for key in state if is_run_state(key)]
+def _without_run_state(state: Mapping[str, Any], of_model: set[str], source: str) -> dict[str, Any]:
+    """The weights; neither :func:`is_run_state` nor the keys ``of_model`` that are such, too."""
+    left_out = [key for key in state if key in of_model or is_run_state(key)]
     if left_out:
         logger.info(
             f"{source}: a run that starts from it has weights alone, and not the state of the run "
             f"that wrote it: {', '.join(listed(left_out))}"
         )
-    return {key: value for key, value in state.items() if not is_run_state(key)}
+    return {key: value for key, value in state.items() if key not in left_out}
 
 
 def _without_counters(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -233,7 +233,7 @@ def _is_method(key: str) -> bool:
     return key.startswith(METHOD_PREFIX)
 
 
-def _optional_keys(model: nn.Module) -> set[str]:
+def run_state_keys(model: nn.Module) -> set[str]:
     """The keys of what modules name in ``optional_buffers``, under whatever name they are saved."""
     state = model.state_dict(keep_vars=True)
     declared = {
@@ -245,8 +245,14 @@ def _optional_keys(model: nn.Module) -> set[str]:
     return {
         key.replace(COMPILED, "")
         for key, value in state.items()
-        if id(value) in declared or key in of_model or key.endswith(OPTIONAL_SUFFIXES)
+        if id(value) in declared or key in of_model
     }
+
+
+def _optional_keys(model: nn.Module) -> set[str]:
+    """What a file may lack: :func:`run_state_keys`, and what many files do not have."""
+    suffixed = {key for key in clean_state(model) if key.endswith(OPTIONAL_SUFFIXES)}
+    return run_state_keys(model) | suffixed
 
 
 def _mismatch(model: nn.Module, path: str, problems: dict[str, list[str]]) -> str:

@@ -71,8 +71,9 @@ class DDOD(SquareAnchorDetector):
     PGD's baseline is ``cost_rule="pgd", separate_level_counts=True``.
 
     The weights of the levels depend on how many positives each had since training began. These
-    counts are in the state dict (``level_positives``), so every checkpoint of a run has them;
-    mmdetection's files have none, and training from one counts from zero. They are of this process
+    counts are in the state dict (``level_positives``), so every checkpoint of a run has them, and
+    the run goes on with them. Another training counts from zero, whatever file it starts from;
+    mmdetection's have none. They are of this process
     and not summed over processes, as in the original; a checkpoint has those of the first process,
     with which all continue. With ``train.normalize="iteration"`` they grow by the mean over the
     processes, in all of them. :meth:`targets` moves them on in training, as it does the

@@ -41,7 +41,9 @@ class DenseDetector(nn.Module, ABC):
     dict, whose keys are detectron2's own, but ``dense_kd.engine.Trainer`` saves them."""
 
     optional_buffers: tuple[str, ...] = ()
-    """Buffers in the state dict that a file of weights may lack; they keep their values then."""
+    """Buffers in the state dict that are no weights but state of a training, such as counts since
+    it began. A file of weights may lack them; they keep their values then, as they do in a run
+    that starts from the file of another one."""
 
     assigns_by_predictions = False
     """Whether :meth:`assign` looks at predictions, so that another pass gives other targets."""
