@@ -19,7 +19,7 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 
 from .. import compat
-from ..evaluation.coco import metric_names
+from ..evaluation.metrics import lower_is_better, metric_names
 from .building import cannot_be_built
 from .checks import RunError
 from .checks.data import converted_name, is_converted
@@ -46,10 +46,12 @@ class Evaluation:
     @property
     def metrics(self) -> set[str] | None:
         """task/name of all that :meth:`run` will give; None if only the evaluators know."""
-        evaluators = each_evaluator(self.evaluator)
-        if not all(isinstance(each, COCOEvaluator) for each in evaluators):
-            return None
-        return set().union(*map(metric_names, evaluators))
+        return metrics_of(self.evaluator)
+
+    @property
+    def lower_is_better(self) -> set[str]:
+        """Those of the metrics of which the lowest is the best, as far as evaluators say so."""
+        return set().union(*map(lower_is_better, each_evaluator(self.evaluator)))
 
     def run(
         self,
@@ -96,6 +98,17 @@ def each_evaluator(evaluator: Any) -> list[Any]:
     if isinstance(several, Sequence) and not isinstance(several, str):
         return [each for one in several for each in each_evaluator(one)]
     return [several]
+
+
+def metrics_of(evaluator: Any) -> set[str] | None:
+    """task/name of all that an evaluator, or several, will give; None if only they know."""
+    names: set[str] = set()
+    for each in each_evaluator(evaluator):
+        own = metric_names(each)
+        if own is None:
+            return None
+        names |= own
+    return names
 
 
 def build_evaluator(cfg: DictConfig) -> Any:

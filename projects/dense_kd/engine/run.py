@@ -172,13 +172,16 @@ def _train(
     options = OmegaConf.to_container(cfg.train.checkpointer, resolve=True)
     metric = options.pop("best", None)
     latest = LatestCheckpoints(checkpointer, **options) if main else None
-    best = (
-        BestCheckpoint(checkpointer, metric, options.get("file_prefix", "model"))
-        if metric
-        else None
-    )
-    if best and evaluation and evaluation.metrics is not None:
-        best.check(evaluation.metrics)
+    best = None
+    if metric and evaluation:
+        best = BestCheckpoint(
+            checkpointer,
+            metric,
+            options.get("file_prefix", "model"),
+            lower_is_better=metric in evaluation.lower_is_better,
+        )
+        if evaluation.metrics is not None:
+            best.check(evaluation.metrics)
     resumed = args.resume and checkpointer.has_checkpoint()
     if not resumed:
         _load_initial(checkpointer, distiller, cfg)

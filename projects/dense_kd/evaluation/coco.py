@@ -27,9 +27,9 @@ __all__ = [
     "RECALLS",
     "COCOEvaluator",
     "accumulated",
+    "box_metrics",
     "check_implementation",
     "evaluate_boxes",
-    "metric_names",
     "percent",
     "read_annotations",
     "require_hotcoco",
@@ -151,6 +151,11 @@ class COCOEvaluator(Detectron2COCOEvaluator):
             BoxesAlone(self._coco_api)  # what is wrong with it is said before the first batch
         self.implementation = implementation
 
+    @property
+    def metric_names(self) -> set[str]:
+        """All that :meth:`evaluate` gives of boxes."""
+        return box_metrics(self, METRICS)
+
     def _eval_predictions(
         self, predictions: Sequence[Mapping[str, Any]], img_ids: Iterable[int] | None = None
     ) -> None:
@@ -184,18 +189,18 @@ class COCOEvaluator(Detectron2COCOEvaluator):
         return found
 
 
-def metric_names(evaluator: Detectron2COCOEvaluator) -> set[str]:
+def box_metrics(evaluator: Detectron2COCOEvaluator, metrics: Iterable[str]) -> set[str]:
     """What an evaluation of boxes will be made of, as "bbox/AP" and "bbox/AP-car".
 
     Args:
         evaluator: detectron2's or this module's; one of images without annotations gives nothing.
+        metrics: that it has beside those of the classes.
     """
     if not evaluator._do_evaluation:
         return set()
     classes = evaluator._metadata.get("thing_classes") or ()
     names = [f"AP-{name}" for name in classes] if len(classes) > 1 else []
-    names += METRICS if isinstance(evaluator, COCOEvaluator) else METRICS[: -len(RECALLS)]
-    return {f"bbox/{name}" for name in names}
+    return {f"bbox/{name}" for name in (*names, *metrics)}
 
 
 def evaluate_boxes(

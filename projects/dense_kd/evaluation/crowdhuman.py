@@ -26,6 +26,9 @@ RATES = {
 """False positives per image at which miss rates are averaged; they are rounded as the benchmark has
 them."""
 
+NAMES = ("AP", "MR", "JI")
+"""Of the metrics."""
+
 SCORES = tuple(i / 10 for i in range(10))
 """Thresholds of which the Jaccard index takes the best one."""
 
@@ -201,6 +204,9 @@ class CrowdHumanEvaluator(DatasetEvaluator):
     AP and JI are better when higher, MR when lower.
     """
 
+    metric_names = tuple(f"bbox/{name}" for name in NAMES)
+    lower_is_better = ("bbox/MR",)
+
     def __init__(self, dataset_name: str, *, iou: float = 0.5, miss_rate: str = "MR^-2"):
         """
         Args:
@@ -275,7 +281,7 @@ def metrics(
     counted = counted[counted >= 0]
     num_objects = sum(len(image.objects) for image in images)
     if not num_objects:
-        return dict.fromkeys(("AP", "MR", "JI"), float("nan"))
+        return dict.fromkeys(NAMES, float("nan"))
     indices = [_mean_index(images, score, iou) for score in SCORES]
     return {
         "AP": average_precision(counted, num_objects),

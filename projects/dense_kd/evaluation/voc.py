@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 
 from .coco import METRICS, check_implementation, evaluate_boxes, percent
 from .errors import EvaluationError
+from .metrics import VOC_METRICS
 
 __all__ = ["VOCEvaluator", "annotations_as_coco"]
 
@@ -30,6 +31,8 @@ class VOCEvaluator(PascalVOCDetectionEvaluator):
     They differ: VOC 2007 looks at 11 recalls and COCO at 101, and COCO takes at most 100 detections
     of an image.
     """
+
+    metric_names = (*VOC_METRICS, *(f"bbox_coco/{name}" for name in METRICS))
 
     def __init__(self, dataset_name: str, *, implementation: str = "auto"):
         """

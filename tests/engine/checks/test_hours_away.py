@@ -18,9 +18,11 @@ from dense_kd import engine
 from dense_kd.checkpoint import CheckpointError
 from dense_kd.engine import RunError
 from dense_kd.engine.building import build_model
+from dense_kd.engine.dry_run.evaluating import evaluator_in
 from dense_kd.engine.evaluation import Evaluation
 from dense_kd.engine.loaders import load_evaluation
 from dense_kd.evaluation import COCOEvaluator as OurCOCOEvaluator
+from dense_kd.evaluation import CrowdHumanEvaluator
 from helpers.checked_runs import load, problems
 
 ARGS = argparse.Namespace(resume=False)
@@ -141,6 +143,48 @@ def test_a_training_is_evaluated_by_all_evaluators_of_a_list(tmp_path):
     several = [L(COCOEvaluator)(dataset_name="checked_val"), L(Counting)()]
     results = engine.train(ARGS, config(tmp_path, dataloader__evaluator=several))
     assert results["counted"]["images"] > 0 and "AP" in results["bbox"]
+
+
+class Missing(Counting):
+    """Misses less in its second evaluation than in the others."""
+
+    metric_names = ("missed/MR", "missed/JI")
+    lower_is_better = ("missed/MR",)
+    rates = (60.0, 46.0, 80.0)
+
+    def reset(self) -> None:
+        super().reset()
+        self.number = getattr(self, "number", -1) + 1
+
+    def evaluate(self) -> dict:
+        return {"missed": {"MR": self.rates[self.number % 3], "JI": 50.0}}
+
+
+def test_the_model_that_misses_least_is_kept_as_the_best(tmp_path):
+    cfg = config(tmp_path, dataloader__evaluator=L(Missing)(), train__max_iter=3)
+    cfg.train.checkpointer.best = "missed/MR"
+    engine.train(ARGS, cfg)
+    content = torch.load(tmp_path / "out" / "model_best.pth", weights_only=True)
+    assert content["best"] == {"metric": "missed/MR", "value": 46.0}
+    assert content["iteration"] == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "said"),
+    [
+        (CrowdHumanEvaluator, "bbox/MRR", "no such metric; .*bbox/MR"),
+        (Missing, "missed/AP", "no such metric; .*There is: missed/JI, missed/MR"),
+    ],
+)
+def test_a_metric_that_an_evaluator_does_not_declare_is_refused_before_the_training(
+    tmp_path, no_iteration, kind, metric, said
+):
+    evaluator = L(kind)() if kind is Missing else L(kind)(dataset_name="checked_val")
+    cfg = config(tmp_path, dataloader__evaluator=evaluator, train__checkpointer__best=metric)
+    with pytest.raises(RunError, match=said):
+        engine.train(ARGS, cfg)
+    with pytest.raises(RunError, match=said):
+        evaluator_in(cfg, str(tmp_path))
 
 
 @pytest.mark.parametrize("kind", [COCOEvaluator, OurCOCOEvaluator])

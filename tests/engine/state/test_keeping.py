@@ -67,10 +67,12 @@ def test_a_stopped_run_saves_once_and_counts(tmp_path):
     assert latest.save_now(5) == str(tmp_path / "model_final.pth")
 
 
-def evaluate(folder: Path, values: list[float], resume: bool, metric: str = "bbox/AP") -> list:
+def evaluate(
+    folder: Path, values: list[float], resume: bool, metric: str = "bbox/AP", **options: bool
+) -> list:
     """Iterations that ``model_best.pth`` is of, after an evaluation in each."""
     trainer, checkpointer = run(folder)
-    best, seen = BestCheckpoint(checkpointer, metric), []
+    best, seen = BestCheckpoint(checkpointer, metric, **options), []
     if resume:
         best.resume()
 
@@ -97,6 +99,13 @@ def test_the_best_stays_and_a_resumed_run_knows_its_value(tmp_path, caplog):
     assert "is not the best by bbox/AP50" in caplog.text
     assert saved(tmp_path)["best"] == {"metric": "bbox/AP50", "value": 1.0}
     assert not (tmp_path / "last_checkpoint").exists()
+
+
+def test_the_lowest_is_the_best_where_that_is_better(tmp_path):
+    values, options = [math.nan, 60.0, 46.0, 80.0], {"lower_is_better": True}
+    assert evaluate(tmp_path, values, resume=False, **options) == [None, 1, 2, 2]
+    assert saved(tmp_path)["best"] == {"metric": "bbox/AP", "value": 46.0}
+    assert evaluate(tmp_path, [50.0, 45.0], resume=True, **options) == [2, 1]
 
 
 def test_a_metric_that_there_is_not_is_named_with_those_that_there_are(tmp_path):

@@ -60,7 +60,7 @@ TRAIN: dict[str, Rule | dict[str, Rule]] = {
         "file_prefix": TEXT,
         "best": optional(
             Rule(
-                "a metric of the evaluation, as bbox/AP (more is better)",
+                "a metric of the evaluation, as bbox/AP",
                 lambda v: isinstance(v, str) and all(v.partition("/")),
             )
         ),

@@ -16,8 +16,9 @@ from detectron2.evaluation import PascalVOCDetectionEvaluator
 from omegaconf import DictConfig
 from torch import nn
 
-from ..checks.tree import calls
-from ..evaluation import build_evaluator, each_evaluator
+from ..checks.tree import calls, select
+from ..evaluation import build_evaluator, each_evaluator, metrics_of
+from ..state.keeping import check_best
 from .attempts import described
 from .data import Batch
 from .results import EvaluationFacts
@@ -27,13 +28,17 @@ def evaluator_in(cfg: DictConfig, folder: str) -> Any:
     """The evaluator of a config, which writes to ``folder`` if it writes to one at all.
 
     Raises:
-        RunError: it cannot be built.
+        RunError: it cannot be built, or does not give the metric of ``train.checkpointer.best``.
     """
     for _, node in calls(cfg.dataloader.evaluator, "dataloader.evaluator"):
         if node.get("output_dir") is not None:
             node.output_dir = folder
     with contextlib.redirect_stdout(io.StringIO()):
-        return build_evaluator(cfg)
+        evaluator = build_evaluator(cfg)
+    best, metrics = select(cfg, "train.checkpointer.best"), metrics_of(evaluator)
+    if best and metrics is not None:
+        check_best(best, metrics)
+    return evaluator
 
 
 def evaluate_part(

@@ -17,7 +17,7 @@ from detectron2.utils.file_io import PathManager
 from ...checkpoint import AtomicCheckpointer, read_content
 from ..checks.errors import RunError, choice
 
-__all__ = ["BestCheckpoint", "LatestCheckpoints", "best_name"]
+__all__ = ["BestCheckpoint", "LatestCheckpoints", "best_name", "check_best"]
 
 logger = logging.getLogger("dense_kd")
 
@@ -28,6 +28,21 @@ _BEST = "best"  # in the file, what is the best of it
 def best_name(prefix: str = _PREFIX) -> str:
     """Of the file of the best checkpoint, without its ending."""
     return f"{prefix}_best"
+
+
+def check_best(metric: str, metrics: Collection[str]) -> None:
+    """Look for the metric of ``train.checkpointer.best`` among those of an evaluation.
+
+    Raises:
+        RunError: there is no such metric.
+    """
+    if metric not in metrics:
+        raise RunError(
+            [
+                f"train.checkpointer.best={metric}: the evaluation has no such metric; "
+                f"{choice(metric, metrics)}"
+            ]
+        )
 
 
 class LatestCheckpoints(hooks.PeriodicCheckpointer):
@@ -98,23 +113,33 @@ class LatestCheckpoints(hooks.PeriodicCheckpointer):
 
 
 class BestCheckpoint:
-    """Keeps ``<prefix>_best.pth``, of the evaluation with the highest value of a metric so far.
+    """Keeps ``<prefix>_best.pth``, of the evaluation with the best value of a metric so far: the
+    highest, or of such as miss rates the lowest.
 
     The file says under "best" which metric and value it has, from which a resumed run goes on, and
     ``last_checkpoint`` does not name it.
     """
 
-    def __init__(self, checkpointer: AtomicCheckpointer, metric: str, prefix: str = _PREFIX):
+    def __init__(
+        self,
+        checkpointer: AtomicCheckpointer,
+        metric: str,
+        prefix: str = _PREFIX,
+        *,
+        lower_is_better: bool = False,
+    ):
         """
         Args:
             checkpointer: of the run.
-            metric: task/name, as in ``metrics.json``; more is better.
+            metric: task/name, as in ``metrics.json``.
             prefix: of the name of the file.
+            lower_is_better: of the metric.
         """
         self._checkpointer = checkpointer
         self._metric = metric
         self._name = best_name(prefix)
-        self.value = -math.inf
+        self._sign = -1 if lower_is_better else 1
+        self.value = -self._sign * math.inf
         self._is_known = False
 
     def check(self, metrics: Collection[str]) -> None:
@@ -123,13 +148,7 @@ class BestCheckpoint:
         Raises:
             RunError: there is no such metric.
         """
-        if self._metric not in metrics:
-            raise RunError(
-                [
-                    f"train.checkpointer.best={self._metric}: the evaluation has no such metric; "
-                    f"{choice(self._metric, metrics)}"
-                ]
-            )
+        check_best(self._metric, metrics)
         self._is_known = True
 
     def resume(self) -> None:
@@ -161,7 +180,8 @@ class BestCheckpoint:
         if main and not self._is_known:  # detectron2 leaves those of classes out without detections
             self.check(found)
         value = float(found.get(self._metric, math.nan))
-        if not comm.all_gather(value > self.value)[0]:  # nan, of no detections, is not
+        better = self._sign * value > self._sign * self.value  # nan, of no detections, is not
+        if not comm.all_gather(better)[0]:
             return
         done = trainer.done
         said = f"{self._metric} {value:.4g} after {done} iterations"
