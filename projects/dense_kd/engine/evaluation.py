@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from detectron2.config import instantiate
@@ -100,6 +100,20 @@ def each_evaluator(evaluator: Any) -> list[Any]:
     return [several]
 
 
+def _equal_results(place: str, evaluators: Sequence[Any]) -> Iterator[str]:
+    """Evaluators that are known to give a result of the same name."""
+    giving: dict[str, list[str]] = {}
+    for each in evaluators:
+        for task in {name.partition("/")[0] for name in metric_names(each) or ()}:
+            giving.setdefault(task, []).append(type(each).__name__)
+    for task, names in giving.items():
+        if len(names) > 1:
+            yield (
+                f"{place} has {' and '.join(names)}, which all give {task!r}, and detectron2 keeps "
+                "one result of a name; expected one of them beside others"
+            )
+
+
 def metrics_of(evaluator: Any) -> set[str] | None:
     """task/name of all that an evaluator, or several, will give; None if only they know."""
     names: set[str] = set()
@@ -119,7 +133,7 @@ def build_evaluator(cfg: DictConfig) -> Any:
     an earlier run has left in the folder, of what the dataset was then.
 
     Raises:
-        RunError: it cannot be built, or is no evaluator.
+        RunError: it cannot be built, or is no evaluator, or several give a result of one name.
     """
     node, place = cfg.dataloader.evaluator, "dataloader.evaluator"
     functions: dict[str, str] = {}
@@ -159,13 +173,9 @@ def build_evaluator(cfg: DictConfig) -> Any:
                 "L(COCOEvaluator)(dataset_name=...), or several in a list"
             ]
         )
-    if sum(isinstance(each, COCOEvaluator) for each in several) > 1:
-        raise RunError(
-            [
-                f"{place} has several COCOEvaluators, which all give 'bbox', and detectron2 keeps "
-                "one result of a name; expected one of them beside others"
-            ]
-        )
+    problems = [*_equal_results(place, several)]
+    if problems:
+        raise RunError(problems)
     for each in several:
         compat.use_available_coco_evaluation(each)
     return DatasetEvaluators(several) if isinstance(evaluator, Sequence) else evaluator

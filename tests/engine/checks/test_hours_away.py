@@ -76,7 +76,12 @@ class Other:
         (
             "dataloader__evaluator",
             [L(COCOEvaluator)(dataset_name="checked_val")] * 2,
-            "has several COCOEvaluators, which all give 'bbox'",
+            "has COCOEvaluator and COCOEvaluator, which all give 'bbox'",
+        ),
+        (
+            "dataloader__evaluator",
+            [L(kind)(dataset_name="checked_val") for kind in (COCOEvaluator, CrowdHumanEvaluator)],
+            "has COCOEvaluator and CrowdHumanEvaluator, which all give 'bbox', and detectron2 keep",
         ),
         ("dataloader__evaluator", {"a": 1}, "is built as a DictConfig; expected"),
         ("dataloader__evaluator", L(Other)(), "is built as a Other; expected"),
