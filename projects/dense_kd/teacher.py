@@ -80,7 +80,8 @@ class Teacher:
                 it on the same image again: "memory", in this process, or a folder that runs with
                 other seeds, students and methods share. See :class:`TeacherCache`.
             cache_gb: its size in gigabytes (1e9 bytes); what comes when it is full is not kept.
-            cache_precision: "exact", or "float16", which takes half the place.
+            cache_precision: "exact", or "float16", which takes half the place. A run with "exact"
+                does not use what another has kept in its folder in float16, and replaces it.
             cache_by: "image", or "batch": of a whole batch, as it was computed. In one run no batch
                 comes again, but runs with the same seed and data and other methods see the same
                 ones, whatever augmentations there are, so this needs a folder.

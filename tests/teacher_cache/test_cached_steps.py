@@ -11,6 +11,7 @@ from detectron2.utils.events import EventStorage
 
 from dense_kd import BCKD, FGD, PKD, CrossKD, Distiller, KDMethod, MethodSet, Teacher
 from dense_kd.methods import Needs
+from dense_kd.teacher_cache import Fingerprint
 from helpers.builders import (
     batch,
     tiny_atss,
@@ -185,6 +186,26 @@ def test_float16_takes_half_the_place_and_gives_losses_to_its_precision():
     assert ratio == pytest.approx(0.5, rel=0.02)
 
 
+@pytest.mark.parametrize("by", ["image", "batch"])
+def test_an_exact_run_does_not_use_what_another_has_rounded_and_replaces_it(tmp_path, caplog, by):
+    def model(**options) -> Distiller:
+        distiller = distill(tiny_gfl(), tiny_gfl(seed=1), bckd=BCKD(), fgd=FGD())
+        return with_cache(distiller, str(tmp_path), cache_by=by, **options)
+
+    expected = step(distill(tiny_gfl(), tiny_gfl(seed=1), bckd=BCKD(), fgd=FGD()), IMAGES)
+    step(model(cache_precision="float16"), IMAGES)
+    rounded = model().teacher.cache.store.nbytes
+    exact = model()
+    assert_same(step(exact, IMAGES), expected)
+    assert exact.teacher.cache.found == 0
+    assert exact.teacher.cache.store.nbytes > 1.8 * rounded  # in the same files
+    assert caplog.text.count("This run has cache_precision=exact, so they are not used") == 1
+    for again in (exact, model(), model(cache_precision="float16")):
+        assert_same(step(again, IMAGES), expected)
+        assert again.teacher.cache.found == 2
+    assert caplog.text.count("so they are not used") == 1
+
+
 def test_a_bfloat16_teacher_is_kept_in_its_own_bits():
     model = distill(tiny_gfl(), tiny_gfl(seed=1), bckd=BCKD(), precision="bfloat16")
     expected = step(model, IMAGES)
@@ -243,13 +264,26 @@ def test_other_weights_precisions_and_formats_are_other_entries(tmp_path):
     first = model()
     assert ran(first) == 2
     assert ran(model()) == 0  # as another process
-    for other in (model(seed=2), model(precision="bfloat16"), model(channels_last=True)):
+    for other in (
+        model(seed=2),
+        model(precision="bfloat16"),
+        model(head_precision="bfloat16"),
+        model(channels_last=True),
+    ):
         assert ran(other) == 2
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert ran(first) == 0  # it ran in that precision before
     with torch.no_grad():
         next(first.teacher.model.backbone.parameters()).mul_(2)
     assert ran(first) == 2
+
+
+@pytest.mark.skipif(not hasattr(torch.nn.Module, "compile"), reason="torch before 2.2")
+def test_a_compiled_teacher_which_rounds_otherwise_has_entries_of_its_own():
+    plain, compiled = tiny_gfl(), tiny_gfl()
+    assert Fingerprint().of(plain) == Fingerprint().of(compiled)
+    compiled.backbone.compile()
+    assert Fingerprint().of(plain) != Fingerprint().of(compiled)
 
 
 def test_methods_that_read_other_parts_share_what_both_read(tmp_path):

@@ -10,7 +10,7 @@ import torch
 
 from dense_kd.teacher_cache import TeacherCache
 from dense_kd.teacher_cache.entry import pack
-from dense_kd.teacher_cache.stores import FolderStore
+from dense_kd.teacher_cache.stores import FolderStore, MemoryStore
 
 KEY = "ab12-features"
 
@@ -40,6 +40,17 @@ def test_an_entry_is_read_by_another_process_as_it_was_written(tmp_path, half):
     ]
     assert store.count == 1 and store.nbytes == os.path.getsize(store._path(KEY))
     assert store.get("ab13-features") is None
+
+
+@pytest.mark.parametrize("kind", [FolderStore, MemoryStore])
+def test_what_is_put_takes_the_place_of_what_was_there(tmp_path, kind):
+    store, other = (kind(str(tmp_path / name)) if kind is FolderStore else kind() for name in "ab")
+    store.put(KEY, entry(half=True))
+    assert not store.get(KEY).is_exact
+    for each in (store, other):
+        each.put(KEY, entry())
+    assert store.get(KEY).is_exact and torch.equal(store.get(KEY).content, entry().content)
+    assert (store.count, store.nbytes) == (1, other.nbytes)
 
 
 def damage(path, how: str) -> None:

@@ -55,6 +55,7 @@ class TeacherCache:
             place: a folder, or :data:`IN_MEMORY`.
             max_bytes: of all entries; what does not fit is not kept.
             precision: of :data:`CACHE_PRECISIONS`; "float16" is of what has more bits than that.
+                To "exact", what another run has kept in float16 is not there, and is replaced.
             by: of :data:`CACHE_UNITS`. A batch is found if all its images come again in the same
                 order, and then as it was computed, in every bit.
         """
@@ -68,6 +69,7 @@ class TeacherCache:
         self._store: Store | None = None
         self._arriving: list[_Arriving] = []
         self._is_full = False
+        self._met_rounded = False
         self._next_report = _FIRST_REPORT
 
     def maps(
@@ -147,10 +149,24 @@ class TeacherCache:
         found = {}
         for part in parts:
             entry = self.store.get(_key_of_part(key, part))
-            if entry is None:
+            if entry is None or not self._serves(entry):
                 return None
             found[part] = entry
         return found
+
+    def _serves(self, entry: Entry) -> bool:
+        """Whether it is as precise as is asked for: a folder has what other runs have kept, too."""
+        if self.precision != "exact" or entry.is_exact:
+            return True
+        if not self._met_rounded:
+            self._met_rounded = True
+            logger.warning(
+                f"The teacher's cache ({self.place}) holds maps that another run has rounded to "
+                "float16. This run has cache_precision=exact, so they are not used: the teacher is "
+                "run on their images, and its maps take their place. Give "
+                "cache_precision=float16 to use them, or another folder to keep both"
+            )
+        return False
 
     def _send(self, fresh: Mapping[str, Levels], keys: list[str], device: torch.device) -> None:
         """Keep maps under the keys of their images, or of the batch."""

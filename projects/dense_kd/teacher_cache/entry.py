@@ -48,6 +48,11 @@ class Entry:
         """B, of the numbers."""
         return self.content.numel()
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether all of it is kept in the dtypes of the teacher's pass."""
+        return all(each.kept == each.dtype for each in self.maps)
+
     def tensors(self) -> Iterator[Tensor]:
         """Each of ``maps``, in the dtype that it is kept in."""
         for each in self.maps:

@@ -42,7 +42,7 @@ class Store(ABC):
 
     @abstractmethod
     def put(self, key: str, entry: Entry) -> None:
-        """Keep ``entry`` under ``key``."""
+        """Keep ``entry`` under ``key``, in place of what is there."""
 
 
 class MemoryStore(Store):
@@ -56,11 +56,11 @@ class MemoryStore(Store):
         return self._entries.get(key)
 
     def put(self, key: str, entry: Entry) -> None:
-        """Keep ``entry`` under ``key``."""
-        if key not in self._entries:
-            self._entries[key] = entry
-            self.nbytes += entry.nbytes
-            self.count += 1
+        """Keep ``entry`` under ``key``, in place of what is there."""
+        before = self._entries.get(key)
+        self._entries[key] = entry
+        self.nbytes += entry.nbytes - (before.nbytes if before else 0)
+        self.count += before is None
 
 
 class FolderStore(Store):
@@ -99,7 +99,7 @@ class FolderStore(Store):
             return None
 
     def put(self, key: str, entry: Entry) -> None:
-        """Keep ``entry`` under ``key``.
+        """Keep ``entry`` under ``key``, in place of what is there.
 
         Raises:
             SaveError: the disk is full, or the folder cannot be written to.
