@@ -8,7 +8,7 @@ import logging
 import platform
 import signal
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import detectron2
 import torch
@@ -29,6 +29,9 @@ try:
     from detectron2.modeling.meta_arch.fcos import FCOSHead as Detectron2FCOSHead
 except ImportError:
     Detectron2FCOS = Detectron2FCOSHead = None
+
+if TYPE_CHECKING:
+    from detectron2.engine import HookBase, SimpleTrainer
 
 HAS_DETECTRON2_FCOS = Detectron2FCOS is not None
 
@@ -75,6 +78,23 @@ def event_storage() -> EventStorage | None:
         return get_event_storage()
     except AssertionError:
         return None
+
+
+def begin_data_anew(trainer: SimpleTrainer) -> None:
+    """Let a trainer ask its loader for a new iterator, as the loader was told its place.
+
+    Main asks when it needs the first batch; 0.5 has one from the trainer's constructor on.
+    """
+    if "_data_loader_iter" in vars(trainer):
+        trainer._data_loader_iter = iter(trainer.data_loader)
+    else:
+        trainer._data_loader_iter_obj = None
+
+
+def after_backward(hooks: Iterable[HookBase]) -> None:
+    """Call the method of that name of all hooks; in 0.5, those that have it."""
+    for hook in hooks:
+        getattr(hook, "after_backward", lambda: None)()
 
 
 def put_scalar(name: str, value: float, *, smoothing_hint: bool = True) -> None:

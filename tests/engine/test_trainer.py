@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 
 import numpy as np
@@ -18,7 +19,7 @@ from dense_kd.engine import Trainer
 from dense_kd.teacher_cache import TeacherCache
 from helpers.builders import batch, tiny_fcos, tiny_retinanet
 from helpers.script_runs import assert_equal
-from helpers.toy import Toy, toy_batch
+from helpers.toy import Toy, toy_batch, toy_trainer
 
 
 def distiller(make=tiny_retinanet) -> Distiller:
@@ -105,6 +106,78 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path):
     for a, b in zip(whole.model.state_dict().values(), second.model.state_dict().values()):
         assert torch.equal(a, b)
     assert torch.equal(whole.model.loss_normalizer, second.model.loss_normalizer)
+
+
+class Numbers:
+    """A loader with a place of its own, which an iterator asks for when it is made."""
+
+    def __init__(self):
+        self.place = 0
+
+    def __iter__(self):
+        torch.rand(())  # as torch's loaders do
+        return map(self.batch, itertools.count(self.place + 1))
+
+    def batch(self, number: int) -> list[dict]:
+        self.place = number
+        return toy_batch(name=str(number))
+
+    def state_dict(self) -> dict:
+        return {"place": self.place}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.place = state["place"]
+
+
+def test_a_loader_with_a_state_of_its_own_goes_on_where_it_was_in_a_run_that_begins_or_has_begun():
+    def training() -> tuple[Trainer, list]:
+        run, seen = toy_trainer(Numbers()), []
+        run.model.register_forward_pre_hook(
+            lambda _, given: seen.append((given[0][0]["file_name"], torch.rand(()).item()))
+        )
+        return run, seen
+
+    torch.manual_seed(0)
+    whole, expected = training()
+    steps(whole, 0, 3)
+    state = copy.deepcopy(whole.state_dict())
+    steps(whole, 3, 6)
+    assert [name for name, _ in expected] == [f"{number}.jpg" for number in range(1, 7)]
+    second, seen = training()
+    for _ in range(2):
+        second.load_state_dict(state)
+        steps(second, 3, 6)
+    assert seen == expected[3:] * 2
+
+
+class Halves(HookBase):
+    """Keeps the gradients that it finds, and halves them."""
+
+    def __init__(self):
+        self.found: list[torch.Tensor] = []
+
+    def after_backward(self):
+        gradient = self.trainer.model.box.grad
+        self.found.append(gradient.clone())
+        gradient.div_(2)
+
+
+def test_hooks_see_and_change_the_gradients_of_all_batches_of_an_iteration():
+    run, hook = toy_trainer([toy_batch() for _ in range(4)], accumulate=2), Halves()
+    run.register_hooks([HookBase(), hook])
+    steps(run, 0, 2)
+    assert len(hook.found) == 2
+    for gradient in hook.found:
+        torch.testing.assert_close(gradient, torch.ones(3))
+    torch.testing.assert_close(run.model.box.detach(), torch.full((3,), 1 - 2 * 0.1 / 2))
+
+
+def test_what_hooks_do_to_gradients_comes_before_they_are_clipped():
+    run = toy_trainer([toy_batch()], clip_grad={"max_norm": 100.0})
+    run.register_hooks([Halves()])
+    steps(run, 0, 1)
+    norm = (3 * 0.5**2 + 2 * 2.0**2) ** 0.5  # of the box, halved, and of the adapter
+    assert run.storage.latest()["grad_norm"][0] == pytest.approx(norm)
 
 
 def test_bfloat16_autocast_trains_with_losses_close_to_full_precision():

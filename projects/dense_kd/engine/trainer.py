@@ -170,6 +170,10 @@ class Trainer(SimpleTrainer):
                 for hook in hooks if comm.is_main_process() else ():
                     save_final(hook, self.iter)
 
+    def after_backward(self) -> None:
+        """The hooks, which may change the gradients of the iteration before they are clipped."""
+        compat.after_backward(self._hooks)
+
     def after_step(self) -> None:
         """The hooks; all processes take part where a checkpoint is saved."""
         done = self.iter + 1
@@ -233,6 +237,7 @@ class Trainer(SimpleTrainer):
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0) + value.detach() / self.accumulate
         self.grad_scaler.unscale_(self.optimizer)
+        self.after_backward()
         norm = self._gradient_norm()
         step = StepNumbers(
             self.iter, unwrapped(self.model), totals, norm, images, self.wants_stop()
@@ -362,6 +367,8 @@ class Trainer(SimpleTrainer):
         # What follows is absent in the checkpoints of detectron2's own trainer.
         if "data_loader" in state_dict and hasattr(self.data_loader, "load_state_dict"):
             self.data_loader.load_state_dict(state_dict["data_loader"])
+            compat.begin_data_anew(self)
+            self._loader_started = False
         if "training_buffers" in state_dict:
             self._load_training_buffers(state_dict["training_buffers"])
         self.skipped_steps = state_dict.get("skipped_steps", 0)
