@@ -50,10 +50,8 @@ def test_it_trains_saves_the_plain_student_and_goes_on_exactly(teacher, tmp_path
 
 
 def test_a_step_that_is_kept_for_a_replay_says_it(teacher, tmp_path):
-    assert (
-        described_step(two_iterations(teacher, tmp_path, SWITCH))["train"]["quantization_aware"]
-        is True
-    )
+    described = described_step(two_iterations(teacher, tmp_path, SWITCH), {})
+    assert described["train"]["quantization_aware"] is True
 
 
 def test_what_is_no_switch_is_refused():

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from dense_kd import Distiller, MethodSet, Teacher, get_config
 from dense_kd.checkpoint import AtomicCheckpointer
 from dense_kd.engine.state.stored_config import StoredConfig
+from dense_kd.engine.state.stored_teachers import StoredTeachers, files_of_teachers
 from helpers.builders import fcos_config
 
 
@@ -64,7 +65,11 @@ def saved(cfg: DictConfig, done: int, name: str | None = None, *method_keys: str
     name = f"model_{done - 1:07d}" if name is None else name
     os.makedirs(cfg.train.output_dir, exist_ok=True)
     checkpointer = AtomicCheckpointer(
-        model, cfg.train.output_dir, trainer=Trainer(done - 1), config=StoredConfig(cfg)
+        model,
+        cfg.train.output_dir,
+        trainer=Trainer(done - 1),
+        config=StoredConfig(cfg),
+        teachers=StoredTeachers(files_of_teachers(cfg)),
     )
     checkpointer.save(name, iteration=done - 1)
 

@@ -40,6 +40,8 @@ from .state import run_folder
 from .state.described_run import DescribedRun
 from .state.keeping import BestCheckpoint, LatestCheckpoints
 from .state.stored_config import StoredConfig
+from .state.stored_teachers import ENTRY as TEACHERS
+from .state.stored_teachers import StoredTeachers, files_of_teachers
 from .stopping import Stop
 from .trainer import make_trainer
 from .training_maps import TrainingMaps, fixed_images
@@ -130,7 +132,8 @@ def _train(
     more_hooks: Sequence[hooks.HookBase],
     stop: Stop,
 ) -> dict[str, Any]:
-    remarks = run_folder.remarks(cfg, args.resume)
+    teachers = files_of_teachers(cfg)
+    remarks = run_folder.remarks(cfg, args.resume, teachers)
     if remarks:
         logger.warning(remarks)
     config = StoredConfig(cfg)
@@ -164,7 +167,9 @@ def _train(
         config=config,
     )
     checkpointer.add_checkpointable(ENTRY, DescribedRun(cfg))
-    trainer.recorder.keep_in(cfg.train.output_dir, functools.partial(described_step, cfg))
+    if teachers:
+        checkpointer.add_checkpointable(TEACHERS, StoredTeachers(teachers))
+    trainer.recorder.keep_in(cfg.train.output_dir, functools.partial(described_step, cfg, teachers))
     main = comm.is_main_process()
     period = select(cfg, "train.diagnostics.period", 0)
     results: dict[str, Any] = {}

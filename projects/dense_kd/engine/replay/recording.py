@@ -20,8 +20,8 @@ from ...description import IndescribableError, describe
 from ...random_state import RandomState
 from ..buffers import KeptBuffers
 from ..ranks.errors import error_text
+from ..state.stored_teachers import TeacherFiles
 from .batches import to_plain
-from .teachers import files_of_teachers
 
 __all__ = ["FOLDER", "FORMAT", "StepRecorder", "described_step"]
 
@@ -138,11 +138,12 @@ class StepRecorder:
         return str(path)
 
 
-def described_step(cfg: DictConfig) -> dict[str, Any]:
+def described_step(cfg: DictConfig, teachers: TeacherFiles) -> dict[str, Any]:
     """What a run's config says of how a step is computed.
 
     Args:
         cfg: with ``model`` and ``train``.
+        teachers: their files, as they were when the run read them.
 
     Returns:
         "description" of the model (None with a reason in "incomplete", if it holds what no text
@@ -152,7 +153,7 @@ def described_step(cfg: DictConfig) -> dict[str, Any]:
     found: dict[str, Any] = {
         "description": None,
         "incomplete": "",
-        "teachers": files_of_teachers(cfg),
+        "teachers": teachers,
         "train": {key: train[key] for key in _OF_TRAIN if key in train},
     }
     try:

@@ -1,48 +1,27 @@
-"""The files of the networks that teach, by which a step knows them again."""
+"""The networks that taught in a step, put into a model by their files."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
 from ...checkpoint import CheckpointError
 from ...checkpoint.digests import weights_digest
-from ...feature_teacher import FeatureTeacher
-from ...teacher import Teacher
-from ..checks.tree import calls_of, select
+from ..state.stored_teachers import TeacherFiles
 
-__all__ = ["DISTILLERS", "files_of_teachers", "put_files"]
+__all__ = ["DISTILLERS", "put_files"]
 
 DISTILLERS = "model.teacher"
 """The place of the teacher of a Distiller; others belong to methods."""
 
 
-def files_of_teachers(cfg: DictConfig) -> dict[str, dict[str, str]]:
-    """{place in the config: its file under "weights", and the "digest" of that} of all teachers.
-
-    Args:
-        cfg: of a run, with ``model``.
-    """
-    found = {}
-    for place, teacher in calls_of(cfg.model, "model", (Teacher, FeatureTeacher)):
-        weights = select(teacher, "weights")
-        if isinstance(weights, str):
-            found[place] = {
-                "weights": os.path.abspath(weights) if os.path.isfile(weights) else weights,
-                "digest": weights_digest(weights),
-            }
-    return found
-
-
-def put_files(model: Any, files: Mapping[str, Mapping[str, str]], given: str | None) -> None:
+def put_files(model: Any, files: TeacherFiles, given: str | None) -> None:
     """Let a model be built with the teachers of a step.
 
     Args:
         model: what describes it, or the ``model`` of a config, which is changed.
-        files: of :func:`files_of_teachers`.
+        files: of :func:`dense_kd.engine.state.stored_teachers.files_of_teachers`, as the run began.
         given: instead of the file of a Distiller's teacher.
 
     Raises:

@@ -21,6 +21,7 @@ from ..checks.tree import calls_of, select
 from ..drawn_maps import FOLDER, remove_drawn
 from .run_summary import read_summary
 from .stored_config import at, config_changes
+from .stored_teachers import TeacherFiles, changed_files
 
 logger = logging.getLogger("dense_kd")
 
@@ -54,10 +55,14 @@ def problems(cfg: DictConfig, resume: bool) -> list[str]:
     return comm.all_gather(found)[0]
 
 
-def remarks(cfg: DictConfig, resume: bool) -> str:
+def remarks(cfg: DictConfig, resume: bool, teachers: TeacherFiles | None = None) -> str:
     """What to warn of where there are no :func:`problems`; "" if nothing.
 
     Above all what a resumed run does otherwise than before.
+
+    Args:
+        cfg, resume: see there.
+        teachers: their files, which are compared with those of the checkpoint; None: they are not.
     """
     folder = cfg.train.output_dir
     if not resume:
@@ -71,13 +76,15 @@ def remarks(cfg: DictConfig, resume: bool) -> str:
     run = read_summary(path)
     if run.config is None:
         return f"{path} does not hold the config of its run: whether this one differs is unknown"
-    changes = config_changes(run.config, cfg)
+    of_config = config_changes(run.config, cfg)
+    changes = {**changed_files(run.teachers, teachers or {}), **of_config}
     if not changes:
         return ""
+    other = "another config" if of_config else "another teacher"
     if run.done == cfg.train.max_iter:
-        what = f"All {run.done} iterations are done, so another config changes nothing"
+        what = f"All {run.done} iterations are done, so {other} changes nothing"
     else:
-        what = f"Going on after {run.done} iterations with another config"
+        what = f"Going on after {run.done} iterations with {other}"
     return f"{what} ({path} -> this run):\n{_listed(changes)}"
 
 

@@ -12,6 +12,7 @@ from detectron2.utils.file_io import PathManager
 
 from ...arguments import is_integer
 from ...checkpoint import read_content
+from .stored_teachers import ENTRY as TEACHERS
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,13 @@ class RunSummary:
         done: the iterations that it has behind it; None: it is not of a training run.
         config: the plain config of the run; None: it has none, as before version 0.2.
         keys: of its weights.
+        teachers: {place in the config: digest of its file}; of those it says nothing of, nothing.
     """
 
     done: int | None
     config: Mapping[str, Any] | None
     keys: frozenset[str]
+    teachers: Mapping[str, str]
 
 
 def read_summary(path: str) -> RunSummary:
@@ -47,9 +50,15 @@ def _read(path: str, stamp: tuple[int, ...] | None) -> RunSummary:
     content = read_content(path)
     content = content if isinstance(content, Mapping) else {}
     state, config, weights = (content.get(name) for name in ("trainer", "config", "model"))
+    teachers = content.get(TEACHERS)  # absent in earlier checkpoints
     iteration = state.get("iteration") if isinstance(state, Mapping) else None
     return RunSummary(
         done=iteration + 1 if is_integer(iteration) else None,
         config=config if isinstance(config, Mapping) else None,
         keys=frozenset(weights if isinstance(weights, Mapping) else ()),
+        teachers={
+            place: digest
+            for place, digest in (teachers.items() if isinstance(teachers, Mapping) else ())
+            if isinstance(digest, str)
+        },
     )
