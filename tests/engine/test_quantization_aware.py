@@ -8,10 +8,13 @@ from detectron2.config import instantiate
 
 from dense_kd.checkpoint import load_strictly
 from dense_kd.engine.building import build_training_model
+from dense_kd.engine.evaluation import Evaluation
 from dense_kd.engine.processes import read_metrics
 from dense_kd.engine.replay.recording import described_step
+from dense_kd.engine.run import evaluate
 from dense_kd.quantization import FakeQuantization
 from helpers.checked_runs import problems
+from helpers.saved_runs import saved
 from helpers.tried_runs import trained, two_iterations, write_teacher
 
 SWITCH = "train.quantization_aware=True"
@@ -47,6 +50,37 @@ def test_it_trains_saves_the_plain_student_and_goes_on_exactly(teacher, tmp_path
         assert torch.equal(value, resumed["model"][name]), name
     student = instantiate(two_iterations(teacher, tmp_path).model.student)
     load_strictly(student, str(tmp_path / "rounded" / "model_final.pth"))
+
+
+@pytest.mark.parametrize(
+    ("trained_with", "evaluated_with", "said"),
+    [([SWITCH], [SWITCH], 1), ([SWITCH], [], 1), ([], [SWITCH], 1), ([], [], 0)],
+)
+def test_an_evaluation_of_its_weights_is_in_floats_and_says_so(
+    teacher, tmp_path, caplog, monkeypatch, trained_with, evaluated_with, said
+):
+    """Whether the config says it or the checkpoint."""
+    cfg = two_iterations(teacher, tmp_path / "run", *trained_with)
+    saved(cfg, 2, "model_final")
+    weights = instantiate(cfg.model.student).state_dict()
+    file = tmp_path / "run" / "model_final.pth"
+    torch.save({**torch.load(file, weights_only=True), "model": weights}, file)
+    ran = []
+    monkeypatch.setattr(Evaluation, "run", lambda self, model: ran.append(model) or {})
+    cfg = two_iterations(teacher, tmp_path / "eval", *evaluated_with)
+    cfg.train.init_checkpoint = str(file)
+    assert evaluate(cfg) == {}
+    assert not any(isinstance(module, FakeQuantization) for module in ran[0].modules())
+    assert caplog.text.count("These metrics are of the weights in floats") == said
+    assert caplog.text.count("dense-kd export RUN --to onnx --int8 evaluates both") == said
+
+
+def test_the_training_itself_evaluates_the_rounded_student(teacher, tmp_path, caplog, monkeypatch):
+    ran = []
+    monkeypatch.setattr(Evaluation, "run", lambda self, model, leaves: ran.append(model) or {})
+    trained(two_iterations(teacher, tmp_path, SWITCH))
+    assert all(isinstance(model.student.fake_quantization, FakeQuantization) for model in ran)
+    assert ran and "in floats" not in caplog.text
 
 
 def test_a_step_that_is_kept_for_a_replay_says_it(teacher, tmp_path):

@@ -95,6 +95,17 @@ def test_the_headline_has_the_best_and_the_first_or_the_next(tmp_path, aps, said
     assert headline(groups) == said
 
 
+def test_runs_that_were_evaluated_as_if_in_integers_are_named(tmp_path):
+    for name, is_rounded in (("floats", False), ("rounded", True)):
+        train = {**config_of()["train"], "quantization_aware": is_rounded}
+        write_run(tmp_path / name, config_of(train=train), records())
+    said = "Evaluated as the training computes them, as if in 8-bit integers"
+    floats, rounded = tmp_path / "floats", tmp_path / "rounded"
+    assert said not in page_of(tmp_path, floats).text
+    (lead,) = [t for t in page_of(tmp_path, floats, rounded).texts["p"] if t.startswith(said)]
+    assert lead.endswith(": rounded.")
+
+
 def test_settings_that_differ_stand_in_a_table_and_the_others_are_folded(tmp_path, seeds):
     page = page_of(tmp_path, *seeds)
     assert page.tables["Settings that differ"] == [

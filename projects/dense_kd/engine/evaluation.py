@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from detectron2.config import instantiate
@@ -26,6 +26,28 @@ from .checks.data import converted_name, is_converted
 from .checks.tree import calls, calls_of, select
 from .loaders import load_evaluation
 from .preemption import InterruptibleEvaluator
+from .state.stored_config import at
+
+
+def rounding_remark(cfg: DictConfig, saved: Mapping[str, Any] | None) -> str:
+    """What to say beside metrics of weights that learnt as if in 8-bit integers; "" of others.
+
+    A training evaluates what it trains, which rounds. The weights that it saves are those before
+    rounding, and without the ranges of the maps, so that elsewhere they are evaluated in floats.
+
+    Args:
+        cfg: that they are evaluated by.
+        saved: the plain config of their run, from the checkpoint; None if it has none.
+    """
+    name = "train.quantization_aware"
+    if not (select(cfg, name, False) or at(saved, name) is True):
+        return ""
+    return (
+        f"These metrics are of the weights in floats, as they are saved. With {name}=True the "
+        "training evaluates the student as it computes there, as if in 8-bit integers: in "
+        "metrics.json, train.checkpointer.best and reports. dense-kd export RUN --to onnx --int8 "
+        "evaluates both"
+    )
 
 
 class Evaluation:

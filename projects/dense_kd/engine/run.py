@@ -28,7 +28,7 @@ from .building import build, build_model, build_optimizer, build_training_model
 from .checks import check_run
 from .checks.data import check_file_classes, check_teacher_classes
 from .checks.tree import select
-from .evaluation import Evaluation
+from .evaluation import Evaluation, rounding_remark
 from .evaluation_hook import EvaluationHook
 from .loaders import load_training
 from .measuring import EvaluationDistances
@@ -39,6 +39,7 @@ from .run_files import MetricsWriter, save_config
 from .state import run_folder
 from .state.described_run import DescribedRun
 from .state.keeping import BestCheckpoint, LatestCheckpoints
+from .state.run_summary import read_summary
 from .state.stored_config import StoredConfig
 from .state.stored_teachers import ENTRY as TEACHERS
 from .state.stored_teachers import StoredTeachers, files_of_teachers
@@ -57,7 +58,10 @@ def do_test(
 
 
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
-    """Evaluate ``cfg.train.init_checkpoint`` in ``cfg.model``; of a Distiller, the student."""
+    """Evaluate ``cfg.train.init_checkpoint`` in ``cfg.model``; of a Distiller, the student.
+
+    In floats, also weights of a training with ``quantization_aware``, which is said.
+    """
     check_run(cfg, "evaluate")
     model = build_model(cfg)
     student = model.student if isinstance(model, Distiller) else model
@@ -65,7 +69,13 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     evaluation = Evaluation(cfg)
     if getattr(student, "class_names", None) is None:
         check_file_classes(cfg, "evaluate", cfg.train.init_checkpoint, names)
-    return evaluation.run(_parallel(cfg, model))
+    results = evaluation.run(_parallel(cfg, model))
+    file = cfg.train.init_checkpoint
+    saved = read_summary(file).config if os.path.isfile(file) else None  # public ones have none
+    remark = rounding_remark(cfg, saved)
+    if remark:
+        logger.warning(remark)
+    return results
 
 
 def evaluate_teacher(cfg: DictConfig) -> dict[str, Any]:
@@ -104,7 +114,8 @@ def train(
             :class:`.measuring.EvaluationDistances`; 0 is none), ``max_minutes`` (after which the
             run saves and ends, and can be resumed; 0 is no limit), ``skip_bad_steps`` (that are
             left out, see :class:`.trainer.Trainer`), ``quantization_aware`` (the student computes
-            as if in 8-bit integers, see :class:`dense_kd.quantization.FakeQuantization`), and
+            as if in 8-bit integers, also in the evaluations of the training, see
+            :class:`dense_kd.quantization.FakeQuantization`), and
             ``maps`` (period, images and figures of
             :class:`.training_maps.TrainingMaps`).
         progress: one of :data:`.progress.MODES`.

@@ -13,6 +13,7 @@ from ..checkpoint.description import description_of
 from ..checkpoint.places import check_file
 from ..description import build_described
 from ..diagnostics.making import check_figures
+from ..engine.state.stored_config import at
 from ..evaluation.text import shown
 from ..visualize.curves import BANDS, curves_as_svg, diagnostics_as_svg
 from ..visualize.page import Figures, Folded, Note, Page, Part, Row, Section, Table, title_of
@@ -140,6 +141,12 @@ def _seeds(group: RunGroup) -> str:
 def _lead(groups: Sequence[RunGroup]) -> list[str]:
     names = list(dict.fromkeys(str(group.data) for group in groups))
     lead = [f"Evaluated on {'; '.join(names)}."]
+    rounded = [g.title for g in groups if at(g.config, "train.quantization_aware") is True]
+    if rounded:
+        lead.append(
+            "Evaluated as the training computes them, as if in 8-bit integers, and not as the "
+            f"weights in floats (train.quantization_aware): {'; '.join(rounded)}."
+        )
     unfinished = [
         f"{group.title_of(run)} ({run.state})"
         for group in groups
