@@ -65,6 +65,20 @@ def test_a_torchscript_file_detects_what_the_detector_does(tmp_path, name: str):
     assert verified.compared > 0 == verified.elsewhere and verified.box_difference < 1e-4
 
 
+@pytest.mark.parametrize("name, outputs", [("DDOD", "raw"), ("FCOS", "detections")])
+def test_a_torchscript_file_computes_where_its_input_lies_and_the_same_numbers(
+    tmp_path, name: str, outputs: str
+):
+    graph = DetectionGraph(detector(name), outputs)
+    path, example = str(tmp_path / "model.ts"), example_of(images(), graph.multiple)
+    run = files.write("torchscript", graph, path, {}, example)
+    text = str(torch.jit.load(path).inlined_graph)
+    assert "prim::device(" in text and "Device = prim::Constant" not in text
+    with torch.no_grad():
+        for found, expected in zip(run(*example), graph(*example)):
+            assert found.equal(expected)
+
+
 @needs_export
 @pytest.mark.slow
 def test_an_exported_program_detects_what_the_detector_does(tmp_path):

@@ -91,7 +91,30 @@ def _write_torchscript(
     graph: DetectionGraph, example: tuple[Tensor, Tensor], path: str, notes: Mapping[str, str]
 ) -> None:
     traced = torch.jit.trace(graph, example, check_trace=False)
+    for part in traced.modules():  # which has a method for each time that it was called
+        for method in part._c._method_names():
+            _follow_device(part._c._get_method(method).graph)
     torch.jit.save(traced, path, _extra_files={name: text for name, text in notes.items()})
+
+
+def _follow_device(graph: Any) -> None:
+    """Have what a traced graph makes lie where its input is: a trace notes the device it was made
+    on for each range and each map of zeros, also those of detectron2 and torchvision.
+
+    Args:
+        graph: of a method; it is changed.
+    """
+    where = None
+    for node in graph.findAllNodes("prim::Constant"):
+        if node.output().type().kind() != "DeviceObjType":
+            continue
+        if where is None:
+            tensor = next(x for x in graph.inputs() if x.type().kind() == "TensorType")
+            where = graph.create("prim::device", [tensor], 1)
+            graph.prependNode(where)
+            where.output().setType(node.output().type())
+        node.output().replaceAllUsesWith(where.output())
+        node.destroy()
 
 
 def _load_torchscript(path: str) -> Runner:
