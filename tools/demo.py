@@ -2,6 +2,7 @@
 """Distil a small detector on generated images, compare it with its baseline, and report.
 
 Trainings that were finished with the same settings before are used again; --fresh repeats them.
+Those in the output folder with other settings are removed, and trained again.
 """
 
 from __future__ import annotations

@@ -48,7 +48,8 @@ def make_run(tmp_path):
 
     def make(name, what="works", **settings):
         folder = tmp_path / name
-        return Run(name, folder, [str(script), str(folder), what], 40, {"config": "a", **settings})
+        command = [str(script), str(folder), what]
+        return Run(name, folder, command, 40, {"config": "a", **settings})
 
     return make
 
@@ -182,21 +183,65 @@ def test_a_finished_training_is_used_again_and_says_so(make_run, capsys):
     train_together([first])
     at = trained_at(first)
     capsys.readouterr()
-    train_together([second])
+    train_together([second], False)
     assert trained_at(second) == at
     assert (second.metrics, second.seconds) == (first.metrics, first.seconds)
     output = capsys.readouterr().out
     assert "used again" in output and "--fresh" in output
 
 
-def test_other_settings_train_again_and_are_named(make_run, capsys):
+def test_a_training_of_other_settings_is_not_removed_unasked_and_what_differs_is_named(make_run):
+    first, fixed = make_run("baseline", seed=1), make_run("other")
+    train_together([first])
+    at, run = trained_at(first), make_run("baseline", seed=2)
+    for fresh, advice in ((None, "train it again$"), (False, "or --fresh to train everything")):
+        with pytest.raises(TrainingError, match=rf"(?s)finished .*\n    seed: 1 -> 2\n.*{advice}"):
+            train_together([fixed, run], fresh)
+    assert trained_at(run) == at
+    assert not fixed.folder.exists()  # it is said before anything is trained
+
+
+def test_who_says_so_has_other_settings_trained_again_and_they_are_named(make_run, capsys):
     train_together([make_run("baseline", code="old")])
     run = make_run("baseline", code="new")
     at = trained_at(run)
-    train_together([run])
+    train_together([run], again=True)
     assert trained_at(run) != at
-    assert "trained before with another code" in capsys.readouterr().out
+    assert "trained before with another code; training again" in capsys.readouterr().out
     assert len(read_metrics(run.folder)) == 2  # none are left of the first training
+
+
+def test_settings_that_a_run_lets_differ_are_no_other_training_and_those_of_code_are_said(
+    make_run, capsys
+):
+    first = make_run("baseline", code="old", config="train: {output_dir: a, seed: 1, file: x}")
+    train_together([first])
+    later = make_run("baseline", code="new", config="train: {output_dir: b, seed: 1, file: y}")
+    later.may_differ = ("code", "config.train.file")
+    train_together([later])
+    assert trained_at(later) == trained_at(first)
+    assert "with other code, used again" in capsys.readouterr().out
+    other = make_run("baseline", code="old", config="train: {output_dir: a, seed: 2, file: x}")
+    with pytest.raises(TrainingError, match="config.train.seed: 1 -> 2"):
+        train_together([other])
+
+
+def test_weights_of_a_training_whose_record_is_damaged_are_not_removed(make_run):
+    run = make_run("baseline")
+    train_together([run])
+    (run.folder / "training.json").write_text("{")
+    with pytest.raises(TrainingError, match="training.json cannot be read"):
+        train_together([make_run("baseline")])
+    assert (run.folder / "model_final.pth").is_file()
+
+
+def test_checkpoints_of_a_training_whose_last_weights_are_gone_are_not_removed(make_run):
+    run = make_run("baseline")
+    train_together([run])
+    (run.folder / "model_final.pth").rename(run.folder / "model_0000019.pth")
+    with pytest.raises(TrainingError, match="but model_final.pth is not there"):
+        train_together([make_run("baseline")])
+    assert (run.folder / "model_0000019.pth").is_file()
 
 
 def test_a_fresh_command_trains_again(make_run):
@@ -256,14 +301,23 @@ def test_a_training_that_was_stopped_goes_on(make_run, capsys):
     assert second.log.read_text().endswith("went wrong\nthis is works, resumed\n")
 
 
-def test_a_training_of_other_settings_does_not_go_on(make_run, capsys):
+def test_a_training_of_other_settings_does_not_go_on_and_its_checkpoints_stay(make_run):
     first = make_run("baseline", "fails", code="old")
     with pytest.raises(TrainingError):
         train_together([first])
     (first.folder / "last_checkpoint").write_text("model_0000019.pth")
-    train_together([make_run("baseline", code="new")])
-    assert "begun before with another code" in capsys.readouterr().out
-    assert not (first.folder / "last_checkpoint").exists()
+    (first.folder / "model_0000019.pth").touch()
+    with pytest.raises(TrainingError, match=r"(?s)was begun with .*another code"):
+        train_together([make_run("baseline", code="new")])
+    assert (first.folder / "model_0000019.pth").exists()
+
+
+def test_a_training_that_failed_before_it_saved_anything_is_begun_anew_by_other_settings(make_run):
+    with pytest.raises(TrainingError):
+        train_together([make_run("baseline", "fails", code="old")])
+    run = make_run("baseline", code="new")
+    train_together([run])
+    assert run.metrics["bbox/AP"] == 25.0
 
 
 def test_iterations_that_were_done_twice_are_counted_once(tmp_path):

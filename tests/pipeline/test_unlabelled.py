@@ -104,3 +104,5 @@ def test_the_score_is_chosen_once_the_teacher_is_there_and_stands_in_the_config(
     metrics = (output / "distilled" / "metrics.json").read_text()
     assert "kd_bckd_loss_cls" in metrics
     assert run(return_value=None).call_count == 0  # nothing is done twice
+    options["fresh"] = True  # weights that come out the same say nothing of the labels
+    assert run(return_value=chosen).call_count == 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,18 @@ def register_annotations(
         thing_classes=[category for _, category in categories],
         thing_dataset_id_to_contiguous_id={key: i for i, (key, _) in enumerate(categories)},
     )
+
+
+@contextlib.contextmanager
+def datasets_forgotten() -> Iterator[None]:
+    """Names of datasets that are registered here, as by configs, are free afterwards."""
+    before = set(DatasetCatalog)
+    try:
+        yield
+    finally:
+        for name in set(DatasetCatalog) - before:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.pop(name, None)
 
 
 def _categories(name: str, path: str) -> list[tuple[int, str]]:

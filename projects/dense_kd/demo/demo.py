@@ -51,7 +51,8 @@ class Options:
         train_images, val_images: how many to generate.
         teacher_iters, student_iters: None is what the configs say.
         precision: "float32" or "bfloat16"; None is the faster one on this machine.
-        fresh: do not use earlier trainings again.
+        fresh: do not use earlier trainings again. Those of other settings, code or versions are
+            removed, and trained again, in any case.
     """
 
     script: Path
@@ -100,7 +101,7 @@ def run_demo(options: Options) -> dict[str, Any]:
         raise DemoError(str(error)) from error
 
     teacher = _plan(options, root, data, "teacher", threads=num_cores)
-    train_together([teacher], fresh=options.fresh)
+    train_together([teacher], fresh=options.fresh, again=True)
     students: dict[int, dict[str, Run]] = {}
     for seed in range(1, options.seeds + 1):
         students[seed] = {
@@ -108,7 +109,7 @@ def run_demo(options: Options) -> dict[str, Any]:
             for name, of in (("baseline", None), ("distilled", teacher))
         }
         # At the same time, so that both have the same share of a machine that others use, too.
-        train_together(list(students[seed].values()), fresh=options.fresh)
+        train_together(list(students[seed].values()), fresh=options.fresh, again=True)
 
     say("drawing the report")
     summary = _summary(teacher, students, options)

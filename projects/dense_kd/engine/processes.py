@@ -20,22 +20,22 @@ from typing import Any
 from tqdm import tqdm
 
 from ..arguments import is_integer, is_number
-from ..checkpoint import FINAL_CHECKPOINT, write_text
+from ..checkpoint import FINAL_CHECKPOINT
 from ..errors import EXIT_PREEMPTED, DenseKDError, Preempted
 from .process_bars import ProcessBars
 from .progress import wants_bar
 from .stopping import StopSignals
+from .training_record import RECORD, TrainingRecord, holds_weights, read_record, write_record
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["Run", "TrainingError", "clock", "read_metrics", "say", "train_together"]
+__all__ = ["Run", "TrainingError", "check_kept", "clock", "read_metrics", "say", "train_together"]
 
 PROGRESS_PERIOD = 12.0  # seconds between two lines
 BAR_PERIOD = 2.0  # seconds between two states of a bar
 _POLL_PERIOD = 0.2
 _GRACE = 10.0  # seconds that a process gets to end itself
 _LOG_LINES = 20
-_RECORD = "training.json"
 _RESUME = "--resume"
 
 
@@ -53,6 +53,8 @@ class Run:
         command: arguments of this Python interpreter; with ``--resume`` added, it goes on.
         iterations: max_iter.
         settings: all that the result depends on, in JSON types.
+        may_differ: dotted names of settings that an earlier training is used with all the same,
+            such as ``versions``, or ``config.train.init_checkpoint`` beside a digest of the file.
         environment: variables of its process, besides those of this one.
         metrics: of the evaluation, {"bbox/AP": ...}; None is what COCO does not define.
         seconds: wall-clock time of the process, of the last one if it was gone on with.
@@ -63,6 +65,7 @@ class Run:
     command: list[str]
     iterations: int
     settings: dict[str, Any]
+    may_differ: tuple[str, ...] = ()
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
     metrics: dict[str, float | None] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
@@ -75,8 +78,9 @@ class Run:
 
 def train_together(
     runs: list[Run],
-    fresh: bool = False,
+    fresh: bool | None = None,
     *,
+    again: bool = False,
     at_once: int | None = None,
     finished: Callable[[Run], None] | None = None,
     failed: Callable[[Run, TrainingError], None] | None = None,
@@ -85,12 +89,14 @@ def train_together(
     """Train ``runs`` at the same time, and fill in their metrics and seconds.
 
     A run that was finished with the same settings before is not repeated unless ``fresh``, and one
-    that was stopped goes on with its last checkpoint. A signal of :data:`.stopping.SIGNALS` is
-    handed on to them.
+    that was stopped goes on with its last checkpoint. One with other settings is left as it is,
+    and an error. A signal of :data:`.stopping.SIGNALS` is handed on to them.
 
     Args:
         runs: in the order in which they are started.
-        fresh: repeat them in any case.
+        fresh: repeat them in any case, as ``--fresh`` of a command asks for; None: it has no such
+            option, which messages tell of otherwise.
+        again: what was trained with other settings is removed, and trained again.
         at_once: so many at a time; None is all.
         finished: called with each one that is done, or used again, as soon as it is.
         failed: called with each one that fails, while the others go on; None ends them, too.
@@ -100,16 +106,18 @@ def train_together(
     Raises:
         Preempted: a training was told to stop, as the others are then; they can go on.
         TrainingError: a training failed, and the others were stopped; or a folder holds what is
-            no training.
+            no training, or another one (see :func:`check_kept`).
     """
     waiting: list[Run] = []
     bars = ProcessBars() if _on_terminal() else None
 
     def wait(more: list[Run]) -> None:
         for run in more:
-            if not fresh and _reuse(run):
+            if not fresh and _reuse(run, fresh):
                 done(run)
                 continue
+            if not (fresh or again):
+                check_kept(run, fresh)
             waiting.append(run)
             if bars:
                 bars.expect(run.title, run.iterations)
@@ -139,7 +147,7 @@ def train_together(
                 ):
                     run = waiting.pop(0)
                     begun[run.title] = time.monotonic()
-                    running.append((run, _start(run, fresh)))
+                    running.append((run, _start(run, bool(fresh))))
                     processes.append(running[-1])
                 time.sleep(_POLL_PERIOD)
                 for run, process in list(running):
@@ -259,38 +267,84 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def _reuse(run: Run) -> bool:
-    record = _read_record(run.folder)
-    if not record.get("finished") or not (run.folder / FINAL_CHECKPOINT).is_file():
+def check_kept(run: Run, fresh: bool | None = None) -> None:
+    """Whether what was trained in the folder of ``run`` is used, or gone on with.
+
+    Args:
+        run: that would be trained.
+        fresh: as of :func:`train_together`.
+
+    Raises:
+        TrainingError: it would have to be removed; the message says what differs, and what to do.
+    """
+    record = read_record(run.folder)
+    if record is None or not holds_weights(run.folder):
+        return
+    changes = record.changes(run.settings, run.may_differ)
+    what = f"{run.folder} holds a training of the {run.title} that was "
+    what += f"finished {record.finished}" if record.finished else "begun"
+    if not record.settings:
+        why = f"by what is not known: {run.folder / RECORD} cannot be read"
+    elif changes:
+        lines = "".join(f"\n    {each}" for each in _listed(changes))
+        why = f"with other settings than these (there -> now):{lines}"
+    elif record.finished and not (run.folder / FINAL_CHECKPOINT).is_file():
+        why = f"but {FINAL_CHECKPOINT} is not there"
+    else:
+        return
+    everything = ", or --fresh to train everything again" if fresh is not None else ""
+    raise TrainingError(
+        f"{what} {why}\nIt is not removed unasked: put this back to use it, or remove that folder "
+        f"to train it again{everything}"
+    )
+
+
+def _listed(changes: dict[str, str]) -> list[str]:
+    return [
+        f"{name}: {change}" if change else f"another {name}" for name, change in changes.items()
+    ]
+
+
+def _reuse(run: Run, fresh: bool | None) -> bool:
+    record = read_record(run.folder)
+    if record is None or not record.finished or not (run.folder / FINAL_CHECKPOINT).is_file():
         return False
-    if record["settings"] != run.settings:
-        changed = _changed(run, record)
-        say(f"{run.title}: trained before with another {changed}; training again")
+    if record.changes(run.settings, run.may_differ):
         return False
     run.metrics = _evaluation(run)
-    run.seconds = record["seconds"]
-    say(
-        f"{run.title}: trained {record['finished']} with the same settings, used again "
-        f"({run.folder}; --fresh trains everything again)"
-    )
+    run.seconds = record.seconds
+    hint = "" if fresh is None else "; --fresh trains everything again"
+    how = _noted(run, record) or "the same settings"
+    say(f"{run.title}: trained {record.finished} with {how}, used again ({run.folder}{hint})")
     return True
 
 
-def _changed(run: Run, record: dict[str, Any]) -> str:
-    return " and ".join(k for k, v in run.settings.items() if record["settings"].get(k) != v)
+def _noted(run: Run, record: TrainingRecord) -> str:
+    """What is other than it was and changes the numbers a little, if a run allows for it."""
+    parts = dict.fromkeys(
+        name.split(".")[0]
+        for name in record.changes(run.settings)
+        if name.split(".")[0] in run.may_differ
+    )
+    return f"other {' and '.join(parts)}" if parts else ""
 
 
 def _start(run: Run, fresh: bool) -> subprocess.Popen[bytes]:
     goes_on = not fresh and _was_stopped(run)
     if not goes_on and run.folder.is_dir() and any(run.folder.iterdir()):
-        if not (run.folder / _RECORD).is_file():
+        record = read_record(run.folder)
+        if record is None:
             raise TrainingError(
                 f"{run.folder} holds something else than a training of this command; "
                 "give another folder with --output, or remove it"
             )
+        if not fresh and holds_weights(run.folder):
+            changes = record.changes(run.settings, run.may_differ)
+            what = ", ".join(_listed(changes)) or f"no {FINAL_CHECKPOINT} left"
+            say(f"{run.title}: trained before with {what}; training again")
         shutil.rmtree(run.folder)  # metrics would be appended to those of the earlier training
     run.folder.mkdir(parents=True, exist_ok=True)
-    _write_record(run, finished=None)
+    _note(run, finished=None)
     threads = run.environment.get("OMP_NUM_THREADS", "all")
     what = "going on with" if goes_on else "training"
     say(f"{run.title}: {what} {run.iterations} iterations, {threads} thread(s), log {run.log}")
@@ -306,13 +360,14 @@ def _start(run: Run, fresh: bool) -> subprocess.Popen[bytes]:
 
 def _was_stopped(run: Run) -> bool:
     """Whether the folder holds a checkpoint of this very training, which did not finish."""
-    record = _read_record(run.folder)
-    if not record or record.get("finished") or not (run.folder / "last_checkpoint").is_file():
+    record = read_record(run.folder)
+    if record is None or record.finished or not (run.folder / "last_checkpoint").is_file():
         return False
-    if record["settings"] != run.settings:
-        changed = _changed(run, record)
-        say(f"{run.title}: begun before with another {changed}; beginning again")
+    if record.changes(run.settings, run.may_differ):
         return False
+    how = _noted(run, record)
+    if how:
+        say(f"{run.title}: begun with {how}")
     return True
 
 
@@ -323,7 +378,7 @@ def _finish(run: Run, code: int, seconds: float) -> None:
         raise _failure(run, f"ended without {FINAL_CHECKPOINT}")
     run.seconds = seconds
     run.metrics = _evaluation(run)
-    _write_record(run, finished=f"{datetime.datetime.now():%Y-%m-%d %H:%M}")
+    _note(run, finished=f"{datetime.datetime.now():%Y-%m-%d %H:%M}")
     ap = run.metrics["bbox/AP"]
     result = "no detections" if ap is None else f"AP {ap:.1f}"
     say(f"{run.title}: done in {clock(seconds)}, {result}")
@@ -369,14 +424,5 @@ def _stop(processes: list[subprocess.Popen[bytes]], grace: float = _GRACE) -> No
             process.wait()
 
 
-def _read_record(folder: Path) -> dict[str, Any]:
-    try:
-        record = json.loads((folder / _RECORD).read_text())
-        return record if isinstance(record.get("settings"), dict) else {}
-    except (OSError, ValueError, AttributeError):
-        return {}
-
-
-def _write_record(run: Run, finished: str | None) -> None:
-    record = {"finished": finished, "seconds": run.seconds, "settings": run.settings}
-    write_text(run.folder / _RECORD, json.dumps(record, indent=2) + "\n")
+def _note(run: Run, finished: str | None) -> None:
+    write_record(run.folder, TrainingRecord(finished, run.seconds, run.settings))

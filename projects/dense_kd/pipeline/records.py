@@ -17,7 +17,11 @@ __all__ = ["check_output", "data_digest", "write_record"]
 
 RECORD = "distill.json"
 # They change neither the trainings nor their data; a comparison can be added later.
-_WITHOUT_EFFECT = ("output", "fresh", "dry_run", "compare")
+_WITHOUT_EFFECT = ("output", "fresh", "dry_run", "compare", "num_workers", "checkpoint_period")
+_NUMBERS_WITHOUT_EFFECT = ("workers",)
+# Where that is of which there is a digest.
+_PLACES = ("data", "unlabelled")
+_DIGEST = "images and labels"
 _OF_UNLABELLED = ("unlabelled", "unlabelled_ratio", "score_thresh")
 # Folders of before they existed are gone on with.
 _IF_GIVEN = ("balance",)
@@ -44,14 +48,18 @@ def check_output(plan: Plan) -> None:
             "another folder"
         )
     now = record(plan)
-    if plan.options.fresh or before == now:
-        return
+    # Folders of before have more in their records.
+    left_out = {*_WITHOUT_EFFECT, *_NUMBERS_WITHOUT_EFFECT}
+    if before.get("data", {}).get(_DIGEST) == now["data"][_DIGEST]:
+        left_out |= {*_PLACES}
     lines = [
         f"    {name}: {old.get(name)!r} -> {new.get(name)!r}"
         for old, new in ((before.get(part, {}), now[part]) for part in now)
         for name in {**old, **new}
-        if old.get(name) != new.get(name)
+        if name not in left_out and old.get(name) != new.get(name)
     ]
+    if plan.options.fresh or not lines:
+        return
     raise PipelineError(
         f"output={folder} was made with other data or options (there -> now):\n"
         + "\n".join(lines)
@@ -69,11 +77,15 @@ def record(plan: Plan) -> dict[str, dict[str, Any]]:
         and (plan.unlabelled or name not in _OF_UNLABELLED)
         and (value is not None or name not in _IF_GIVEN)
     }
-    numbers = {name: number.value for name, number in plan.numbers.items()}
+    numbers = {
+        name: number.value
+        for name, number in plan.numbers.items()
+        if name not in _NUMBERS_WITHOUT_EFFECT
+    }
     for detector in (plan.teacher, plan.student):
         for name, number in detector.numbers.items():
             numbers[f"{name} of the {detector.role}"] = number.value
-    data = {"data": str(Path(plan.data.root).absolute()), "images and labels": data_digest(plan)}
+    data = {"data": str(Path(plan.data.root).absolute()), _DIGEST: data_digest(plan)}
     return {"data": data, "options": options, "numbers": numbers}
 
 

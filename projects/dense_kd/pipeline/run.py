@@ -11,11 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
-
 from ..checkpoint import FINAL_CHECKPOINT, saving
 from ..checkpoint.writing import printable
-from ..data.folders import write_annotations
+from ..data.registration import datasets_forgotten
 from ..engine.processes import Run, clock, say, train_together
 from ..engine.ranks import rank_of_environment
 from ..evaluation.text import shown
@@ -32,8 +30,8 @@ from .results import (
     summarize,
     write_page,
 )
-from .stages import fetch_weights, make_run
-from .unlabelled import choose_score, write_images
+from .stages import check_trainings, fetch_weights, make_run, write_data
+from .unlabelled import choose_score, forget_score
 
 __all__ = ["distill"]
 
@@ -60,7 +58,8 @@ def distill(data: str | os.PathLike[str], **options: Any) -> dict[str, Any]:
         DatasetError: the data is unusable.
         PipelineError: an option is wrong, weights cannot be fetched, or the output folder holds
             something else.
-        TrainingError: a training failed; the message ends with its log.
+        TrainingError: a training failed, and the message ends with its log; or the output folder
+            holds one with other settings, code or versions, which would have to be removed.
         Preempted: a signal came while a training ran, which has saved; the same call goes on.
     """
     rank = rank_of_environment(os.environ)
@@ -72,6 +71,7 @@ def distill(data: str | os.PathLike[str], **options: Any) -> dict[str, Any]:
         )
     plan = make_plan(os.fspath(data), options_of.from_keywords(options))
     check_output(plan)
+    check_trainings(plan)
     if plan.options.dry_run:
         print(printable("\n".join(plan.lines())), flush=True)
         return {}
@@ -80,8 +80,9 @@ def distill(data: str | os.PathLike[str], **options: Any) -> dict[str, Any]:
     plan.output.mkdir(parents=True, exist_ok=True)
     if plan.options.fresh:
         (plan.output / METRICS_FILE).unlink(missing_ok=True)
+        forget_score(plan.output)
     write_record(plan)  # first: what holds none is not gone on with
-    with _logged(plan.output / LOG), _datasets_forgotten():
+    with _logged(plan.output / LOG), datasets_forgotten():
         return _carry_out(plan)
 
 
@@ -99,10 +100,7 @@ def _carry_out(plan: Plan) -> dict[str, Any]:
     start = time.monotonic()
     for line in plan.lines():
         say(line)
-    (plan.output / "data").mkdir(exist_ok=True)
-    write_annotations(plan.data, plan.output / "data")
-    if plan.unlabelled:
-        write_images(plan.unlabelled, plan.output / "data", plan.data.classes)
+    write_data(plan)
     plan.data.problems.write(plan.output / PROBLEMS)
     configs = write_configs(plan)
 
@@ -174,18 +172,6 @@ class _Both:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
-
-
-@contextlib.contextmanager
-def _datasets_forgotten() -> Iterator[None]:
-    """Names of datasets that the configs register here are free for the next output folder."""
-    before = set(DatasetCatalog)
-    try:
-        yield
-    finally:
-        for name in set(DatasetCatalog) - before:
-            DatasetCatalog.remove(name)
-            MetadataCatalog.pop(name, None)
 
 
 @contextlib.contextmanager

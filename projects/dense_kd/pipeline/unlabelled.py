@@ -18,7 +18,14 @@ from ..prediction import Predictor, calibrate
 from .derive import Devices, Number
 from .errors import PipelineError
 
-__all__ = ["Unlabelled", "choose_score", "find_unlabelled", "write_images"]
+__all__ = [
+    "Unlabelled",
+    "choose_score",
+    "find_unlabelled",
+    "forget_score",
+    "known_score",
+    "write_images",
+]
 
 SCORE = "score_thresh.json"
 IMAGES = "unlabelled.json"
@@ -146,10 +153,9 @@ def choose_score(weights: str, config: Path, data: OwnDataset, device: str, outp
     Raises:
         PipelineError: the teacher detects nothing there.
     """
-    digest = weights_digest(weights)
-    known = read_json(output / SCORE)
-    if known.get("weights") == digest:
-        return Number(known["score_thresh"], known["reason"])
+    known = known_score(weights, output)
+    if known is not None:
+        return known
     try:
         chosen = calibrate(Predictor(weights, str(config), device=device), data)
     except EvaluationError as error:
@@ -158,5 +164,19 @@ def choose_score(weights: str, config: Path, data: OwnDataset, device: str, outp
             "train the teacher longer"
         ) from error
     reason = f"{chosen}, on the {len(data.val)} validation images".partition(": ")[2]
-    write_json(output / SCORE, {"score_thresh": chosen.score, "reason": reason, "weights": digest})
+    content = {"score_thresh": chosen.score, "reason": reason, "weights": weights_digest(weights)}
+    write_json(output / SCORE, content)
     return Number(chosen.score, reason)
+
+
+def known_score(weights: str, output: Path) -> Number | None:
+    """What :func:`choose_score` has chosen before for these weights, if it has."""
+    known = read_json(output / SCORE)
+    if known.get("weights") != weights_digest(weights):
+        return None
+    return Number(known["score_thresh"], known["reason"])
+
+
+def forget_score(output: Path) -> None:
+    """Have it chosen again: labels may be others, where the weights are the same."""
+    (output / SCORE).unlink(missing_ok=True)

@@ -7,27 +7,13 @@ from typing import Any
 
 import yaml
 
+from ..engine.state.stored_config import config_of_text
 from .errors import ReportError
 
 __all__ = ["read_config"]
 
 
 _NEEDED = ("model", "dataloader", "train")
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe, and at ease with the classes, functions and tuples that detectron2 writes."""
-
-
-def _plain(loader: _Loader, suffix: str, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.MappingNode):
-        return loader.construct_mapping(node, deep=True)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    return suffix.partition(":")[2] or loader.construct_scalar(node)
-
-
-_Loader.add_multi_constructor("tag:yaml.org,2002:python/", _plain)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -37,7 +23,7 @@ def read_config(path: Path) -> dict[str, Any]:
         ReportError: it cannot be read, or is no LazyConfig.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        content = config_of_text(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ReportError(f"{path} cannot be read as the config of a run: {reason}") from error

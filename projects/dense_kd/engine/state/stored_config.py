@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import yaml
 from detectron2.utils.registry import _convert_target_to_string, locate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -69,6 +70,35 @@ def _followed(config: Any, place: str, default: Any) -> Any:
     except OmegaConfBaseException:
         return default
     return OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, and at ease with the classes, functions and tuples that detectron2 writes."""
+
+
+def _as_plain(loader: _Loader, suffix: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    return suffix.partition(":")[2] or loader.construct_scalar(node)
+
+
+_Loader.add_multi_constructor("tag:yaml.org,2002:python/", _as_plain)
+
+
+def config_of_text(text: str) -> Any:
+    """What ``LazyConfig.save`` has written, in containers, texts and numbers; no code is run.
+
+    Raises:
+        ValueError, yaml.YAMLError: it is no YAML.
+    """
+    return yaml.load(text, _Loader)
+
+
+def differences(old: Any, new: Any) -> dict[str, str]:
+    """What differs between containers of texts and numbers, as :func:`config_changes` says it."""
+    return dict(_differences(_plain(old), _plain(new)))
 
 
 def config_changes(saved: Mapping[str, Any], cfg: DictConfig) -> dict[str, str]:
