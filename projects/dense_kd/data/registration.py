@@ -36,6 +36,21 @@ def register_annotations(
             or one name, or the name stands for another dataset.
     """
     path, root = os.path.abspath(json_file), os.path.abspath(image_root)
+    if name not in DatasetCatalog and not os.path.isdir(root):
+        raise DatasetError(f"the dataset {name!r} has no image_root {root}: no such folder")
+    register_file(name, path, root)
+
+
+def register_file(name: str, path: str, root: str, **more: Any) -> None:
+    """:func:`register_annotations` of absolute paths; images may be missing.
+
+    Args:
+        name, path, root: see there.
+        more: entries of the metadata, such as ``where``: what to do if the images are missing.
+
+    Raises:
+        DatasetError: see there.
+    """
     if name in DatasetCatalog:
         metadata = MetadataCatalog.get(name)
         known = metadata.get("json_file"), metadata.get("image_root")
@@ -45,8 +60,6 @@ def register_annotations(
             f"the dataset {name!r} is registered already, with the file {known[0]} and images in "
             f"{known[1]}; expected {path} and {root}, or a free name. Choose another name"
         )
-    if not os.path.isdir(root):
-        raise DatasetError(f"the dataset {name!r} has no image_root {root}: no such folder")
     categories = _categories(name, path)
     DatasetCatalog.register(name, functools.partial(load_coco_json, path, root, name))
     MetadataCatalog.get(name).set(
@@ -55,6 +68,7 @@ def register_annotations(
         evaluator_type="coco",
         thing_classes=[category for _, category in categories],
         thing_dataset_id_to_contiguous_id={key: i for i, (key, _) in enumerate(categories)},
+        **more,
     )
 
 

@@ -24,6 +24,7 @@ from ..checkpoint.reading.weights import read_content
 from ..checkpoint.zoo import published_file
 from ..detectors.base.dense import DenseDetector
 from ..engine import load_config
+from ..engine.checks import data
 from ..json_files import read_json, without_nan, write_json
 from ..prediction import Predictor
 from ..prediction.images import as_input, pixels_of
@@ -279,7 +280,12 @@ def _config_of(origin: Origin, config: str | None) -> DictConfig:
             "int8 needs the data of the run: ranges of maps are taken of training images, and both "
             f"precisions are evaluated. There is no {place}; give the config (--config)"
         )
-    return load_config(place)
+    cfg = load_config(place)
+    problems = [*data.name_problems(cfg, "train"), *data.problems(cfg, "evaluate")]
+    if problems:
+        listed = "".join(f"\n    {problem}" for problem in problems)
+        raise ExportError(f"int8 needs the data of the run, {place}:{listed}")
+    return cfg
 
 
 def _check_replaced(output: Path, overwrite: bool) -> None:

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..data.of_distillation import RECORD
 from ..engine.checks.files import name_problems
 from ..json_files import read_json, write_json
 from .errors import PipelineError
@@ -15,7 +16,6 @@ from .plan import Plan
 
 __all__ = ["check_output", "data_digest", "write_record"]
 
-RECORD = "distill.json"
 # They change neither the trainings nor their data; a comparison can be added later.
 _WITHOUT_EFFECT = ("output", "fresh", "dry_run", "compare", "num_workers", "checkpoint_period")
 _NUMBERS_WITHOUT_EFFECT = ("workers",)

@@ -12,9 +12,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..checkpoint.digests import file_digest
 from ..data import bccd
+from ..data.of_distillation import place_of_part
 from ..engine.state.stored_config import at
-from ..json_files import read_json
-from ..pipeline.records import RECORD
 
 __all__ = ["EvaluationData", "evaluation_data"]
 
@@ -86,8 +85,8 @@ def _places(name: str, distillation: Path | None) -> tuple[str | None, str | Non
     """(annotations, folder of the images) of a dataset, None where nobody knows."""
     part = name.rpartition("_")[2]
     if distillation is not None:
-        root = read_json(distillation / RECORD).get("data", {}).get("data")
-        return str(distillation / "data" / f"{part}.json"), root if isinstance(root, str) else None
+        file, images = place_of_part(distillation, part)
+        return str(file), images
     if name.startswith("bccd_") and part in bccd.SPLITS:
         root = bccd.default_bccd_root()
         return os.path.join(root, bccd.JSON_FOLDER, f"{part}.json"), root

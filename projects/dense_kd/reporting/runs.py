@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import FINAL_CHECKPOINT
+from ..data.of_distillation import RECORD
 from ..engine.checks.files import last_checkpoint
 from ..engine.processes import read_metrics
 from ..engine.state.stored_config import at
 from ..evaluation.coco import DETECTIONS
 from ..json_files import read_json
 from ..options import split_title
-from ..pipeline.records import RECORD
 from ..pipeline.results import metrics_of
 from .errors import ReportError
 from .saved_configs import read_config

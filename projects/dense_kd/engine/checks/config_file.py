@@ -13,6 +13,9 @@ from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig
 
 from ... import config as project
+from ...data import DatasetError
+from ...data.of_distillation import register_beside
+from .data import dataset_names
 from .errors import RunError, near
 from .overrides import apply_overrides
 from .tree import PARTS, has_entries
@@ -43,6 +46,8 @@ def config_path(path: str) -> str:
 def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     """A LazyConfig, with overrides as ``train.max_iter=100``.
 
+    The ``config.yaml`` of a run of ``dense-kd distill`` has its datasets registered, too.
+
     Args:
         path: as of :func:`config_path`.
         overrides: of its entries.
@@ -69,6 +74,11 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
                 "train_net.py"
             ]
         )
+    try:
+        names = [x for part in ("train", "test", "unlabelled") for x in dataset_names(cfg, part)]
+        register_beside(Path(path), names)
+    except DatasetError as error:
+        raise RunError([f"{path}: {error}"]) from error
     return apply_overrides(cfg, overrides)
 
 

@@ -28,7 +28,7 @@ _FORMATS = {"BGR", "YUV-BT.601", *Image.MODES}
 def problems(cfg: DictConfig, mode: str) -> Iterator[str]:
     """All that ``dataloader`` refers to and that is not there, or does not fit together."""
     for part in ("train", "test", "unlabelled") if mode == "train" else ("test",):
-        yield from _names(cfg, part)
+        yield from name_problems(cfg, part)
     yield from _evaluator(cfg, mode)
     yield from _image_formats(cfg)
     yield from class_problems(cfg, mode)
@@ -138,7 +138,8 @@ def detector_of(cfg: DictConfig, mode: str) -> tuple[str, Any]:
     return "model", select(cfg, "model")
 
 
-def _names(cfg: DictConfig, part: str) -> Iterator[str]:
+def name_problems(cfg: DictConfig, part: str) -> Iterator[str]:
+    """What the names of datasets in ``dataloader.train`` or another part do not stand for."""
     place = f"dataloader.{part}.dataset.names"
     dataset = select(cfg, f"dataloader.{part}.dataset")
     if isinstance(dataset, DictConfig) and "names" in dataset:
@@ -151,14 +152,18 @@ def _names(cfg: DictConfig, part: str) -> Iterator[str]:
             )
     for name in dataset_names(cfg, part):
         if name not in DatasetCatalog:
-            yield f"{place}={name}: no such dataset is registered; {choice(name, DatasetCatalog)}"
+            yield (
+                f"{place}={name}: no such dataset is registered (one's own are by the .py config "
+                f"of a run); {choice(name, DatasetCatalog)}"
+            )
             continue
         for kind in ("json_file", "image_root", "dirname"):
             path = _metadata(name, kind)
             if kind == "json_file" and is_converted(name, path):
                 continue  # it is written when it is needed
             if isinstance(path, str) and "://" not in path and not os.path.exists(path):
-                yield f"{place}={name}: {path} does not exist. {_where(path)}"
+                where = _metadata(name, "where") or _where(path)
+                yield f"{place}={name}: {path} does not exist. {where}"
                 break
 
 
