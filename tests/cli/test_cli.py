@@ -45,6 +45,29 @@ def test_the_help_says_of_each_command_what_it_does(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "name, argv, place",
+    [
+        ("distill", ["photos", "--output=~/x"], "output"),
+        ("distill", ["photos", "--output", "~/x"], "output"),
+        ("export", ["~/run", "--to", "onnx"], "source"),
+        ("report", ["a", "--output=~/x"], "output"),
+        ("train", ["quickstart/teacher", "train.output_dir=~/x"], "opts"),
+    ],
+)
+def test_a_path_that_begins_with_a_tilde_is_in_the_home_folder_however_it_is_given(
+    name, argv, place, monkeypatch
+):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    found = str(getattr(cli.parse_args(name, argv)[1], place))
+    assert "/home/somebody/" in found and "~" not in found
+
+
+def test_a_tilde_that_is_no_home_stays():
+    args = cli.parse_args("export", ["a~b", "--to", "onnx", "--data-licence", "x ~ y=~ z"])[1]
+    assert (args.source, args.data_licence) == ("a~b", "x ~ y=~ z")
+
+
+@pytest.mark.parametrize(
     "argv, said",
     [
         (["trian"], "there is no command 'trian'; did you mean train?"),

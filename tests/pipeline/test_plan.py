@@ -17,7 +17,7 @@ from dense_kd.pipeline import plan as plan_module
 from dense_kd.pipeline.config_files import write_configs
 from dense_kd.pipeline.derive import Devices
 from dense_kd.pipeline.errors import PipelineError
-from dense_kd.pipeline.options import DistillOptions
+from dense_kd.pipeline.options import DistillOptions, from_keywords
 from dense_kd.pipeline.plan import make_plan
 from dense_kd.pipeline.records import record
 from helpers.small_distillation import SMALL
@@ -110,6 +110,13 @@ def test_detectors_in_half_precision_have_their_channels_last_but_small_ones(
         found = derive.precision(precision, teacher_precision, Devices("cpu", 1), small, True)
         assert found.channels_last == (order and not small)
         assert found.teacher_channels_last == (teacher_order and not small)
+
+
+def test_paths_of_options_may_begin_with_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    options = from_keywords({"output": Path("~/out"), "teacher_weights": "~/a.pth"})
+    assert options.output == "/home/somebody/out"
+    assert options.teacher_weights == "/home/somebody/a.pth"
 
 
 def test_the_stages_are_trainings_that_are_needed(images):

@@ -18,6 +18,7 @@ from typing import NoReturn, Protocol, cast
 
 from .. import __version__, allocation, noise
 from ..errors import DenseKDError
+from .arguments import with_home
 
 __all__ = ["COMMANDS", "load_command", "main", "parse_args", "run_command"]
 
@@ -76,7 +77,8 @@ def load_command(name: str) -> Command:
 def parse_args(
     name: str, argv: Sequence[str], prog: str | None = None
 ) -> tuple[Command, argparse.Namespace]:
-    """A command, and its arguments. Options may stand before, between and after the others.
+    """A command, and its arguments. Options may stand before, between and after the others; ``~``
+    at the start of a path is the home folder, however it is given.
 
     Args:
         name: one of :data:`COMMANDS`.
@@ -97,6 +99,7 @@ def parse_args(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
+    argv = [with_home(word) for word in argv]
     try:
         return command, parser.parse_intermixed_args(argv)
     except TypeError:  # argparse's, of parsers with commands of their own

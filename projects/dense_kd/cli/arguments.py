@@ -56,6 +56,15 @@ def take_names(args: argparse.Namespace, *names: str) -> None:
             args.opts.remove(getattr(args, name))
 
 
+def with_home(word: str) -> str:
+    """A word of a command line whose path begins with ``~``, as a shell writes it out at the start
+    of a word alone: also behind ``=``, as in ``--output=~/runs`` or ``train.output_dir=~/runs``."""
+    name, separator, path = word.partition("=~")
+    if not separator or word.startswith("~"):
+        return os.path.expanduser(word)
+    return f"{name}={os.path.expanduser(f'~{path}')}"
+
+
 def is_override(word: str) -> bool:
     """Whether a word is no name: it has a ``=``, and there is no such file."""
     return "=" in word and not os.path.exists(word)

@@ -101,7 +101,7 @@ def export(
         raise ExportError(f"outputs={outputs!r} is of graphs ({', '.join(FORMATS)}), not of {to}")
     if int8 and (to != "onnx" or outputs != DETECTIONS):
         raise ExportError("int8 is of onnx with detections, which can be evaluated")
-    output = Path(output)
+    output = Path(output).expanduser()
     if os.path.lexists(output):
         _check_replaced(output, overwrite)
     check_folder(output.parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -159,7 +160,9 @@ def from_keywords(options: dict[str, Any]) -> DistillOptions:
 
 
 def _text(value: Any) -> Any:
-    return str(value) if hasattr(value, "__fspath__") else value
+    """Paths as texts, with the home folder for ``~``."""
+    value = os.fspath(value) if hasattr(value, "__fspath__") else value
+    return os.path.expanduser(value) if isinstance(value, str) else value
 
 
 def signature(first: Sequence[inspect.Parameter], returns: str) -> inspect.Signature:
