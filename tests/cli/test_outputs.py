@@ -21,6 +21,8 @@ WRITING = {
     "maps --output": ["maps", "none.py", "--images", "none.png", "--output"],
     "report --output": ["report", "none", "--output"],
     "export --output": ["export", "none.pth", "--to", "onnx", "--output"],
+    "study --results": ["study", "quickstart", "--dry-run", "--results"],
+    "study --output": ["study", "quickstart", "--output"],
     "label --output": ["label", "none.pth", ".", "--calibrate", "none", "--output"],
 }
 SUFFIXES = {"--plot": ".png", "--profile": ".txt"}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from dense_kd.checkpoint import SaveError
 from dense_kd.cli import main
 from dense_kd.data import DatasetError, bccd, bccd_install, install_bccd, read_dataset
 from dense_kd.engine import RunError, check_run
@@ -149,6 +150,16 @@ def test_a_download_that_fails_says_what_to_do_and_leaves_nothing(
     else:
         assert "is damaged" in said and "try again" in said
     assert not target.parent.exists()
+
+
+def test_a_place_that_cannot_be_written_to_is_said_before_anything_is_fetched(
+    serve, files, tmp_path
+):
+    requests = serve(archive(files))
+    (tmp_path / "afile").touch()
+    with pytest.raises(SaveError, match="afile is a file, expected a folder"):
+        install_bccd(root=tmp_path / "afile" / "bccd")
+    assert requests == []
 
 
 def test_a_folder_that_does_not_exist_is_named(target, tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from ..checkpoint.places import check_folder
 from .bccd import JSON_FOLDER, SPLITS, default_bccd_root
 from .build import DatasetError
 from .folders import read_dataset, write_annotations
@@ -53,6 +54,7 @@ def install_bccd(
 
     Raises:
         DatasetError: it cannot be fetched, or what was fetched, given or is there is not BCCD.
+        SaveError: nothing can be written beside the folder.
     """
     target = Path(default_bccd_root() if root is None else root)
     if target.exists():
@@ -62,6 +64,7 @@ def install_bccd(
             write_annotations(read_dataset(target, layout="voc"), target / JSON_FOLDER)
         logger.info(f"BCCD is in {target}, as it should be")
         return target
+    check_folder(target.parent)
     files = _fetched() if source is None else _given(Path(source))
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".bccd-", dir=target.parent) as folder:

@@ -15,6 +15,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..benchmark.machine import circumstances
 from ..checkpoint import FINAL_CHECKPOINT
+from ..checkpoint.places import check_folder
 from ..data.shapes import DEFAULT_SIZES, default_shapes_root, generate_shapes
 from ..engine.building import build
 from ..engine.checks import RunError, data
@@ -87,6 +88,7 @@ def run_study(name: str, settings: Settings) -> dict[str, dict[str, Any]]:
             study, a block was begun with another config, or cells failed.
         RunError: an override is wrong, or a dataset is not there.
         MissingExtraError: hotcoco is not installed.
+        SaveError: nothing can be written to the folders of ``settings``.
         Preempted: a signal came; what was trained is kept.
     """
     study = read_study(name)
@@ -95,9 +97,11 @@ def run_study(name: str, settings: Settings) -> dict[str, dict[str, Any]]:
     if not settings.teacher_gb >= 0:
         raise StudyError(f"teacher_gb is {settings.teacher_gb}; expected gigabytes, or 0")
     require_hotcoco()
+    folder = settings.results or settings.output / "results"
+    for place in (settings.output, folder):
+        check_folder(place)
     blocks = study.chosen(settings.only)
     _check_buildable(blocks)
-    folder = settings.results or settings.output / "results"
     known = read_study_folder(study, folder).students
     total = sum(len(block.cells) for block in blocks)
     left = [cell for block in blocks for cell in block.cells if cell.name not in known]
@@ -140,11 +144,13 @@ def recompute(file: Path, output: Path, threads: int | None = None) -> list[str]
     Raises:
         StudyError: the file is no result.
         RunError: a dataset is not there.
+        SaveError: nothing can be written to ``output``.
         TrainingError: a training failed.
     """
     cell, before = read_cell(file)
     _check_count("threads", threads)
     require_hotcoco()
+    check_folder(output)
     if config_digest(cell) != before["config"]:
         say(
             f"{cell.name} had another config: {cell.config}, or what it is made of, has changed "
