@@ -20,6 +20,7 @@ from dense_kd.pipeline.errors import PipelineError
 from dense_kd.pipeline.options import DistillOptions, from_keywords
 from dense_kd.pipeline.plan import make_plan
 from dense_kd.pipeline.records import record
+from helpers.own_datasets import scenes, write_coco
 from helpers.small_distillation import SMALL
 
 
@@ -60,6 +61,19 @@ def test_a_plan_has_no_method_that_would_teach_nothing_in_so_few_iterations(imag
     plan = plan_of(images, method="fgfi", iterations=300)
     (line,) = [line for line in plan.lines() if line.startswith("method: fgfi(")]
     assert "warmup_iters=30" in line and "would be all of it" in line
+
+
+def test_the_plan_says_how_many_images_show_nothing(tmp_path):
+    def lines():
+        return [line for line in plan_of(tmp_path).lines() if "without an object" in line]
+
+    for part, empty in (("train", 3), ("val", 1)):
+        content = {**scenes(6), **{f"empty{i}": [] for i in range(empty)}}
+        write_coco(tmp_path / f"{part}.json", content, tmp_path / part)
+    assert lines() == ["  without an object: 3 training, 1 validation images"]
+    for part in ("train", "val"):
+        write_coco(tmp_path / f"{part}.json", scenes(6), tmp_path / part)
+    assert lines() == []
 
 
 def test_the_plan_says_what_half_precision_saves_here(images):

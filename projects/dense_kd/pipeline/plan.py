@@ -108,6 +108,10 @@ class Plan:
         counts = ", ".join(f"{len(images)} {part}" for part, images in parts if images)
         yield f"data: {data.root} ({data.layout}), {counts} images; {data.split}"
         yield f"  {data.problems.summary()}"
+        empty = ((part, sum(not x["annotations"] for x in images or ())) for part, images in parts)
+        listed = ", ".join(f"{count} {part}" for part, count in empty if count)
+        if listed:
+            yield f"  without an object: {listed} images"
         yield f"  {len(data.classes)} classes: {', '.join(data.classes)}"
         yield f"devices: {self.devices}"
         yield f"precision: {self.precision}"

@@ -175,6 +175,7 @@ def test_broken_entries_are_dropped_and_listed(tmp_path):
         "dropped image without id": 1,
         "dropped image not an object with id and file_name": 1,
         "dropped image listed, but missing": 1,
+        "dropped image of whose boxes none can be used": 2,
     }
     found = boxes_of(dataset.train + dataset.val)
     assert found["002"] == [(0, [35, 20, 40, 24])]
@@ -346,7 +347,7 @@ def test_files_with_other_ids_are_matched_by_the_names_of_classes(tmp_path):
         (lambda c: c["annotations"].clear(), "part 'train' have no box to learn from"),
         (lambda c: c["images"].clear(), "no image of the part 'train' can be used, none is named"),
         (lambda c: [a.update(bbox=[0, 0, 0, 0]) for a in c["annotations"]],
-         "no box to learn from; dropped 10 boxes .without area."),
+         "'train' can be used, .*dropped 10 boxes .without area., 5 images .of whose boxes none"),
         (lambda c: [a.update(iscrowd=1) for a in c["annotations"]], "no box to learn from"),
         (lambda c: [i.update(file_name="x" + i["file_name"]) for i in c["images"]],
          "looked for .*x000.png.*dropped 5 images .listed, but missing"),

@@ -155,7 +155,9 @@ def test_copies_within_a_part_stay(tmp_path):
 
 def test_one_set_that_is_meant_to_be_both_parts_stays_and_is_noted(tmp_path):
     dataset = two_parts(tmp_path, scenes(3), {**scenes(3), "other": []})
-    assert dataset.problems.summary() == "noted 3 images (in train and in val)"
+    assert dataset.problems.summary() == (
+        "noted 4 images (3 in train and in val, 1 with an empty label file)"
+    )
     assert (len(dataset.train), len(dataset.val)) == (3, 4)
 
 

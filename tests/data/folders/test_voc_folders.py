@@ -174,6 +174,7 @@ def test_broken_files_and_objects_are_dropped_and_listed(tmp_path):
         "dropped box: Annotations/a.xml, object 6: without area",
         "repaired box: Annotations/a.xml, object 7: clipped to the image",
         "dropped box: Annotations/d.xml, object 1: without four finite coordinates",
+        "dropped image: JPEGImages/d.jpg: of whose boxes none can be used",
     }  # fmt: skip
     found = boxes_of(dataset.train + dataset.val)
     assert found["a"] == [(0, [2, 2, 9, 9]), (0, [30, 20, 40, 29])]

@@ -102,14 +102,60 @@ def test_classes_are_also_found_in_a_yaml_file_that_names_no_images(tmp_path, pl
         read_dataset(tmp_path)
 
 
-def test_images_without_labels_are_empty(tmp_path):
+def test_images_without_labels_are_empty_and_noted(tmp_path):
     flat(tmp_path)
     (tmp_path / "labels/000.txt").unlink()
     (tmp_path / "labels/001.txt").write_text("\n")
+    (tmp_path / "labels/002.txt").unlink()
     dataset = read_dataset(tmp_path)
     found = boxes_of(dataset.train + dataset.val)
-    assert found["000"] == found["001"] == [] and len(found) == 6
+    assert found["000"] == found["001"] == found["002"] == [] and len(found) == 6
+    assert dataset.problems.summary() == (
+        "noted 3 images (2 without a label file and taken as empty, 1 with an empty label file)"
+    )
+    assert [p.file for p in dataset.problems] == [f"images/00{i}.png" for i in range(3)]
+
+
+@pytest.mark.parametrize("described", [False, True])
+def test_labels_are_found_however_accents_and_the_suffix_are_written(tmp_path, described):
+    flat(tmp_path)
+    names = {"000": ("Zelle\u0301", "Zell\u00e9.txt"), "001": ("Zell\u00e8", "Zelle\u0300.TXT"),
+             "002": ("c", "c.TXT"), "003": ("d", "d.Txt")}  # fmt: skip
+    for old, (image, label) in names.items():
+        (tmp_path / f"images/{old}.png").rename(tmp_path / f"images/{image}.png")
+        (tmp_path / f"labels/{old}.txt").rename(tmp_path / "labels" / label)
+    if described:
+        text = "train: {images: images, annotations: labels}\nclasses: [disc, square]\n"
+        (tmp_path / "data.yaml").write_text(text)
+    dataset = read_dataset(tmp_path)
+    assert all(len(boxes) == 2 for boxes in boxes_of(dataset.train + dataset.val).values())
     assert len(dataset.problems) == 0
+
+
+@pytest.mark.parametrize("described", [False, True])
+def test_decimal_commas_are_refused_with_the_reason(tmp_path, described):
+    flat(tmp_path)
+    if described:
+        (tmp_path / "data.yaml").write_text("train: images\nnames: [disc, square]")
+    for path in (tmp_path / "labels").iterdir():
+        path.write_text(path.read_text().replace(".", ","))
+    message = r"12 boxes .with decimal commas, where points are expected., 6 images .of whose boxes"
+    with pytest.raises(DatasetError, match=message):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text, count", [("0 0,5 0,5 0,2 0,2\n", 1), ("0 20 15 10 10\nx\n", 2), ("0 .5 .5 0 0\n", 1)]
+)
+def test_an_image_of_whose_boxes_none_can_be_used_is_not_taken_for_empty(tmp_path, text, count):
+    flat(tmp_path)
+    (tmp_path / "labels/000.txt").write_text(text)
+    dataset = read_dataset(tmp_path)
+    assert sorted(boxes_of(dataset.train + dataset.val)) == ["001", "002", "003", "004", "005"]
+    assert str([*dataset.problems][-1]) == (
+        "dropped image: images/000.png: of whose boxes none can be used "
+        f"({count} in labels/000.txt)"
+    )
 
 
 def test_polygons_scores_windows_lines_and_classes_written_as_floats_are_read(tmp_path):

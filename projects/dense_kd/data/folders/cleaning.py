@@ -48,10 +48,7 @@ class Cleaning:
         self._read_headers(parts)
         self.copies = {str(a): str(b) for a, b in copies(self._headers).items()}
         self._number(parts)
-        records = {
-            part: [self._record(image) for image in images if image.file in self._headers]
-            for part, images in parts.items()
-        }
+        records = {part: self._records(images) for part, images in parts.items()}
         for part, found in records.items():
             if not found and part != "test":
                 tried = ", ".join(str(image.file) for image in parts[part][:3])
@@ -139,6 +136,7 @@ class Cleaning:
             known = first.setdefault(image.file, image)
             if known is not image:
                 known.objects += image.objects
+                known.unread += image.unread
                 where = f"in {self.problems.name(image.source)}"
                 reason = "listed twice, boxes joined"
                 self.problems.add("repaired", "image", reason, image.file, "", where)
@@ -177,6 +175,22 @@ class Cleaning:
                     last += 1
                     image.image_id = last
             images.sort(key=lambda image: image.image_id or 0)
+
+    def _records(self, images: list[RawImage]) -> list[dict[str, Any]]:
+        """Those that can be used. An image of whose boxes none can be is not known to be empty."""
+        records = []
+        for image in images:
+            if image.file not in self._headers:
+                continue
+            record = self._record(image)
+            count = len(image.objects) + image.unread
+            if count and not record["annotations"]:
+                detail = f"{count} in {self.problems.name(image.source)}"
+                reason = "of whose boxes none can be used"
+                self.problems.add("dropped", "image", reason, image.file, "", detail)
+                continue
+            records.append(record)
+        return records
 
     def _record(self, image: RawImage) -> dict[str, Any]:
         header = self._headers[image.file]

@@ -60,6 +60,7 @@ class _File:
         self, path: Path, content: Mapping[str, Any], names: dict[int, str], problems: Problems
     ):
         self.path, self.content, self.names, self.problems = path, content, names, problems
+        self._unread: Counter[object] = Counter()
 
     def images(self, place: Place, tree: Tree, part: str, layout: Layout) -> list[RawImage]:
         objects = self._objects()
@@ -86,6 +87,7 @@ class _File:
                     objects.pop(key, []),
                     size,
                     whole(entry["id"]) if keep_ids else None,
+                    self._unread[key],
                 )
             )
         _check_units(self.path, images)
@@ -148,6 +150,7 @@ class _File:
             box = self._box(entry, item)
             if box is None:
                 self._drop("box", "without a bbox of four finite numbers", item, entry.get("bbox"))
+                self._unread[_key(entry.get("image_id"))] += 1
                 continue
             x, y, width, height = box
             crowd = flag(entry.get("iscrowd")) or flag(entry.get("ignore"))

@@ -175,7 +175,9 @@ def _has_labels(tree: Tree, folder: Folder) -> bool:
         except DatasetError:
             continue
         fields = next((line.split() for line in lines if line.strip()), [])
-        if len(fields) >= 5 and all(number(field) is not None for field in fields):
+        # Decimal commas are refused once the labels are read, with the reason.
+        numbers = [number(field.replace(",", ".")) for field in fields]
+        if len(fields) >= 5 and None not in numbers:
             return True
         seen += bool(fields)
         if seen >= 5:

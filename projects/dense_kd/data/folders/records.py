@@ -74,6 +74,8 @@ class RawImage:
     """(width, height) that the annotations give."""
     image_id: int | None = None
     """Where the file has one."""
+    unread: int = 0
+    """How many boxes the file has of it that could not be read, beside ``objects``."""
 
 
 @dataclass

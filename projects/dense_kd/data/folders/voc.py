@@ -82,7 +82,9 @@ def _images(
             problems.add("repaired", "image", ELSEWHERE, file, "", f"named by {path.name}")
         width, height = map(number, content.size)
         size = (width, height) if width is not None and height is not None else None
-        images.append(RawImage(file, path, _objects(content, path, problems), size))
+        objects = _objects(content, path, problems)
+        unread = len(content.objects) - len(objects)
+        images.append(RawImage(file, path, objects, size, unread=unread))
     return images
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import defaultdict
 from pathlib import Path
 
 from ..build import DatasetError
@@ -10,13 +12,14 @@ from .images import SUFFIXES
 from .listing import listed
 from .problems import Problems, shortened
 from .records import Annotations, Layout, Place, RawImage, RawObject
-from .tree import Tree
+from .tree import Tree, stem
 from .values import number, read_lines, whole
 from .yolo_classes import CLASS_FILES, note_other_names
 from .yolo_lines import LineReader
 
 _MAX_LABELS = 64 * 2**20
 _MAX_LIST = 1024 * 2**20
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
 _FAR = 2.0
 """A number beyond this is no part of an image, but pixels."""
 
@@ -42,9 +45,9 @@ def label_folder(images: Path) -> Path:
 def read_yolo(layout: Layout, problems: Problems) -> Annotations:
     """All images and boxes of a dataset with YOLO's labels.
 
-    An image without a label file, or with an empty one, shows no object. Boxes are parts of the
-    image as it is seen, turned by its EXIF orientation. What a line may hold is said by
-    :class:`~dense_kd.data.folders.yolo_lines.LineReader`; of a polygon the box is taken.
+    An image without a label file, or with an empty one, shows no object, which is noted. Boxes are
+    parts of the image as it is seen, turned by its EXIF orientation. What a line may hold is said
+    by :class:`~dense_kd.data.folders.yolo_lines.LineReader`; of a polygon the box is taken.
 
     Args:
         layout: with the names of the classes.
@@ -58,15 +61,16 @@ def read_yolo(layout: Layout, problems: Problems) -> Annotations:
     parts: dict[str, list[RawImage]] = {}
     used: set[Path] = set()
     lines = LineReader(layout.keypoints)
+    labels = _LabelFiles()
     for part, places in layout.parts.items():
         parts[part] = []
         for place in places:
             for file in _image_files(place, problems):
-                path = _label_file(file, place)
+                path = labels.find(file, place)
                 used.add(path)
-                objects = _objects(path, layout, lines, problems)
-                if objects is not None:
-                    parts[part].append(RawImage(file, path, objects))
+                image = _image(file, path, layout, lines, problems)
+                if image is not None:
+                    parts[part].append(image)
     lines.check(str(layout.root))
     note_other_names(layout, {path.parent for path in used}, problems)
     # A list may leave images out, and then their labels have none.
@@ -76,15 +80,32 @@ def read_yolo(layout: Layout, problems: Problems) -> Annotations:
     return Annotations(layout.classes, parts)
 
 
-def _label_file(image: Path, place: Place) -> Path:
-    name = f"{image.stem}.txt"
-    if place.annotations is None:
-        return label_folder(image.parent) / name
-    if place.images is not None and place.images in image.parents:
-        mirrored = place.annotations / image.parent.relative_to(place.images) / name
-        if os.path.isfile(mirrored):
-            return mirrored
-    return place.annotations / name
+class _LabelFiles:
+    """Finds label files by the names of images, in whatever way accents and suffix are written."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[str, list[str]]] = {}
+
+    def find(self, image: Path, place: Place) -> Path:
+        """The label file of an image, or where it would be."""
+        if place.annotations is None:
+            return self._in(label_folder(image.parent), image)
+        if place.images is not None and place.images in image.parents:
+            below = image.parent.relative_to(place.images)
+            mirrored = self._in(place.annotations / below, image)
+            if os.path.isfile(mirrored):
+                return mirrored
+        return self._in(place.annotations, image)
+
+    def _in(self, folder: Path, image: Path) -> Path:
+        if folder not in self._folders:
+            known = self._folders[folder] = defaultdict(list)
+            for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+                if name.lower().endswith(".txt"):
+                    known[stem(name)].append(name)
+        usual = f"{image.stem}.txt"
+        names = self._folders[folder].get(stem(image.name), [usual])
+        return folder / (usual if usual in names else names[0])
 
 
 def _image_files(place: Place, problems: Problems) -> list[Path]:
@@ -112,21 +133,40 @@ def _image_files(place: Place, problems: Problems) -> list[Path]:
     return files
 
 
-def _objects(
-    path: Path, layout: Layout, reader: LineReader, problems: Problems
-) -> list[RawObject] | None:
-    """The objects of a label file; None, and recorded, if there is no telling."""
-    classes = layout.classes or []
+def _image(
+    file: Path, path: Path, layout: Layout, reader: LineReader, problems: Problems
+) -> RawImage | None:
+    """An image with the objects of its label file; None, and recorded, if there is no telling."""
     if not os.path.lexists(path):
-        return []
+        if os.path.isfile(file):
+            problems.add("noted", "image", "without a label file and taken as empty", file)
+        return RawImage(file, path)
     try:
         lines = read_lines(path, _MAX_LABELS)
     except DatasetError as error:
         problems.add("dropped", "image", "with unreadable labels", path, "", str(error))
         return None
+    if not lines:
+        problems.add("noted", "image", "with an empty label file", file)
+    objects = _objects(lines, path, layout, reader, problems)
+    return RawImage(file, path, objects, unread=len(lines) - len(objects))
+
+
+def _objects(
+    lines: list[tuple[int, str]],
+    path: Path,
+    layout: Layout,
+    reader: LineReader,
+    problems: Problems,
+) -> list[RawObject]:
+    classes = layout.classes or []
     objects = []
     for line, text in lines:
         item = f"line {line}"
+        if _has_decimal_commas(text):
+            reason = "with decimal commas, where points are expected"
+            problems.add("dropped", "box", reason, path, item, text)
+            continue
         fields = text.replace(",", " ").split()
         values = [number(field) for field in fields]
         index = whole(fields[0]) if fields else None
@@ -146,6 +186,12 @@ def _objects(
         else:
             objects.append(RawObject(classes[index], box, item, relative=True))
     return objects
+
+
+def _has_decimal_commas(text: str) -> bool:
+    """Whether a line is of numbers such as 0,5, and not one with commas between them."""
+    fields = text.split()
+    return "." not in text and len(fields) > 4 and any(map(_DECIMAL_COMMA.fullmatch, fields))
 
 
 def _drop_orphans(used: set[Path], problems: Problems) -> None:
