@@ -138,6 +138,32 @@ def test_the_data_yaml_of_yolo_is_read(tmp_path, train, val, names):
         assert all(len(boxes) == 2 for boxes in boxes_of(dataset.val).values())
 
 
+def write_roboflow(root, parts):
+    for part in parts:
+        write_yolo(root / part / "images", root / part / "labels", scenes(3))
+    listed = "train: ../train/images\nval: ../valid/images\nnames: [disc, square]\n"
+    return write_description(root / "data.yaml", listed)
+
+
+def test_a_path_that_may_be_of_another_dataset_is_refused_with_both(tmp_path):
+    path = write_roboflow(tmp_path / "ds1", ("train", "valid"))
+    assert len(read_dataset(path).train) == 3
+    write_yolo(tmp_path / "train/images", tmp_path / "train/labels", scenes(2))
+    both = rf"train=.* may be {tmp_path}/train/images, .* or {tmp_path}/ds1/train/images"
+    for given in (path, path.parent):
+        with pytest.raises(DatasetError, match=f"{both}.* in full"):
+            read_dataset(given)
+    path.write_text(path.read_text().replace("../train", str(tmp_path / "ds1/train")))
+    assert len(read_dataset(path).train) == 3
+
+
+def test_parts_are_not_taken_from_two_datasets(tmp_path):
+    path = write_roboflow(tmp_path / "ds1", ("train",))
+    write_yolo(tmp_path / "valid/images", tmp_path / "valid/labels", scenes(2))
+    with pytest.raises(DatasetError, match=r"val \(.*/valid/images\) .*, but train .* in one way"):
+        read_dataset(path)
+
+
 def test_a_description_takes_annotations_of_any_layout(tmp_path):
     write_voc(tmp_path / "voc", scenes(5))
     write_description(tmp_path / "train.txt", "000\n001\n002\n")

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,7 @@ def read_description(path: Path) -> Layout:
 class _Description:
     def __init__(self, path: Path, content: Mapping[Any, Any]):
         self.path, self.content = path, content
+        self._read_as: dict[bool, str] = {}
         self._check_keys()
         base = content.get("path") or "."
         if not isinstance(base, str):
@@ -150,16 +152,37 @@ class _Description:
         if not isinstance(value, str) or not value or "\0" in value:
             raise DatasetError(f"{self.path}: {key}={shortened(value)}: expected a path")
         text = os.path.expanduser(value.replace("\\", "/"))
+        bases = (self.root, self.path.parent)
+        literal = [_absolute(base / text) for base in bases]
         # Roboflow writes "../train/images" for a folder beside the file.
-        names = [text, text.lstrip("./")] if text.startswith("../") else [text]
-        tried = [_absolute(base / name) for base in (self.root, self.path.parent) for name in names]
-        for path in tried:
-            if os.path.exists(path):
-                return path
-        listed = ", ".join(dict.fromkeys(str(path)[:300] for path in tried))
-        raise DatasetError(
-            f"{self.path}: {key}={shortened(value)}: no such file or folder; tried {listed}"
-        )
+        inner = re.sub(r"^(\.\./)+", "", text)
+        beside = [_absolute(base / inner) for base in bases] if inner != text else []
+        found = [next(filter(os.path.exists, paths), None) for paths in (literal, beside)]
+        if found[0] and found[1] and not os.path.samefile(found[0], found[1]):
+            raise DatasetError(
+                f"{self.path}: {key}={shortened(value)} may be {found[0]}, as it is written, or "
+                f"{found[1]}, as Roboflow means it; expected one of them. Write the path of the "
+                "one that is meant in full"
+            )
+        path = found[0] or found[1]
+        if path is None:
+            listed = ", ".join(dict.fromkeys(str(path)[:300] for path in (*literal, *beside)))
+            raise DatasetError(
+                f"{self.path}: {key}={shortened(value)}: no such file or folder; tried {listed}"
+            )
+        if beside:
+            self._check_reading(key, path, as_written=path == found[0])
+        return path
+
+    def _check_reading(self, key: str, path: Path, as_written: bool) -> None:
+        """Refuse paths with ``../`` of which some are there as written, others only without it."""
+        self._read_as[as_written] = f"{key} ({path})"
+        if len(self._read_as) > 1:
+            raise DatasetError(
+                f"{self.path}: {self._read_as[True]} is where the file says, outside of its "
+                f"folder, but {self._read_as[False]} only beside the file, as Roboflow means it; "
+                "expected all of them in one way. Write the paths of those that are meant in full"
+            )
 
     def _kind(self, places: list[Place]) -> str:
         kinds = {_kind_of(place) for place in places}
