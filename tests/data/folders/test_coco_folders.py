@@ -330,7 +330,10 @@ def test_files_with_other_ids_are_matched_by_the_names_of_classes(tmp_path):
     dataset = read_dataset(tmp_path)
     assert dataset.classes == ["disc", "square", "ring"]
     assert boxes_of(dataset.val) == {"v0": [(1, [1, 1, 9, 9])], "v1": [(2, [2, 2, 9, 9])]}
-    assert reasons(dataset) == {("noted", "file", "category ids differ, matched by name")}
+    assert reasons(dataset) == {
+        ("noted", "file", "category ids differ, matched by name"),
+        ("noted", "class", "without a box to learn from, though its AP counts"),
+    }
 
 
 @pytest.mark.parametrize(

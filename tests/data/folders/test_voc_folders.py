@@ -222,3 +222,24 @@ def test_files_without_any_class_are_refused(tmp_path):
     root = write_voc(tmp_path, {"a": [], "b": []})
     with pytest.raises(DatasetError, match="no objects with a class .voc."):
         read_dataset(root)
+
+
+def test_a_class_that_differs_in_case_alone_is_noted_with_its_file(tmp_path):
+    root = write_voc(tmp_path, scenes(5))
+    path = root / "Annotations/003.xml"
+    path.write_text(path.read_text().replace("disc", "Disc"))
+    problem = next(p for p in read_dataset(root).problems if p.what == "class")
+    assert str(problem) == (
+        "noted class: Annotations/003.xml, Disc: differs from another in case alone, so they are "
+        "two classes ('Disc' (1 boxes) and 'disc' (4 boxes))"
+    )
+
+
+def test_a_class_that_is_evaluated_on_but_not_learnt_is_noted(tmp_path):
+    images = {**scenes(4), "v": [("ring", [2, 2, 9, 9])]}
+    lists = {"train": list(scenes(3)), "val": ["003", "v"]}
+    dataset = read_dataset(write_voc(tmp_path, images, lists))
+    assert dataset.problems.summary() == (
+        "noted 1 class (without a box to learn from, though its AP counts)"
+    )
+    assert next(iter(dataset.problems)).detail == "1 in val"

@@ -200,6 +200,22 @@ def test_labels_in_pixels_are_refused_with_the_reason(tmp_path):
         read_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("score", ["", " 0.9"])
+def test_labels_that_are_corners_are_refused(tmp_path, score):
+    flat(tmp_path)
+    for path in (tmp_path / "labels").iterdir():
+        path.write_text(f"0 0.05 0.1 0.35 0.57{score}\n1 0.45 0.13 0.75 0.83{score}\n")
+    with pytest.raises(DatasetError, match="part 'train' seem to be the corners .* Convert them"):
+        read_dataset(tmp_path)
+
+
+def test_large_boxes_that_stick_out_are_not_taken_for_corners(tmp_path):
+    flat(tmp_path)
+    for path in (tmp_path / "labels").iterdir():
+        path.write_text("0 0.5 0.5 0.9 0.9\n1 0.8 0.5 0.5 0.9\n")
+    assert "clipped" in read_dataset(tmp_path).problems.summary()
+
+
 def test_a_class_without_a_name_is_refused(tmp_path):
     flat(tmp_path, names="disc\n")
     with pytest.raises(DatasetError, match=r"000.txt, line 2: class 1, but .*classes.txt names 1 "):

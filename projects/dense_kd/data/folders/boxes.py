@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from detectron2.structures import BoxMode
@@ -16,7 +17,29 @@ _ROUNDING = 1.0
 _DIGITS = 3
 """Of a pixel that are kept; a box whose side is less has no area."""
 
+_ENOUGH = 10
+"""Boxes, to judge by what all have in common."""
+
 Box = tuple[float, float, float, float]
+
+
+def seem_corners(boxes: Sequence[tuple[Box, Box, tuple[float, float]]], slack: float) -> bool:
+    """Whether four numbers that stand for a place and a size are surely two corners.
+
+    All would be corners of boxes in their images, and as they are read, more than a quarter leave
+    them.
+
+    Args:
+        boxes: the four numbers as written, the corners that are read from them, and (width, height)
+            of the image; all in the same unit.
+        slack: by which a box may stick out.
+    """
+    outside = 0
+    for (a, b, c, d), (x1, y1, x2, y2), (width, height) in boxes:
+        if not (a < c <= width + slack and b < d <= height + slack):
+            return False
+        outside += min(x1, y1) < -slack or x2 > width + slack or y2 > height + slack
+    return len(boxes) >= _ENOUGH and outside > len(boxes) / 4
 
 
 def cleaned_objects(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ class Cleaning:
         """Leave out a test set without boxes, and training images that are evaluated on.
 
         Those are left out with their copies. Where all are evaluated on with the same boxes, one
-        set is meant to be both, and stays. Other images that are in several parts are noted.
+        set is meant to be both, and stays. Other images that are in several parts are noted, and
+        so are classes that are evaluated on and not learnt.
 
         Args:
             records: the images of each part; changed.
@@ -84,6 +86,7 @@ class Cleaning:
                     f"{self.root}: the {len(found)} images of the part {part!r} have no box {why}; "
                     f"{self.problems.summary()}"
                 )
+        self._note_unlearnt(records)
         owner: dict[str, tuple[str, str]] = {}
         for part in PARTS:
             for record in records.get(part, ()):
@@ -92,6 +95,24 @@ class Cleaning:
                 if first != part:
                     reason = f"in {first} and in {part}"
                     self.problems.add("noted", "image", reason, file, "", self._same(file, other))
+
+    def _note_unlearnt(self, records: dict[str, list[dict[str, Any]]]) -> None:
+        """Note classes without a box to learn from, whose AP counts all the same."""
+        counts = {
+            part: Counter(
+                a["category_id"]
+                for record in found
+                for a in record["annotations"]
+                if not a["iscrowd"]
+            )
+            for part, found in records.items()
+        }
+        for name, index in self._index.items():
+            evaluated = {part: n[index] for part, n in counts.items() if n[index]}
+            if evaluated and "train" not in evaluated:
+                listed = ", ".join(f"{n} in {part}" for part, n in evaluated.items())
+                reason = "without a box to learn from, though its AP counts"
+                self.problems.add("noted", "class", reason, self.root, name, f"{listed}")
 
     def _leave_out_evaluated(self, records: dict[str, list[dict[str, Any]]]) -> None:
         evaluated: dict[str, tuple[str, dict[str, Any]]] = {}

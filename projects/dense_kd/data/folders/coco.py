@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..build import DatasetError
+from .boxes import seem_corners
 from .coco_categories import common_classes, read_categories, without_heading
 from .finding import ELSEWHERE, ImageFinder
 from .listing import listed
@@ -221,13 +222,9 @@ def _check_units(path: Path, images: Iterable[RawImage]) -> None:
     boxes = [(box, size) for box, size in boxes if box[2] > box[0] and box[3] > box[1]]
     if len(boxes) < _ENOUGH:
         return
-    outside, corners, parts = 0, True, True
-    for (x, y, right, bottom), (width, height) in boxes:
-        x2, y2 = right - x, bottom - y  # what the file has as width and height
-        outside += right > width + 1 or bottom > height + 1
-        corners = corners and x < x2 <= width + 1 and y < y2 <= height + 1
-        parts = parts and max(right, bottom) <= 1.01
-    if parts or (corners and outside > len(boxes) / 4):
+    parts = all(max(box[2:]) <= 1.01 for box, _ in boxes)
+    written = [((x, y, x2 - x, y2 - y), (x, y, x2, y2), size) for (x, y, x2, y2), size in boxes]
+    if parts or seem_corners(written, slack=1):
         found = "in parts of the image" if parts else "the corners x1, y1, x2, y2"
         raise DatasetError(
             f"{path}: the bboxes seem to be {found}; COCO's are x, y, width, height in pixels. "

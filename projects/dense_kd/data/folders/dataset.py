@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from .problems import Problems, shortened
 from .recognition import KINDS, looks_like_coco, recognise
 from .records import Annotations, Layout, Place
 from .split import draw
-from .tree import Tree
+from .tree import Tree, normalized
 from .voc import read_voc
 from .yolo import read_yolo
 
@@ -82,6 +82,7 @@ def read_dataset(
         problems.add("noted", "folder", "written by dense-kd distill, and not read", folder)
     annotations = _read(found, tree, problems)
     classes = _checked_classes(found, annotations)
+    _note_alike(found.root, classes, annotations, problems)
     cleaned = Cleaning(found.root, classes, problems)
     records = cleaned.parts(annotations)
     if "val" in records:
@@ -152,3 +153,21 @@ def _checked_classes(layout: Layout, annotations: Annotations) -> list[str]:
             f"{example[next(iter(unknown))]}; expected one of {shortened(classes, 300)}"
         )
     return classes
+
+
+def _note_alike(
+    root: Path, classes: list[str], annotations: Annotations, problems: Problems
+) -> None:
+    """Note classes whose names differ in nothing but case: they are several all the same."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in classes:
+        alike[normalized(name).casefold()].append(name)
+    images = [image for part in annotations.parts.values() for image in part]
+    for names in (names for names in alike.values() if len(names) > 1):
+        counts = Counter(o.label for image in images for o in image.objects if o.label in names)
+        boxes = [(o.label, image.source) for image in images for o in image.objects]
+        rarest = min(names, key=lambda name: counts[name])
+        file = next((source for label, source in boxes if label == rarest), root)
+        listed = " and ".join(f"{name!r} ({counts[name]} boxes)" for name in names)
+        reason = "differs from another in case alone, so they are two classes"
+        problems.add("noted", "class", reason, file, rarest, listed)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..build import DatasetError
+from .boxes import seem_corners
 from .images import SUFFIXES
 from .listing import listed
 from .problems import Problems, shortened
@@ -20,6 +22,8 @@ from .yolo_lines import LineReader
 _MAX_LABELS = 64 * 2**20
 _MAX_LIST = 1024 * 2**20
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
+_SLACK = 0.01
+"""Of an image, by which a box may stick out without being one of another kind."""
 _FAR = 2.0
 """A number beyond this is no part of an image, but pixels."""
 
@@ -54,8 +58,8 @@ def read_yolo(layout: Layout, problems: Problems) -> Annotations:
         problems: where lines and files that cannot be used are recorded.
 
     Raises:
-        DatasetError: a class has no name, a list of images cannot be read, or polygons are surely
-            boxes with key points.
+        DatasetError: a class has no name, a list of images cannot be read, polygons are surely
+            boxes with key points, or boxes are surely written as corners.
     """
     assert layout.classes is not None
     parts: dict[str, list[RawImage]] = {}
@@ -71,6 +75,7 @@ def read_yolo(layout: Layout, problems: Problems) -> Annotations:
                 image = _image(file, path, layout, lines, problems)
                 if image is not None:
                     parts[part].append(image)
+        _check_corners(part, layout, parts[part])
     lines.check(str(layout.root))
     note_other_names(layout, {path.parent for path in used}, problems)
     # A list may leave images out, and then their labels have none.
@@ -192,6 +197,22 @@ def _has_decimal_commas(text: str) -> bool:
     """Whether a line is of numbers such as 0,5, and not one with commas between them."""
     fields = text.split()
     return "." not in text and len(fields) > 4 and any(map(_DECIMAL_COMMA.fullmatch, fields))
+
+
+def _check_corners(part: str, layout: Layout, images: Iterable[RawImage]) -> None:
+    """Raise DatasetError where lines surely have corners, and not a centre and a size."""
+    boxes = [each.box for image in images for each in image.objects]
+    boxes = [box for box in boxes if box[2] > box[0] and box[3] > box[1]]
+    written = [
+        (((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1), (x1, y1, x2, y2), (1.0, 1.0))
+        for x1, y1, x2, y2 in boxes
+    ]
+    if seem_corners(written, slack=_SLACK):
+        raise DatasetError(
+            f"{layout.root}: the labels of the part {part!r} seem to be the corners x1, y1, x2, "
+            "y2; YOLO's are the centre x, y, the width and the height, in parts of the image. "
+            "Convert them"
+        )
 
 
 def _drop_orphans(used: set[Path], problems: Problems) -> None:
