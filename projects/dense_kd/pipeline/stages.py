@@ -73,7 +73,7 @@ def check_trainings(plan: Plan) -> None:
     written or downloaded. What was distilled from a teacher that is not there is not looked at.
 
     Raises:
-        TrainingError: something would have to be removed, see :func:`.processes.check_kept`.
+        TrainingError: something would have to be removed, see :func:`check_kept`.
     """
     begun = [name for name in plan.stages if read_record(plan.output / name)]
     if plan.options.fresh or not begun:
