@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -179,21 +180,23 @@ def test_methods_with_parameters_belong_to_one_distiller():
         Distiller(student=tiny_fcos(), teacher=Teacher(tiny_fcos(seed=1), None), methods=methods)
 
 
+_joint_ld = functools.partial(LD, joint_softmax=True)  # of distances
 SOFTMAXES = {
-    "LD": LD,
-    "LD joint": lambda **options: LD(joint_softmax=True, **options),
-    "KD": lambda **options: KD(cls_loss="softmax", **options),
+    "LD": (LD, LD),
+    "LD joint": (_joint_ld, _joint_ld),
+    "KD": (functools.partial(KD, cls_loss="softmax"), KD),
 }
+"""{name: (what makes a method with softmaxes over classes, what makes it without a class term)}."""
 
 
 @pytest.mark.parametrize("name", SOFTMAXES)
 def test_a_softmax_over_one_class_is_refused(name):
-    make = SOFTMAXES[name]
+    make, without = SOFTMAXES[name]
     with pytest.raises(DistillationError, match="there is one class.*cls_weight=0"):
         pair(tiny_gfl(num_classes=1), tiny_gfl(seed=1, num_classes=1), m=make())
     with pytest.raises(DistillationError, match="there is one class"):
         pair(tiny_gfl(), tiny_gfl(seed=1), m=make(class_map={0: 0}))
-    pair(tiny_gfl(num_classes=1), tiny_gfl(seed=1, num_classes=1), m=make(cls_weight=0.0))
+    pair(tiny_gfl(num_classes=1), tiny_gfl(seed=1, num_classes=1), m=without(cls_weight=0.0))
     pair(tiny_gfl(), tiny_gfl(seed=1), m=make(class_map={0: 0, 1: 1}))
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from dense_kd.config import find_config
 from dense_kd.data import install_bccd
+from dense_kd.engine.processes import TrainingError
 from helpers.script_runs import run
 from helpers.scripts import load_benchmark
 from helpers.small_bccd import write
@@ -62,6 +63,10 @@ def test_a_config_is_trained_once_and_its_metrics_and_picture_are_written(
     width, height = Image.open(picture).size
     assert width == 3 * 480 and 300 < height < 480
     arguments[1] = "train.max_iter=1"
+    with pytest.raises(TrainingError, match="other settings(.|\n)*train.max_iter: 2 -> 1"):
+        script.main([config, "--results", str(results), *arguments])
+    assert (tmp_path / "run" / "model_final.pth").is_file()
+    arguments[3] = f"train.output_dir={tmp_path}/shorter"
     script.main([config, "--results", str(results), *arguments])
     assert trainings == ["train.max_iter=2", "train.max_iter=1"]
     assert json.loads(results.read_text())[config]["iterations"] == 1

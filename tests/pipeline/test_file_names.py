@@ -13,6 +13,7 @@ from dense_kd import distill
 from dense_kd.engine import load_config
 from dense_kd.engine.checks.files import name_problems
 from dense_kd.pipeline import run as pipeline
+from dense_kd.pipeline import stages
 from dense_kd.pipeline.errors import PipelineError
 from helpers.own_datasets import scenes, write_image, write_yolo
 from helpers.small_distillation import SMALL
@@ -55,7 +56,7 @@ def test_all_that_a_distillation_writes_before_its_trainings_takes_such_names(
 def test_a_start_that_failed_early_is_gone_on_with(folders, tmp_path):
     data, _ = folders
     for _ in range(2):
-        with mock.patch.object(pipeline, "write_annotations", side_effect=OSError("full")):
+        with mock.patch.object(stages, "write_annotations", side_effect=OSError("full")):
             with pytest.raises(OSError, match="full"):
                 distill(data, **SMALL, output=tmp_path / "out")
 

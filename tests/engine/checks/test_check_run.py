@@ -284,6 +284,8 @@ def test_what_sets_the_weights_of_methods_is_built_before_the_run_is(override, m
         ("output/bccd/of_my_own/model_final.pth", None),
         ("output/bccd/gfl_lite2/model_0000099.pth", None),
         ("bccd/gfl_lite2/model_final.pth", None),
+        ("model_final.pth", None),
+        ("output", None),
     ],
 )
 def test_a_file_that_a_config_of_the_project_writes_comes_with_the_command(

@@ -141,9 +141,9 @@ def _what_is_there(path: str) -> str:
 
 def _what_makes(path: str) -> str:
     """Of a file that is not there: the command, if a config of this project writes it there."""
-    output, *folders, name = Path(os.path.normpath(path)).parts or ("",)
-    config = "/".join(folders)
-    written = output == "output" and name == FINAL_CHECKPOINT
+    parts = Path(os.path.normpath(path)).parts
+    config = "/".join(parts[1:-1])
+    written = parts[:1] == ("output",) and parts[-1:] == (FINAL_CHECKPOINT,)
     if not (written and (config_folder() / f"{config}.py").is_file()):
         return ""
     return f". `dense-kd train {config}` makes it"
