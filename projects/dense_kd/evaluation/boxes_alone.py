@@ -6,6 +6,7 @@ negative id of an image, and pycocotools counts an object whose id is 0 as never
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ class BoxesAlone:
         )
         self._images = _numbers(image["id"] for image in images)
         self._categories = _numbers(each["id"] for each in categories)
-        self._names = Names({"images": images, "categories": categories})
+        self._named = {"images": images, "categories": categories}
         known = (
             each
             for each in objects
@@ -67,6 +68,11 @@ class BoxesAlone:
                 for number, each in enumerate(known, start=1)
             ],
         }
+
+    @functools.cached_property
+    def _names(self) -> Names:
+        """Of the annotations; asked for where results name something, as those of a run do not."""
+        return Names(self._named)
 
     def results(self, results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Results with the numbers of ``dataset``.

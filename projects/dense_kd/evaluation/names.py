@@ -54,8 +54,10 @@ class Names:
             EvaluationError: there is none, or there are several and ``given`` is none of them.
         """
         ids = self._categories.get(name, [])
-        if len(ids) == 1 or given in ids:
-            return ids[0] if len(ids) == 1 else given
+        if len(ids) == 1:
+            return ids[0]
+        if given in ids:
+            return given
         known = _some(sorted(self._categories))
         what = f"{len(ids)} categories are called so" if ids else f"they have {known}"
         raise EvaluationError(
